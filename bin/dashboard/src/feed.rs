@@ -1,0 +1,424 @@
+//! The one reader of Redis and MySQL: makes a snapshot at a fixed pace, whatever the number of viewers.
+//!
+//! A total is right only if both stores are looked at in one state of the flusher: Redis first, then
+//! the fence in MySQL, and again if a flush came between. While nothing is flushed, MySQL is not asked.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use footfall_shared::clock;
+use footfall_shared::counter::{Article, Shard};
+use footfall_shared::lifecycle::{EXIT_DEPENDENCY, Refusal};
+use footfall_shared::queue::{DataSet, Queue, QueueError, Redis};
+use footfall_shared::store::{Fence, Store, StoreError};
+use footfall_shared::telemetry::Readiness;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::frame::{Frame, Health, HealthState, Snapshot, Stale};
+use crate::numbers::{self, HitRate, Pending, Ranking, Rate, Totals};
+
+/// Looks at Redis and MySQL in one tick, until no flush came between.
+const LOOKS_MAX: u32 = 3;
+/// A fence is read again after this, even if nothing was flushed: to know whether MySQL is there, and
+/// whether it was emptied. One row by its key per second: an idle site costs MySQL next to nothing.
+const FENCE_AGE_MAX: Duration = Duration::from_secs(1);
+/// MySQL is left alone for this long after it failed, so that waiting for it does not slow the feed.
+const MYSQL_REST: Duration = Duration::from_secs(2);
+/// The pace of what nobody needs to see four times a second.
+const SLOW_PERIOD: Duration = Duration::from_secs(1);
+/// A waiting view older than this means that flushing is behind.
+const LAG_MS_MAX: u64 = 5_000;
+/// How long the total may be inexact before it is worth a word.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Reads both stores for all viewers.
+pub struct Feed {
+    redis: Redis,
+    store: Store,
+    shards: Vec<ShardView>,
+    /// MySQL may have been away when the process began, so it is asked here, before the first number.
+    schema_is_right: bool,
+    mysql_error: Option<(Instant, String)>,
+    redis_error: Option<String>,
+    ranking: Ranking,
+    /// When it was read.
+    ranked_at: Option<Instant>,
+    rate: Rate,
+    keyspace: HitRate,
+    queries: HitRate,
+    slow_due: Instant,
+    /// The last time at which the total was exact, or could not be.
+    settled_at: Instant,
+    /// By how much it was below what was shown before, when it was exact.
+    missing_views: u64,
+    snapshot: Snapshot,
+}
+
+/// What is known of one shard.
+struct ShardView {
+    queue: Queue,
+    /// As of the last answer of Redis; none if no recovery has opened it.
+    data: Option<DataSet>,
+    /// As of the time beside it.
+    fence: Option<(Instant, Fence)>,
+    /// The ranking contains no generation above this one; none while that is not known.
+    ranked: Option<u64>,
+    /// Whether a flusher is at work, as of the last slow look.
+    is_leased: bool,
+}
+
+impl ShardView {
+    /// Whether MySQL must be asked before its numbers and those of Redis can be added up.
+    fn is_fence_due(&self) -> bool {
+        let Some((read_at, fence)) = &self.fence else {
+            return true;
+        };
+        let flushed = self.data.is_some_and(|data| !Pending::above(fence, &data).is_exact);
+        flushed || read_at.elapsed() > FENCE_AGE_MAX
+    }
+}
+
+impl Feed {
+    /// A feed that has read nothing yet.
+    #[must_use]
+    pub fn new(redis: Redis, store: Store, shards: u16) -> Self {
+        let now = Instant::now();
+        let shards = Shard::all(shards).map(|shard| ShardView {
+            queue: redis.shard(shard),
+            data: None,
+            fence: None,
+            ranked: None,
+            is_leased: false,
+        });
+        Self {
+            shards: shards.collect(),
+            redis,
+            store,
+            schema_is_right: false,
+            mysql_error: None,
+            redis_error: None,
+            ranking: Ranking::default(),
+            ranked_at: None,
+            rate: Rate::default(),
+            keyspace: HitRate::default(),
+            queries: HitRate::default(),
+            slow_due: now,
+            settled_at: now,
+            missing_views: 0,
+            snapshot: Snapshot::before_the_first_look(clock::rfc3339(clock::unix_ms())),
+        }
+    }
+
+    /// What viewers see before the feed has begun.
+    #[must_use]
+    pub fn first_frame(&self) -> Frame {
+        Frame::first(&self.snapshot)
+    }
+
+    /// Sends a frame per period until `stop`. Fails only if the database belongs to another version.
+    pub async fn run(
+        mut self,
+        period: Duration,
+        frames: watch::Sender<Frame>,
+        readiness: Readiness,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_ready = false;
+        loop {
+            let look = async {
+                ticks.tick().await;
+                self.look().await
+            };
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                looked = look => looked?,
+            }
+            // Once: later on it is not this task that decides.
+            if !is_ready && self.snapshot.as_of.is_some() {
+                is_ready = true;
+                readiness.set(None);
+                info!("the first numbers were read");
+            }
+            frames.send_modify(|frame| *frame = frame.next(&self.snapshot));
+        }
+    }
+
+    /// Brings the snapshot up to date, as far as the stores answer.
+    async fn look(&mut self) -> Result<(), Refusal> {
+        if !self.schema_is_right && self.mysql_may_be_asked() {
+            match self.store.check_schema(self.shards_count()).await {
+                Ok(()) => self.schema_is_right = true,
+                Err(StoreError::Schema(sentence)) => {
+                    return Err(Refusal { code: EXIT_DEPENDENCY, sentence });
+                }
+                Err(error) => self.mysql_failed(&error),
+            }
+        }
+        self.rank().await;
+        let looked = self.look_at_redis().await;
+        if looked.is_err() {
+            for shard in 0..self.shards.len() {
+                // Redis may be down because all is down: say so of MySQL too.
+                if self.shards[shard].is_fence_due() {
+                    self.read_fence(shard).await;
+                }
+            }
+        }
+        self.redis_failed(looked.err());
+        self.add_up();
+        Ok(())
+    }
+
+    /// Reads the ranking again if something was flushed since, at most once per period.
+    async fn rank(&mut self) {
+        let flushed = self.shards.iter().any(|view| match (view.fence, view.ranked) {
+            (Some((_, fence)), Some(ranked)) => fence.generation > ranked,
+            _ => true,
+        });
+        let is_due = self.ranked_at.is_none_or(|at| flushed && at.elapsed() >= SLOW_PERIOD);
+        if !is_due || !self.mysql_may_be_read() {
+            return;
+        }
+        match self.store.top_articles(numbers::CANDIDATES).await {
+            Ok(candidates) => self.ranking.set(candidates),
+            Err(error) => return self.mysql_failed(&error),
+        }
+        self.ranked_at = Some(Instant::now());
+        for shard in 0..self.shards.len() {
+            // Read after the ranking: no generation above this fence can be in it.
+            let is_known = self.read_fence(shard).await;
+            let view = &mut self.shards[shard];
+            view.ranked = view.fence.filter(|_| is_known).map(|(_, fence)| fence.generation);
+        }
+    }
+
+    async fn look_at_redis(&mut self) -> Result<(), QueueError> {
+        for shard in 0..self.shards.len() {
+            for _ in 0..LOOKS_MAX {
+                let view = &mut self.shards[shard];
+                view.data = view.queue.state().await?.data.filter(|data| data.is_open);
+                if !view.is_fence_due() || !self.read_fence(shard).await {
+                    break;
+                }
+            }
+        }
+        let pending = self.pending_of_ranking().await?;
+        self.snapshot.top = self.ranking.top(&pending);
+
+        if self.slow_due <= Instant::now() {
+            for view in &mut self.shards {
+                view.is_leased = view.queue.lease_holder().await?.is_some();
+            }
+            let (hits, misses) = self.redis.keyspace_hits().await?;
+            self.snapshot.redis_hits = self.keyspace.add(Instant::now(), hits, misses);
+            let (hits, misses) = self.redis.reads().await?;
+            self.snapshot.query_hits = self.queries.add(Instant::now(), hits, misses);
+            self.slow_due = Instant::now() + SLOW_PERIOD;
+        }
+        Ok(())
+    }
+
+    /// Pending views of the ranked articles, left out where they could be in the ranking already:
+    /// rather too few for a moment than one view twice.
+    async fn pending_of_ranking(&self) -> Result<HashMap<Article, u64>, QueueError> {
+        let shards = self.shards_count();
+        let mut pending = HashMap::new();
+        for view in &self.shards {
+            // `first` was read before the pending views, and only grows: all that they can contain is above it.
+            let is_above = |data: DataSet| view.ranked.is_some_and(|ranked| data.position.first > ranked);
+            if !view.data.is_some_and(is_above) {
+                continue;
+            }
+            let of_this_shard = |article: &&Article| Shard::of(article, shards) == view.queue.shard();
+            let articles: Vec<Article> = self.ranking.articles().filter(of_this_shard).cloned().collect();
+            let views = view.queue.pending(&articles).await?;
+            pending.extend(articles.into_iter().zip(views));
+        }
+        Ok(pending)
+    }
+
+    fn shards_count(&self) -> u16 {
+        u16::try_from(self.shards.len()).expect("there is one for each number below a u16")
+    }
+
+    fn mysql_may_be_asked(&self) -> bool {
+        self.mysql_error.as_ref().is_none_or(|(failed_at, _)| failed_at.elapsed() >= MYSQL_REST)
+    }
+
+    fn mysql_may_be_read(&self) -> bool {
+        self.schema_is_right && self.mysql_may_be_asked()
+    }
+
+    /// Whether MySQL answered.
+    async fn read_fence(&mut self, shard: usize) -> bool {
+        if !self.mysql_may_be_read() {
+            return false;
+        }
+        let fence = match self.store.fence(self.shards[shard].queue.shard()).await {
+            Ok(fence) => fence,
+            Err(error) => {
+                self.mysql_failed(&error);
+                return false;
+            }
+        };
+        if self.mysql_error.take().is_some() {
+            info!("mysql answers again");
+        }
+        let before = self.shards[shard].fence.replace((Instant::now(), fence));
+        if before.is_some_and(|(_, before)| numbers::is_reset(&before, &fence)) {
+            warn!("the numbers in mysql went back: it was emptied or restored; showing what it has now");
+            self.forget_what_was_shown();
+        }
+        true
+    }
+
+    fn forget_what_was_shown(&mut self) {
+        self.snapshot.views = 0;
+        self.missing_views = 0;
+        self.rate = Rate::default();
+        self.ranking = Ranking::default();
+        self.ranked_at = None;
+    }
+
+    fn mysql_failed(&mut self, error: &StoreError) {
+        if self.mysql_error.is_none() {
+            warn!("mysql cannot be read: {error}");
+        }
+        self.mysql_error = Some((Instant::now(), error.to_string()));
+    }
+
+    fn redis_failed(&mut self, error: Option<QueueError>) {
+        match (&error, &self.redis_error) {
+            (Some(error), None) => warn!("redis cannot be read: {error}"),
+            (None, Some(_)) => info!("redis answers again"),
+            _ => {}
+        }
+        self.redis_error = error.map(|error| error.to_string());
+    }
+
+    /// Makes the snapshot of what is known. What cannot be known now stays as it was.
+    fn add_up(&mut self) {
+        let now = Instant::now();
+        let totals = Totals::of(self.shards.iter().map(|view| (view.fence.map(|(_, fence)| fence), view.data)));
+        let is_readable = self.redis_error.is_none() && self.is_redis_open();
+        if let Some(totals) = totals {
+            let is_exact = totals.is_exact && is_readable;
+            let snapshot = &mut self.snapshot;
+            if is_exact {
+                self.missing_views = snapshot.views.saturating_sub(totals.views());
+            }
+            if is_exact || !is_readable || self.mysql_error.is_some() {
+                self.settled_at = now;
+            }
+            snapshot.stored_views = totals.stored_views;
+            snapshot.pending_views = totals.pending_views;
+            snapshot.readers = totals.readers;
+            snapshot.reader_pairs = totals.reader_pairs;
+            snapshot.articles = totals.articles;
+            snapshot.sealed_generations = totals.sealed_generations;
+            snapshot.lag_ms = totals.lag_ms;
+            // The greatest number ever shown: views that Redis lost come back from ingest, and a page that
+            // counts down and up again would say that views were lost and others made up.
+            snapshot.views = snapshot.views.max(totals.views());
+            if is_exact && self.missing_views == 0 {
+                snapshot.as_of = Some(clock::rfc3339(clock::unix_ms()));
+            }
+            // Growth is right even while the total lacks a flush that MySQL cannot tell of.
+            snapshot.views_per_second =
+                if is_readable && self.missing_views == 0 { self.rate.add(now, snapshot.views) } else { None };
+        }
+        self.snapshot.redis = self.redis_health();
+        self.snapshot.mysql = self.mysql_health();
+        self.snapshot.flusher = self.flusher_health();
+        let since = self.snapshot.stale.take().map(|stale| stale.since);
+        self.snapshot.stale = self.why_stale().map(|(code, reason)| Stale {
+            code,
+            reason,
+            since: since.unwrap_or_else(|| clock::rfc3339(clock::unix_ms())),
+        });
+    }
+
+    fn is_redis_open(&self) -> bool {
+        self.shards.iter().all(|view| view.data.is_some())
+    }
+
+    fn redis_health(&self) -> Health {
+        match &self.redis_error {
+            Some(error) => Health::because(HealthState::Down, error),
+            None if self.is_redis_open() => Health::OK,
+            None => Health::because(HealthState::Degraded, "being recovered"),
+        }
+    }
+
+    fn mysql_health(&self) -> Health {
+        match &self.mysql_error {
+            Some((_, error)) => Health::because(HealthState::Down, error),
+            None => Health::OK,
+        }
+    }
+
+    fn flusher_health(&self) -> Health {
+        if self.redis_error.is_some() || !self.is_redis_open() {
+            return Health::because(HealthState::Unknown, "cannot be seen without Redis");
+        }
+        // A flusher takes the lease only for a flush: without work there is none, and all is well.
+        let is_late = |view: &&ShardView| view.data.is_some_and(|data| data.lag_ms > LAG_MS_MAX);
+        let seconds = self.snapshot.lag_ms / 1_000;
+        if !self.shards.iter().any(|view| is_late(&view)) {
+            Health::OK
+        } else if self.mysql_error.is_some() {
+            Health::because(
+                HealthState::Degraded,
+                format!("waits for MySQL; the oldest view has waited for {seconds} s"),
+            )
+        } else if self.shards.iter().filter(is_late).all(|view| view.is_leased) {
+            Health::because(HealthState::Degraded, format!("is behind; the oldest view has waited for {seconds} s"))
+        } else {
+            Health::because(HealthState::Down, format!("is not at work; the oldest view has waited for {seconds} s"))
+        }
+    }
+
+    /// Why the numbers may be behind: a code and a sentence, of the gravest reason only.
+    fn why_stale(&self) -> Option<(&'static str, String)> {
+        if self.redis_error.is_some() {
+            return Some(("redis_down", "Redis cannot be read: the numbers are those of its last answer.".into()));
+        }
+        if !self.is_redis_open() {
+            let reason = match self.mysql_error {
+                None => "Redis is being recovered: views that wait there are not in the numbers yet.",
+                Some(_) => "Redis waits to be recovered, which needs MySQL, and MySQL cannot be read.",
+            };
+            return Some(("recovering", reason.into()));
+        }
+        if self.mysql_error.is_some() {
+            let reason =
+                "MySQL cannot be read: views are still counted, readers and articles are those of its last answer.";
+            return Some(("mysql_down", reason.into()));
+        }
+        // Between COMMIT and ACK the total is too low for a moment: only what lasts is worth a word.
+        if self.settled_at.elapsed() > PATIENCE {
+            let is_store_older = self.shards.iter().any(|view| {
+                let (Some((_, fence)), Some(data)) = (&view.fence, &view.data) else {
+                    return false;
+                };
+                numbers::is_store_older(fence, data)
+            });
+            return Some(if is_store_older {
+                ("mysql_older", "MySQL is older than Redis: it lacks views that it had before.".into())
+            } else {
+                (
+                    "unsettled",
+                    "A flush was not acknowledged to Redis: some waiting views are not in the numbers.".into(),
+                )
+            });
+        }
+        let missing = self.missing_views;
+        (missing > 0)
+            .then(|| ("catching_up", format!("Catching up: {missing} views shown before are not back in Redis yet.")))
+    }
+}

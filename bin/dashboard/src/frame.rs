@@ -1,0 +1,274 @@
+//! What viewers are told, and in which words. Pure: snapshots in, JSON text out.
+//!
+//! A viewer first gets a whole snapshot, then updates that hold only the fields that changed. Every
+//! message carries a number; an update belongs on top of the message numbered one less. The text is
+//! made once, whatever the number of viewers.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+/// Everything that the dashboard shows at one moment. Fields are never left out, only null, so that
+/// an update can say that something went away.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// When the view counts were last known to be right (RFC 3339); null until they were once.
+    pub as_of: Option<String>,
+    /// Why something here may be behind; null while all is well.
+    pub stale: Option<Stale>,
+    /// All views that were accepted, those that wait for MySQL included.
+    pub views: u64,
+    /// The views that are in MySQL.
+    pub stored_views: u64,
+    /// The views that wait in Redis.
+    pub pending_views: u64,
+    /// Growth of `views` over the last seconds; null while it cannot be known.
+    pub views_per_second: Option<f64>,
+    /// Distinct users in MySQL.
+    pub readers: u64,
+    /// Distinct (article, user) pairs in MySQL.
+    pub reader_pairs: u64,
+    /// Distinct articles in MySQL.
+    pub articles: u64,
+    /// The most viewed articles, the first one first.
+    pub top: Vec<TopArticle>,
+    /// Redis's own look-ups that found their key, in percent.
+    pub redis_hits: HitPercent,
+    /// Reads of articles that the cache answered, in percent.
+    pub query_hits: HitPercent,
+    /// Sealed generations that MySQL is not known to have.
+    pub sealed_generations: u64,
+    /// Age of the oldest view that waits, in milliseconds.
+    pub lag_ms: u64,
+    /// Redis, as the dashboard sees it.
+    pub redis: Health,
+    /// MySQL, as the dashboard sees it.
+    pub mysql: Health,
+    /// The flushers, as seen by their work.
+    pub flusher: Health,
+}
+
+/// Why numbers may be behind, and since when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stale {
+    /// Which case it is, for programs; the page says what to do about it.
+    pub code: &'static str,
+    /// A sentence for people.
+    pub reason: String,
+    /// RFC 3339.
+    pub since: String,
+}
+
+/// One line of the ranking.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TopArticle {
+    /// Its id. Anybody can choose one: never to be shown as markup.
+    pub article: String,
+    /// Views, those that wait for MySQL included.
+    pub views: u64,
+    /// The views that are in MySQL.
+    pub stored_views: u64,
+    /// Readers in MySQL.
+    pub readers: u64,
+}
+
+/// A hit rate; null where nothing was looked up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct HitPercent {
+    /// Over the last minute.
+    pub minute: Option<f64>,
+    /// Since the counting began.
+    pub total: Option<f64>,
+}
+
+/// How a part of the system does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// In one word.
+    pub state: HealthState,
+    /// In a sentence, when there is something to say.
+    pub reason: Option<String>,
+}
+
+/// See [`Health`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthState {
+    /// Works.
+    Ok,
+    /// Works, but is behind or on its way back.
+    Degraded,
+    /// Does not work.
+    Down,
+    /// Cannot be known now.
+    Unknown,
+}
+
+impl Health {
+    /// Works.
+    pub const OK: Self = Self { state: HealthState::Ok, reason: None };
+
+    /// In this state, for this reason.
+    #[must_use]
+    pub fn because(state: HealthState, reason: impl Into<String>) -> Self {
+        Self { state, reason: Some(reason.into()) }
+    }
+}
+
+impl Snapshot {
+    /// What is shown before anything was read.
+    #[must_use]
+    pub fn before_the_first_look(since: String) -> Self {
+        let unknown = || Health::because(HealthState::Unknown, "not asked yet");
+        Self {
+            as_of: None,
+            stale: Some(Stale { code: "starting", reason: "Nothing was read yet.".into(), since }),
+            views: 0,
+            stored_views: 0,
+            pending_views: 0,
+            views_per_second: None,
+            readers: 0,
+            reader_pairs: 0,
+            articles: 0,
+            top: Vec::new(),
+            redis_hits: HitPercent::default(),
+            query_hits: HitPercent::default(),
+            sealed_generations: 0,
+            lag_ms: 0,
+            redis: unknown(),
+            mysql: unknown(),
+            flusher: unknown(),
+        }
+    }
+}
+
+/// One moment, ready to be sent. Cloning shares the text.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// The number of both messages.
+    pub seq: u64,
+    /// The whole snapshot, for who does not have the message before.
+    pub full: Utf8Bytes,
+    /// What changed since the message before.
+    pub update: Utf8Bytes,
+    fields: Map<String, Value>,
+}
+
+impl Frame {
+    /// The first one, or the first after a break: there is nothing that it could be an update of.
+    #[must_use]
+    pub fn first(snapshot: &Snapshot) -> Self {
+        let fields = fields_of(snapshot);
+        Self { seq: 0, full: text("snapshot", 0, &fields), update: text("update", 0, &fields), fields }
+    }
+
+    /// The one after `self`.
+    #[must_use]
+    pub fn next(&self, snapshot: &Snapshot) -> Self {
+        let seq = self.seq + 1;
+        let fields = fields_of(snapshot);
+        let changed: Map<String, Value> = fields
+            .iter()
+            .filter(|(name, value)| self.fields.get(*name) != Some(value))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        Self { seq, full: text("snapshot", seq, &fields), update: text("update", seq, &changed), fields }
+    }
+
+    /// What to send to a viewer whose last message had the number `seen`, if any.
+    #[must_use]
+    pub fn after(&self, seen: Option<u64>) -> Utf8Bytes {
+        if seen.is_some_and(|seen| seen + 1 == self.seq) { self.update.clone() } else { self.full.clone() }
+    }
+}
+
+fn fields_of(snapshot: &Snapshot) -> Map<String, Value> {
+    match serde_json::to_value(snapshot) {
+        Ok(Value::Object(fields)) => fields,
+        _ => unreachable!("a snapshot is a struct of strings and numbers, which has the form of an object"),
+    }
+}
+
+fn text(kind: &str, seq: u64, fields: &Map<String, Value>) -> Utf8Bytes {
+    #[derive(Serialize)]
+    struct Message<'a> {
+        r#type: &'a str,
+        seq: u64,
+        #[serde(flatten)]
+        fields: &'a Map<String, Value>,
+    }
+    let message = Message { r#type: kind, seq, fields };
+    serde_json::to_string(&message).expect("strings and numbers always have a JSON form").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parsed(text: &Utf8Bytes) -> Map<String, Value> {
+        serde_json::from_str(text).expect("valid JSON")
+    }
+
+    /// What the page does with an update.
+    fn apply(mut to: Map<String, Value>, update: Map<String, Value>) -> Map<String, Value> {
+        assert_eq!(update["type"], "update");
+        to.extend(update);
+        to.insert("type".into(), "snapshot".into());
+        to
+    }
+
+    fn snapshot(seed: (u64, Option<u8>, bool, Vec<(String, u64)>)) -> Snapshot {
+        let (views, rate, is_stale, top) = seed;
+        Snapshot {
+            as_of: rate.map(|rate| format!("t{rate}")),
+            stale: is_stale.then(|| Stale { code: "redis", reason: format!("r{views}"), since: "s".into() }),
+            views,
+            views_per_second: rate.map(|rate| f64::from(rate) / 10.0),
+            top: top
+                .into_iter()
+                .map(|(article, views)| TopArticle { article, views, stored_views: views, readers: 1 })
+                .collect(),
+            flusher: if is_stale { Health::because(HealthState::Down, "x") } else { Health::OK },
+            ..Snapshot::before_the_first_look("s".into())
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn updates_lead_from_each_snapshot_to_the_next(
+            // Small ranges, so that fields often stay the same.
+            seeds in prop::collection::vec(
+                (0u64..3, prop::option::of(0u8..3), any::<bool>(), prop::collection::vec((".{0,3}", 0u64..3), 0..3)),
+                1..6,
+            )
+        ) {
+            let mut frame = Frame::first(&Snapshot::before_the_first_look("s".into()));
+            let mut held = parsed(&frame.full);
+            for seed in seeds {
+                frame = frame.next(&snapshot(seed));
+                held = apply(held, parsed(&frame.update));
+                prop_assert_eq!(&held, &parsed(&frame.full));
+            }
+        }
+    }
+
+    #[test]
+    fn an_update_holds_only_what_changed() {
+        let before = Snapshot::before_the_first_look("s".into());
+        let after = Snapshot { views: 7, ..before.clone() };
+        let frame = Frame::first(&before).next(&after);
+        assert_eq!(frame.update.as_str(), r#"{"type":"update","seq":1,"views":7}"#);
+        assert_eq!(frame.next(&after).update.as_str(), r#"{"type":"update","seq":2}"#);
+    }
+
+    #[test]
+    fn whoever_missed_a_message_gets_the_whole_snapshot() {
+        let snapshot = Snapshot::before_the_first_look("s".into());
+        let frame = Frame::first(&snapshot).next(&snapshot).next(&snapshot);
+        assert_eq!(frame.after(Some(1)), frame.update);
+        for seen in [None, Some(0), Some(2)] {
+            assert_eq!(frame.after(seen), frame.full);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The dashboard: live numbers for people, over a page and a WebSocket.
+//!
+//! `feed` reads Redis and MySQL, once for all; `numbers` adds up; `frame` says it in JSON; `client` is
+//! one viewer; `routes` is who gets what.
+
+pub mod client;
+pub mod feed;
+pub mod frame;
+pub mod numbers;
+pub mod routes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use footfall_shared::config::{Config, Database, ms};
+use footfall_shared::http::{self, Limits};
+use footfall_shared::lifecycle::{self, Lifecycle};
+use footfall_shared::queue::Redis;
+use footfall_shared::store::Store;
+use footfall_shared::telemetry::{self, Readiness};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::feed::Feed;
+use crate::routes::Routes;
+
+/// How long a store may take to answer, if the configuration does not say less: a viewer shall hear of
+/// a hanging store within about two seconds.
+const STORE_TIMEOUT_MS_MAX: u64 = 1_000;
+/// The one reader needs one connection, and one more while a lost one is given up.
+const DATABASE_CONNECTIONS_MAX: u32 = 2;
+
+/// Where the dashboard listens.
+pub struct Listeners {
+    /// The page and the WebSocket.
+    pub page: TcpListener,
+    /// `/metrics`.
+    pub admin: TcpListener,
+}
+
+/// Runs until a signal.
+pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
+    let timeout = ms(config.redis.timeout_ms.min(STORE_TIMEOUT_MS_MAX));
+    let redis = Redis::new(&config.redis.url.0, timeout)?;
+    let store = Store::new(&Database {
+        connections_max: config.database.connections_max.min(DATABASE_CONNECTIONS_MAX),
+        timeout_ms: config.database.timeout_ms.min(STORE_TIMEOUT_MS_MAX),
+        ..config.database
+    })
+    .await?;
+    lifecycle::check_schema(&store, config.shards).await?;
+
+    let readiness = Readiness::not_yet("no numbers were read yet");
+    let feed = Feed::new(redis, store, config.shards);
+    let (sender, frames) = watch::channel(feed.first_frame());
+    let period = Duration::from_secs(1) / config.dashboard.updates_per_second;
+    lifecycle.spawn("feed", feed.run(period, sender, readiness.clone(), lifecycle.stop()));
+    lifecycle.spawn("admin server", telemetry::serve_admin(listeners.admin, readiness.clone(), lifecycle.stop()));
+
+    let viewers_max = config.dashboard.connections_max;
+    let limits = Limits {
+        connections_max: viewers_max,
+        header_timeout: ms(config.dashboard.header_timeout_ms),
+        drain: ms(config.dashboard.drain_ms),
+    };
+    let routes = Arc::new(Routes::new(frames, readiness.clone(), viewers_max, lifecycle.stop()));
+    let handler = {
+        let routes = Arc::clone(&routes);
+        move |request| std::future::ready(routes.answer(request))
+    };
+    let stop = lifecycle.stop();
+    lifecycle.spawn("page", async move {
+        http::serve(listeners.page, limits, stop, handler).await?;
+        routes.viewers_gone().await;
+        Ok(())
+    });
+    let stop = lifecycle.stop();
+    lifecycle.spawn("drain", async move {
+        stop.cancelled().await;
+        readiness.set(Some("this process is stopping".into()));
+        Ok(())
+    });
+    // Viewers are told to go at once; this is for one that does not read just then.
+    lifecycle.run(limits.drain + Duration::from_secs(2)).await
+}

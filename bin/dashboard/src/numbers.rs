@@ -1,0 +1,335 @@
+//! The arithmetic of what is shown: one total out of two stores, rates, and numbers that only move
+//! forward. Pure: times come in as parameters.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use footfall_shared::counter::Article;
+use footfall_shared::queue::{DataSet, Position};
+use footfall_shared::store::Fence;
+use tokio::time::Instant;
+
+use crate::frame::{HitPercent, TopArticle};
+
+/// Views that wait in Redis above a position in MySQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pending {
+    /// How many; too few rather than too many.
+    pub views: u64,
+    /// Whether it is neither.
+    pub is_exact: bool,
+}
+
+impl Pending {
+    /// What `data` holds beyond `fence`. No view is counted in both, whichever was read first:
+    /// `fence` counts generations up to its own, and only generations above it are added here.
+    #[must_use]
+    pub fn above(fence: &Fence, data: &DataSet) -> Self {
+        let Position { first, open } = data.position;
+        let next = fence.generation + 1;
+        let (views, is_exact) = if data.epoch != fence.epoch {
+            // A recovery decides at this moment what of the data set is still to be counted.
+            (0, false)
+        } else if next <= first {
+            // Less than `first`: the generations between the two were flushed after the fence was read.
+            (data.pending_views(), next == first)
+        } else if next <= open {
+            // Between COMMIT and ACK: some of the sealed generations, or all of them, are in MySQL already.
+            (data.open_views, next == open)
+        } else {
+            // Even what was the open generation is in MySQL already: `data` is older than the flush.
+            (0, false)
+        };
+        Self { views, is_exact }
+    }
+}
+
+/// All shards added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Views in MySQL.
+    pub stored_views: u64,
+    /// Views that wait in Redis.
+    pub pending_views: u64,
+    /// Distinct users in MySQL.
+    pub readers: u64,
+    /// Distinct (article, user) pairs in MySQL.
+    pub reader_pairs: u64,
+    /// Distinct articles in MySQL.
+    pub articles: u64,
+    /// Sealed generations that are not acknowledged.
+    pub sealed_generations: u64,
+    /// Age of the oldest view that waits, in milliseconds.
+    pub lag_ms: u64,
+    /// Whether `stored_views + pending_views` is every view, not too few.
+    pub is_exact: bool,
+}
+
+impl Totals {
+    /// Adds up; none while the fence of a shard was never read.
+    pub fn of(shards: impl Iterator<Item = (Option<Fence>, Option<DataSet>)>) -> Option<Self> {
+        let mut sum = Self {
+            stored_views: 0,
+            pending_views: 0,
+            readers: 0,
+            reader_pairs: 0,
+            articles: 0,
+            sealed_generations: 0,
+            lag_ms: 0,
+            is_exact: true,
+        };
+        for (fence, data) in shards {
+            let fence = fence?;
+            sum.stored_views += fence.views;
+            // A user belongs to the shard that saw them first, so nobody is counted twice.
+            sum.readers += fence.users;
+            sum.reader_pairs += fence.readers;
+            sum.articles += fence.articles;
+            if let Some(data) = data {
+                let pending = Pending::above(&fence, &data);
+                sum.pending_views += pending.views;
+                sum.is_exact &= pending.is_exact;
+                sum.sealed_generations += data.position.open - data.position.first;
+                sum.lag_ms = sum.lag_ms.max(data.lag_ms);
+            } else {
+                sum.is_exact = false;
+            }
+        }
+        Some(sum)
+    }
+
+    /// Every view that is known of.
+    #[must_use]
+    pub fn views(&self) -> u64 {
+        self.stored_views + self.pending_views
+    }
+}
+
+/// Whether MySQL lacks what it once had: acknowledged generations, or an epoch that was begun in it.
+/// `fence` must have been read after `data`.
+#[must_use]
+pub fn is_store_older(fence: &Fence, data: &DataSet) -> bool {
+    fence.epoch < data.epoch || (fence.epoch == data.epoch && fence.generation + 1 < data.position.first)
+}
+
+/// Whether MySQL was emptied (`footfall clean`) or put back to an older state between two looks: the
+/// only cases in which numbers may go back. A flush moves `flush_epoch` only together with `generation`.
+#[must_use]
+pub fn is_reset(before: &Fence, after: &Fence) -> bool {
+    after.views < before.views
+        || after.generation < before.generation
+        || (after.generation == before.generation && after.flush_epoch != before.flush_epoch)
+}
+
+/// Growth per second of a number, over a sliding window.
+#[derive(Debug, Default)]
+pub struct Rate(VecDeque<(Instant, u64)>);
+
+/// Long enough that natural batches do not make the number jump, short enough to see a change at once.
+const RATE_WINDOW: Duration = Duration::from_secs(5);
+/// A rate over less says more about the moment than about the traffic.
+const RATE_WINDOW_MIN: Duration = Duration::from_secs(1);
+
+impl Rate {
+    /// Takes the number of now; answers its growth per second, once the window is long enough.
+    pub fn add(&mut self, now: Instant, value: u64) -> Option<f64> {
+        self.0.push_back((now, value));
+        // One sample beyond the window stays: after a pause, growth is spread over the whole pause.
+        while self.0.len() > 2 && now - self.0[1].0 >= RATE_WINDOW {
+            self.0.pop_front();
+        }
+        let (since, first) = self.0[0];
+        let span = now - since;
+        (span >= RATE_WINDOW_MIN).then(|| {
+            let grown = value.saturating_sub(first) as f64;
+            (grown / span.as_secs_f64() * 10.0).round() / 10.0
+        })
+    }
+}
+
+/// Turns two ever-growing counters into a hit rate.
+#[derive(Debug, Default)]
+pub struct HitRate(VecDeque<(Instant, u64, u64)>);
+
+impl HitRate {
+    /// Takes hits and misses of now; answers the rate.
+    pub fn add(&mut self, now: Instant, hits: u64, misses: u64) -> HitPercent {
+        // Counters that went back were started anew, with Redis.
+        if self.0.back().is_some_and(|last| hits < last.1 || misses < last.2) {
+            self.0.clear();
+        }
+        self.0.push_back((now, hits, misses));
+        while self.0.len() > 2 && now - self.0[1].0 >= Duration::from_secs(60) {
+            self.0.pop_front();
+        }
+        let (_, hits_before, misses_before) = self.0[0];
+        HitPercent { minute: percent(hits - hits_before, misses - misses_before), total: percent(hits, misses) }
+    }
+}
+
+/// Rounded down, so that 100 means all.
+fn percent(hits: u64, misses: u64) -> Option<f64> {
+    let all = hits + misses;
+    (all > 0).then(|| (hits as f64 * 10_000.0 / all as f64).floor() / 100.0)
+}
+
+/// The most viewed articles, by what MySQL has and what waits on top.
+#[derive(Debug, Default)]
+pub struct Ranking {
+    candidates: Vec<(Article, u64, u64)>,
+    /// The greatest number shown of each article: pending views can be gone for a moment.
+    marks: HashMap<Article, u64>,
+}
+
+/// Lines shown.
+pub const TOP: usize = 10;
+/// Lines read: what waits can lift an article of these into the ranking.
+pub const CANDIDATES: u32 = 30;
+/// Articles that came and went are forgotten at this number.
+const MARKS_MAX: usize = 1_000;
+
+impl Ranking {
+    /// Takes the articles with the most views in MySQL: article, views, readers.
+    pub fn set(&mut self, candidates: Vec<(Article, u64, u64)>) {
+        if self.marks.len() > MARKS_MAX {
+            self.marks.retain(|article, _| candidates.iter().any(|candidate| candidate.0 == *article));
+        }
+        self.candidates = candidates;
+    }
+
+    /// The articles whose pending views are of interest.
+    pub fn articles(&self) -> impl Iterator<Item = &Article> {
+        self.candidates.iter().map(|(article, _, _)| article)
+    }
+
+    /// The ranking with `pending` views on top; an article that is missing there has none, or it is
+    /// not known.
+    pub fn top(&mut self, pending: &HashMap<Article, u64>) -> Vec<TopArticle> {
+        let mut lines: Vec<TopArticle> = Vec::with_capacity(self.candidates.len());
+        for (article, stored_views, readers) in &self.candidates {
+            let views = stored_views + pending.get(article).copied().unwrap_or(0);
+            let mark = self.marks.entry(article.clone()).or_default();
+            *mark = views.max(*mark);
+            lines.push(TopArticle {
+                article: article.to_string(),
+                views: *mark,
+                stored_views: *stored_views,
+                readers: *readers,
+            });
+        }
+        lines.sort_by(|a, b| b.views.cmp(&a.views).then_with(|| a.article.cmp(&b.article)));
+        lines.truncate(TOP);
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fence(generation: u64) -> Fence {
+        Fence { epoch: 1, generation, flush_epoch: 1, views: 100, readers: 0, users: 0, articles: 0 }
+    }
+
+    fn data(first: u64, open: u64) -> DataSet {
+        DataSet {
+            is_open: true,
+            epoch: 1,
+            position: Position { open, first },
+            open_views: 3,
+            open_articles: 1,
+            sealed_views: 40,
+            lag_ms: 0,
+        }
+    }
+
+    #[test]
+    fn pending_views_are_those_above_the_fence() {
+        for (generation, first, open, expected) in [
+            // Nothing between: all that Redis has.
+            (6, 7, 9, (43, true)),
+            // COMMIT, not yet ACK: only the open generation, if all the sealed ones are in MySQL.
+            (8, 7, 9, (3, true)),
+            (7, 7, 9, (3, false)),
+            // The fence was read before the last flush, or Redis before it.
+            (5, 7, 9, (43, false)),
+            (9, 7, 9, (0, false)),
+        ] {
+            let pending = Pending::above(&fence(generation), &data(first, open));
+            assert_eq!((pending.views, pending.is_exact), expected, "{generation} {first} {open}");
+        }
+        let next_epoch = Fence { epoch: 2, ..fence(6) };
+        assert_eq!(Pending::above(&next_epoch, &data(7, 9)), Pending { views: 0, is_exact: false });
+    }
+
+    #[test]
+    fn totals_are_sums_and_exact_only_if_every_shard_is() {
+        let totals = |shards: &[(Option<Fence>, Option<DataSet>)]| Totals::of(shards.iter().copied());
+        let good = (Some(fence(6)), Some(data(7, 9)));
+        let sum = totals(&[good, good]).expect("both fences are known");
+        assert_eq!((sum.views(), sum.pending_views, sum.sealed_generations, sum.is_exact), (286, 86, 4, true));
+        let sum = totals(&[good, (Some(fence(6)), None)]).expect("both fences are known");
+        assert_eq!((sum.views(), sum.is_exact), (243, false));
+        assert_eq!(totals(&[good, (None, Some(data(7, 9)))]), None);
+    }
+
+    #[test]
+    fn a_store_that_forgot_is_noticed() {
+        assert!(!is_store_older(&fence(6), &data(7, 9)));
+        assert!(!is_store_older(&Fence { epoch: 2, ..fence(6) }, &data(9, 9)));
+        assert!(is_store_older(&fence(6), &data(8, 9)));
+        assert!(is_store_older(&Fence { epoch: 0, ..fence(6) }, &data(7, 9)));
+    }
+
+    #[test]
+    fn only_an_emptied_store_is_a_reset() {
+        let before = fence(6);
+        let cleaned = Fence { epoch: 2, flush_epoch: 2, views: 0, ..before };
+        assert!(is_reset(&before, &cleaned));
+        let cleaned_before_the_first_flush = Fence { epoch: 2, flush_epoch: 2, ..before };
+        assert!(is_reset(&before, &cleaned_before_the_first_flush));
+        let recovered = Fence { epoch: 2, ..before };
+        let flushed = Fence { epoch: 2, flush_epoch: 2, generation: 7, ..before };
+        assert!(!is_reset(&before, &before) && !is_reset(&before, &recovered) && !is_reset(&before, &flushed));
+    }
+
+    #[test]
+    fn a_rate_is_growth_over_the_last_seconds() {
+        let start = Instant::now();
+        let mut rate = Rate::default();
+        assert_eq!(rate.add(start, 1_000), None);
+        for second in 1..=10 {
+            assert_eq!(rate.add(start + Duration::from_secs(second), 1_000 + 20 * second), Some(20.0));
+        }
+        for second in 11..=14 {
+            rate.add(start + Duration::from_secs(second), 1_200);
+        }
+        assert_eq!(rate.add(start + Duration::from_secs(15), 1_200), Some(0.0));
+        // 40 s without a look: not a burst of the last 5 s.
+        assert_eq!(rate.add(start + Duration::from_secs(55), 1_600), Some(10.0));
+    }
+
+    #[test]
+    fn a_hit_rate_forgets_what_is_older_than_a_minute() {
+        let start = Instant::now();
+        let mut rate = HitRate::default();
+        assert_eq!(rate.add(start, 0, 0), HitPercent::default());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(rate.add(after(30), 50, 50), HitPercent { minute: Some(50.0), total: Some(50.0) });
+        assert_eq!(rate.add(after(90), 100_049, 51), HitPercent { minute: Some(99.99), total: Some(99.94) });
+        // Redis was restarted.
+        assert_eq!(rate.add(after(91), 3, 1), HitPercent { minute: None, total: Some(75.0) });
+    }
+
+    #[test]
+    fn an_article_never_goes_back() {
+        let article = |id: &str| Article::parse(id.as_bytes()).expect("test id");
+        let mut ranking = Ranking::default();
+        ranking.set(vec![(article("a"), 10, 2), (article("b"), 9, 2)]);
+        let views =
+            |lines: Vec<TopArticle>| lines.into_iter().map(|line| (line.article, line.views)).collect::<Vec<_>>();
+        let pending = HashMap::from([(article("b"), 5)]);
+        assert_eq!(views(ranking.top(&pending)), [("b".into(), 14), ("a".into(), 10)]);
+        assert_eq!(views(ranking.top(&HashMap::new())), [("b".into(), 14), ("a".into(), 10)]);
+    }
+}

@@ -1,0 +1,299 @@
+//! The way of pending views into MySQL, in the order of the page: look, seal, read, commit, acknowledge.
+//! Each step may be cut off and repeated, by this process or by another.
+
+use std::time::Instant;
+
+use footfall_shared::config::{self, ms};
+use footfall_shared::counter::Producer;
+use footfall_shared::queue::{DataSet, Growth, Position, Queue, QueueError, Sealed};
+use footfall_shared::recovery::{self, RecoveryError};
+use footfall_shared::store::{Committed, Flush, Store, StoreError};
+use footfall_shared::telemetry::{self, Histogram, IntCounter, IntGauge, Readiness};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::fold::{self, Mismatch};
+
+/// Why a shard is not flushed at the moment.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    #[error("{0}; nothing of it was written, and the shard stands still until a person has looked at it")]
+    Mismatch(#[from] Mismatch),
+}
+
+impl Obstacle {
+    /// Whether waiting does not help.
+    fn needs_a_person(&self) -> bool {
+        matches!(
+            self,
+            Self::Mismatch(_)
+                | Self::Queue(QueueError::Corrupt(_))
+                | Self::Recovery(RecoveryError::StoreIsOlder { .. })
+        )
+    }
+}
+
+/// The metrics of all shards.
+#[derive(Clone)]
+pub struct Metrics {
+    transactions: IntCounter,
+    views: IntCounter,
+    rows: IntCounter,
+    repeats: IntCounter,
+    fenced: IntCounter,
+    failures: IntCounter,
+    seconds: Histogram,
+    pending: IntGauge,
+    generations: IntGauge,
+    lag_ms: IntGauge,
+}
+
+impl Metrics {
+    /// Registers them.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            transactions: telemetry::counter(
+                "footfall_flush_transactions_total",
+                "Transactions that moved views to MySQL.",
+            ),
+            views: telemetry::counter("footfall_flush_views_total", "Views moved to MySQL."),
+            rows: telemetry::counter("footfall_flush_rows_total", "Reader rows written to MySQL."),
+            repeats: telemetry::counter("footfall_flush_repeats_total", "Flushes that the fence knew already."),
+            fenced: telemetry::counter("footfall_flush_fenced_total", "Flushes refused because the epoch was over."),
+            failures: telemetry::counter("footfall_flush_failures_total", "Tries to flush that failed."),
+            seconds: telemetry::seconds("footfall_flush_seconds", "Duration of a flush transaction."),
+            pending: telemetry::gauge(
+                "footfall_pending_views",
+                "Views in Redis that MySQL does not have, last shard looked at.",
+            ),
+            generations: telemetry::gauge(
+                "footfall_sealed_generations",
+                "Sealed generations that wait, last shard looked at.",
+            ),
+            lag_ms: telemetry::gauge(
+                "footfall_flush_lag_milliseconds",
+                "Age of the oldest pending view, last shard looked at.",
+            ),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Flushes one shard.
+pub struct Flusher {
+    config: config::Flusher,
+    shards: u16,
+    queue: Queue,
+    store: Store,
+    readiness: Readiness,
+    metrics: Metrics,
+    /// Names this process in the lease.
+    holder: String,
+    /// The open generation that was first seen with views in it, and when.
+    waiting: Option<(u64, Instant)>,
+    /// Whether the last look ended at an obstacle.
+    is_obstructed: bool,
+}
+
+impl Flusher {
+    /// A flusher of the queue's shard.
+    #[must_use]
+    pub fn new(config: &config::Config, queue: Queue, store: Store, readiness: Readiness, metrics: Metrics) -> Self {
+        Self {
+            config: config.flusher.clone(),
+            shards: config.shards,
+            queue,
+            store,
+            readiness,
+            metrics,
+            holder: Producer::random().to_string(),
+            waiting: None,
+            is_obstructed: false,
+        }
+    }
+
+    /// Flushes whenever a trigger says so, until `stop`; then once more whatever is there.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut poll = tokio::time::interval(ms(self.config.poll_ms));
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pause = ms(self.config.poll_ms);
+        while stop.run_until_cancelled(poll.tick()).await.is_some() {
+            if self.turn(false).await {
+                pause = ms(self.config.poll_ms);
+            } else {
+                let spread = f64::from(getrandom::u32().unwrap_or(0) % 100) / 100.0;
+                stop.run_until_cancelled(tokio::time::sleep(pause.mul_f64(0.5 + spread))).await;
+                pause = (pause * 2).min(ms(1_000));
+            }
+        }
+        self.turn(true).await;
+        let _ = self.queue.release(&self.holder).await; // Would run out by itself.
+    }
+
+    /// One look at the shard; false if something stands in the way.
+    async fn turn(&mut self, flush_all: bool) -> bool {
+        let part = format!("shard {}", self.queue.shard());
+        let result = self.look(flush_all).await;
+        self.is_obstructed = result.is_err();
+        match result {
+            Ok(()) => {
+                if self.readiness.set_part(&part, None) {
+                    info!(shard = %self.queue.shard(), "flushing");
+                }
+                true
+            }
+            Err(obstacle) => {
+                self.metrics.failures.inc();
+                // Logged when it begins and when it ends, not each time.
+                if self.readiness.set_part(&part, Some(obstacle.to_string())) {
+                    if obstacle.needs_a_person() {
+                        error!(shard = %self.queue.shard(), "{obstacle}");
+                    } else {
+                        warn!(shard = %self.queue.shard(), "{obstacle}; trying again");
+                    }
+                }
+                false
+            }
+        }
+    }
+
+    async fn look(&mut self, flush_all: bool) -> Result<(), Obstacle> {
+        let state = self.queue.state().await?;
+        let Some(data) = state.data.filter(|data| data.is_open) else {
+            recovery::open(&self.queue, &self.store, self.shards).await?;
+            return Ok(());
+        };
+        self.metrics.pending.set(data.pending_views().try_into().unwrap_or(i64::MAX));
+        self.metrics.generations.set((data.position.open - data.position.first).try_into().unwrap_or(i64::MAX));
+        self.metrics.lag_ms.set(data.lag_ms.try_into().unwrap_or(i64::MAX));
+        if !self.is_due(&data) && !flush_all {
+            return Ok(());
+        }
+        // While MySQL is away one sealed generation waits, and the open one takes the rest.
+        let seal = data.open_views > 0 && (!self.is_obstructed || data.position.first == data.position.open);
+        match self.flush(data.epoch, data.position, seal).await {
+            Err(Obstacle::Queue(QueueError::Epoch)) => Ok(()), // The next look opens it.
+            result => result,
+        }
+    }
+
+    /// The triggers: enough updates, enough articles, or waited long enough. What is sealed is always due.
+    fn is_due(&mut self, data: &DataSet) -> bool {
+        if data.position.first < data.position.open {
+            return true;
+        }
+        if data.open_views == 0 {
+            self.waiting = None;
+            return false;
+        }
+        let since = match self.waiting {
+            Some((generation, since)) if generation == data.position.open => since,
+            _ => self.waiting.insert((data.position.open, Instant::now())).1,
+        };
+        data.open_views >= self.config.updates
+            || data.open_articles >= self.config.articles
+            || since.elapsed() >= ms(self.config.timeout_ms)
+    }
+
+    /// Moves everything that is pending into MySQL, in as many transactions as its size asks for.
+    async fn flush(&mut self, epoch: u64, mut position: Position, seal: bool) -> Result<(), Obstacle> {
+        if !self.has_lease().await? {
+            return Ok(());
+        }
+        if seal {
+            position = self.queue.seal(epoch, position.open).await?;
+        }
+        while position.first < position.open {
+            let Some(sealed) = self.read(position).await? else { return Ok(()) };
+            let flush = fold::fold(&sealed)?;
+            let started = Instant::now();
+            let committed = self.store.commit(self.queue.shard(), epoch, &flush).await?;
+            self.metrics.seconds.observe(started.elapsed().as_secs_f64());
+            let acknowledged = match committed {
+                Committed::Now(growth) => {
+                    self.metrics.transactions.inc();
+                    self.metrics.views.inc_by(flush.views());
+                    self.metrics.rows.inc_by(flush.rows.len() as u64);
+                    self.queue.ack(epoch, flush.first, flush.last, &growth).await?
+                }
+                Committed::Before { generation } => {
+                    self.metrics.repeats.inc();
+                    let last = generation.min(flush.last);
+                    let stored = usize::try_from(last - flush.first + 1).expect("a part of what was read into memory");
+                    self.queue.ack(epoch, flush.first, last, &unknown_growth(&fold::fold(&sealed[..stored])?)).await?
+                }
+                Committed::Fenced { epoch: current } => {
+                    // MySQL is in an epoch that this data set was not opened under: open it again.
+                    self.metrics.fenced.inc();
+                    warn!(shard = %self.queue.shard(), epoch, current, "fenced");
+                    recovery::open(&self.queue, &self.store, self.shards).await?;
+                    return Ok(());
+                }
+                Committed::Hole { generation } => {
+                    let (stored, known) = ((epoch, generation), (epoch, flush.first - 1));
+                    return Err(RecoveryError::StoreIsOlder { shard: self.queue.shard().0, stored, known }.into());
+                }
+            };
+            let Some(next) = acknowledged else { return Ok(()) }; // Another flusher was faster: look again.
+            position = next;
+            if position.first < position.open && !self.has_lease().await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads sealed generations from the first on, as many as fit one transaction. None if they were
+    /// acknowledged meanwhile.
+    async fn read(&self, position: Position) -> Result<Option<Vec<Sealed>>, Obstacle> {
+        let mut sealed: Vec<Sealed> = Vec::new();
+        let mut views = 0;
+        for generation in position.first..position.open {
+            let next = self.queue.sealed(generation).await?;
+            let Some((_, next_views)) = next.header else {
+                let first = self.queue.state().await?.data.map_or(0, |data| data.position.first);
+                if first == position.first {
+                    return Err(Mismatch { generation, what: "it has no header" }.into());
+                }
+                return Ok(None);
+            };
+            if !sealed.is_empty() && views + next_views > self.config.transaction_views_max {
+                break;
+            }
+            views += next_views;
+            sealed.push(next);
+        }
+        Ok(Some(sealed))
+    }
+
+    /// Takes or renews the lease. It only keeps flushers from doing the same work twice.
+    async fn has_lease(&self) -> Result<bool, Obstacle> {
+        if self.config.lease_ms == 0 {
+            return Ok(true);
+        }
+        Ok(self.queue.lease(&self.holder, ms(self.config.lease_ms)).await?)
+    }
+}
+
+/// What a flush added, when it is not known which of its readers were new.
+fn unknown_growth(flush: &Flush) -> Vec<Growth> {
+    let growth = |rows: &[footfall_shared::counter::Row]| Growth {
+        article: rows[0].article.clone(),
+        views: rows.iter().map(|row| row.views).sum(),
+        readers: None,
+    };
+    flush.articles().map(growth).collect()
+}

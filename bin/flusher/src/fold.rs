@@ -1,0 +1,169 @@
+//! Sealed generations -> one flush: check, merge, sort. Pure.
+
+use std::collections::BTreeMap;
+
+use footfall_shared::counter::{Article, Producer, Row};
+use footfall_shared::queue::Sealed;
+use footfall_shared::store::Flush;
+
+/// A generation whose parts contradict each other. Nothing of it is written: never guess.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("generation {generation} does not add up: {what}")]
+pub struct Mismatch {
+    /// Which generation.
+    pub generation: u64,
+    /// What contradicts what.
+    pub what: &'static str,
+}
+
+/// Checks and merges consecutive generations.
+pub fn fold(sealed: &[Sealed]) -> Result<Flush, Mismatch> {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut hours: Vec<(Article, u32, u64)> = Vec::new();
+    let mut minutes: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut producers: BTreeMap<Producer, (u64, u64)> = BTreeMap::new();
+    for generation in sealed {
+        check(generation)?;
+        for batch in &generation.batches {
+            let last = producers.insert(batch.producer, (batch.number, batch.cumulative_views));
+            if last.is_some_and(|(number, _)| number + 1 != batch.number) {
+                let what = "the batches of a producer are not consecutive";
+                return Err(Mismatch { generation: generation.generation, what });
+            }
+            rows.extend_from_slice(&batch.rows);
+            hours.extend(batch.articles().map(|(article, views)| (article.clone(), batch.minute / 60, views)));
+            *minutes.entry(batch.minute).or_default() += batch.views();
+        }
+    }
+    // Key order: every flush takes its row locks in the same order, so that flushes cannot deadlock.
+    rows.sort_unstable();
+    rows.dedup_by(|next, kept| {
+        let same = next.article == kept.article && next.user == kept.user;
+        if same {
+            kept.views += next.views;
+        }
+        same
+    });
+    hours.sort_unstable();
+    hours.dedup_by(|next, kept| {
+        let same = next.0 == kept.0 && next.1 == kept.1;
+        if same {
+            kept.2 += next.2;
+        }
+        same
+    });
+    Ok(Flush {
+        first: sealed.first().map_or(0, |generation| generation.generation),
+        last: sealed.last().map_or(0, |generation| generation.generation),
+        rows,
+        hours,
+        minutes: minutes.into_iter().collect(),
+        producers: producers.into_iter().map(|(producer, (number, views))| (producer, number, views)).collect(),
+    })
+}
+
+/// Log, totals, dirty list and header were written by different commands: they must agree.
+fn check(sealed: &Sealed) -> Result<(), Mismatch> {
+    let mismatch = |what| Err(Mismatch { generation: sealed.generation, what });
+    let Some((batches, views)) = sealed.header else {
+        return mismatch("it has no header");
+    };
+    if batches != sealed.batches.len() as u64 {
+        return mismatch("the log has not as many batches as the header says");
+    }
+    if views != sealed.batches.iter().map(|batch| batch.views()).sum::<u64>() {
+        return mismatch("the log has not as many views as the header says");
+    }
+    let mut totals: BTreeMap<&[u8], u64> = BTreeMap::new();
+    for batch in &sealed.batches {
+        for (article, views) in batch.articles() {
+            *totals.entry(article.as_bytes()).or_default() += views;
+        }
+    }
+    if !totals
+        .iter()
+        .map(|(article, views)| (*article, *views))
+        .eq(sealed.totals.iter().map(|(article, views)| (&**article, *views)))
+    {
+        return mismatch("the totals are not those of the log");
+    }
+    let mut dirty: Vec<&[u8]> = sealed.dirty.iter().map(|article| &**article).collect();
+    dirty.sort_unstable();
+    if !dirty.into_iter().eq(totals.into_keys()) {
+        return mismatch("the dirty list is not the list of the articles in the log");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use footfall_shared::counter::{Batch, User, View};
+    use proptest::prelude::*;
+
+    fn sealed(generation: u64, batches: Vec<Batch>) -> Sealed {
+        let mut totals: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+        for (article, views) in batches.iter().flat_map(Batch::articles) {
+            *totals.entry(article.as_bytes().to_vec()).or_default() += views;
+        }
+        let views = batches.iter().map(Batch::views).sum();
+        let dirty = totals.keys().rev().cloned().collect();
+        Sealed { generation, header: Some((batches.len() as u64, views)), batches, totals, dirty }
+    }
+
+    fn batches(views: Vec<(u8, u8)>, size: usize) -> Vec<Batch> {
+        let mut number = 0;
+        let mut before = 0;
+        let id = |prefix: char, n: u8| format!("{prefix}{n}");
+        views
+            .chunks(size)
+            .map(|chunk| {
+                let views = chunk.iter().map(|(article, user)| View {
+                    article: Article::parse(id('a', *article).as_bytes()).expect("test id"),
+                    user: User::parse(id('u', *user).as_bytes()).expect("test id"),
+                });
+                number += 1;
+                let batch = Batch::fold(Producer(1), number, before, number as u32 * 7, views.collect());
+                before = batch.cumulative_views;
+                batch
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_view_is_in_each_sum_once(views in prop::collection::vec((0u8..5, 0u8..5), 1..200), size in 1usize..20, at: prop::sample::Index) {
+            let total = views.len() as u64;
+            let mut first = batches(views, size);
+            let second = first.split_off(at.index(first.len()));
+            let flush = fold(&[sealed(4, first), sealed(5, second)]).expect("adds up");
+            prop_assert_eq!((flush.first, flush.last), (4, 5));
+            prop_assert_eq!(flush.views(), total);
+            prop_assert_eq!(flush.hours.iter().map(|hour| hour.2).sum::<u64>(), total);
+            prop_assert_eq!(flush.minutes.iter().map(|minute| minute.1).sum::<u64>(), total);
+            prop_assert_eq!(flush.producers[0].2, total);
+            prop_assert!(flush.rows.is_sorted_by(|a, b| (&a.article, &a.user) < (&b.article, &b.user)));
+            prop_assert!(flush.hours.is_sorted_by(|a, b| (&a.0, a.1) < (&b.0, b.1)));
+        }
+    }
+
+    #[test]
+    fn what_does_not_add_up_is_refused() {
+        let good = || sealed(4, batches(vec![(1, 1), (1, 2), (2, 1)], 1));
+        assert!(fold(&[good()]).is_ok());
+        let broken: [fn(&mut Sealed); 7] = [
+            |sealed| sealed.header = None,
+            |sealed| sealed.header = Some((2, 3)),
+            |sealed| sealed.header = Some((3, 4)),
+            |sealed| sealed.totals.extend([(b"a1".to_vec(), 1)]),
+            |sealed| sealed.totals.extend([(b"a3".to_vec(), 1)]),
+            |sealed| sealed.dirty.truncate(1),
+            |sealed| sealed.batches[1].number = 5,
+        ];
+        for (index, damage) in broken.iter().enumerate() {
+            let mut sealed = good();
+            damage(&mut sealed);
+            assert!(fold(&[sealed]).is_err(), "damage {index}");
+        }
+    }
+}

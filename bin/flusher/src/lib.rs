@@ -1,0 +1,70 @@
+//! The daemon that moves pending views from Redis to MySQL, exactly once.
+
+pub mod flush;
+pub mod fold;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use footfall_shared::config::{Config, ms};
+use footfall_shared::counter::Shard;
+use footfall_shared::lifecycle::{self, Lifecycle};
+use footfall_shared::queue::Redis;
+use footfall_shared::store::Store;
+use footfall_shared::telemetry;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+/// Moves counted views from Redis to MySQL or MariaDB, in transactions, each view exactly once.
+///
+/// Any number of flushers may run; one is enough. A flush starts when 30 views or 10 articles wait, or a
+/// view has waited for a second, and takes everything that waits.
+/// Configuration: defaults, then --config FILE (TOML), then the environment, for example
+/// FOOTFALL_REDIS__URL, FOOTFALL_DATABASE__URL, FOOTFALL_FLUSHER__UPDATES.
+/// SIGTERM: flushes once more, exit 0. A second signal ends at once, which loses nothing either.
+#[derive(Parser)]
+#[command(name = "footfall-flusher", version)]
+struct Flags {
+    /// The configuration file.
+    #[arg(long, env = "FOOTFALL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Write the address at which this process listens to a file.
+    #[arg(long, value_name = "FILE", hide = true)]
+    announce: Option<PathBuf>,
+}
+
+/// The whole program; `store` may replace the store, which is for tests.
+pub fn main(store: fn(Store) -> Store) -> ExitCode {
+    let flags = Flags::parse();
+    lifecycle::main(flags.config.as_deref(), |config, lifecycle| async move {
+        let admin = lifecycle::bind(config.flusher.admin).await?;
+        telemetry::announce(flags.announce.as_deref(), &[("admin", &admin)])?;
+        let store = store(Store::new(&config.database).await?);
+        run(config, store, admin, lifecycle).await
+    })
+}
+
+/// How long the last flush may take after a signal.
+const LAST_FLUSH: Duration = Duration::from_secs(10);
+
+async fn run(config: Config, store: Store, admin: TcpListener, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
+    lifecycle::check_schema(&store, config.shards).await?;
+    let redis = Redis::new(&config.redis.url.0, ms(config.redis.timeout_ms))?;
+    let readiness = telemetry::Readiness::default();
+    let metrics = flush::Metrics::new();
+    lifecycle.spawn("admin server", telemetry::serve_admin(admin, readiness.clone(), lifecycle.stop()));
+    let mut shards = JoinSet::new();
+    for shard in Shard::all(config.shards) {
+        readiness.set_part(&format!("shard {shard}"), Some("not looked at yet".into()));
+        let flusher =
+            flush::Flusher::new(&config, redis.shard(shard), store.clone(), readiness.clone(), metrics.clone());
+        shards.spawn(flusher.run(lifecycle.stop()));
+    }
+    lifecycle.spawn("flushers", async move {
+        shards.join_all().await;
+        Ok(())
+    });
+    lifecycle.run(LAST_FLUSH).await
+}

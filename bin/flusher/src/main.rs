@@ -1,0 +1,5 @@
+//! `footfall-flusher`: see `--help`.
+
+fn main() -> std::process::ExitCode {
+    footfall_flusher::main(|store| store)
+}

@@ -1,0 +1,60 @@
+//! `footfall check-config`: is the configuration usable, and what is in force?
+
+use std::process::ExitCode;
+
+use footfall_shared::config::Config;
+use serde_json::{Map, Value};
+
+use crate::Result;
+
+/// Checks the configuration and prints the settings in force, as TOML, without passwords
+///
+/// Mistakes go to stderr, all at once, and the exit code is 78. Nothing is connected to.
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+
+pub(crate) fn run(config: &Config, _: &Args) -> Result {
+    let Value::Object(settings) = serde_json::to_value(config).expect("the configuration has text keys only") else {
+        unreachable!("a struct becomes an object")
+    };
+    println!("# ok\n{}", toml(&settings));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Numbers and strings look the same in JSON and in TOML, and settings are one level deep.
+fn toml(settings: &Map<String, Value>) -> String {
+    let mut text = String::new();
+    for (name, value) in settings.iter().filter(|(_, value)| !value.is_object()) {
+        text += &format!("{name} = {value}\n");
+    }
+    for (section, values) in settings.iter().filter_map(|(name, value)| Some((name, value.as_object()?))) {
+        text += &format!("\n[{section}]\n");
+        for (name, value) in values {
+            text += &format!("{name} = {value}\n");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_is_a_configuration_without_its_passwords() {
+        let mut config = Config::default();
+        config.database.url.0 = "mysql://u:secret@db/footfall".into();
+        let Value::Object(settings) = serde_json::to_value(&config).expect("has a JSON form") else {
+            panic!("not an object")
+        };
+        let text = toml(&settings);
+        assert!(!text.contains("secret"), "{text}");
+
+        let file = std::env::temp_dir().join(format!("footfall-check-config-{}", std::process::id()));
+        std::fs::write(&file, &text).expect("temporary folder");
+        let again = Config::load(Some(&file), std::collections::HashMap::new());
+        std::fs::remove_file(&file).expect("was just written");
+        config.database.url.0 = "mysql://***@db/footfall".into();
+        assert_eq!(again.expect("valid"), config);
+    }
+}

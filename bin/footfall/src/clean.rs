@@ -1,0 +1,94 @@
+//! `footfall clean`: deletes all counts.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use footfall_shared::config::{Config, SecretUrl};
+use footfall_shared::counter::Shard;
+use footfall_shared::queue::Redis;
+use footfall_shared::store::Store;
+use tokio::net::TcpStream;
+
+use crate::failure::{self, Failure};
+use crate::{Result, url};
+
+/// How long a service that may be running has to take a connection.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Deletes all counts from MySQL and from Redis, for good
+///
+/// Stop the services first: views that an ingest still holds would be counted after the cleaning. Other keys in Redis
+/// and other tables in MySQL stay as they are, and so does the set-up that `footfall init` made.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Do not ask for confirmation
+    #[arg(long)]
+    yes: bool,
+    /// Clean stores on other machines too
+    #[arg(long)]
+    even_remote: bool,
+}
+
+pub(crate) async fn run(config: &Config, args: &Args) -> Result {
+    let stores = [("database.url", &config.database.url), ("redis.url", &config.redis.url)];
+    if let Some((name, remote)) = stores.iter().find(|(_, store)| !url::is_local(&store.0))
+        && !args.even_remote
+    {
+        return Err(Failure::Usage(format!(
+            "{name} is {remote}, on another machine: nothing was deleted; give --even-remote if you mean it"
+        )));
+    }
+    let store = Store::new(&config.database).await?;
+    let redis = failure::redis(config)?;
+    store.check_schema(config.shards).await?;
+    refuse_while_services_run(config, &redis).await?;
+    if !args.yes {
+        confirm(&config.database.url, &config.redis.url)?;
+    }
+
+    // MySQL first: it also begins a new epoch, so that nothing that Redis still holds can be flushed.
+    store.delete_everything().await?;
+    println!("{}: all counts deleted", config.database.url);
+    let keys = redis.delete_everything().await?;
+    println!("{}: {keys} keys deleted", config.redis.url);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Best effort, against a slip of the mind: a flusher shows by its lease while it works, and services with this
+/// configuration show by the ports that they listen on. The dashboard only reads.
+async fn refuse_while_services_run(config: &Config, redis: &Redis) -> Result<()> {
+    let refuse =
+        |who: String| Failure::Usage(format!("{who}: nothing was deleted; stop ingest and flusher, then try again"));
+    let ingest = url::HttpUrl::parse(&config.ingest.url)?.address;
+    let ports = [
+        ("ingest", ingest),
+        ("ingest", config.ingest.admin.to_string()),
+        ("flusher", config.flusher.admin.to_string()),
+    ];
+    for (service, address) in ports {
+        let connect = TcpStream::connect(&address);
+        if matches!(tokio::time::timeout(PROBE_TIMEOUT, connect).await, Ok(Ok(_))) {
+            return Err(refuse(format!("the {service} answers at {address}")));
+        }
+    }
+    for shard in Shard::all(config.shards) {
+        if let Some(holder) = redis.shard(shard).lease_holder().await? {
+            return Err(refuse(format!("the flusher {holder} is at work")));
+        }
+    }
+    Ok(())
+}
+
+fn confirm(database: &SecretUrl, redis: &SecretUrl) -> Result<()> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::Usage(
+            "there is no terminal to ask for confirmation: nothing was deleted; give --yes".into(),
+        ));
+    }
+    print!("Delete all counts in {database} and {redis}? Are all ingests and flushers stopped? Type yes: ");
+    let mut answer = String::new();
+    std::io::stdout().flush().map_err(|error| Failure::file("write to the terminal", &error))?;
+    std::io::stdin().read_line(&mut answer).map_err(|error| Failure::file("read from the terminal", &error))?;
+    if answer.trim() == "yes" { Ok(()) } else { Err(Failure::Usage("nothing was deleted".into())) }
+}

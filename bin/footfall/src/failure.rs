@@ -1,0 +1,79 @@
+//! Why a command could not do its work: one sentence that says what to do next, and an exit code.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use footfall_shared::config::ConfigError;
+use footfall_shared::lifecycle::{EXIT_CONFIGURATION, EXIT_DEPENDENCY, EXIT_USAGE};
+use footfall_shared::queue::QueueError;
+use footfall_shared::store::StoreError;
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It was asked for something that it will not do.
+    Usage(String),
+    /// A service or a disk failed.
+    Dependency(String),
+    /// The settings cannot be used.
+    Configuration(String),
+}
+
+impl Failure {
+    /// The exit code that belongs to it.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Usage(_) => EXIT_USAGE,
+            Self::Dependency(_) => EXIT_DEPENDENCY,
+            Self::Configuration(_) => EXIT_CONFIGURATION,
+        })
+    }
+
+    /// A file that cannot be read or written; `doing` is what was tried, such as `write FILE`.
+    pub(crate) fn file(doing: impl fmt::Display, error: &std::io::Error) -> Self {
+        Self::Dependency(format!("cannot {doing}: {error}"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Usage(sentence) | Self::Dependency(sentence) | Self::Configuration(sentence)) = self;
+        f.write_str(sentence)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Configuration(error.to_string())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Dependency(match &error {
+            StoreError::Db(_) => {
+                format!("{error}; check that MySQL runs and that database.url (FOOTFALL_DATABASE__URL) leads to it")
+            }
+            // These say by themselves what to do.
+            StoreError::Schema(_) | StoreError::Corrupt(_) => error.to_string(),
+        })
+    }
+}
+
+impl From<QueueError> for Failure {
+    fn from(error: QueueError) -> Self {
+        Self::Dependency(match &error {
+            QueueError::Redis(_) => {
+                format!("{error}; check that Redis runs and that redis.url (FOOTFALL_REDIS__URL) leads to it")
+            }
+            QueueError::Epoch | QueueError::Corrupt(_) | QueueError::Shards(_) => error.to_string(),
+        })
+    }
+}
+
+/// Checks `redis.url`; connects later.
+pub(crate) fn redis(config: &footfall_shared::config::Config) -> crate::Result<footfall_shared::queue::Redis> {
+    let timeout = footfall_shared::config::ms(config.redis.timeout_ms);
+    footfall_shared::queue::Redis::new(&config.redis.url.0, timeout)
+        .map_err(|error| Failure::Configuration(format!("redis.url (FOOTFALL_REDIS__URL) cannot be used: {error}")))
+}

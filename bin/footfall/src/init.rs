@@ -1,0 +1,68 @@
+//! `footfall init`: brings a database to the schema of this build.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use footfall_shared::config::Config;
+use footfall_shared::store::{SCHEMA_VERSION, Store, StoreError};
+use tokio::time::Instant;
+
+use crate::Result;
+use crate::failure::Failure;
+
+/// Pause between two tries to reach a database that is still starting.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Sets the database up, or brings it to the schema of this version
+///
+/// Safe to run twice, and by two processes at once. It also records the number of shards, which is fixed from then on.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How long to wait for a database that does not answer yet
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    wait: u64,
+}
+
+pub(crate) async fn run(config: &Config, args: &Args) -> Result {
+    let store = Store::new(&config.database).await?;
+    let was_ready = wait_for_database(&store, config, Duration::from_secs(args.wait)).await?;
+    footfall_migrations::migrate(&config.database, config.shards).await.map_err(|error| {
+        Failure::Dependency(format!(
+            "the database could not be set up: {error:#}; mend that and run `footfall init` again"
+        ))
+    })?;
+    store.check_schema(config.shards).await?;
+    let shards = match config.shards {
+        1 => "1 shard".to_owned(),
+        shards => format!("{shards} shards"),
+    };
+    if was_ready {
+        println!("{}: nothing to do, it has schema version {SCHEMA_VERSION} and {shards}", config.database.url);
+    } else {
+        println!("{}: set up with schema version {SCHEMA_VERSION} and {shards}", config.database.url);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Answers whether the database already is as it should be.
+async fn wait_for_database(store: &Store, config: &Config, patience: Duration) -> Result<bool> {
+    let deadline = Instant::now() + patience;
+    let mut told = false;
+    loop {
+        match store.check_schema(config.shards).await {
+            Ok(()) => return Ok(true),
+            Err(StoreError::Schema(_) | StoreError::Corrupt(_)) => return Ok(false),
+            // Every other error is waited out, "access denied" too: a fresh server lets users in last.
+            Err(error @ StoreError::Db(_)) if Instant::now() + RETRY > deadline => {
+                return Err(error.into());
+            }
+            Err(error @ StoreError::Db(_)) => {
+                if !told {
+                    eprintln!("waiting up to {} s for {} ({error})", patience.as_secs(), config.database.url);
+                    told = true;
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! `footfall load`: sends views and keeps a ledger of what became of each.
+
+mod client;
+mod plan;
+mod recorder;
+mod sender;
+
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use footfall_shared::config::Config;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::Result;
+use crate::failure::Failure;
+use crate::url::HttpUrl;
+use plan::Plan;
+use recorder::Recorder;
+use sender::Run;
+
+/// Records that may wait for the ledger; when it is full, the connections wait too.
+const RECORDS_MAX: usize = 8 * 1024;
+
+/// Sends views to ingest, and writes down for `footfall verify` what became of each
+///
+/// Articles follow Zipf's law (exponent 1), users are drawn evenly, both from the seed. With --rate the load is open:
+/// view k is sent when it is due, whatever became of those before it, and its latency counts from then, so that a
+/// server which stalls cannot hide the queue (due times are kept to 1 ms). Without --rate each connection sends its
+/// next view as soon as it has its answer, and latency counts from there.
+///
+/// A view ends in the ledger as acknowledged (2xx: it must be counted), refused (4xx: it must not) or unknown (it was
+/// sent, but 5xx came, or no answer: it may be counted, once). One that could not be sent is tried again and not in
+/// the ledger before it was. The exit code is 0 with unknown views too, and 69 if nothing could be sent.
+///
+/// SIGINT and SIGTERM end the run early: open requests get their answers first, so that the ledger stays exact.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  footfall load --views 1000000 --articles 10000 --users 100000 --connections 64 --ledger run.tsv\n  \
+                        footfall verify --ledger run.tsv"
+)]
+pub(crate) struct Args {
+    /// How many views to send
+    #[arg(long, value_name = "N")]
+    views: u64,
+    /// How many articles they are spread over
+    #[arg(long, value_name = "N")]
+    articles: NonZeroU64,
+    /// How many users they come from
+    #[arg(long, value_name = "N")]
+    users: NonZeroU64,
+    /// How many keep-alive connections to use
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    connections: u32,
+    /// Views per second; without it, as fast as the connections allow
+    #[arg(long, value_name = "PER_SECOND", value_parser = positive)]
+    rate: Option<f64>,
+    /// Makes the same views again; without it, a random one, so that runs do not share articles
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Where ingest is; repeat it or separate with commas to spread the connections [default: ingest.url]
+    #[arg(long = "url", value_name = "URL", value_delimiter = ',')]
+    urls: Vec<String>,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    ledger: PathBuf,
+    /// Write over a ledger that exists
+    #[arg(long)]
+    force: bool,
+    /// Views in one request; more than 1 are sent as NDJSON
+    #[arg(long, value_name = "N", default_value = "1")]
+    batch: NonZeroU64,
+    /// Give up after this time without any success
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    patience: u64,
+}
+
+fn positive(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate >= 1e-6 => Ok(rate),
+        _ => Err("it must be a number above 0".into()),
+    }
+}
+
+pub(crate) async fn run(config: &Config, args: &Args) -> Result {
+    let urls = if args.urls.is_empty() { std::slice::from_ref(&config.ingest.url) } else { &args.urls };
+    let targets = urls.iter().map(|url| HttpUrl::parse(url)).collect::<Result<Vec<_>>>()?;
+    // 32 bits keep the articles' names short, and are plenty to keep runs apart.
+    let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let batch = args.batch.get();
+    let plan = Arc::new(Plan::new(seed, args.views, batch, args.rate, args.articles.get(), args.users.get()));
+
+    let (records, received) = mpsc::channel(RECORDS_MAX);
+    let recorder = Recorder::create(&args.ledger, args.force, Arc::clone(&plan))?;
+    let recorder = tokio::spawn(recorder.run(received));
+    let stop = CancellationToken::new();
+    stop_on_signal(stop.clone())?;
+    let run = Arc::new(Run::start(plan, Duration::from_secs(args.patience), stop));
+    let mut senders = JoinSet::new();
+    for connection in 0..args.connections as usize {
+        let mut targets = targets.clone();
+        targets.rotate_left(connection % urls.len());
+        senders.spawn(sender::send_views(Arc::clone(&run), targets, records.clone()));
+    }
+    drop(records); // The recorder ends with the last sender.
+    while senders.join_next().await.is_some() {}
+
+    let totals = recorder.await.expect("a panic would have ended the process")?;
+    print!("{totals}");
+    println!("ledger     {} (footfall verify --ledger compares it with what was counted)", args.ledger.display());
+    match run.gave_up() {
+        Some(why) => Err(Failure::Dependency(format!(
+            "gave up after {} s without a success, the last failure was: {why}; check that ingest runs at {}",
+            args.patience,
+            urls.join(", ")
+        ))),
+        None if totals.attempted() > 0 && totals.acknowledged == 0 => Err(Failure::Dependency(format!(
+            "not one view was acknowledged; check that ingest runs at {}",
+            urls.join(", ")
+        ))),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn stop_on_signal(stop: CancellationToken) -> Result<()> {
+    let refused = |error| Failure::file("watch for signals", &error);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        eprintln!("stopping: waiting for the open requests, at most {} s", client::TIMEOUT.as_secs());
+        stop.cancel();
+    });
+    Ok(())
+}

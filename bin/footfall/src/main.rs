@@ -1,0 +1,87 @@
+//! `footfall`: the operator's tool. One file per command.
+
+mod check_config;
+mod clean;
+mod failure;
+mod init;
+mod ledger;
+mod load;
+mod url;
+mod verify;
+mod watch;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use footfall_shared::config::Config;
+
+use crate::failure::Failure;
+
+/// What a command answers: the exit code of the process, or why it could not do its work.
+type Result<T = ExitCode> = std::result::Result<T, Failure>;
+
+/// A command did its work and found a difference; 0 is the same without one.
+const DIFFERENCE_FOUND: u8 = 1;
+
+/// Sets Footfall up, watches it, loads it, and proves that it counted every view once.
+///
+/// Settings come from the file of --config and from the environment, which wins: FOOTFALL_REDIS__URL sets `url` in
+/// `[redis]`, and FOOTFALL_REDIS__URL_FILE names a file that holds it. `footfall check-config` shows what is in force.
+///
+/// Exit codes: 0 done, 1 a difference was found, 2 wrong usage, 69 a service or a disk failed, 78 wrong configuration.
+#[derive(Parser)]
+#[command(name = "footfall", version, max_term_width = 120)]
+struct Cli {
+    /// TOML file with settings
+    #[arg(long, global = true, value_name = "FILE", env = "FOOTFALL_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::Args),
+    Clean(clean::Args),
+    CheckConfig(check_config::Args),
+    Watch(watch::Args),
+    Load(load::Args),
+    Verify(verify::Args),
+}
+
+/// One thread: `load` shares its machine with what it measures, and the other commands only wait.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    run(cli).await.unwrap_or_else(|failure| {
+        eprintln!("error: {failure}");
+        failure.exit_code()
+    })
+}
+
+async fn run(cli: Cli) -> Result {
+    // Not `vars`, which panics on a variable that is not UTF-8; Footfall's own are.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let config = Config::load(cli.config.as_deref(), environment)?;
+    match cli.command {
+        Command::Init(args) => init::run(&config, &args).await,
+        Command::Clean(args) => clean::run(&config, &args).await,
+        Command::CheckConfig(args) => check_config::run(&config, &args),
+        Command::Watch(args) => watch::run(&config, &args).await,
+        Command::Load(args) => load::run(&config, &args).await,
+        Command::Verify(args) => verify::run(&config, &args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

@@ -1,0 +1,68 @@
+//! The demonstration page: an article that shows its own numbers and keeps them live.
+
+use footfall_shared::counter::{Article, User};
+use footfall_shared::reads::ArticleNumbers;
+
+/// Keeps the numbers live.
+pub const SCRIPT: &str = include_str!("demopage.js");
+/// Looks.
+pub const STYLE: &str = include_str!("demopage.css");
+/// Nothing but the page's own files; no inline script or style.
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+     img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// A transparent GIF of one pixel.
+pub const PIXEL: &[u8] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\
+    \x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;";
+
+const TEMPLATE: &str = include_str!("demopage.html");
+
+/// The page of an article as one user sees it.
+#[must_use]
+pub fn render(article: &Article, user: &User, numbers: Option<&ArticleNumbers>) -> String {
+    let number = |of: fn(&ArticleNumbers) -> u64| numbers.map_or_else(|| "–".into(), |numbers| of(numbers).to_string());
+    // One pass: what was filled in is never looked at again.
+    let mut page = String::with_capacity(TEMPLATE.len() + 512);
+    let mut rest = TEMPLATE;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (name, after) = after.split_once("}}").expect("the template closes what it opens");
+        page.push_str(before);
+        match name {
+            "article" => escape_into(&mut page, article.as_str()),
+            "user" => escape_into(&mut page, user.as_str()),
+            "views" => page.push_str(&number(|numbers| numbers.views)),
+            "readers" => page.push_str(&number(|numbers| numbers.readers)),
+            _ => unreachable!("the template names only what is filled in here"),
+        }
+        rest = after;
+    }
+    page.push_str(rest);
+    page
+}
+
+fn escape_into(page: &mut String, text: &str) {
+    for character in text.chars() {
+        match character {
+            '&' => page.push_str("&amp;"),
+            '<' => page.push_str("&lt;"),
+            '>' => page.push_str("&gt;"),
+            '"' => page.push_str("&quot;"),
+            '\'' => page.push_str("&#39;"),
+            _ => page.push(character),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_text_and_nothing_else() {
+        let article = Article::parse(b"</h1><script>alert('{{user}}')</script>\"").expect("test id");
+        let user = User::parse(b"<img src=x onerror=y>").expect("test id");
+        let page = render(&article, &user, None);
+        assert!(!page.contains("<script>alert"));
+        assert!(!page.contains("<img"));
+        assert!(page.contains("&lt;/h1&gt;&lt;script&gt;alert(&#39;{{user}}&#39;)&lt;/script&gt;&quot;"));
+    }
+}

@@ -1,0 +1,212 @@
+//! From the bytes of a request to views, or to one sentence that says what is wrong. Pure.
+
+use footfall_shared::counter::{Article, IdError, User, View};
+use hyper::StatusCode;
+use percent_encoding::percent_decode;
+use serde::Deserialize;
+
+/// A request that is not counted: a status and what the client reads.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{sentence}")]
+pub struct Refusal {
+    /// 4xx.
+    pub status: StatusCode,
+    /// One sentence.
+    pub sentence: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, sentence: impl Into<String>) -> Self {
+        Self { status, sentence: sentence.into() }
+    }
+}
+
+impl From<IdError> for Refusal {
+    fn from(error: IdError) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+    }
+}
+
+/// The views of one `POST /v1/views`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// One JSON object.
+    One(View),
+    /// An array or NDJSON: some may be refused while the others count.
+    Many(Vec<Result<View, String>>),
+}
+
+/// The article in a path such as `/v1/articles/{article}`: everything behind the prefix.
+pub fn article_in_path(encoded: &str) -> Result<Article, Refusal> {
+    let bytes: Vec<u8> = percent_decode(encoded.as_bytes()).collect();
+    Ok(Article::parse(&bytes)?)
+}
+
+/// A user id from the query parameter `name`.
+pub fn user_in_query(query: Option<&str>, name: &str) -> Result<User, Refusal> {
+    Ok(User::parse(&parameter(query, name)?)?)
+}
+
+/// An article id from the query parameter `name`.
+pub fn article_in_query(query: Option<&str>, name: &str) -> Result<Article, Refusal> {
+    Ok(Article::parse(&parameter(query, name)?)?)
+}
+
+/// A query parameter as bytes; as forms write it, with `+` for a space.
+fn parameter(query: Option<&str>, name: &str) -> Result<Vec<u8>, Refusal> {
+    query
+        .unwrap_or("")
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| percent_decode(value.replace('+', " ").as_bytes()).collect())
+        .ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, format!("the query parameter `{name}` is missing")))
+}
+
+#[derive(Deserialize)]
+struct Posting {
+    article: String,
+    user: String,
+    id: Option<serde_json::Value>,
+}
+
+impl Posting {
+    fn view(self) -> Result<View, Refusal> {
+        if self.id.is_some() {
+            // Taking it and counting a repeat twice would break what the client asks for.
+            let sentence = "view ids (`id`) are not supported by this version: leave the field out";
+            return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, sentence));
+        }
+        Ok(View { article: Article::parse(self.article.as_bytes())?, user: User::parse(self.user.as_bytes())? })
+    }
+}
+
+fn malformed(error: &serde_json::Error) -> Refusal {
+    Refusal::new(
+        StatusCode::BAD_REQUEST,
+        format!("the body is not {{\"article\": \"...\", \"user\": \"...\"}}: {error}"),
+    )
+}
+
+/// Reads a JSON object, an array of them, or one object per line. The body decides, not its content type:
+/// beacons can only send `text/plain`. `is_ndjson` tells one line from one object.
+pub fn posted(body: &[u8], is_ndjson: bool, views_max: usize) -> Result<Posted, Refusal> {
+    let text = std::str::from_utf8(body)
+        .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the body is not valid UTF-8"))?
+        .trim();
+    if text.is_empty() {
+        return Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "the body is empty: send {\"article\": \"...\", \"user\": \"...\"}",
+        ));
+    }
+    let postings: Vec<Result<Posting, serde_json::Error>> = if text.starts_with('[') {
+        let values: Vec<serde_json::Value> = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+        values.into_iter().map(serde_json::from_value).collect()
+    } else {
+        let one = if is_ndjson { None } else { one_object(text) };
+        if let Some(posting) = one {
+            return Ok(Posted::One(posting.map_err(|error| malformed(&error))?.view()?));
+        }
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(serde_json::from_str).collect()
+    };
+    if postings.len() > views_max {
+        let sentence = format!("{} views in one request: at most {views_max} are allowed", postings.len());
+        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, sentence));
+    }
+    let views = postings.into_iter().map(|posting| {
+        let posting = posting.map_err(|error| malformed(&error).sentence)?;
+        posting.view().map_err(|refusal| refusal.sentence)
+    });
+    Ok(Posted::Many(views.collect()))
+}
+
+/// The only JSON value in the text, or none if there are several, one per line.
+fn one_object(text: &str) -> Option<Result<Posting, serde_json::Error>> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Posting>();
+    let first = values.next()?;
+    if first.is_ok() && values.next().is_some() {
+        return None;
+    }
+    Some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn view(article: &str, user: &str) -> View {
+        View {
+            article: Article::parse(article.as_bytes()).expect("test id"),
+            user: User::parse(user.as_bytes()).expect("test id"),
+        }
+    }
+
+    #[test]
+    fn ids_in_urls_are_bytes() {
+        assert_eq!(article_in_path("a%2Fb c%F0%9F%98%80").expect("valid").as_str(), "a/b c\u{1f600}");
+        assert_eq!(user_in_query(Some("x=1&usrid=a+b%2B"), "usrid").expect("valid").as_str(), "a b+");
+        for (query, status) in [
+            (None, 400),
+            (Some("usrid"), 400),
+            (Some("usrid="), 422),
+            (Some("usrid=%ff"), 422),
+            (Some("usrid=%0a"), 422),
+            (Some("usrid=a%00"), 422),
+        ] {
+            assert_eq!(user_in_query(query, "usrid").expect_err("bad").status.as_u16(), status, "{query:?}");
+        }
+    }
+
+    #[test]
+    fn one_many_and_lines_are_told_apart() {
+        let object = r#"{"article":"a","user":"u"}"#;
+        assert_eq!(posted(object.as_bytes(), false, 9), Ok(Posted::One(view("a", "u"))));
+        let many = Posted::Many(vec![Ok(view("a", "u"))]);
+        assert_eq!(posted(object.as_bytes(), true, 9), Ok(many));
+        let many = Posted::Many(vec![Ok(view("a", "u")), Ok(view("a", "u"))]);
+        assert_eq!(posted(format!("[{object},{object}]").as_bytes(), false, 9), Ok(many));
+        let Ok(Posted::Many(views)) = posted(format!("{object}\n\n{object}\n{{}}").as_bytes(), false, 9) else {
+            panic!("lines are many");
+        };
+        assert_eq!(views.iter().filter(|view| view.is_ok()).count(), 2);
+        assert!(views[2].as_ref().expect_err("empty object").contains("article"));
+    }
+
+    #[test]
+    fn refusals_say_what_is_wrong() {
+        let object = r#"{"article":"a","user":"u"}"#;
+        for (body, status, said) in [
+            ("", 400, "empty"),
+            ("{", 400, "EOF"),
+            ("[", 400, "EOF"),
+            ("7", 400, "invalid type"),
+            (r#"{"article":"a"}"#, 400, "user"),
+            (r#"{"article":"","user":"u"}"#, 422, "empty"),
+            (r#"{"article":"a\n","user":"u"}"#, 422, "control"),
+            (r#"{"article":"a","user":"u","id":"x"}"#, 422, "view ids"),
+        ] {
+            let refusal = posted(body.as_bytes(), false, 9).expect_err(body);
+            assert_eq!(refusal.status.as_u16(), status, "{body}");
+            assert!(refusal.sentence.contains(said), "{body}: {refusal}");
+        }
+        let many = vec![object; 10].join("\n");
+        assert_eq!(posted(many.as_bytes(), false, 9).expect_err("too many").status.as_u16(), 413);
+        assert_eq!(posted(b"\xff", false, 9).expect_err("not UTF-8").status.as_u16(), 400);
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_answered(body: Vec<u8>, is_ndjson: bool) {
+            let _ = posted(&body, is_ndjson, 100);
+        }
+
+        #[test]
+        fn any_id_survives_the_way_through_a_url(id in "[^\\p{Cc}]{1,40}") {
+            let encoded = percent_encoding::utf8_percent_encode(&id, percent_encoding::NON_ALPHANUMERIC).to_string();
+            let article = article_in_path(&encoded).expect("valid");
+            prop_assert_eq!(article.as_str(), &id);
+        }
+    }
+}

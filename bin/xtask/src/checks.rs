@@ -1,0 +1,70 @@
+//! `cargo xtask test`: everything that CI runs, in the order of growing patience.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use crate::packages;
+
+/// The cargo calls, after the packages. All features: one of them builds a flusher that is wrong on purpose, for a test.
+const STEPS: [&str; 4] = [
+    "fmt --all --check",
+    "clippy --workspace --all-targets --all-features --locked -- -D warnings",
+    "build --release --workspace --all-features --locked",
+    "test --release --workspace --all-features --locked",
+];
+
+/// Runs all steps and stops at the first one that fails, with its exit code.
+pub fn run() -> anyhow::Result<ExitCode> {
+    let mut timings = Vec::new();
+
+    let started = Instant::now();
+    announce("packages");
+    packages::ensure(&[packages::STORES, packages::BROWSER].concat())?;
+    timings.push(("packages", started.elapsed(), true));
+
+    let mut code = 0;
+    for step in STEPS {
+        let started = Instant::now();
+        announce(&format!("cargo {step}"));
+        let status = crate::cargo().args(step.split(' ')).status().context("cargo did not start")?;
+        timings.push((step, started.elapsed(), status.success()));
+        if !status.success() {
+            // A signal leaves no code.
+            code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+            break;
+        }
+    }
+
+    println!("\n{}", summary(&timings));
+    Ok(ExitCode::from(code))
+}
+
+fn announce(step: &str) {
+    println!("\n==> {step}");
+}
+
+fn summary(timings: &[(&str, Duration, bool)]) -> String {
+    let mut lines: Vec<String> = timings
+        .iter()
+        .map(|(step, took, passed)| {
+            let result = if *passed { "ok    " } else { "FAILED" };
+            format!("{result} {:7.1} s  {step}", took.as_secs_f64())
+        })
+        .collect();
+    let total: Duration = timings.iter().map(|(_, took, _)| *took).sum();
+    lines.push(format!("total  {:7.1} s", total.as_secs_f64()));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_shows_every_step_and_the_total() {
+        let timings = [("packages", Duration::from_millis(1500), true), ("fmt", Duration::from_secs(10), false)];
+        assert_eq!(summary(&timings), "ok         1.5 s  packages\nFAILED    10.0 s  fmt\ntotal     11.5 s");
+    }
+}

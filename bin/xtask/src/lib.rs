@@ -1,0 +1,42 @@
+//! Footfall's own commands for developers: `cargo xtask up` and `cargo xtask test`.
+//!
+//! It is a library too, because the tests in `tests/` run the same [`stack`] that `up` does.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub mod checks;
+mod logs;
+pub mod packages;
+mod ports;
+pub mod stack;
+pub mod up;
+
+/// The top folder of the repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this package is in bin/xtask")
+}
+
+/// The folder that cargo builds into.
+pub fn target_dir() -> PathBuf {
+    match env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => root().join(dir),
+        None => root().join("target"),
+    }
+}
+
+/// The cargo that runs us, to be run at the top of the repository.
+fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    // `cargo run` describes this package to us in these. Passed on, they would make cargo rebuild dependencies whose
+    // build scripts look at them, back and forth with every call from a shell.
+    for (name, _) in env::vars_os() {
+        let described = name.to_string_lossy();
+        if described.starts_with("CARGO_PKG_") || described.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}

@@ -1,0 +1,219 @@
+//! What the tests of the whole system share: a stack in a folder of its own, HTTP, load and verification.
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use xtask::stack::{Role, Stack, StackOptions};
+
+/// A stack that is gone, with its data, at the end of the test.
+pub(crate) struct Running {
+    pub(crate) stack: Stack,
+    dir: TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// A failed test shows what the services said last.
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for log in std::fs::read_dir(self.dir.path().join("logs")).into_iter().flatten().flatten() {
+            let text = std::fs::read_to_string(log.path()).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            eprintln!("--- {}", log.file_name().display());
+            for line in &lines[lines.len().saturating_sub(30)..] {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Options of a stack in a temporary folder; the programs are those that were built with this test.
+pub(crate) fn options(dir: &TempDir) -> StackOptions {
+    let programs = std::env::current_exe().expect("a test knows its program");
+    let programs = programs.parent().and_then(Path::parent).expect("tests are built into target/PROFILE/deps");
+    let mut options = StackOptions::new(dir.path(), programs);
+    options.dashboards = 0;
+    options.set("FOOTFALL_INGEST__DRAIN_MS", "2000");
+    options
+}
+
+pub(crate) trait Set {
+    fn set(&mut self, name: &str, value: &str);
+}
+
+impl Set for StackOptions {
+    fn set(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+}
+
+/// Starts a stack with changed options.
+pub(crate) fn start(change: impl FnOnce(&mut StackOptions)) -> Running {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner); // A failed test has had its turn too.
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let mut options = options(&dir);
+    change(&mut options);
+    let stack = Stack::start(options).unwrap_or_else(|error| panic!("{error:#}"));
+    Running { stack, dir, _turn: turn }
+}
+
+/// An answer over HTTP.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}
+
+pub(crate) fn get(url: &str) -> Answer {
+    request("GET", url, &[], b"")
+}
+
+pub(crate) fn post(url: &str, body: &str) -> Answer {
+    request("POST", url, &[], body.as_bytes())
+}
+
+/// One request over a connection of its own, as bytes: nothing is corrected on the way.
+pub(crate) fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let rest = url.strip_prefix("http://").expect("http URL");
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let mut head = format!(
+        "{method} {} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n",
+        if path.is_empty() { "/" } else { path }
+    );
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if method == "POST" {
+        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    head.push_str("\r\n");
+    raw(host, &[head.as_bytes(), body].concat())
+}
+
+/// Sends bytes and reads the answer until the server closes.
+pub(crate) fn raw(host: &str, bytes: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(host).expect("connect");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("time-out");
+    let mut writer = stream.try_clone().expect("clone");
+    let bytes = bytes.to_vec();
+    // Beside reading, because a server may answer before it has read everything.
+    let writing = std::thread::spawn(move || drop(writer.write_all(&bytes)));
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer); // A reset after the answer is no loss of it.
+    writing.join().expect("writer");
+    let text = String::from_utf8_lossy(&answer);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("status");
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
+}
+
+/// Tries until the check holds, and answers how long that took.
+pub(crate) fn eventually(what: &str, limit: Duration, mut check: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !check() {
+        assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    started.elapsed()
+}
+
+impl Running {
+    pub(crate) fn ingest(&self) -> String {
+        self.stack.url(Role::Ingest, 0)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn article(&self, article: &str) -> serde_json::Value {
+        get(&format!("{}/v1/articles/{article}", self.ingest())).json()
+    }
+
+    /// The first value of a query.
+    pub(crate) fn sql(&mut self, sql: &str) -> Option<String> {
+        let rows = self.stack.mariadb.query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        rows.into_iter().next().and_then(|row| row.into_iter().next())
+    }
+
+    /// Starts `footfall load` against all ingests.
+    pub(crate) fn load(&self, ledger: &str, arguments: &str) -> Load {
+        let urls: Vec<String> =
+            (0..self.stack.count(Role::Ingest)).map(|index| self.stack.url(Role::Ingest, index)).collect();
+        let mut command = self.stack.tool();
+        command
+            .args(["load", "--url", &urls.join(","), "--ledger"])
+            .arg(self.path(ledger))
+            .args(arguments.split_whitespace())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        Load { child: command.spawn().expect("footfall load starts") }
+    }
+
+    /// Runs `footfall verify`; answers whether all is well, and the report.
+    pub(crate) fn verify(&self, ledgers: &[&str]) -> (bool, String) {
+        let mut command = self.stack.tool();
+        command.arg("verify");
+        for ledger in ledgers {
+            command.arg("--ledger").arg(self.path(ledger));
+        }
+        output(command)
+    }
+
+    /// Nothing missing and nothing extra.
+    #[track_caller]
+    pub(crate) fn assert_verified(&self, ledgers: &[&str]) {
+        let (fine, report) = self.verify(ledgers);
+        assert!(fine, "{report}");
+        assert!(report.contains("0 missing, 0 extra"), "{report}");
+    }
+}
+
+pub(crate) fn output(mut command: Command) -> (bool, String) {
+    let output = command.output().expect("the tool starts");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Load under way; ended with its test.
+pub(crate) struct Load {
+    child: Child,
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // Only if a test failed before it was over.
+        let _ = self.child.wait();
+    }
+}
+
+impl Load {
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_none()
+    }
+
+    /// Waits for its end; answers its summary.
+    pub(crate) fn finish(mut self) -> String {
+        let mut summary = String::new();
+        self.child.stdout.take().expect("piped").read_to_string(&mut summary).expect("read");
+        let status = self.child.wait().expect("wait");
+        assert!(status.success(), "footfall load: {status}\n{summary}");
+        println!("{summary}");
+        summary
+    }
+}

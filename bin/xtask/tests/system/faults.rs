@@ -1,0 +1,152 @@
+//! Load, faults, and then the ledger against the stores: nothing acknowledged is lost, nothing is counted twice.
+//!
+//! `FOOTFALL_TEST_VIEWS` sets the views per load; the default keeps the ordinary run short.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
+use crate::common::{Load, Running, Set, start};
+use footfall_sandbox::{AppendFsync, RedisOptions};
+use xtask::stack::{Role, StackOptions};
+
+fn views(default: u32) -> u32 {
+    std::env::var("FOOTFALL_TEST_VIEWS").ok().and_then(|views| views.parse().ok()).unwrap_or(default)
+}
+
+/// Load at an even rate, long enough for the faults of a test.
+fn load(running: &Running, ledger: &str, views: u32, rate: u32) -> Load {
+    running.load(ledger, &format!("--views {views} --rate {rate} --articles 10000 --users 100000 --connections 64"))
+}
+
+fn pause(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
+/// Milliseconds that differ each time, so that the moments of the faults fall anywhere.
+fn uneven() -> u64 {
+    RandomState::new().build_hasher().finish() % 400
+}
+
+fn durable(options: &mut StackOptions) {
+    options.redis = RedisOptions { append_fsync: AppendFsync::Always, ..RedisOptions::default() };
+}
+
+#[test]
+fn load_is_counted_to_the_last_view() {
+    let running = start(|_| {});
+    let count = views(200_000);
+    let load = running.load("ledger.tsv", &format!("--views {count} --articles 10000 --users 100000 --connections 64"));
+    let summary = load.finish();
+    assert!(summary.contains("acknowledged"), "{summary}");
+    running.assert_verified(&["ledger.tsv"]);
+}
+
+#[test]
+fn kill_9_of_everything_in_turn() {
+    let mut running = start(durable);
+    let mut load = load(&running, "ledger.tsv", views(120_000), 6_000);
+    let mut killed = [0; 4];
+    for step in 0..35 {
+        if !load.is_running() {
+            break;
+        }
+        pause(100 + uneven());
+        // In 35 steps: the flusher 20 times, ingest, Redis and MariaDB 5 times each.
+        let victim = match step % 7 {
+            1 => 1,
+            3 => 2,
+            5 => 3,
+            _ => 0,
+        };
+        let stack = &mut running.stack;
+        match victim {
+            0 | 1 => {
+                let service = stack.service(if victim == 0 { Role::Flusher } else { Role::Ingest }, 0);
+                service.kill().expect("kill");
+                service.restart().expect("restart");
+            }
+            2 => {
+                stack.redis.kill().expect("kill");
+                pause(50);
+                stack.redis.restart().expect("restart");
+            }
+            _ => {
+                stack.mariadb.kill().expect("kill");
+                stack.mariadb.restart().expect("restart");
+            }
+        }
+        killed[victim] += 1;
+    }
+    println!("killed: flusher {}, ingest {}, Redis {}, MariaDB {}", killed[0], killed[1], killed[2], killed[3]);
+    load.finish();
+    assert!(killed.iter().all(|count| *count > 0), "the load ended before the faults: {killed:?}");
+    running.assert_verified(&["ledger.tsv"]);
+}
+
+#[test]
+fn two_ingests_and_two_flushers_share_the_work() {
+    let running = start(|options| {
+        options.ingests = 2;
+        options.flushers = 2;
+        // Without the lease both flush at every turn: only the fence keeps them from counting twice.
+        options.set("FOOTFALL_FLUSHER__LEASE_MS", "0");
+    });
+    load(&running, "ledger.tsv", views(80_000), 10_000).finish();
+    running.assert_verified(&["ledger.tsv"]);
+}
+
+#[test]
+fn flushall_under_load() {
+    let mut running = start(|options| options.ingests = 2);
+    let mut load = load(&running, "ledger.tsv", views(60_000), 6_000);
+    for _ in 0..4 {
+        pause(1_000 + uneven());
+        assert!(load.is_running(), "the load ended before the fault");
+        running.stack.redis.query(&["FLUSHALL"]).expect("FLUSHALL");
+    }
+    load.finish();
+    running.assert_verified(&["ledger.tsv"]);
+}
+
+#[test]
+fn redis_comes_back_with_older_data_under_load() {
+    let mut running = start(|options| options.ingests = 2);
+    let mut load = load(&running, "ledger.tsv", views(100_000), 6_000);
+    pause(2_000);
+    let copy = running.path("old-redis");
+    running.stack.redis.copy_data(&copy).expect("copy");
+    pause(5_000);
+    assert!(load.is_running(), "the load ended before the fault");
+    running.stack.redis.kill().expect("kill");
+    running.stack.redis.restore_data(&copy).expect("restore");
+    running.stack.redis.restart().expect("restart");
+    pause(1_000);
+    // And once more with nothing at all.
+    let empty = running.path("empty-redis");
+    std::fs::create_dir(&empty).expect("folder");
+    running.stack.redis.kill().expect("kill");
+    running.stack.redis.restore_data(&empty).expect("empty");
+    running.stack.redis.restart().expect("restart");
+    assert!(load.is_running(), "the load ended before the fault");
+    load.finish();
+    running.assert_verified(&["ledger.tsv"]);
+}
+
+#[test]
+fn without_its_fence_the_same_flusher_is_caught() {
+    let mut running = start(|options| {
+        options.flusher = "footfall-flusher-unfenced".to_owned();
+        options.flushers = 2;
+        options.set("FOOTFALL_FLUSHER__LEASE_MS", "0");
+    });
+    let mut load = load(&running, "ledger.tsv", 60_000, 6_000);
+    while load.is_running() {
+        pause(200);
+        let flusher = running.stack.service(Role::Flusher, 0);
+        flusher.kill().expect("kill");
+        flusher.restart().expect("restart");
+    }
+    load.finish();
+    let (fine, report) = running.verify(&["ledger.tsv"]);
+    assert!(!fine, "views were counted twice and nobody noticed:\n{report}");
+}

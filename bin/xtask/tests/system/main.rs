@@ -1,0 +1,8 @@
+//! The whole system on real stores: real processes, real faults, and the ledger of `footfall load` as the judge.
+//!
+//! The tests take turns, because each of them would disturb the others' timing.
+
+mod common;
+mod counting;
+mod faults;
+mod growth;

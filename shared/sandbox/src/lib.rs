@@ -1,0 +1,17 @@
+//! Private servers for development and for tests: a Redis and a MariaDB that belong to this process alone.
+//!
+//! They run on unix sockets with data in a folder of the caller's choice, so they never meet a server that the machine
+//! already runs. They can be stopped, killed, paused, and started again on the same data, and they end with the
+//! process that started them, even when that one is killed with `kill -9`.
+//!
+//! Everything here blocks, and nothing here knows what the servers are used for.
+
+mod files;
+mod mariadb;
+mod process;
+mod redis;
+
+pub use files::find_program;
+pub use mariadb::{MariaDb, MariaDbOptions};
+pub use process::{Process, Signal};
+pub use redis::{AppendFsync, Redis, RedisOptions};

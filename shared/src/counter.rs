@@ -1,0 +1,256 @@
+//! The words of the counting protocol as types: ids, positions, batches. Pure: no clock, no I/O.
+
+use std::fmt;
+
+/// Longest article id, in bytes of UTF-8.
+pub const ARTICLE_BYTES_MAX: usize = 255;
+/// Longest user id, in bytes of UTF-8.
+pub const USER_BYTES_MAX: usize = 128;
+
+/// Why an id was refused; the text is what the client reads.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Nothing was given.
+    #[error("the {0} id is empty: give 1 to {1} bytes of UTF-8")]
+    Empty(&'static str, usize),
+    /// Longer than the limit.
+    #[error("the {0} id has {2} bytes: at most {1} are allowed")]
+    TooLong(&'static str, usize, usize),
+    /// Not UTF-8.
+    #[error("the {0} id is not valid UTF-8")]
+    NotUtf8(&'static str),
+    /// Contains a control character, for example a line break.
+    #[error("the {0} id contains a control character, which is not allowed")]
+    Control(&'static str),
+}
+
+fn check<'a>(kind: &'static str, max: usize, raw: &'a [u8]) -> Result<&'a str, IdError> {
+    if raw.is_empty() {
+        return Err(IdError::Empty(kind, max));
+    }
+    if raw.len() > max {
+        return Err(IdError::TooLong(kind, max, raw.len()));
+    }
+    let text = std::str::from_utf8(raw).map_err(|_| IdError::NotUtf8(kind))?;
+    if text.chars().any(char::is_control) {
+        return Err(IdError::Control(kind));
+    }
+    Ok(text)
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $max:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// Checks length, UTF-8 and control characters.
+            pub fn parse(raw: &[u8]) -> Result<Self, IdError> {
+                check($kind, $max, raw).map(|text| Self(text.into()))
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// The id as the bytes by which it is compared, in Redis and in MySQL alike.
+            #[must_use]
+            pub fn as_bytes(&self) -> &[u8] {
+                self.0.as_bytes()
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// What is read. Ids compare by bytes: `A` is not `a`, and a trailing space counts.
+    Article, "article", ARTICLE_BYTES_MAX
+);
+id!(
+    /// Who reads. Compared by bytes, like [`Article`].
+    User, "user", USER_BYTES_MAX
+);
+
+/// One read of one article by one user.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct View {
+    /// What was read.
+    pub article: Article,
+    /// Who read it.
+    pub user: User,
+}
+
+/// One slice of all articles; every Redis key and every fence belongs to exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shard(pub u16);
+
+impl Shard {
+    /// The shard of `article` among `shards`. Part of the stored format: changing the hash
+    /// would move articles away from their pending views.
+    #[must_use]
+    pub fn of(article: &Article, shards: u16) -> Self {
+        if shards <= 1 {
+            return Self(0);
+        }
+        let hash = crc32fast::hash(article.as_bytes());
+        Self(u16::try_from(hash % u32::from(shards)).expect("a remainder is below its u16 divisor"))
+    }
+
+    /// All shards, in order.
+    pub fn all(shards: u16) -> impl Iterator<Item = Self> {
+        (0..shards).map(Self)
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One life of one ingest process. A restarted process is a new producer, so that its batch
+/// numbers can begin at 1 again without being taken for repeats.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Producer(pub u64);
+
+impl Producer {
+    /// A random producer id.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(getrandom::u64().expect("the operating system has random numbers"))
+    }
+
+    /// Reads the form that [`fmt::Display`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        u64::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
+impl fmt::Display for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How often one user read one article, within a batch.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Row {
+    /// What was read.
+    pub article: Article,
+    /// Who read it.
+    pub user: User,
+    /// How often; at least 1.
+    pub views: u64,
+}
+
+/// The views that one producer hands to Redis in one script call, under one number.
+/// Its content never changes once it was sent: a repeat under the same number is the same batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Who sends it.
+    pub producer: Producer,
+    /// 1, 2, 3, ... without holes, per producer and shard.
+    pub number: u64,
+    /// Views of this producer and shard up to and including this batch. The audit (I9) compares
+    /// its flushed value with the counts in MySQL.
+    pub cumulative_views: u64,
+    /// When it was built: minutes since 1970 UTC. Only sorts views into hours and minutes.
+    pub minute: u32,
+    /// Sorted by (article, user), each pair once.
+    pub rows: Vec<Row>,
+}
+
+impl Batch {
+    /// Folds views into the next batch of a producer that has sent `number - 1` batches with
+    /// `views_before` views.
+    #[must_use]
+    pub fn fold(producer: Producer, number: u64, views_before: u64, minute: u32, mut views: Vec<View>) -> Self {
+        let cumulative_views = views_before + views.len() as u64;
+        views.sort_unstable();
+        let mut rows: Vec<Row> = Vec::with_capacity(views.len());
+        for View { article, user } in views {
+            match rows.last_mut() {
+                Some(row) if row.article == article && row.user == user => row.views += 1,
+                _ => rows.push(Row { article, user, views: 1 }),
+            }
+        }
+        Self { producer, number, cumulative_views, minute, rows }
+    }
+
+    /// Views in this batch.
+    #[must_use]
+    pub fn views(&self) -> u64 {
+        self.rows.iter().map(|row| row.views).sum()
+    }
+
+    /// Views per distinct article, in article order.
+    pub fn articles(&self) -> impl Iterator<Item = (&Article, u64)> {
+        self.rows
+            .chunk_by(|a, b| a.article == b.article)
+            .map(|rows| (&rows[0].article, rows.iter().map(|row| row.views).sum()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(article: &str, user: &str) -> View {
+        View {
+            article: Article::parse(article.as_bytes()).expect("test id"),
+            user: User::parse(user.as_bytes()).expect("test id"),
+        }
+    }
+
+    #[test]
+    fn ids_are_checked_by_bytes() {
+        assert!(Article::parse(&[b'a'; 255]).is_ok());
+        assert_eq!(Article::parse(&[b'a'; 256]), Err(IdError::TooLong("article", 255, 256)));
+        assert_eq!(User::parse(b""), Err(IdError::Empty("user", 128)));
+        assert_eq!(User::parse(b"\xff"), Err(IdError::NotUtf8("user")));
+        assert_eq!(Article::parse(b"a\nb"), Err(IdError::Control("article")));
+        assert_ne!(Article::parse(b"A"), Article::parse(b"a"));
+        assert_ne!(Article::parse(b"a "), Article::parse(b"a"));
+        assert!(Article::parse("{}'\"<script>\u{1f600}".as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn folding_counts_each_view_once() {
+        let views = vec![view("b", "1"), view("a", "2"), view("b", "1"), view("a", "1")];
+        let batch = Batch::fold(Producer(7), 3, 10, 0, views);
+        assert_eq!(batch.views(), 4);
+        assert_eq!(batch.cumulative_views, 14);
+        let articles: Vec<_> = batch.articles().map(|(article, views)| (article.as_str(), views)).collect();
+        assert_eq!(articles, [("a", 2), ("b", 2)]);
+        assert_eq!(batch.rows.len(), 3);
+    }
+
+    #[test]
+    fn the_shard_of_an_article_is_part_of_the_stored_format() {
+        let article = Article::parse(b"yumo").expect("test id");
+        assert_eq!(Shard::of(&article, 1), Shard(0));
+        assert_eq!(Shard::of(&article, 16), Shard((crc32fast::hash(b"yumo") % 16) as u16));
+    }
+}

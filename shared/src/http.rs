@@ -1,0 +1,241 @@
+//! The HTTP/1.1 server of every process: limits that work, and a drain that breaks no answer.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+/// What every handler answers.
+pub type Answer = Response<Full<Bytes>>;
+
+/// A request's head may be this large, and have 100 headers; a larger one is answered with 431.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// What a server allows its clients.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at once; further ones are closed as soon as they are accepted.
+    pub connections_max: usize,
+    /// A request's head must arrive within this time; idle connections are closed after it.
+    pub header_timeout: Duration,
+    /// After the stop signal everything is answered and closed within this time. For the first half
+    /// of it new connections are still served, until load balancers have noticed `/readyz`.
+    pub drain: Duration,
+}
+
+/// Serves until `stop`, then drains; returns when every connection has ended.
+pub async fn serve<H, F>(
+    listener: TcpListener,
+    limits: Limits,
+    stop: CancellationToken,
+    handler: H,
+) -> anyhow::Result<()>
+where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let permits = Arc::new(Semaphore::new(limits.connections_max));
+    let connections = TaskTracker::new();
+    let draining = Arc::new(AtomicBool::new(false));
+    let close = CancellationToken::new();
+    let mut http = http1::Builder::new();
+    // Not `pipeline_flush`: with it hyper drops its own 400 and 431 when the client has sent more than the bad head.
+    http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(HEAD_BYTES_MAX);
+
+    let mut drained = pin!(async {
+        stop.cancelled().await;
+        draining.store(true, Ordering::Relaxed);
+        tokio::time::sleep(limits.drain / 2).await;
+    });
+    let mut is_drained = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut drained, if !is_drained => {
+                is_drained = true;
+                continue;
+            }
+            // What the kernel has accepted for us by now is still served.
+            () = tokio::time::sleep(BACKLOG), if is_drained => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, most likely: wait for some to be freed.
+                warn!("a connection could not be accepted: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            debug!("a connection was closed: the limit of {} is reached", limits.connections_max);
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        // One that came during the drain is closed after its first answer, and not before it.
+        let close = if draining.load(Ordering::Relaxed) { CancellationToken::new() } else { close.clone() };
+        let connection = serve_connection(stream, http.clone(), handler.clone(), Arc::clone(&draining), close);
+        connections.spawn(async move {
+            connection.await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    close.cancel();
+    connections.close();
+    if tokio::time::timeout(limits.drain / 2, connections.wait()).await.is_err() {
+        warn!("{} connections were still open at the end of the drain time", connections.len());
+    }
+    Ok(())
+}
+
+/// How long the accept queue must be silent at the end of a drain.
+const BACKLOG: Duration = Duration::from_millis(5);
+
+async fn serve_connection<H, F>(
+    stream: TcpStream,
+    http: http1::Builder,
+    handler: H,
+    draining: Arc<AtomicBool>,
+    close: CancellationToken,
+) where
+    H: Fn(Request<Incoming>) -> F + Send + 'static,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let answer = handler(request);
+        let draining = Arc::clone(&draining);
+        async move {
+            let mut answer = answer.await;
+            // A client that hears it with its answer does not run into a closed connection later.
+            if draining.load(Ordering::Relaxed) && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let mut connection = pin!(http.serve_connection(TokioIo::new(Lingering(Some(stream))), service).with_upgrades());
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = close.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!("a connection ended with: {error}");
+    }
+}
+
+/// A connection that, when it is closed, reads on for a moment. If it is closed over bytes that were not
+/// read (a head that is too large), the kernel resets it, and the client may never see the answer.
+struct Lingering(Option<TcpStream>);
+
+/// How long and how much is read on.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: u64 = 1 << 20;
+
+impl Lingering {
+    fn stream(&mut self) -> Pin<&mut TcpStream> {
+        Pin::new(self.0.as_mut().expect("taken only when dropped"))
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        let Some(mut stream) = self.0.take() else { return };
+        // Nothing there, or the client has closed first: the usual case.
+        if !matches!(stream.try_read(&mut [0; 1]), Ok(1)) {
+            return;
+        }
+        tokio::spawn(tokio::time::timeout(LINGER, async move {
+            let _ = stream.shutdown().await;
+            let _ = tokio::io::copy(&mut stream.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await;
+        }));
+    }
+}
+
+impl AsyncRead for Lingering {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.stream().poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Lingering {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream().poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_shutdown(context)
+    }
+}
+
+/// An answer with a text body.
+#[must_use]
+pub fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+/// An answer of one plain sentence.
+#[must_use]
+pub fn sentence(status: StatusCode, sentence: &str) -> Answer {
+    text(status, "text/plain; charset=utf-8", format!("{sentence}\n"))
+}
+
+/// An answer with a JSON body.
+#[must_use]
+pub fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Answer {
+    let body = serde_json::to_vec(value).expect("our own types always have a JSON form");
+    text(status, "application/json", body)
+}
+
+/// An answer without a body.
+#[must_use]
+pub fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = status;
+    answer
+}

@@ -1,0 +1,15 @@
+//! What the processes of Footfall share: the words of the protocol, the queue in Redis, the store in
+//! MySQL, and how a process is configured, lives, and is watched.
+
+pub mod clock;
+pub mod config;
+pub mod counter;
+pub mod http;
+pub mod keys;
+pub mod lifecycle;
+pub mod packed;
+pub mod queue;
+pub mod reads;
+pub mod recovery;
+pub mod store;
+pub mod telemetry;

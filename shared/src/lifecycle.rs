@@ -1,0 +1,166 @@
+//! How a process lives: it starts its tasks, runs until a signal or until one of them fails, and
+//! then stops them in order.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::store::{Store, StoreError};
+use crate::telemetry;
+
+/// Wrong use of the command line.
+pub const EXIT_USAGE: u8 = 2;
+/// A service that this one needs cannot be used.
+pub const EXIT_DEPENDENCY: u8 = 69;
+/// The configuration cannot be used.
+pub const EXIT_CONFIGURATION: u8 = 78;
+
+/// A reason to end at the start, with the exit code that says of which kind it is.
+#[derive(Debug, thiserror::Error)]
+#[error("{sentence}")]
+pub struct Refusal {
+    /// One of the `EXIT_` constants.
+    pub code: u8,
+    /// What is wrong and what to do.
+    pub sentence: String,
+}
+
+/// The `main` of every service: reads the configuration, starts logging and one thread's runtime (a second
+/// core is better used by Redis and MySQL; to use more, start more processes), and turns errors into exit codes.
+pub fn main<F, S>(config_file: Option<&Path>, service: F) -> ExitCode
+where
+    F: FnOnce(Config, Lifecycle) -> S,
+    S: Future<Output = anyhow::Result<()>>,
+{
+    let config = match Config::load(config_file, std::env::vars().collect()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
+    let result = telemetry::init_logs(&config.log).and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(service(config, Lifecycle::new()))
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            error.downcast_ref::<Refusal>().map_or(ExitCode::FAILURE, |refusal| ExitCode::from(refusal.code))
+        }
+    }
+}
+
+/// Listens at an address.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, Refusal> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Refusal { code: EXIT_DEPENDENCY, sentence: format!("cannot listen at {address}: {error}") })
+}
+
+/// Refuses to start on a schema that this build does not know. A database that cannot be reached is
+/// not a reason: the service waits for it.
+pub async fn check_schema(store: &Store, shards: u16) -> Result<(), Refusal> {
+    match store.check_schema(shards).await {
+        Ok(()) => Ok(()),
+        Err(StoreError::Schema(sentence)) => Err(Refusal { code: EXIT_DEPENDENCY, sentence }),
+        Err(error) => {
+            warn!("the schema could not be checked: {error}");
+            Ok(())
+        }
+    }
+}
+
+/// The tasks of a process and the signal that stops them.
+pub struct Lifecycle {
+    stop: CancellationToken,
+    tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Lifecycle {
+    /// A life without tasks yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { stop: CancellationToken::new(), tasks: JoinSet::new() }
+    }
+
+    /// Cancelled when the process is asked to stop. Tasks end by themselves soon after.
+    #[must_use]
+    pub fn stop(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Starts a task that the process cannot do without: when it ends before the process was asked
+    /// to stop, the process ends too, with an error, instead of staying up half alive.
+    pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+        self.tasks.spawn(async move { (name, task.await) });
+    }
+
+    /// Tells systemd that the process is ready, waits for SIGTERM or SIGINT, then for the tasks, at
+    /// most `limit`. A second signal ends the process at once.
+    pub async fn run(mut self, limit: Duration) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        notify(sd_notify::NotifyState::Ready);
+        let failed = tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            ended = self.tasks.join_next() => Some(match ended {
+                Some(Ok((name, Ok(())))) => anyhow::anyhow!("the task {name} ended by itself"),
+                Some(Ok((name, Err(error)))) => error.context(format!("the task {name} failed")),
+                Some(Err(error)) => anyhow::anyhow!(error),
+                None => anyhow::anyhow!("there is nothing to run"),
+            }),
+        };
+        notify(sd_notify::NotifyState::Stopping);
+        match &failed {
+            None => info!("stopping"),
+            Some(error) => error!("stopping: {error:#}"),
+        }
+        self.stop.cancel();
+
+        let tasks = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                if let Ok((name, Err(error))) = ended {
+                    error!("{name}: {error:#}");
+                }
+            }
+        };
+        tokio::select! {
+            () = tasks => {}
+            _ = terminate.recv() => anyhow::bail!("stopped at once by a second signal"),
+            _ = interrupt.recv() => anyhow::bail!("stopped at once by a second signal"),
+            () = tokio::time::sleep(limit) => anyhow::bail!("tasks did not end within {limit:?}"),
+        }
+        match failed {
+            Some(error) => Err(error),
+            None => {
+                info!("stopped");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn notify(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!("systemd could not be told about the state of this service: {error}");
+    }
+}

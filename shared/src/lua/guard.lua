@@ -1,0 +1,28 @@
+-- Stands before every script. KEYS[1] is the shard's meta, ARGV[1] the epoch that the caller knows.
+-- A data set that was not opened by a recovery in this very life of the server (a restart with a lost
+-- tail, a promoted replica, FLUSHALL) is refused here, before anything is read or written (I6).
+local function incarnation()
+  return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+end
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local m = redis.call('HMGET', KEYS[1], 'epoch', 'incarnation', 'gen', 'first', 'views', 'opened', 'sealed_views', 'shards')
+local meta = {
+  epoch = m[1], incarnation = m[2], gen = tonumber(m[3]), first = tonumber(m[4]),
+  views = tonumber(m[5]), opened = tonumber(m[6]), sealed_views = tonumber(m[7]), shards = m[8],
+}
+
+-- The start of the oldest generation that is not acknowledged, or now if there is none: everything
+-- before it is in MySQL.
+local function stored_until(headers_key)
+  if meta.first < meta.gen then
+    local header = redis.call('HGET', headers_key, meta.first)
+    return tonumber(string.match(header or '', ':(%d+)$')) or 0
+  end
+  if meta.views > 0 then return meta.opened end
+  return now_ms()
+end

@@ -1,0 +1,148 @@
+//! A batch as the bytes that Redis keeps until MySQL has them. Pure.
+//!
+//! One version byte, then unsigned LEB128 numbers and length-prefixed ids; the rows of one article
+//! stand together, so that its id is stored once. Redis never looks inside.
+
+use crate::counter::{Article, Batch, Producer, Row, User};
+
+const VERSION: u8 = 1;
+
+/// Why bytes are not a batch. Never guessed around: the caller sets the generation aside.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PackedError {
+    /// Written by a newer Footfall, or not a batch at all.
+    #[error("unknown batch format {0}")]
+    Version(u8),
+    /// Ends too early.
+    #[error("the batch is cut off")]
+    CutOff,
+    /// Bytes behind the end, a number too large, an id that breaks the rules, or a zero count.
+    #[error("the batch is damaged: {0}")]
+    Damaged(&'static str),
+}
+
+/// Packs a batch whose rows are sorted by article.
+#[must_use]
+pub fn encode(batch: &Batch) -> Vec<u8> {
+    let mut out = Vec::with_capacity(32 + batch.rows.len() * 24);
+    out.push(VERSION);
+    out.extend_from_slice(&batch.producer.0.to_be_bytes());
+    put(&mut out, batch.number);
+    put(&mut out, batch.cumulative_views);
+    put(&mut out, u64::from(batch.minute));
+    for rows in batch.rows.chunk_by(|a, b| a.article == b.article) {
+        put_bytes(&mut out, rows[0].article.as_bytes());
+        put(&mut out, rows.len() as u64);
+        for row in rows {
+            put_bytes(&mut out, row.user.as_bytes());
+            put(&mut out, row.views);
+        }
+    }
+    out
+}
+
+/// Unpacks what [`encode`] packed.
+pub fn decode(bytes: &[u8]) -> Result<Batch, PackedError> {
+    let mut rest = bytes;
+    let [version] = take_array(&mut rest)?;
+    if version != VERSION {
+        return Err(PackedError::Version(version));
+    }
+    let producer = Producer(u64::from_be_bytes(take_array(&mut rest)?));
+    let number = take(&mut rest)?;
+    let cumulative_views = take(&mut rest)?;
+    let minute = u32::try_from(take(&mut rest)?).map_err(|_| PackedError::Damaged("minute too large"))?;
+    let mut rows = Vec::new();
+    while !rest.is_empty() {
+        let article = Article::parse(take_bytes(&mut rest)?).map_err(|_| PackedError::Damaged("article id"))?;
+        for _ in 0..take(&mut rest)? {
+            let user = User::parse(take_bytes(&mut rest)?).map_err(|_| PackedError::Damaged("user id"))?;
+            let views = take(&mut rest)?;
+            if views == 0 {
+                return Err(PackedError::Damaged("a count of zero"));
+            }
+            rows.push(Row { article: article.clone(), user, views });
+        }
+    }
+    Ok(Batch { producer, number, cumulative_views, minute, rows })
+}
+
+fn put(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value as u8 & 0x7f) | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn take(rest: &mut &[u8]) -> Result<u64, PackedError> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let [byte] = take_array(rest)?;
+        let bits = u64::from(byte & 0x7f);
+        if (bits << shift) >> shift != bits {
+            return Err(PackedError::Damaged("number too large"));
+        }
+        value |= bits << shift;
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    Err(PackedError::Damaged("number too long"))
+}
+
+fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], PackedError> {
+    let len = usize::try_from(take(rest)?).map_err(|_| PackedError::CutOff)?;
+    let (bytes, tail) = rest.split_at_checked(len).ok_or(PackedError::CutOff)?;
+    *rest = tail;
+    Ok(bytes)
+}
+
+fn take_array<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], PackedError> {
+    let (bytes, tail) = rest.split_first_chunk().ok_or(PackedError::CutOff)?;
+    *rest = tail;
+    Ok(*bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counter::View;
+    use proptest::prelude::*;
+
+    fn views() -> impl Strategy<Value = Vec<View>> {
+        let id = "[a-c{}'\u{e9}\u{1f600} ]{1,8}";
+        prop::collection::vec((id, id), 0..50).prop_map(|pairs| {
+            pairs
+                .into_iter()
+                .map(|(article, user)| View {
+                    article: Article::parse(article.as_bytes()).expect("matches the rule"),
+                    user: User::parse(user.as_bytes()).expect("matches the rule"),
+                })
+                .collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_packed_is_unpacked(views in views(), number: u64, before in 0..u64::MAX / 2, minute: u32) {
+            let batch = Batch::fold(Producer(u64::MAX), number, before, minute, views);
+            prop_assert_eq!(decode(&encode(&batch)), Ok(batch));
+        }
+
+        #[test]
+        fn damage_is_an_error_or_another_batch_but_never_a_panic(views in views(), cut: prop::sample::Index, flip: prop::sample::Index) {
+            let mut bytes = encode(&Batch::fold(Producer(1), 1, 0, 0, views));
+            let at = flip.index(bytes.len());
+            bytes[at] ^= 0x80;
+            let _ = decode(&bytes);
+            bytes.truncate(cut.index(bytes.len()));
+            let _ = decode(&bytes);
+        }
+    }
+}

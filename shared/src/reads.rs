@@ -1,0 +1,162 @@
+//! Cache-first reads: Redis answers, MySQL fills in what is not cached.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tracing::debug;
+
+use crate::clock;
+use crate::counter::{Article, Shard};
+use crate::queue::{Cached, Live, Queue, QueueError, Redis};
+use crate::store::{Store, StoreError};
+
+/// One article's numbers, with where they come from.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ArticleNumbers {
+    /// Which article.
+    pub article: String,
+    /// Views, those that wait for MySQL included.
+    pub views: u64,
+    /// Readers, as of `as_of`.
+    pub readers: u64,
+    /// The part of `views` that MySQL does not have yet.
+    pub pending: u64,
+    /// Every view before this time is in MySQL and in `readers`; absent where that is not known.
+    pub as_of: Option<String>,
+    /// Why the numbers may be behind; absent while all is well.
+    pub degraded: Option<&'static str>,
+    /// `cache` or `database`.
+    pub source: &'static str,
+}
+
+/// Reads of single articles, shared by all requests of a process.
+pub struct Reads {
+    queues: Vec<Queue>,
+    redis: Redis,
+    store: Store,
+    ttl: Duration,
+    epochs: Vec<AtomicU64>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// Times that a fill is tried again because a flush came between.
+const FILL_TRIES: u32 = 5;
+
+impl Reads {
+    /// Reads from these stores; connects when needed.
+    #[must_use]
+    pub fn new(redis: Redis, store: Store, shards: u16, ttl: Duration) -> Self {
+        Self {
+            queues: Shard::all(shards).map(|shard| redis.shard(shard)).collect(),
+            redis,
+            store,
+            ttl,
+            epochs: Shard::all(shards).map(|_| AtomicU64::new(0)).collect(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    /// The numbers of one article; an article that was never read has zeros.
+    pub async fn article(&self, article: &Article) -> Result<ArticleNumbers, StoreError> {
+        let (live, source) = match self.cached(article).await {
+            Ok(found) => found,
+            Err(CachedError::Store(error)) => return Err(error),
+            Err(CachedError::Queue(error)) => {
+                debug!("read from the database, because: {error}");
+                return self.stored(article).await;
+            }
+        };
+        Ok(ArticleNumbers {
+            article: article.to_string(),
+            views: live.stored_views + live.pending_views,
+            readers: live.readers,
+            pending: live.pending_views,
+            as_of: Some(clock::rfc3339(live.as_of_ms)),
+            degraded: None,
+            source,
+        })
+    }
+
+    async fn cached(&self, article: &Article) -> Result<(Live, &'static str), CachedError> {
+        let shard = Shard::of(article, u16::try_from(self.queues.len()).expect("there are at most u16::MAX shards"));
+        let (queue, known_epoch) = (&self.queues[usize::from(shard.0)], &self.epochs[usize::from(shard.0)]);
+        let mut renewed = false;
+        for attempt in 0..FILL_TRIES {
+            let epoch = known_epoch.load(Ordering::Relaxed);
+            let first = match queue.read(epoch, article, self.ttl).await {
+                Ok(Cached::Hit(live)) => {
+                    if attempt == 0 {
+                        self.hits.fetch_add(1, Ordering::Relaxed);
+                    }
+                    return Ok((live, "cache"));
+                }
+                Ok(Cached::Miss { first }) => first,
+                Err(QueueError::Epoch) if !renewed => {
+                    renewed = true;
+                    if let Some(data) = queue.state().await?.data.filter(|data| data.is_open) {
+                        known_epoch.store(data.epoch, Ordering::Relaxed);
+                        continue;
+                    }
+                    return Err(QueueError::Epoch.into());
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if attempt == 0 {
+                self.misses.fetch_add(1, Ordering::Relaxed);
+            }
+            let stored = self.store.article(shard, article).await.map_err(CachedError::Store)?;
+            let value = (stored.generation, stored.views, stored.readers);
+            if let Some(live) = queue.fill(epoch, article, self.ttl, first, value).await? {
+                return Ok((live, "database"));
+            }
+        }
+        Err(QueueError::Epoch.into())
+    }
+
+    /// What MySQL has, when Redis cannot be asked.
+    async fn stored(&self, article: &Article) -> Result<ArticleNumbers, StoreError> {
+        let shard = Shard::of(article, u16::try_from(self.queues.len()).expect("there are at most u16::MAX shards"));
+        let stored = self.store.article(shard, article).await?;
+        Ok(ArticleNumbers {
+            article: article.to_string(),
+            views: stored.views,
+            readers: stored.readers,
+            pending: 0,
+            as_of: None,
+            degraded: Some("redis cannot be read: views that wait there are missing"),
+            source: "database",
+        })
+    }
+
+    /// Adds this process's hits and misses to the shared counts, once per `period`, for ever.
+    pub async fn report(&self, interface: &str, period: Duration) {
+        let mut reported = (0, 0);
+        loop {
+            tokio::time::sleep(period).await;
+            let now = (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed));
+            if now != reported && self.redis.add_reads(interface, now.0 - reported.0, now.1 - reported.1).await.is_ok()
+            {
+                reported = now;
+            }
+        }
+    }
+
+    /// Reads so far that the cache answered, and that it did not.
+    #[must_use]
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    }
+}
+
+enum CachedError {
+    Queue(QueueError),
+    Store(StoreError),
+}
+
+impl From<QueueError> for CachedError {
+    fn from(error: QueueError) -> Self {
+        Self::Queue(error)
+    }
+}
