@@ -69,13 +69,14 @@ where
     let mut is_drained = false;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            biased;
             () = &mut drained, if !is_drained => {
                 is_drained = true;
                 continue;
             }
+            accepted = listener.accept() => accepted,
             // What the kernel has accepted for us by now is still served.
-            () = tokio::time::sleep(BACKLOG), if is_drained => break,
+            () = std::future::ready(()), if is_drained => break,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -107,9 +108,6 @@ where
     }
     Ok(())
 }
-
-/// How long the accept queue must be silent at the end of a drain.
-const BACKLOG: Duration = Duration::from_millis(5);
 
 async fn serve_connection<H, F>(
     stream: TcpStream,

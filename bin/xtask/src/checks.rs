@@ -10,7 +10,7 @@ use crate::packages;
 /// The cargo calls, after the packages. All features: one of them builds a flusher that is wrong on purpose, for a test.
 const STEPS: [&str; 4] = [
     "fmt --all --check",
-    "clippy --workspace --all-targets --all-features --locked -- -D warnings",
+    "clippy --release --workspace --all-targets --all-features --locked -- -D warnings",
     "build --release --workspace --all-features --locked",
     "test --release --workspace --all-features --locked",
 ];

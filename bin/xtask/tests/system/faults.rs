@@ -97,7 +97,7 @@ fn two_ingests_and_two_flushers_share_the_work() {
 
 #[test]
 fn flushall_under_load() {
-    let mut running = start(|options| options.ingests = 2);
+    let running = start(|options| options.ingests = 2);
     let mut load = load(&running, "ledger.tsv", views(60_000), 6_000);
     for _ in 0..4 {
         pause(1_000 + uneven());
