@@ -160,7 +160,7 @@ section!(
         /// How often the triggers are looked at: also the shortest time between two flushes of a shard.
         poll_ms: u64 = 50,
         /// Views in one transaction, about; at least one generation.
-        transaction_views_max: u64 = 20_000,
+        transaction_views_max: u64 = 25_000,
         /// How long a flusher that died keeps the others away from its shard.
         lease_ms: u64 = 3_000,
     }
@@ -255,6 +255,9 @@ impl Config {
             ("ingest.queue_views_max", self.ingest.queue_views_max as u64),
             ("ingest.batch_views_max", self.ingest.batch_views_max as u64),
             ("ingest.generation_views_max", self.ingest.generation_views_max),
+            ("ingest.retained_bytes_max", self.ingest.retained_bytes_max as u64),
+            ("ingest.answer_timeout_ms", self.ingest.answer_timeout_ms),
+            ("flusher.transaction_views_max", self.flusher.transaction_views_max),
             ("flusher.updates", self.flusher.updates),
             ("flusher.articles", self.flusher.articles),
             ("flusher.poll_ms", self.flusher.poll_ms),

@@ -45,17 +45,17 @@ macro_rules! script {
     };
 }
 
-// `#!lua` makes Redis refuse a script that may write before it has written anything when memory is
-// full; what frees memory or only reads must still run then.
+// `#!lua` makes Redis refuse a script that may write, before it has written anything, when memory is full. What leads to
+// a flush, and so to free memory, and what reads must still run then.
 static APPLY: LazyLock<Script> = script!("", "guard", "epoch", "apply");
 static REGISTER: LazyLock<Script> = script!("", "guard", "epoch", "register");
 static SEAL: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "seal");
 static ACK: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "ack");
-static REOPEN: LazyLock<Script> = script!("", "guard", "reopen");
+static REOPEN: LazyLock<Script> = script!("allow-oom", "guard", "reopen");
 static STATE: LazyLock<Script> = script!("no-writes", "guard", "state");
 static LEASE: LazyLock<Script> = script!("allow-oom", "lease");
 static READ: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "read");
-static FILL: LazyLock<Script> = script!("", "guard", "epoch", "fill");
+static FILL: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "fill");
 
 /// One Redis server, reached over one connection that is made when needed and made again after an
 /// error that leaves its state unknown.
@@ -85,7 +85,9 @@ impl Redis {
     }
 
     async fn query<T: FromRedisValue>(&self, query: Query<'_>) -> std::result::Result<T, RedisError> {
-        let mut connection = self.connection().await?;
+        let mut connection = tokio::time::timeout(self.timeout, self.connection())
+            .await
+            .map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))??;
         let result = match query {
             Query::Script(script, keys, arguments) => {
                 let mut invocation = script.prepare_invoke();
@@ -202,13 +204,8 @@ pub enum Applied {
         /// The generation to seal.
         open: u64,
     },
-    /// The producer is not registered in this data set.
-    Unknown,
-    /// The data set lacks batches before this one; `last` is the last that it has.
-    Gap {
-        /// The producer's last batch in the data set.
-        last: u64,
-    },
+    /// The data set does not know the producer, or lacks batches before this one: register, and send those first.
+    Behind,
 }
 
 /// The state of a shard's data set.
@@ -224,7 +221,7 @@ pub struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataSet {
     /// Whether a recovery opened it in this life of the server.
-    pub is_open: bool,
+    pub is_current: bool,
     /// Its epoch.
     pub epoch: u64,
     /// Its generations.
@@ -327,7 +324,7 @@ impl Queue {
             None
         } else {
             Some(DataSet {
-                is_open: word == "OPEN",
+                is_current: word == "CURRENT",
                 epoch: reply.number(1)?,
                 position: Position { open: reply.number(2)?, first: reply.number(3)? },
                 open_views: reply.number(4)?,
@@ -369,8 +366,7 @@ impl Queue {
         let (word, reply) = self.call(&APPLY, keys, arguments).await?;
         Ok(match word.as_str() {
             "FULL" => Applied::Full { open: reply.number(0)? },
-            "UNKNOWN" => Applied::Unknown,
-            "GAP" => Applied::Gap { last: reply.number(0)? },
+            "BEHIND" => Applied::Behind,
             _ => Applied::Ok(reply.position(0)?),
         })
     }
@@ -393,6 +389,14 @@ impl Queue {
         reply.position(0)
     }
 
+    /// The views of each generation in the range as its header says; none where there is no header.
+    pub async fn sealed_views(&self, generations: std::ops::Range<u64>) -> Result<Vec<Option<u64>>> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("HMGET").arg(&self.keys.headers).arg(generations.collect::<Vec<_>>());
+        let (headers,): (Vec<Option<String>>,) = self.redis.query(Query::Pipeline(&pipeline)).await?;
+        Ok(headers.iter().map(|header| Some(header_of(header.as_deref()?)?.1)).collect())
+    }
+
     /// Reads a sealed generation. Immutable, so no script is needed.
     pub async fn sealed(&self, generation: u64) -> Result<Sealed> {
         let keys = self.keys.sealed(generation);
@@ -404,10 +408,7 @@ impl Queue {
             .hget(&self.keys.headers, generation);
         let (log, totals, dirty, header): (Vec<Vec<u8>>, _, _, Option<String>) =
             self.redis.query(Query::Pipeline(&pipeline)).await?;
-        let header = header.and_then(|header| {
-            let mut fields = header.split(':').map(str::parse);
-            Some((fields.next()?.ok()?, fields.next()?.ok()?))
-        });
+        let header = header.as_deref().and_then(header_of);
         let batches = log.iter().map(|packed| packed::decode(packed)).collect::<std::result::Result<_, _>>()?;
         Ok(Sealed { generation, batches, totals, dirty, header })
     }
@@ -492,7 +493,7 @@ impl Queue {
     }
 
     /// Offers a value that MySQL had at generation `fence`, after a look-up that answered `first`.
-    /// Answers none if a flush came between: read again.
+    /// Answers none if Redis has forgotten generations that the value lacks: read again.
     pub async fn fill(
         &self,
         epoch: u64,
@@ -509,7 +510,6 @@ impl Queue {
             text(epoch),
             article.as_bytes().to_vec(),
             text(ttl.as_millis()),
-            text(first),
             text(fence),
             text(stored_views),
             text(readers),
@@ -556,6 +556,12 @@ impl Queue {
         let (sealed, open): (Vec<Option<u64>>, Vec<Option<u64>>) = self.redis.query(Query::Pipeline(&pipeline)).await?;
         Ok(sealed.iter().zip(&open).map(|(a, b)| a.unwrap_or(0) + b.unwrap_or(0)).collect())
     }
+}
+
+/// Batches and views of a sealed generation.
+fn header_of(header: &str) -> Option<(u64, u64)> {
+    let mut fields = header.split(':').map(str::parse);
+    Some((fields.next()?.ok()?, fields.next()?.ok()?))
 }
 
 fn text(value: impl std::fmt::Display) -> Vec<u8> {

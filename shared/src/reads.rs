@@ -40,7 +40,7 @@ pub struct Reads {
     misses: AtomicU64,
 }
 
-/// Times that a fill is tried again because a flush came between.
+/// Times that a read is tried because a flush or a recovery came between.
 const FILL_TRIES: u32 = 5;
 
 impl Reads {
@@ -95,7 +95,7 @@ impl Reads {
                 Ok(Cached::Miss { first }) => first,
                 Err(QueueError::Epoch) if !renewed => {
                     renewed = true;
-                    if let Some(data) = queue.state().await?.data.filter(|data| data.is_open) {
+                    if let Some(data) = queue.state().await?.data.filter(|data| data.is_current) {
                         known_epoch.store(data.epoch, Ordering::Relaxed);
                         continue;
                     }
@@ -107,9 +107,15 @@ impl Reads {
                 self.misses.fetch_add(1, Ordering::Relaxed);
             }
             let stored = self.store.article(shard, article).await.map_err(CachedError::Store)?;
+            if stored.epoch != epoch {
+                // This Redis was overtaken: what waits in it may be in MySQL already.
+                return Err(QueueError::Epoch.into());
+            }
             let value = (stored.generation, stored.views, stored.readers);
-            if let Some(live) = queue.fill(epoch, article, self.ttl, first, value).await? {
-                return Ok((live, "database"));
+            match queue.fill(epoch, article, self.ttl, first, value).await {
+                Ok(Some(live)) => return Ok((live, "database")),
+                Ok(None) | Err(QueueError::Epoch) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Err(QueueError::Epoch.into())

@@ -1,10 +1,18 @@
 //! Opens a Redis data set that no recovery has opened in this life of its server: after a restart, a
-//! fail-over, FLUSHALL or the very first start. Any process may do it; a race costs an epoch number.
+//! fail-over, FLUSHALL or the very first start. Any process may do it; the first one to begin the next epoch does.
+
+use std::sync::LazyLock;
+use std::time::Duration;
 
 use tracing::{error, info, warn};
 
 use crate::queue::{Queue, QueueError};
 use crate::store::{Store, StoreError};
+use crate::telemetry::{self, IntCounter};
+
+static RECOVERIES: LazyLock<IntCounter> = LazyLock::new(|| {
+    telemetry::counter("footfall_recoveries_total", "Times that this process opened a Redis data set.")
+});
 
 /// Why a shard could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +44,14 @@ pub enum RecoveryError {
 pub async fn open(queue: &Queue, store: &Store, shards: u16) -> Result<u64, RecoveryError> {
     loop {
         let state = queue.state().await?;
-        let fence = store.fence(queue.shard()).await?;
+        let fence = match store.fence(queue.shard()).await {
+            Ok(fence) => fence,
+            // Redis takes views while MySQL is away. Should the epoch be over, the fence will say so at the flush.
+            Err(StoreError::Db(_)) if let Some(data) = state.data.filter(|data| data.is_current) => {
+                return Ok(data.epoch);
+            }
+            Err(error) => return Err(error.into()),
+        };
         // Read after Redis: a fence never goes back, so a lower one means that MySQL lost something.
         if let Some(data) = state.data {
             let known = (data.epoch, data.position.first - 1);
@@ -46,17 +61,25 @@ pub async fn open(queue: &Queue, store: &Store, shards: u16) -> Result<u64, Reco
                 return Err(RecoveryError::StoreIsOlder { shard: queue.shard().0, stored, known });
             }
         }
-        if let Some(data) = state.data.filter(|data| data.is_open && data.epoch == fence.epoch) {
+        if let Some(data) = state.data.filter(|data| data.is_current && data.epoch == fence.epoch) {
             return Ok(data.epoch);
         }
+        store.check_schema(shards).await?;
         // From here on no older epoch can flush (I6).
-        let recovery = store.next_epoch(queue.shard()).await?;
+        let Some(recovery) = store.next_epoch(queue.shard(), fence.epoch).await? else {
+            // Another process is at it: give it time. If it has died, the next round goes on.
+            let spread = u64::from(getrandom::u32().unwrap_or(0) % 40);
+            tokio::time::sleep(Duration::from_millis(10 + spread)).await;
+            continue;
+        };
         match queue.reopen(&state, &recovery, shards).await? {
             Some(0) => {
+                RECOVERIES.inc();
                 info!(shard = %queue.shard(), epoch = recovery.epoch, "redis opened");
                 return Ok(recovery.epoch);
             }
             Some(aside) => {
+                RECOVERIES.inc();
                 error!(
                     shard = %queue.shard(), epoch = recovery.epoch,
                     "redis came back with an overtaken history: {aside} generations set aside under footfall:{{{}}}:aside:{}:*",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sea_orm::sqlx::{Connection, Executor};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult,
     Statement, TransactionTrait, Value,
@@ -117,6 +118,8 @@ pub enum Committed {
 /// One article's row, with the generation up to which it is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredArticle {
+    /// The current epoch.
+    pub epoch: u64,
     /// The last generation in MySQL.
     pub generation: u64,
     /// Views in MySQL.
@@ -138,6 +141,17 @@ pub struct Store {
 /// (`max_allowed_packet`) even when all ids have their greatest length.
 const STATEMENT_ROWS_MAX: usize = 5_000;
 
+/// MySQL ends a session that is silent for so long, and with it the locks of a flusher that stands still or was cut off.
+const SESSION_IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// What every session sets: a value that does not fit is an error, never silently cut; no lock outlives its owner for
+/// long; and no gap locks, so that shards do not wait for each other.
+const SESSION: [&str; 2] = [
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', SESSION wait_timeout = 60, \
+     SESSION innodb_lock_wait_timeout = 10",
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+];
+
 /// Sorted rows as one JSON parameter: one prepared statement serves any number of rows. The columns are
 /// VARBINARY, so ids keep being compared by bytes.
 const READER_ROWS: &str = "JSON_TABLE(?, '$[*]' COLUMNS (i FOR ORDINALITY, a VARBINARY(1024) PATH '$[0]', \
@@ -154,15 +168,21 @@ impl Store {
             .connect_timeout(timeout)
             .acquire_timeout(timeout)
             .sqlx_logging(false)
-            .map_sqlx_mysql_pool_opts(|pool| {
+            .idle_timeout(SESSION_IDLE_MAX / 2)
+            .map_sqlx_mysql_pool_opts(move |pool| {
                 pool.after_connect(|connection, _| {
                     Box::pin(async move {
-                        use sea_orm::sqlx::Executor;
-                        // A value that does not fit is an error, never silently cut.
-                        connection.execute("SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'").await?;
-                        // No gap locks: shards do not wait for each other.
-                        connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+                        for statement in SESSION {
+                            connection.execute(statement).await?;
+                        }
                         Ok(())
+                    })
+                })
+                // One that was cut off in the middle of an answer is neither used again nor waited for.
+                .after_release(move |connection, _| {
+                    Box::pin(async move {
+                        let answer = tokio::time::timeout(timeout, connection.ping()).await;
+                        answer.map_err(|_| sea_orm::sqlx::Error::PoolTimedOut)?.map(|()| true)
                     })
                 })
             });
@@ -214,13 +234,22 @@ impl Store {
         fence_of(&row)
     }
 
-    /// Begins a new epoch of a shard: no flush under an older one commits from here on.
-    pub async fn next_epoch(&self, shard: Shard) -> Result<Recovery> {
+    /// Begins the epoch after `epoch` of a shard: no flush under an older one commits from here on. Answers none if
+    /// another process has begun it.
+    pub async fn next_epoch(&self, shard: Shard, epoch: u64) -> Result<Option<Recovery>> {
+        in_time(TRANSACTION_MAX, self.next_epoch_transaction(shard, epoch)).await
+    }
+
+    async fn next_epoch_transaction(&self, shard: Shard, epoch: u64) -> Result<Option<Recovery>> {
         let transaction = self.db.begin().await?;
         let sql = "SELECT epoch, gen, flush_epoch, views, readers, users, articles FROM shard_fence WHERE shard = ? FOR UPDATE";
         let row = transaction.query_one_raw(statement(sql, [shard.0.into()])).await?.ok_or(NO_FENCE)?;
         let fence = fence_of(&row)?;
-        let epoch = fence.epoch + 1;
+        if fence.epoch != epoch {
+            transaction.rollback().await?;
+            return Ok(None);
+        }
+        let epoch = epoch + 1;
         let sql = "UPDATE shard_fence SET epoch = ? WHERE shard = ?";
         transaction.execute_raw(statement(sql, [epoch.into(), shard.0.into()])).await?;
         let sql = "SELECT producer, batch FROM producer_fence WHERE shard = ?";
@@ -231,12 +260,16 @@ impl Store {
             .map(|row| Ok((Producer(row.try_get("", "producer")?), row.try_get("", "batch")?)))
             .collect::<Result<_>>()?;
         transaction.commit().await?;
-        Ok(Recovery { epoch, generation: fence.generation, flush_epoch: fence.flush_epoch, producers })
+        Ok(Some(Recovery { epoch, generation: fence.generation, flush_epoch: fence.flush_epoch, producers }))
     }
 
     /// Writes a flush in one transaction, unless the fence says that it must not be written. Safe to
     /// repeat after an error, whatever became of the first try: the fence knows.
     pub async fn commit(&self, shard: Shard, epoch: u64, flush: &Flush) -> Result<Committed> {
+        in_time(TRANSACTION_MAX, self.commit_transaction(shard, epoch, flush)).await
+    }
+
+    async fn commit_transaction(&self, shard: Shard, epoch: u64, flush: &Flush) -> Result<Committed> {
         let transaction = self.db.begin().await?;
         // I4, I5: one writer per shard at a time, from here to COMMIT.
         let sql = "SELECT epoch, gen, flush_epoch, views, readers, users, articles FROM shard_fence WHERE shard = ? FOR UPDATE";
@@ -344,10 +377,11 @@ impl Store {
 
     /// One article's numbers with the generation that they belong to, in one consistent look.
     pub async fn article(&self, shard: Shard, article: &Article) -> Result<StoredArticle> {
-        let sql = "SELECT f.gen, a.views, a.readers \
+        let sql = "SELECT f.epoch, f.gen, a.views, a.readers \
                    FROM shard_fence f LEFT JOIN articles a ON a.article = ? WHERE f.shard = ?";
         let row = self.one(sql, [article.as_bytes().to_vec().into(), shard.0.into()]).await?.ok_or(NO_FENCE)?;
         Ok(StoredArticle {
+            epoch: row.try_get("", "epoch")?,
             generation: row.try_get("", "gen")?,
             views: row.try_get::<Option<u64>>("", "views")?.unwrap_or(0),
             readers: row.try_get::<Option<u64>>("", "readers")?.unwrap_or(0),
@@ -424,13 +458,11 @@ impl Store {
     }
 
     async fn one<const N: usize>(&self, sql: &str, values: [Value; N]) -> Result<Option<QueryResult>> {
-        let query = self.db.query_one_raw(statement(sql, values));
-        tokio::time::timeout(self.timeout, query).await.map_err(|_| timed_out())?.map_err(StoreError::Db)
+        in_time(self.timeout, async { Ok(self.db.query_one_raw(statement(sql, values)).await?) }).await
     }
 
     async fn all<const N: usize>(&self, sql: &str, values: [Value; N]) -> Result<Vec<QueryResult>> {
-        let query = self.db.query_all_raw(statement(sql, values));
-        tokio::time::timeout(self.timeout, query).await.map_err(|_| timed_out())?.map_err(StoreError::Db)
+        in_time(self.timeout, async { Ok(self.db.query_all_raw(statement(sql, values)).await?) }).await
     }
 }
 
@@ -458,8 +490,13 @@ const NO_FENCE: StoreError = StoreError::Corrupt("the fence of the shard is miss
 /// <https://mariadb.com/kb/en/mariadb-error-codes/>: the table does not exist.
 const NO_SUCH_TABLE: u16 = 1146;
 
-fn timed_out() -> StoreError {
-    StoreError::Db(DbErr::Custom("no answer in time".into()))
+/// The longest that a transaction may take. A server that vanished never answers, and a transaction that is cut off may
+/// have been committed: the fence tells the repeat.
+const TRANSACTION_MAX: Duration = Duration::from_secs(60);
+
+async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let timed_out = |_| StoreError::Db(DbErr::Custom(format!("no answer within {limit:?}")));
+    tokio::time::timeout(limit, work).await.map_err(timed_out)?
 }
 
 /// The server's error number, if the server answered with an error.

@@ -78,7 +78,7 @@ impl Readiness {
     pub fn set_part(&self, part: &str, reason: Option<String>) -> bool {
         let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match reason {
-            Some(reason) => parts.insert(part.to_owned(), reason).is_none(),
+            Some(reason) => parts.insert(part.to_owned(), reason.clone()).is_none_or(|before| before != reason),
             None => parts.remove(part).is_some(),
         }
     }

@@ -201,7 +201,7 @@ impl Feed {
         for shard in 0..self.shards.len() {
             for _ in 0..LOOKS_MAX {
                 let view = &mut self.shards[shard];
-                view.data = view.queue.state().await?.data.filter(|data| data.is_open);
+                view.data = view.queue.state().await?.data.filter(|data| data.is_current);
                 if !view.is_fence_due() || !self.read_fence(shard).await {
                     break;
                 }
@@ -305,7 +305,7 @@ impl Feed {
     fn add_up(&mut self) {
         let now = Instant::now();
         let totals = Totals::of(self.shards.iter().map(|view| (view.fence.map(|(_, fence)| fence), view.data)));
-        let is_readable = self.redis_error.is_none() && self.is_redis_open();
+        let is_readable = self.redis_error.is_none() && self.is_redis_current();
         if let Some(totals) = totals {
             let is_exact = totals.is_exact && is_readable;
             let snapshot = &mut self.snapshot;
@@ -343,14 +343,14 @@ impl Feed {
         });
     }
 
-    fn is_redis_open(&self) -> bool {
+    fn is_redis_current(&self) -> bool {
         self.shards.iter().all(|view| view.data.is_some())
     }
 
     fn redis_health(&self) -> Health {
         match &self.redis_error {
             Some(error) => Health::because(HealthState::Down, error),
-            None if self.is_redis_open() => Health::OK,
+            None if self.is_redis_current() => Health::OK,
             None => Health::because(HealthState::Degraded, "being recovered"),
         }
     }
@@ -363,7 +363,7 @@ impl Feed {
     }
 
     fn flusher_health(&self) -> Health {
-        if self.redis_error.is_some() || !self.is_redis_open() {
+        if self.redis_error.is_some() || !self.is_redis_current() {
             return Health::because(HealthState::Unknown, "cannot be seen without Redis");
         }
         // A flusher takes the lease only for a flush: without work there is none, and all is well.
@@ -388,7 +388,7 @@ impl Feed {
         if self.redis_error.is_some() {
             return Some(("redis_down", "Redis cannot be read: the numbers are those of its last answer.".into()));
         }
-        if !self.is_redis_open() {
+        if !self.is_redis_current() {
             let reason = match self.mysql_error {
                 None => "Redis is being recovered: views that wait there are not in the numbers yet.",
                 Some(_) => "Redis waits to be recovered, which needs MySQL, and MySQL cannot be read.",

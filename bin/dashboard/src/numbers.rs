@@ -233,7 +233,7 @@ mod tests {
 
     fn data(first: u64, open: u64) -> DataSet {
         DataSet {
-            is_open: true,
+            is_current: true,
             epoch: 1,
             position: Position { open, first },
             open_views: 3,

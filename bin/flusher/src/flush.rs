@@ -92,6 +92,9 @@ impl Default for Metrics {
     }
 }
 
+/// Small generations in one transaction, at most: bounds what is read before the size in views does.
+const TRANSACTION_GENERATIONS_MAX: u64 = 100;
+
 /// Flushes one shard.
 pub struct Flusher {
     config: config::Flusher,
@@ -172,7 +175,7 @@ impl Flusher {
 
     async fn look(&mut self, flush_all: bool) -> Result<(), Obstacle> {
         let state = self.queue.state().await?;
-        let Some(data) = state.data.filter(|data| data.is_open) else {
+        let Some(data) = state.data.filter(|data| data.is_current) else {
             recovery::open(&self.queue, &self.store, self.shards).await?;
             return Ok(());
         };
@@ -217,8 +220,14 @@ impl Flusher {
             position = self.queue.seal(epoch, position.open).await?;
         }
         while position.first < position.open {
-            let Some(sealed) = self.read(position).await? else { return Ok(()) };
-            let flush = fold::fold(&sealed)?;
+            let Some(sealed) = self.read(epoch, position).await? else { return Ok(()) };
+            let flush = match fold::fold(&sealed) {
+                Err(mismatch) if mismatch.generation > position.first => {
+                    let good = sealed.iter().take_while(|sealed| sealed.generation < mismatch.generation).count();
+                    fold::fold(&sealed[..good])?
+                }
+                result => result?,
+            };
             let started = Instant::now();
             let committed = self.store.commit(self.queue.shard(), epoch, &flush).await?;
             self.metrics.seconds.observe(started.elapsed().as_secs_f64());
@@ -256,25 +265,32 @@ impl Flusher {
         Ok(())
     }
 
-    /// Reads sealed generations from the first on, as many as fit one transaction. None if they were
-    /// acknowledged meanwhile.
-    async fn read(&self, position: Position) -> Result<Option<Vec<Sealed>>, Obstacle> {
+    /// Reads sealed generations from the first on, as many as fit one transaction. None if they were acknowledged or set
+    /// aside meanwhile.
+    async fn read(&self, epoch: u64, position: Position) -> Result<Option<Vec<Sealed>>, Obstacle> {
+        let candidates = position.first..position.open.min(position.first + TRANSACTION_GENERATIONS_MAX);
+        let sizes = self.queue.sealed_views(candidates.clone()).await?;
         let mut sealed: Vec<Sealed> = Vec::new();
         let mut views = 0;
-        for generation in position.first..position.open {
-            let next = self.queue.sealed(generation).await?;
-            let Some((_, next_views)) = next.header else {
-                let first = self.queue.state().await?.data.map_or(0, |data| data.position.first);
-                if first == position.first {
-                    return Err(Mismatch { generation, what: "it has no header" }.into());
-                }
-                return Ok(None);
-            };
-            if !sealed.is_empty() && views + next_views > self.config.transaction_views_max {
+        for (generation, size) in candidates.zip(sizes) {
+            let size = size.unwrap_or(0);
+            if !sealed.is_empty() && views + size > self.config.transaction_views_max {
                 break;
             }
-            views += next_views;
-            sealed.push(next);
+            match self.queue.sealed(generation).await {
+                Ok(next) if next.header.is_some() => sealed.push(next),
+                // What comes before a damaged generation is flushed all the same.
+                Ok(_) | Err(QueueError::Corrupt(_)) if !sealed.is_empty() => break,
+                Ok(_) => {
+                    let data = self.queue.state().await?.data;
+                    let is_unchanged =
+                        data.is_some_and(|data| data.epoch == epoch && data.position.first == position.first);
+                    let what = "it has no header";
+                    return if is_unchanged { Err(Mismatch { generation, what }.into()) } else { Ok(None) };
+                }
+                Err(error) => return Err(error.into()),
+            }
+            views += size;
         }
         Ok(Some(sealed))
     }

@@ -123,7 +123,6 @@ struct Metrics {
     views: IntCounter,
     batches: IntCounter,
     failures: IntCounter,
-    recoveries: IntCounter,
     retained_batches: IntGauge,
     retained_bytes: IntGauge,
 }
@@ -134,10 +133,6 @@ impl Metrics {
             views: telemetry::counter("footfall_views_accepted_total", "Views that were acknowledged."),
             batches: telemetry::counter("footfall_batches_total", "Batches that Redis took."),
             failures: telemetry::counter("footfall_batch_failures_total", "Tries to send a batch that failed."),
-            recoveries: telemetry::counter(
-                "footfall_recoveries_total",
-                "Times that a shard was opened under an epoch.",
-            ),
             retained_batches: telemetry::gauge("footfall_retained_batches", "Batches kept until MySQL has them."),
             retained_bytes: telemetry::gauge(
                 "footfall_retained_bytes",
@@ -155,6 +150,13 @@ struct Retained {
     batch: Option<Batch>,
     /// At least the generation that holds it; none while Redis has not taken it.
     generation: Option<u64>,
+}
+
+impl Retained {
+    /// Its memory, while Redis has it.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.packed.capacity()
+    }
 }
 
 /// Why a shard makes no progress at the moment.
@@ -226,8 +228,11 @@ impl Batcher {
         let batch = Batch::fold(self.producer, self.number, self.cumulative_views, clock::unix_minute(), views);
         self.cumulative_views = batch.cumulative_views;
         let packed = packed::encode(&batch);
-        self.retained_bytes += packed.len();
-        self.retained.push_back(Retained { number: self.number, packed, batch: Some(batch), generation: None });
+        let retained = Retained { number: self.number, packed, batch: Some(batch), generation: None };
+        self.retained_bytes += retained.bytes();
+        self.metrics.retained_batches.inc();
+        self.metrics.retained_bytes.add(retained.bytes().cast_signed() as i64);
+        self.retained.push_back(retained);
 
         self.catch_up().await;
         self.metrics.batches.inc();
@@ -280,9 +285,12 @@ impl Batcher {
             return Ok(false);
         };
         let next = self.applied + 1;
-        let Some(index) = self.retained.iter().rposition(|batch| batch.number == next) else {
+        // The numbers in `retained` are consecutive.
+        let oldest = self.retained.front().map_or(next, |oldest| oldest.number);
+        let index = usize::try_from(next - oldest.min(next)).unwrap_or(usize::MAX);
+        if index >= self.retained.len() {
             return Ok(true);
-        };
+        }
         let retained = &self.retained[index];
         let unpacked;
         let batch = match &retained.batch {
@@ -304,7 +312,7 @@ impl Batcher {
                 Err(QueueError::Epoch) => self.epoch = None,
                 Err(error) => return Err(error.into()),
             },
-            Ok(Applied::Unknown | Applied::Gap { .. }) | Err(QueueError::Epoch) => self.epoch = None,
+            Ok(Applied::Behind) | Err(QueueError::Epoch) => self.epoch = None,
             Err(error) => return Err(error.into()),
         }
         Ok(false)
@@ -318,7 +326,6 @@ impl Batcher {
         if last + 1 < kept_from {
             return Err(Obstacle::Hole { last, kept_from });
         }
-        self.metrics.recoveries.inc();
         self.epoch = Some(epoch);
         self.applied = last;
         for batch in &mut self.retained {
@@ -331,12 +338,18 @@ impl Batcher {
 
     /// Asks how far MySQL is, and whether Redis still has what it had.
     async fn look(&mut self) {
-        match self.queue.state().await {
-            Ok(state) => match state.data.filter(|data| data.is_open && Some(data.epoch) == self.epoch) {
-                Some(data) => self.forget(data.position),
-                None => self.epoch = None,
-            },
-            Err(_) => self.epoch = None,
+        // A failed look says nothing: APPLY looks at the epoch itself.
+        let Ok(state) = self.queue.state().await else { return };
+        match state.data.filter(|data| data.is_current && Some(data.epoch) == self.epoch) {
+            Some(mut data) => {
+                if data.pending_views() == 0 {
+                    // MySQL has all that there is. The open generation is empty, so it will not be sealed and passed
+                    // by itself, but a recovery may have noted batches under its number.
+                    data.position.first = data.position.open + 1;
+                }
+                self.forget(data.position);
+            }
+            None => self.epoch = None,
         }
         if self.epoch.is_none() {
             self.catch_up().await;
@@ -348,10 +361,10 @@ impl Batcher {
         while let Some(oldest) = self.retained.front()
             && oldest.generation.is_some_and(|generation| generation < position.first)
         {
-            self.retained_bytes -= oldest.packed.len();
+            self.retained_bytes -= oldest.bytes();
+            self.metrics.retained_batches.dec();
+            self.metrics.retained_bytes.sub(oldest.bytes().cast_signed() as i64);
             self.retained.pop_front();
         }
-        self.metrics.retained_batches.set(self.retained.len().try_into().unwrap_or(i64::MAX));
-        self.metrics.retained_bytes.set(self.retained_bytes.try_into().unwrap_or(i64::MAX));
     }
 }

@@ -191,7 +191,7 @@ mod tests {
             assert_eq!(refusal.status.as_u16(), status, "{body}");
             assert!(refusal.sentence.contains(said), "{body}: {refusal}");
         }
-        let many = vec![object; 10].join("\n");
+        let many = [object; 10].join("\n");
         assert_eq!(posted(many.as_bytes(), false, 9).expect_err("too many").status.as_u16(), 413);
         assert_eq!(posted(b"\xff", false, 9).expect_err("not UTF-8").status.as_u16(), 400);
     }

@@ -2,11 +2,11 @@
 -- KEYS: meta, producers, dirty, totals, log
 -- ARGV: epoch, producer, number, generation cap (views), views, packed batch, then article, views, ...
 local last = redis.call('HGET', KEYS[2], ARGV[2])
-if not last then return {'UNKNOWN'} end
+if not last then return {'BEHIND'} end -- not registered in this data set
 last = tonumber(last)
 local number = tonumber(ARGV[3])
 if number <= last then return {'OK', meta.gen, meta.first} end -- a repeat (I2)
-if number ~= last + 1 then return {'GAP', last} end
+if number ~= last + 1 then return {'BEHIND'} end
 if meta.views >= tonumber(ARGV[4]) then return {'FULL', meta.gen} end
 
 redis.call('RPUSH', KEYS[5], ARGV[6])

@@ -32,16 +32,23 @@ if meta.epoch then
   end
 
   if keep then
+    local nothing_is_left = fence >= last
     for generation = meta.first, math.min(fence, last) do -- MySQL has these
       local dirty, totals, log = keys_of(generation)
-      for _, article in ipairs(redis.call('LRANGE', dirty, 0, -1)) do
-        local views = redis.call('HGET', totals, article)
-        if redis.call('HINCRBY', KEYS[4], article, -views) <= 0 then redis.call('HDEL', KEYS[4], article) end
+      if not nothing_is_left then
+        for _, article in ipairs(redis.call('LRANGE', dirty, 0, -1)) do
+          local views = redis.call('HGET', totals, article)
+          if redis.call('HINCRBY', KEYS[4], article, -views) <= 0 then redis.call('HDEL', KEYS[4], article) end
+        end
+        local header = redis.call('HGET', KEYS[3], generation) or ''
+        sealed_views = sealed_views - (tonumber(string.match(header, ':(%d+):')) or 0)
+        redis.call('HDEL', KEYS[3], generation)
       end
-      local header = redis.call('HGET', KEYS[3], generation) or ''
-      sealed_views = sealed_views - (tonumber(string.match(header, ':(%d+):')) or 0)
-      redis.call('HDEL', KEYS[3], generation)
       redis.call('UNLINK', dirty, totals, log)
+    end
+    if nothing_is_left then -- the usual case after older data came back, and far cheaper
+      redis.call('DEL', KEYS[3], KEYS[4])
+      sealed_views = 0
     end
     open = math.max(fence, last) + 1
   else -- an overtaken history: nothing in it may be flushed, all of it is kept for a person to look at

@@ -125,7 +125,7 @@ impl Held {
 pub(super) async fn is_drained(redis: &Redis, shards: u16) -> Result<bool> {
     for shard in Shard::all(shards) {
         let state = redis.shard(shard).state().await?;
-        if !state.data.is_some_and(|data| data.is_open && data.pending_views() == 0) {
+        if !state.data.is_some_and(|data| data.is_current && data.pending_views() == 0) {
             return Ok(false);
         }
     }

@@ -5,7 +5,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-use crate::common::{Load, Running, Set, start};
+use crate::common::{Load, Running, Set, eventually, get, start};
 use footfall_sandbox::{AppendFsync, RedisOptions};
 use xtask::stack::{Role, StackOptions};
 
@@ -130,6 +130,34 @@ fn redis_comes_back_with_older_data_under_load() {
     assert!(load.is_running(), "the load ended before the fault");
     load.finish();
     running.assert_verified(&["ledger.tsv"]);
+}
+
+#[test]
+fn a_full_ingest_goes_on_after_the_outage() {
+    let mut running = start(|options| {
+        options.set("FOOTFALL_INGEST__RETAINED_BYTES_MAX", "50000");
+        options.set("FOOTFALL_INGEST__ANSWER_TIMEOUT_MS", "200");
+    });
+    running.stack.mariadb.kill().expect("kill");
+    let load = load(&running, "outage.tsv", 2_000, 1_000);
+    load.finish();
+    let ledger = std::fs::read_to_string(running.path("outage.tsv")).expect("ledger");
+    let acknowledged = ledger.matches("\tacknowledged").count();
+    assert!((200..2_000).contains(&acknowledged), "{acknowledged}: Redis takes views, until ingest can keep no more");
+
+    // Redis restarts meanwhile: what ingest keeps gets new generation numbers, which must not keep it for ever.
+    running.stack.redis.kill().expect("kill");
+    running.stack.redis.restart().expect("restart");
+    running.stack.mariadb.restart().expect("restart");
+    let after = self::load(&running, "after.tsv", 10_000, 5_000).finish();
+    println!("{after}");
+    running.assert_verified(&["outage.tsv", "after.tsv"]);
+    let ledger = std::fs::read_to_string(running.path("after.tsv")).expect("ledger");
+    assert!(ledger.matches("\tacknowledged").count() > 5_000, "{after}");
+    let admin = format!("http://{}/metrics", running.stack.service(Role::Ingest, 0).admin());
+    eventually("nothing is kept any more", Duration::from_secs(5), || {
+        get(&admin).body.lines().any(|line| line == "footfall_retained_bytes 0")
+    });
 }
 
 #[test]
