@@ -213,6 +213,17 @@ impl Batch {
     }
 }
 
+/// What a flush added to one article; the cached value moves along with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Growth {
+    /// Which article.
+    pub article: Article,
+    /// Views that were added.
+    pub views: u64,
+    /// New readers; none if not known (the flush turned out to have been done before).
+    pub readers: Option<u64>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

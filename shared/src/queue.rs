@@ -9,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind, Value};
 use tokio::sync::Mutex;
 
-use crate::counter::{Article, Batch, Producer, Shard};
+use crate::counter::{Article, Batch, Growth, Producer, Shard};
 use crate::keys::{self, GenerationKeys, ShardKeys};
 use crate::packed::{self, PackedError};
 use crate::store::Recovery;
@@ -257,17 +257,6 @@ pub struct Sealed {
     pub dirty: Vec<Vec<u8>>,
     /// Batches and views as the header says; none if the header is missing.
     pub header: Option<(u64, u64)>,
-}
-
-/// One article's part of a flush, as the cache needs to know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Growth {
-    /// Which article.
-    pub article: Article,
-    /// Views that were added.
-    pub views: u64,
-    /// New readers; none if not known (the flush turned out to have been done before).
-    pub readers: Option<u64>,
 }
 
 /// A cached value with what waits on top of it.

@@ -9,8 +9,7 @@ use sea_orm::{
 };
 
 use crate::config;
-use crate::counter::{Article, Producer, Row, Shard, User};
-use crate::queue::Growth;
+use crate::counter::{Article, Growth, Producer, Row, Shard, User};
 
 /// The schema that this build reads and writes; `footfall init` brings a database to it.
 pub const SCHEMA_VERSION: u32 = 1;

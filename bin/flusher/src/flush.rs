@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use footfall_shared::config::{self, ms};
-use footfall_shared::counter::Producer;
-use footfall_shared::queue::{DataSet, Growth, Position, Queue, QueueError, Sealed};
+use footfall_shared::counter::{Growth, Producer, Row};
+use footfall_shared::queue::{DataSet, Position, Queue, QueueError, Sealed};
 use footfall_shared::recovery::{self, RecoveryError};
 use footfall_shared::store::{Committed, Flush, Store, StoreError};
 use footfall_shared::telemetry::{self, Histogram, IntCounter, IntGauge, Readiness};
@@ -306,7 +306,7 @@ impl Flusher {
 
 /// What a flush added, when it is not known which of its readers were new.
 fn unknown_growth(flush: &Flush) -> Vec<Growth> {
-    let growth = |rows: &[footfall_shared::counter::Row]| Growth {
+    let growth = |rows: &[Row]| Growth {
         article: rows[0].article.clone(),
         views: rows.iter().map(|row| row.views).sum(),
         readers: None,

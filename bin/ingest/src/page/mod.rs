@@ -31,6 +31,10 @@ pub fn render(article: &Article, user: &User, numbers: Option<&ArticleNumbers>) 
             "user" => escape_into(&mut page, user.as_str()),
             "views" => page.push_str(&number(|numbers| numbers.views)),
             "readers" => page.push_str(&number(|numbers| numbers.readers)),
+            "state" => page.push_str(match numbers {
+                Some(numbers) => numbers.degraded.unwrap_or("live"),
+                None => "the numbers cannot be read at the moment",
+            }),
             _ => unreachable!("the template names only what is filled in here"),
         }
         rest = after;

@@ -2,6 +2,7 @@
 //!
 //! The tests take turns, because each of them would disturb the others' timing.
 
+mod browser;
 mod common;
 mod counting;
 mod faults;

@@ -1,0 +1,246 @@
+//! README.md says what is so: its table of settings is the configuration, and its commands exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use footfall_shared::config::Config;
+use serde_json::Value;
+
+fn readme() -> String {
+    let path = xtask::root().join("README.md");
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// All settings with their defaults, as they are written into a file: `section.key`, and `key` outside the sections.
+fn settings() -> BTreeMap<String, String> {
+    let config = Config::default();
+    let Ok(Value::Object(sections)) = serde_json::to_value(&config) else { unreachable!("a struct is an object") };
+    let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut settings = BTreeMap::new();
+    for (section, value) in sections {
+        match value {
+            Value::Object(keys) => {
+                settings.extend(keys.into_iter().map(|(key, value)| (format!("{section}.{key}"), text(value))));
+            }
+            value => drop(settings.insert(section, text(value))),
+        }
+    }
+    // These two hide their passwords when they are written out.
+    settings.insert("redis.url".to_owned(), config.redis.url.0);
+    settings.insert("database.url".to_owned(), config.database.url.0);
+    settings
+}
+
+/// A row of a table of settings.
+#[derive(Debug, PartialEq, Eq)]
+struct Row {
+    line: usize,
+    key: String,
+    default: String,
+}
+
+/// The rows of all tables whose second column is the default, without the decoration of their cells.
+fn rows(text: &str) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut is_wanted = None; // none: outside of a table
+    for (index, line) in text.lines().enumerate() {
+        let Some(cells) = line.trim().strip_prefix('|') else {
+            is_wanted = None;
+            continue;
+        };
+        let mut cells = cells.split('|').map(|cell| cell.trim().trim_matches(['`', '"']));
+        let (key, default) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
+        match is_wanted {
+            None => is_wanted = Some(default.eq_ignore_ascii_case("default")),
+            Some(true) if !key.starts_with(['-', ':']) => {
+                rows.push(Row { line: index + 1, key: key.to_owned(), default: default.to_owned() });
+            }
+            Some(_) => {}
+        }
+    }
+    rows
+}
+
+/// Where a table and the settings differ, a sentence each.
+fn differences(text: &str, settings: &BTreeMap<String, String>) -> Vec<String> {
+    let mut differences = Vec::new();
+    let mut missing: BTreeSet<&String> = settings.keys().collect();
+    for Row { line, key, default } in rows(text) {
+        match settings.get(&key) {
+            None => differences.push(format!("README.md:{line}: there is no setting `{key}`")),
+            Some(_) if !missing.remove(&key) => {
+                differences.push(format!("README.md:{line}: `{key}` is in the table twice"));
+            }
+            Some(real) if *real != default => {
+                differences.push(format!("README.md:{line}: the default of `{key}` is `{real}`, not `{default}`"));
+            }
+            Some(_) => {}
+        }
+    }
+    differences.extend(missing.iter().map(|key| {
+        let default = &settings[*key];
+        format!("README.md: no table of settings has a row that begins with | `{key}` | `{default}` |")
+    }));
+    for (line, name) in variables(text) {
+        let Some(setting) = name.strip_prefix("FOOTFALL_") else { continue };
+        let is_known = |setting: &str| settings.contains_key(&setting.to_lowercase().replace("__", "."));
+        let secret = setting.strip_suffix("_FILE").unwrap_or(setting);
+        // The first is a flag's, the second is that of a test, the last is "and so on".
+        let is_other = setting == "CONFIG" || setting.starts_with("TEST_") || setting.is_empty();
+        if !is_other && !is_known(setting) && !is_known(secret) {
+            differences.push(format!("README.md:{line}: `{name}` sets nothing"));
+        }
+    }
+    differences
+}
+
+/// All words of the kind `FOOTFALL_INGEST__LISTEN`, each with its line.
+fn variables(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().enumerate().flat_map(|(index, line)| {
+        line.split(|character: char| !character.is_ascii_uppercase() && !character.is_ascii_digit() && character != '_')
+            .filter(|word| word.starts_with("FOOTFALL_"))
+            .map(move |word| (index + 1, word))
+    })
+}
+
+/// What is shown to be typed after the name of the tool, for example `footfall load --views 1`, each with its line.
+fn calls(text: &str) -> Vec<(usize, Vec<&str>)> {
+    let mut calls = Vec::new();
+    let mut is_code = false;
+    for (index, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            is_code = !is_code;
+            continue;
+        }
+        // In a block all is code; else what is between the first and the second backtick, the third and the fourth ...
+        let parts: Vec<&str> = if is_code { vec![line] } else { line.split('`').skip(1).step_by(2).collect() };
+        for part in parts {
+            let mut words = part.split_whitespace();
+            let is_tool = |word: &str| word == "footfall" || word == "$footfall" || word.ends_with("/footfall");
+            let arguments: Vec<&str> = words
+                .by_ref()
+                .skip_while(|word| !is_tool(word))
+                .skip(1)
+                // Until the comment, or until the shell goes on with something else.
+                .take_while(|word| !word.starts_with(['#', '|', ';', '&', '>', '\\']))
+                .collect();
+            if arguments.first().is_some_and(|word| word.starts_with(|first: char| first.is_ascii_lowercase())) {
+                calls.push((index + 1, arguments));
+            }
+        }
+    }
+    calls
+}
+
+/// The first column of the table of commands.
+fn commands(text: &str) -> BTreeSet<&str> {
+    let table = text.lines().skip_while(|line| !line.starts_with("| command |")).skip(2);
+    table
+        .take_while(|line| line.starts_with('|'))
+        .filter_map(|line| line.trim_start_matches(['|', ' ', '`']).split('`').next())
+        .collect()
+}
+
+/// The commands in a text of clap's `--help`.
+fn commands_in_help(text: &str) -> BTreeSet<&str> {
+    let list = text.lines().skip_while(|line| *line != "Commands:").skip(1);
+    list.take_while(|line| !line.is_empty())
+        // A description goes on in lines that begin further to the right.
+        .filter_map(|line| {
+            line.strip_prefix("  ")?.split(' ').next().filter(|name| !name.is_empty() && *name != "help")
+        })
+        .collect()
+}
+
+#[test]
+fn the_settings_are_those_of_the_program() {
+    let differences = differences(&readme(), &settings());
+    assert!(differences.is_empty(), "README.md has drifted:\n{}", differences.join("\n"));
+}
+
+#[test]
+fn the_two_commands_are_named_and_exist() {
+    let (readme, help) = (readme(), help(Path::new(env!("CARGO_BIN_EXE_xtask")), &["--help"]));
+    for command in ["up", "test"] {
+        assert!(readme.contains(&format!("cargo xtask {command}")), "README.md does not name `cargo xtask {command}`");
+        assert!(commands_in_help(&help).contains(command), "{help}");
+    }
+}
+
+#[test]
+fn every_program_explains_itself() {
+    for name in ["footfall", "footfall-ingest", "footfall-flusher", "footfall-dashboard"] {
+        let help = help(&program(name), &["--help"]);
+        assert!(help.contains(&format!("Usage: {name}")) && help.contains("FOOTFALL_"), "{name}: {help}");
+    }
+}
+
+#[test]
+fn the_commands_of_the_tool_are_those_of_the_program() {
+    let (readme, help) = (readme(), help(&program("footfall"), &["--help"]));
+    assert_eq!(commands(&readme), commands_in_help(&help), "README.md's table of commands, and `footfall --help`");
+    for (line, mut arguments) in calls(&readme) {
+        let call = arguments.join(" ");
+        // It reads all that is before this, and then does nothing.
+        arguments.push("--help");
+        let (ok, text) = run(&program("footfall"), &arguments);
+        assert!(ok, "README.md:{line}: `footfall {call}` is refused: {text}");
+    }
+}
+
+/// A program that was built with this test.
+fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its program");
+    let folder = test.parent().and_then(Path::parent).expect("tests are built into target/PROFILE/deps");
+    let program = folder.join(name);
+    assert!(
+        program.exists(),
+        "{} is missing: build the workspace first, as `cargo xtask test` does",
+        program.display()
+    );
+    program
+}
+
+fn run(program: &Path, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(program).args(arguments).output().expect("it starts");
+    (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[track_caller]
+fn help(program: &Path, arguments: &[&str]) -> String {
+    let (ok, text) = run(program, arguments);
+    assert!(ok, "{} {}: {text}", program.display(), arguments.join(" "));
+    text
+}
+
+#[test]
+fn every_drift_is_seen() {
+    let settings = BTreeMap::from([("a.n", "7"), ("a.url", "x://y"), ("top", "1")].map(|(k, v)| (k.into(), v.into())));
+    let fine = "| other | table |\n|---|---|\n| `b.c` | 3 |\n\n| setting | default | meaning |\n|---|---:|---|\n| `a.n` | 7 | m |\n\
+                | `a.url` | `x://y` | m |\n\n|key|Default|\n|-|-|\n|`top`|1|\n`FOOTFALL_A__URL_FILE`, FOOTFALL_A__N=3, FOOTFALL_... FOOTFALL_CONFIG";
+    assert_eq!(differences(fine, &settings), Vec::<String>::new());
+    for (from, to, said) in [
+        ("| 7 |", "| 8 |", "README.md:7: the default of `a.n` is `7`, not `8`"),
+        ("`a.n`", "`a.m`", "README.md:7: there is no setting `a.m`"),
+        ("| `a.n` | 7 | m |\n", "", "begins with | `a.n` | `7` |"),
+        ("|`top`|1|", "|`top`|1|\n|`top`|1|", "README.md:13: `top` is in the table twice"),
+        ("A__N=3", "A__M=3", "README.md:13: `FOOTFALL_A__M` sets nothing"),
+    ] {
+        let changed = fine.replace(from, to);
+        assert_ne!(changed, fine);
+        let differences = differences(&changed, &settings);
+        assert!(differences.iter().any(|difference| difference.contains(said)), "{said}: {differences:?}");
+    }
+}
+
+#[test]
+fn commands_are_found() {
+    let text = "Run `footfall init`, footfall is nice, `x footfall`.\n```sh\n$ target/release/footfall load --views 1 # x\n\
+                footfall --help\n$footfall verify | less\n```\n| command | does |\n|-|-|\n| `init` | a |\n| `load` | b |\n\nx";
+    assert_eq!(calls(text), [(1, vec!["init"]), (3, vec!["load", "--views", "1"]), (5, vec!["verify"])]);
+    assert_eq!(commands(text), BTreeSet::from(["init", "load"]));
+    let help = "Does\n\nCommands:\n  init  a\n        more\n  load  b\n  help  c\n\nOptions:\n  -h";
+    assert_eq!(commands_in_help(help), BTreeSet::from(["init", "load"]));
+}

@@ -1,0 +1,358 @@
+//! The walls of the house, kept by reading the sources: who may talk to Redis, who knows SQL, who names keys, who
+//! depends on whom, who asks for the time.
+//!
+//! A file is a path below the top folder and a text, so each wall is shown to be breakable on a few words below.
+
+use std::fs;
+use std::path::Path;
+
+/// A rule about every line of some files.
+struct Wall {
+    rule: &'static str,
+    why: &'static str,
+    /// Whether the file, named by its path, is behind this wall.
+    holds_for: fn(&str) -> bool,
+    /// Whether a line, which is no comment, breaks it.
+    is_broken_by: fn(&str) -> bool,
+}
+
+const WALLS: [Wall; 6] = [
+    Wall {
+        rule: "only shared/src/queue.rs talks to Redis",
+        why: "every step of the protocol is one script there; a command from elsewhere could come between two steps",
+        holds_for: |path| is_product(path) && path != "shared/src/queue.rs",
+        is_broken_by: |line| names_crate(line, "redis") || has_word(line, "EVAL") || has_word(line, "EVALSHA"),
+    },
+    Wall {
+        rule: "only shared/src/store.rs and the migrations know SQL",
+        why: "counts and fence must change in one transaction, which can be seen only where all statements are together",
+        holds_for: |path| is_product(path) && path != "shared/src/store.rs" && !path.starts_with("migrations/"),
+        is_broken_by: |line| {
+            ["sea_orm", "sea_orm_migration", "sqlx"].iter().any(|name| names_crate(line, name))
+                || ["SELECT", "INSERT", "UPDATE", "DELETE FROM", "REPLACE INTO", "TRUNCATE", "CREATE", "ALTER", "DROP"]
+                    .iter()
+                    .any(|keyword| has_word(line, keyword) && line.contains(&format!("{keyword} ")))
+        },
+    },
+    Wall {
+        rule: "only shared/src/keys.rs names Redis keys",
+        why: "`footfall clean`, the slots of a cluster and the epoch in a name rest on knowing every key there is",
+        holds_for: |path| is_product(path) && path != "shared/src/keys.rs",
+        is_broken_by: names_key,
+    },
+    Wall {
+        rule: "only shared/src/clock.rs asks for the time of day",
+        why: "it jumps: it may label things, it never decides anything. Deadlines use Instant",
+        holds_for: |path| path != "shared/src/clock.rs" && path != THIS,
+        is_broken_by: |line| line.contains("SystemTime::now") || line.contains("UNIX_EPOCH.elapsed"),
+    },
+    Wall {
+        rule: "the sandbox does not know what its servers are used for",
+        why: "what starts and hurts the stores must not share a mistake with what is tested on them",
+        holds_for: |path| path.starts_with("shared/sandbox/"),
+        is_broken_by: |line| {
+            ["article", "articles", "footfall_shared", "views", "ingest", "flusher", "dashboard"]
+                .iter()
+                .any(|word| has_word(line, word))
+                || line.contains("FOOTFALL_")
+                || names_key(line)
+        },
+    },
+    Wall {
+        rule: "scripts get their keys from KEYS",
+        why: "a key that a script makes up is on no list, and on a cluster it may be on another server",
+        holds_for: |path| path.ends_with(".lua"),
+        is_broken_by: names_key,
+    },
+];
+
+/// Lines that a wall would refuse, and that are fine for the reason given.
+const EXCEPTIONS: [(&str, &str, &str); 1] = [(
+    "shared/src/recovery.rs",
+    r#""redis came back with an overtaken history: {aside} generations set aside under footfall:{{{}}}:aside:{}:*","#,
+    "a log message: it tells a person what to look for",
+)];
+
+/// This file holds the words that it looks for.
+const THIS: &str = "bin/xtask/tests/rules.rs";
+
+/// What runs in production. Tests look at the stores from outside, and the sandbox starts them.
+fn is_product(path: &str) -> bool {
+    path.ends_with(".rs") && path.contains("/src/") && !path.starts_with("shared/sandbox/")
+}
+
+/// Whether a character makes a word longer.
+fn is_part(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
+}
+
+/// Whether the line has the word, with nothing around it that would make it a longer one.
+fn has_word(line: &str, word: &str) -> bool {
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].ends_with(is_part) && !line[at + word.len()..].starts_with(is_part))
+}
+
+/// Whether the line uses the crate: `name::` as the beginning of a path, or `use name`.
+fn names_crate(line: &str, name: &str) -> bool {
+    let begins = line.match_indices(&format!("{name}::")).any(|(at, _)| {
+        // `::redis::` is the crate, `crate::redis::` is a module of that name.
+        let before = &line[..at];
+        !before.strip_suffix("::").unwrap_or(before).ends_with(is_part)
+    });
+    let imports = ["use", "extern crate"].iter().any(|import| {
+        let import = format!("{import} {name}");
+        let mut rest = line.match_indices(&import).map(|(at, found)| &line[at + found.len()..]);
+        rest.any(|rest| rest.starts_with(';') || rest.starts_with(" as "))
+    });
+    begins || imports
+}
+
+/// Whether the line has the prefix of our keys; `footfall::` would be a path.
+fn names_key(line: &str) -> bool {
+    const PREFIX: &str = "footfall:";
+    line.match_indices(PREFIX).any(|(at, _)| !line[at + PREFIX.len()..].starts_with(':'))
+}
+
+/// All breaches of walls in one file, a sentence each.
+fn breaches(path: &str, text: &str) -> Vec<String> {
+    let walls = || WALLS.iter().filter(|wall| (wall.holds_for)(path));
+    let is_comment = |line: &str| line.starts_with(if path.ends_with(".lua") { "--" } else { "//" });
+    let is_excepted = |line: &str| EXCEPTIONS.iter().any(|(file, excepted, _)| *file == path && *excepted == line);
+    text.lines()
+        .enumerate()
+        .map(|(index, line)| (index + 1, line.trim()))
+        .filter(|(_, line)| !is_comment(line) && !is_excepted(line))
+        .flat_map(|(number, line)| {
+            walls()
+                .filter(move |wall| (wall.is_broken_by)(line))
+                .map(move |wall| format!("{path}:{number}: {}, because {}: `{line}`", wall.rule, wall.why))
+        })
+        .collect()
+}
+
+// ---- who depends on whom ----
+
+/// A dependency in a manifest.
+struct Dependency {
+    line: usize,
+    name: String,
+    is_for_tests: bool,
+}
+
+/// Reads a manifest as far as dependencies go: `name = ...`, `name.workspace = true` and `[dependencies.name]`, also
+/// for some targets only.
+fn dependencies(text: &str) -> Vec<Dependency> {
+    let mut found: Vec<Dependency> = Vec::new();
+    let mut section = String::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        let dependency = |name: &str, section: &str| Dependency {
+            line: index + 1,
+            name: name.trim().trim_matches('"').to_owned(),
+            is_for_tests: section.ends_with("dev-dependencies"),
+        };
+        if let Some(header) = line.strip_prefix('[') {
+            section = header.trim_end_matches(']').to_owned();
+            if let Some((kind, name)) = section.rsplit_once('.').filter(|(kind, _)| kind.ends_with("dependencies")) {
+                found.push(dependency(name, kind));
+            }
+        } else if section.ends_with("dependencies")
+            && section != "workspace.dependencies"
+            && let Some((key, value)) = line.split_once('=')
+        {
+            let renamed = value.split_once("package").and_then(|(_, rest)| rest.split('"').nth(1));
+            let name = renamed.unwrap_or_else(|| key.split('.').next().unwrap_or(key));
+            found.push(dependency(name, &section));
+        }
+    }
+    found
+}
+
+/// The packages of this workspace that a manifest may name, beside those that its tests may.
+fn neighbours(path: &str) -> (&'static [&'static str], &'static [&'static str]) {
+    match path {
+        "bin/xtask/Cargo.toml" => (&["footfall-sandbox"], &["footfall-shared"]),
+        "bin/footfall/Cargo.toml" => (&["footfall-shared", "footfall-migrations"], &["footfall-sandbox"]),
+        "migrations/Cargo.toml" => (&["footfall-shared"], &["footfall-sandbox"]),
+        "shared/Cargo.toml" => (&[], &["footfall-sandbox"]),
+        "shared/sandbox/Cargo.toml" => (&[], &[]),
+        _ => (&["footfall-shared"], &["footfall-sandbox"]),
+    }
+}
+
+/// Who may depend on the clients of the stores.
+const CLIENTS: [(&str, &str); 3] =
+    [("redis", "shared/Cargo.toml"), ("sea-orm", "shared/Cargo.toml"), ("sea-orm-migration", "migrations/Cargo.toml")];
+
+/// All breaches of walls in one manifest, a sentence each.
+fn manifest_breaches(path: &str, text: &str) -> Vec<String> {
+    let (always, in_tests) = neighbours(path);
+    let mut breaches = Vec::new();
+    for Dependency { line, name, is_for_tests } in dependencies(text) {
+        let is_ours = name.starts_with("footfall") || name == "xtask";
+        let is_allowed = always.contains(&name.as_str()) || is_for_tests && in_tests.contains(&name.as_str());
+        if is_ours && !is_allowed {
+            breaches.push(format!(
+                "{path}:{line}: this package may not depend on {name}, because binaries share only libraries, \
+                 and libraries point one way: each part can be read, built and replaced alone"
+            ));
+        }
+        for (client, home) in CLIENTS {
+            if name == client && path != home {
+                breaches.push(format!(
+                    "{path}:{line}: only {home} depends on {client}, because each store is talked to in one place"
+                ));
+            }
+        }
+    }
+    breaches
+}
+
+/// A script that the queue does not use.
+fn script_breach(path: &str, queue: &str) -> Option<String> {
+    let name = path.rsplit('/').next()?.strip_suffix(".lua")?;
+    let is_used = queue.lines().any(|line| line.contains("script!(") && line.contains(&format!("\"{name}\"")));
+    (!is_used).then(|| {
+        format!(
+            "{path}:1: shared/src/queue.rs does not use this script, because nobody runs or tests what is left over"
+        )
+    })
+}
+
+// ---- the sources ----
+
+/// All files of the workspace with one of the endings, as paths below the top folder, with their text.
+fn files(endings: &[&str]) -> Vec<(String, String)> {
+    fn walk(dir: &Path, found: &mut Vec<(String, String)>, endings: &[&str]) {
+        for entry in fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display())) {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                walk(&path, found, endings);
+            } else if endings.iter().any(|ending| path.to_string_lossy().ends_with(ending)) {
+                let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                let below = path.strip_prefix(xtask::root()).expect("it was found below the top folder");
+                found.push((below.to_string_lossy().into_owned(), text));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for folder in ["bin", "shared", "migrations"] {
+        walk(&xtask::root().join(folder), &mut found, endings);
+    }
+    found.sort();
+    found
+}
+
+#[track_caller]
+fn assert_none(breaches: &[String]) {
+    assert!(breaches.is_empty(), "the house's walls are broken:\n{}", breaches.join("\n"));
+}
+
+#[test]
+fn the_sources_keep_the_walls() {
+    let files = files(&[".rs", ".lua"]);
+    for path in ["shared/src/queue.rs", "shared/src/store.rs", "shared/src/keys.rs", "shared/src/clock.rs", THIS] {
+        assert!(files.iter().any(|(file, _)| file == path), "{path} has moved: name its new place here");
+    }
+    assert_none(&files.iter().flat_map(|(path, text)| breaches(path, text)).collect::<Vec<_>>());
+    for (path, excepted, _) in EXCEPTIONS {
+        let is_there =
+            files.iter().any(|(file, text)| file == path && text.lines().any(|line| line.trim() == excepted));
+        assert!(is_there, "{path} has no such line any more, remove the exception: {excepted}");
+    }
+}
+
+#[test]
+fn the_manifests_keep_the_walls() {
+    let manifests = files(&["Cargo.toml"]);
+    assert!(manifests.len() >= 8, "{} manifests are too few", manifests.len());
+    assert!(manifests.iter().map(|(_, text)| dependencies(text).len()).sum::<usize>() > 50, "they have dependencies");
+    assert_none(&manifests.iter().flat_map(|(path, text)| manifest_breaches(path, text)).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_script_is_used() {
+    let queue = fs::read_to_string(xtask::root().join("shared/src/queue.rs")).expect("queue.rs");
+    let scripts = files(&[".lua"]);
+    assert!(!scripts.is_empty());
+    assert_none(&scripts.iter().filter_map(|(path, _)| script_breach(path, &queue)).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_wall_can_be_broken() {
+    for (path, text, rule) in [
+        ("bin/ingest/src/a.rs", "fn f() {}\nlet c = redis::Client::open(url);", "talks to Redis"),
+        ("bin/ingest/src/a.rs", "\nuse redis as r;", "talks to Redis"),
+        ("shared/src/reads.rs", "\nlet c = (::redis::cmd(\"GET\"));", "talks to Redis"),
+        ("shared/src/store.rs", "\n\"EVALSHA\"", "talks to Redis"),
+        ("bin/flusher/src/a.rs", "\nuse sea_orm::DbErr;", "know SQL"),
+        ("shared/src/queue.rs", "\nlet sql = \"SELECT views FROM articles\";", "know SQL"),
+        ("bin/footfall/src/clean.rs", "\n\"DELETE FROM articles\"", "know SQL"),
+        ("shared/src/queue.rs", "\nlet key = format!(\"footfall:{shard}\");", "names Redis keys"),
+        ("shared/src/recovery.rs", "\nlet key = \"footfall:{{{}}}:aside:{}:*\";", "names Redis keys"),
+        ("shared/src/lua/seal.lua", "-- footfall: fine here\nredis.call('GET', 'footfall:reads')", "from KEYS"),
+        ("bin/dashboard/src/a.rs", "\nlet now = SystemTime::now();", "time of day"),
+        ("bin/xtask/tests/system/a.rs", "\nlet now = std::time::SystemTime::now();", "time of day"),
+        ("shared/sandbox/src/redis.rs", "\nlet key = \"footfall:reads\";", "the sandbox"),
+        ("shared/sandbox/src/mariadb.rs", "\n\"SELECT * FROM articles\"", "the sandbox"),
+        ("shared/sandbox/tests/a.rs", "\nenv(\"FOOTFALL_REDIS__URL\")", "the sandbox"),
+    ] {
+        let found = breaches(path, text);
+        let is_named = found.len() == 1 && found[0].starts_with(&format!("{path}:2: ")) && found[0].contains(rule);
+        assert!(is_named, "{text} in {path}: {found:?}");
+    }
+    // What looks alike and is none.
+    for (path, text) in [
+        ("shared/src/queue.rs", "use redis::Client;"),
+        ("bin/xtask/src/a.rs", "// redis::Client, SELECT 1, footfall:key, SystemTime::now"),
+        ("bin/xtask/src/a.rs", "use footfall_sandbox::redis::Redis; use crate::redis::url; redis: Redis,"),
+        ("bin/xtask/src/a.rs", "println!(\"redis://localhost FOOTFALL_FLUSHER__UPDATES UPDATES SELECTED\");"),
+        ("shared/src/store.rs", "\"INSERT INTO articles\""),
+        ("migrations/src/a.rs", "use sea_orm_migration::prelude::*; \"CREATE TABLE articles\""),
+        ("shared/src/keys.rs", "\"footfall:reads\""),
+        ("shared/src/clock.rs", "SystemTime::now()"),
+        ("shared/sandbox/src/redis.rs", "pub mod redis; use redis::Redis; \"SELECT 1\"; footfall::path()"),
+        ("bin/xtask/tests/system/a.rs", "sql(\"SELECT views FROM articles\"); \"footfall:{0}:log\""),
+    ] {
+        assert_none(&breaches(path, text));
+    }
+}
+
+#[test]
+fn every_wall_between_packages_can_be_broken() {
+    for (path, text, name) in [
+        ("bin/ingest/Cargo.toml", "[dependencies]\nfootfall-flusher = { path = \"../flusher\" }", "footfall-flusher"),
+        ("bin/ingest/Cargo.toml", "[dependencies]\nfootfall-dashboard.workspace = true", "footfall-dashboard"),
+        (
+            "bin/flusher/Cargo.toml",
+            "[dev-dependencies]\nx = { package = \"footfall-ingest\", path = \"\" }",
+            "footfall-ingest",
+        ),
+        ("bin/dashboard/Cargo.toml", "\n[target.'cfg(unix)'.dependencies.xtask]\npath = \"\"", "xtask"),
+        ("bin/dashboard/Cargo.toml", "[dependencies]\nfootfall-sandbox = {}", "footfall-sandbox"),
+        ("bin/xtask/Cargo.toml", "[dependencies]\nfootfall-shared = {}", "footfall-shared"),
+        ("shared/Cargo.toml", "[dependencies]\nfootfall-migrations = {}", "footfall-migrations"),
+        ("shared/sandbox/Cargo.toml", "[dev-dependencies]\nfootfall-shared = {}", "footfall-shared"),
+        ("bin/ingest/Cargo.toml", "[dependencies]\nredis = { workspace = true }", "redis"),
+        ("bin/dashboard/Cargo.toml", "[build-dependencies]\nsea-orm = \"2\"", "sea-orm"),
+    ] {
+        let found = manifest_breaches(path, text);
+        let is_named = found.len() == 1 && found[0].starts_with(&format!("{path}:2: ")) && found[0].contains(name);
+        assert!(is_named, "{text} in {path}: {found:?}");
+    }
+    let fine =
+        "[package]\nname = \"xtask\"\n[dependencies]\nfootfall-sandbox = {}\n[dev-dependencies]\nfootfall-shared = {}";
+    assert_none(&manifest_breaches("bin/xtask/Cargo.toml", fine));
+    assert_none(&manifest_breaches(
+        "shared/Cargo.toml",
+        "[dependencies]\nredis = {} # footfall-ingest = {}\nsea-orm = {}",
+    ));
+}
+
+#[test]
+fn a_script_that_is_left_over_is_found() {
+    let queue = "// \"old\"\nstatic SEAL: LazyLock<Script> = script!(\"\", \"guard\", \"seal\");";
+    assert_eq!(script_breach("shared/src/lua/seal.lua", queue), None);
+    let breach = script_breach("shared/src/lua/old.lua", queue).expect("it is not used");
+    assert!(breach.starts_with("shared/src/lua/old.lua:1: "), "{breach}");
+}
