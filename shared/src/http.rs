@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +23,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
+
+use crate::telemetry::{self, IntCounter};
+
+static CLOSED: LazyLock<IntCounter> = LazyLock::new(|| {
+    telemetry::counter("footfall_connections_refused_total", "Connections closed at once, because there were too many.")
+});
 
 /// What every handler answers.
 pub type Answer = Response<Full<Bytes>>;
@@ -88,6 +94,7 @@ where
             }
         };
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            CLOSED.inc();
             debug!("a connection was closed: the limit of {} is reached", limits.connections_max);
             continue;
         };

@@ -1,7 +1,7 @@
 //! The one reader of Redis and MySQL: makes a snapshot at a fixed pace, whatever the number of viewers.
 //!
 //! A total is right only if both stores are looked at in one state of the flusher: Redis first, then
-//! the fence in MySQL, and again if a flush came between. While nothing is flushed, MySQL is not asked.
+//! the fence in MySQL, and again if a flush came between. While nothing is flushed, MySQL is asked once a second.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -39,11 +39,23 @@ struct Offer {
 pub struct Intake {
     shards: Arc<[(mpsc::UnboundedSender<Offer>, Arc<Semaphore>)]>,
     answer_timeout: Duration,
+    metrics: Metrics,
 }
 
 impl Intake {
     /// Counts the views; answers when they have a durable home.
     pub async fn count(&self, views: Vec<View>) -> Result<(), NotCounted> {
+        let count = views.len() as u64;
+        let result = self.offer(views).await;
+        match result {
+            Ok(()) => {}
+            Err(NotCounted::Full) => self.metrics.refused.inc_by(count),
+            Err(NotCounted::Unknown) => self.metrics.unknown.inc_by(count),
+        }
+        result
+    }
+
+    async fn offer(&self, views: Vec<View>) -> Result<(), NotCounted> {
         let shards = u16::try_from(self.shards.len()).expect("there are at most u16::MAX shards");
         let mut by_shard: Vec<Vec<View>> = vec![];
         if shards == 1 {
@@ -67,6 +79,7 @@ impl Intake {
         let mut answers = Vec::with_capacity(offers.len());
         for (sender, views, permits) in offers {
             let (counted, answer) = oneshot::channel();
+            self.metrics.waiting.add(views.len().cast_signed() as i64);
             sender.send(Offer { views, counted, _permits: permits }).map_err(|_| NotCounted::Unknown)?;
             answers.push(answer);
         }
@@ -115,12 +128,15 @@ pub fn start(
             (sender, room)
         })
         .collect();
-    (Intake { shards, answer_timeout: ms(config.ingest.answer_timeout_ms) }, tasks)
+    (Intake { shards, answer_timeout: ms(config.ingest.answer_timeout_ms), metrics }, tasks)
 }
 
 #[derive(Clone)]
 struct Metrics {
     views: IntCounter,
+    refused: IntCounter,
+    unknown: IntCounter,
+    waiting: IntGauge,
     batches: IntCounter,
     failures: IntCounter,
     retained_batches: IntGauge,
@@ -131,6 +147,15 @@ impl Metrics {
     fn new() -> Self {
         Self {
             views: telemetry::counter("footfall_views_accepted_total", "Views that were acknowledged."),
+            refused: telemetry::counter(
+                "footfall_views_refused_total",
+                "Views that were not taken, because too many wait already.",
+            ),
+            unknown: telemetry::counter(
+                "footfall_views_unacknowledged_total",
+                "Views that were taken, but not acknowledged in time.",
+            ),
+            waiting: telemetry::gauge("footfall_waiting_views", "Views taken that are not acknowledged yet."),
             batches: telemetry::counter("footfall_batches_total", "Batches that Redis took."),
             failures: telemetry::counter("footfall_batch_failures_total", "Tries to send a batch that failed."),
             retained_batches: telemetry::gauge("footfall_retained_batches", "Batches kept until MySQL has them."),
@@ -237,6 +262,7 @@ impl Batcher {
         self.catch_up().await;
         self.metrics.batches.inc();
         self.metrics.views.inc_by(count);
+        self.metrics.waiting.sub(count.cast_signed());
         for (counted, _permits) in waiting {
             let _ = counted.send(()); // The client may have gone; its views are counted all the same.
         }

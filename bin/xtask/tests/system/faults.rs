@@ -3,6 +3,7 @@
 //! `FOOTFALL_TEST_VIEWS` sets the views per load; the default keeps the ordinary run short.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::common::{Load, Running, Set, eventually, get, start};
@@ -158,6 +159,42 @@ fn a_full_ingest_goes_on_after_the_outage() {
     eventually("nothing is kept any more", Duration::from_secs(5), || {
         get(&admin).body.lines().any(|line| line == "footfall_retained_bytes 0")
     });
+}
+
+#[test]
+fn a_mysql_that_went_back_stops_the_shard_and_loses_nothing() {
+    let mut running = start(|_| {});
+    let copy = |running: &Running, from: &str, to: &str| {
+        std::fs::remove_dir_all(running.path(to)).ok();
+        let status = Command::new("cp").arg("-a").args([running.path(from), running.path(to)]).status().expect("cp");
+        assert!(status.success());
+    };
+    load(&running, "before.tsv", 2_000, 4_000).finish();
+    running.assert_verified(&["before.tsv"]);
+    running.stack.mariadb.stop().expect("stop");
+    copy(&running, "mariadb", "backup");
+    running.stack.mariadb.restart().expect("restart");
+    load(&running, "flushed.tsv", 2_000, 4_000).finish();
+    running.assert_verified(&["before.tsv", "flushed.tsv"]);
+
+    running.stack.mariadb.stop().expect("stop");
+    copy(&running, "mariadb", "newest");
+    copy(&running, "backup", "mariadb");
+    running.stack.mariadb.restart().expect("restart");
+    load(&running, "waiting.tsv", 2_000, 4_000).finish();
+    let flusher = running.stack.url(Role::Flusher, 0);
+    eventually("the flusher says so", Duration::from_secs(5), || {
+        let answer = get(&format!("{flusher}/readyz"));
+        answer.status == 503 && answer.body.contains("MySQL is older than Redis")
+    });
+    let stored = running.sql("SELECT SUM(views) FROM reader_counts");
+    assert_eq!(stored.as_deref(), Some("2000"), "nothing was added to the older counts");
+
+    // With the newest data back, it goes on by itself.
+    running.stack.mariadb.stop().expect("stop");
+    copy(&running, "newest", "mariadb");
+    running.stack.mariadb.restart().expect("restart");
+    running.assert_verified(&["before.tsv", "flushed.tsv", "waiting.tsv"]);
 }
 
 #[test]
