@@ -134,12 +134,6 @@ impl Producer {
     pub fn random() -> Self {
         Self(getrandom::u64().expect("the operating system has random numbers"))
     }
-
-    /// Reads the form that [`fmt::Display`] writes.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        u64::from_str_radix(text, 16).ok().map(Self)
-    }
 }
 
 impl fmt::Display for Producer {

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::counter::{Article, Shard};
 use crate::queue::{Cached, Live, Queue, QueueError, Redis};
 use crate::store::{Store, StoreError};
+use crate::telemetry::{self, IntCounter};
 
 /// One article's numbers, with where they come from.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -36,12 +37,12 @@ pub struct Reads {
     store: Store,
     ttl: Duration,
     epochs: Vec<AtomicU64>,
-    hits: AtomicU64,
-    misses: AtomicU64,
+    hits: IntCounter,
+    misses: IntCounter,
 }
 
 /// Times that a read is tried because a flush or a recovery came between.
-const FILL_TRIES: u32 = 5;
+const READ_TRIES: u32 = 5;
 
 impl Reads {
     /// Reads from these stores; connects when needed.
@@ -53,8 +54,14 @@ impl Reads {
             store,
             ttl,
             epochs: Shard::all(shards).map(|_| AtomicU64::new(0)).collect(),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
+            hits: telemetry::counter(
+                "footfall_article_read_hits_total",
+                "Reads of an article that the cache answered.",
+            ),
+            misses: telemetry::counter(
+                "footfall_article_read_misses_total",
+                "Reads of an article that MySQL answered.",
+            ),
         }
     }
 
@@ -82,19 +89,19 @@ impl Reads {
     async fn cached(&self, article: &Article) -> Result<(Live, &'static str), CachedError> {
         let shard = Shard::of(article, u16::try_from(self.queues.len()).expect("there are at most u16::MAX shards"));
         let (queue, known_epoch) = (&self.queues[usize::from(shard.0)], &self.epochs[usize::from(shard.0)]);
-        let mut renewed = false;
-        for attempt in 0..FILL_TRIES {
+        let (mut is_renewed, mut is_counted) = (false, false);
+        for _ in 0..READ_TRIES {
             let epoch = known_epoch.load(Ordering::Relaxed);
             let first = match queue.read(epoch, article, self.ttl).await {
                 Ok(Cached::Hit(live)) => {
-                    if attempt == 0 {
-                        self.hits.fetch_add(1, Ordering::Relaxed);
+                    if !is_counted {
+                        self.hits.inc();
                     }
                     return Ok((live, "cache"));
                 }
                 Ok(Cached::Miss { first }) => first,
-                Err(QueueError::Epoch) if !renewed => {
-                    renewed = true;
+                Err(QueueError::Epoch) if !is_renewed => {
+                    is_renewed = true;
                     if let Some(data) = queue.state().await?.data.filter(|data| data.is_current) {
                         known_epoch.store(data.epoch, Ordering::Relaxed);
                         continue;
@@ -103,8 +110,9 @@ impl Reads {
                 }
                 Err(error) => return Err(error.into()),
             };
-            if attempt == 0 {
-                self.misses.fetch_add(1, Ordering::Relaxed);
+            if !is_counted {
+                is_counted = true;
+                self.misses.inc();
             }
             let stored = self.store.article(shard, article).await.map_err(CachedError::Store)?;
             if stored.epoch != epoch {
@@ -141,18 +149,12 @@ impl Reads {
         let mut reported = (0, 0);
         loop {
             tokio::time::sleep(period).await;
-            let now = (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed));
+            let now = (self.hits.get(), self.misses.get());
             if now != reported && self.redis.add_reads(interface, now.0 - reported.0, now.1 - reported.1).await.is_ok()
             {
                 reported = now;
             }
         }
-    }
-
-    /// Reads so far that the cache answered, and that it did not.
-    #[must_use]
-    pub fn hits_and_misses(&self) -> (u64, u64) {
-        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
 }
 
