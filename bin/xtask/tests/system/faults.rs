@@ -122,6 +122,10 @@ fn redis_comes_back_with_older_data_under_load() {
     running.stack.redis.restore_data(&copy).expect("restore");
     running.stack.redis.restart().expect("restart");
     pause(1_000);
+    for ingest in 0..2 {
+        let answer = get(&format!("{}/readyz", running.stack.url(Role::Ingest, ingest)));
+        assert_eq!(answer.status, 200, "ingest {ingest} did not go on: {}", answer.body);
+    }
     // And once more with nothing at all.
     let empty = running.path("empty-redis");
     std::fs::create_dir(&empty).expect("folder");
