@@ -10,12 +10,13 @@ use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectOptions, Database, DatabaseConnection, DbBackend, Statement};
 
 mod m0001_counts;
+mod m0002_fallbacks;
 
 struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_counts::Migration)]
+        vec![Box::new(m0001_counts::Migration), Box::new(m0002_fallbacks::Migration)]
     }
 }
 
@@ -49,6 +50,9 @@ async fn migrate_locked(db: &DatabaseConnection, shards: u16) -> anyhow::Result<
     let record = "INSERT IGNORE INTO schema_version (one, version, shards) VALUES (1, ?, ?)";
     db.execute_raw(Statement::from_sql_and_values(DbBackend::MySql, record, [SCHEMA_VERSION.into(), shards.into()]))
         .await?;
+    let upgrade = "UPDATE schema_version SET version = ? WHERE version < ?";
+    let versions = [SCHEMA_VERSION.into(), SCHEMA_VERSION.into()];
+    db.execute_raw(Statement::from_sql_and_values(DbBackend::MySql, upgrade, versions)).await?;
     let recorded = number(db, "SELECT CAST(shards AS SIGNED) FROM schema_version").await?;
     if recorded != i64::from(shards) {
         bail!(

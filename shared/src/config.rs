@@ -12,6 +12,9 @@ use std::time::Duration;
 use config::{Environment, File, FileFormat};
 use serde::{Deserialize, Serialize, Serializer};
 
+/// A journal needs room for a few segments.
+pub const JOURNAL_BYTES_MIN: u64 = 8 << 20;
+
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -138,7 +141,15 @@ section!(
         batch_views_max: usize = 2_000,
         /// Views in one generation, about; then ingest seals it itself.
         generation_views_max: u64 = 10_000,
-        /// Memory for batches that MySQL does not have yet, per shard; beyond it views are refused with 503.
+        /// The folder of the journal, on a disk of this machine; several ingests may share it. `off`: without one, views
+        /// that Redis loses are lost if ingest ends too, and while both stores are away none is counted.
+        journal: String = "/var/lib/footfall/journal".into(),
+        /// Disk space of the journal, per shard; beyond it views are refused with 503.
+        journal_bytes_max: u64 = 1 << 30,
+        /// When neither Redis nor MySQL has confirmed a batch after this, the journal is brought to the disk and the
+        /// batch acknowledged.
+        journal_sync_ms: u64 = 100,
+        /// Without a journal: memory for batches that MySQL does not have yet, per shard; beyond it 503.
         retained_bytes_max: usize = 256 << 20,
         /// How long a client waits for its acknowledgement before it gets 503.
         answer_timeout_ms: u64 = 10_000,
@@ -255,6 +266,7 @@ impl Config {
             ("ingest.queue_views_max", self.ingest.queue_views_max as u64),
             ("ingest.batch_views_max", self.ingest.batch_views_max as u64),
             ("ingest.generation_views_max", self.ingest.generation_views_max),
+            ("ingest.journal_sync_ms", self.ingest.journal_sync_ms),
             ("ingest.retained_bytes_max", self.ingest.retained_bytes_max as u64),
             ("ingest.answer_timeout_ms", self.ingest.answer_timeout_ms),
             ("flusher.transaction_views_max", self.flusher.transaction_views_max),
@@ -274,6 +286,12 @@ impl Config {
                 "ingest.queue_views_max is below ingest.request_views_max: the largest request could never be taken"
                     .into(),
             );
+        }
+        if self.ingest.journal_bytes_max < JOURNAL_BYTES_MIN {
+            mistakes.push(format!(
+                "ingest.journal_bytes_max is {}: it must be at least {JOURNAL_BYTES_MIN}, or ingest.journal = \"off\"",
+                self.ingest.journal_bytes_max
+            ));
         }
         if self.dashboard.updates_per_second > 50 {
             mistakes.push("dashboard.updates_per_second is above 50: no eye sees that".into());

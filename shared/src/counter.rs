@@ -1,11 +1,14 @@
 //! The words of the counting protocol as types: ids, positions, batches. Pure: no clock, no I/O.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Longest article id, in bytes of UTF-8.
 pub const ARTICLE_BYTES_MAX: usize = 255;
 /// Longest user id, in bytes of UTF-8.
 pub const USER_BYTES_MAX: usize = 128;
+/// Longest view id, in bytes of UTF-8; a UUID has 36.
+pub const VIEW_ID_BYTES_MAX: usize = 64;
 
 /// Why an id was refused; the text is what the client reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +89,11 @@ id!(
     User, "user", USER_BYTES_MAX
 );
 
+id!(
+    /// What a client calls one view, so that it can send it again without its being counted again.
+    ViewId, "view", VIEW_ID_BYTES_MAX
+);
+
 /// One read of one article by one user.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct View {
@@ -93,6 +101,8 @@ pub struct View {
     pub article: Article,
     /// Who read it.
     pub user: User,
+    /// The client's name for this view, if it gave one.
+    pub id: Option<ViewId>,
 }
 
 /// One slice of all articles; every Redis key and every fence belongs to exactly one.
@@ -132,7 +142,7 @@ impl Producer {
     /// A random producer id.
     #[must_use]
     pub fn random() -> Self {
-        Self(getrandom::u64().expect("the operating system has random numbers"))
+        Self(crate::random::number())
     }
 }
 
@@ -159,21 +169,36 @@ pub struct Row {
     pub views: u64,
 }
 
-/// The views that one producer hands to Redis in one script call, under one number.
-/// Its content never changes once it was sent: a repeat under the same number is the same batch.
+/// The views that one producer hands over under one number, to Redis or, while Redis is away, to MySQL.
+/// A repeat under the same number is the same batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// Who sends it.
     pub producer: Producer,
-    /// 1, 2, 3, ... without holes, per producer and shard.
+    /// 1, 2, 3, ... without holes, per producer, shard and path.
     pub number: u64,
-    /// Views of this producer and shard up to and including this batch. The audit (I9) compares
-    /// its flushed value with the counts in MySQL.
+    /// Views of this producer, shard and path up to and including this batch, repeats too. The audit (I9)
+    /// compares its flushed value with the counts in MySQL.
     pub cumulative_views: u64,
     /// When it was built: minutes since 1970 UTC. Only sorts views into hours and minutes.
     pub minute: u32,
+    /// Views left out because their id was counted before.
+    pub repeats: u64,
     /// Sorted by (article, user), each pair once.
     pub rows: Vec<Row>,
+    /// The views in `rows` that have an id. Redis does not keep them with the batch, the journal does.
+    pub ids: Vec<Identified>,
+}
+
+/// A view in a batch that can be told from all others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identified {
+    /// The client's name for it.
+    pub id: ViewId,
+    /// What was read.
+    pub article: Article,
+    /// Who read it.
+    pub user: User,
 }
 
 impl Batch {
@@ -184,19 +209,60 @@ impl Batch {
         let cumulative_views = views_before + views.len() as u64;
         views.sort_unstable();
         let mut rows: Vec<Row> = Vec::with_capacity(views.len());
-        for View { article, user } in views {
+        let (mut ids, mut known, mut repeats) = (Vec::new(), BTreeSet::new(), 0);
+        for View { article, user, id } in views {
+            if let Some(id) = id {
+                if !known.insert(id.clone()) {
+                    repeats += 1;
+                    continue;
+                }
+                ids.push(Identified { id, article: article.clone(), user: user.clone() });
+            }
             match rows.last_mut() {
                 Some(row) if row.article == article && row.user == user => row.views += 1,
                 _ => rows.push(Row { article, user, views: 1 }),
             }
         }
-        Self { producer, number, cumulative_views, minute, rows }
+        Self { producer, number, cumulative_views, minute, repeats, rows, ids }
     }
 
-    /// Views in this batch.
+    /// A batch that takes the place of one whose content was lost, so that those behind it can follow.
+    #[must_use]
+    pub fn lost(producer: Producer, number: u64, cumulative_views: u64) -> Self {
+        Self { producer, number, cumulative_views, minute: 0, repeats: 0, rows: vec![], ids: vec![] }
+    }
+
+    /// Leaves out the views whose ids, by position in `ids`, were counted before.
+    pub fn leave_out(&mut self, counted_before: &[usize]) {
+        let mut position = 0;
+        let rows = &mut self.rows;
+        self.ids.retain(|view| {
+            let is_counted = counted_before.contains(&position);
+            position += 1;
+            if is_counted
+                && let Ok(at) = rows.binary_search_by(|row| (&row.article, &row.user).cmp(&(&view.article, &view.user)))
+            {
+                rows[at].views -= 1;
+                if rows[at].views == 0 {
+                    rows.remove(at);
+                }
+            }
+            !is_counted
+        });
+        self.repeats += counted_before.len() as u64;
+    }
+
+    /// Views in this batch that count.
     #[must_use]
     pub fn views(&self) -> u64 {
         self.rows.iter().map(|row| row.views).sum()
+    }
+
+    /// Views of this producer, shard and path before this batch; more than the batch before it says if that one, or
+    /// some before it, were lost.
+    #[must_use]
+    pub fn views_before(&self) -> u64 {
+        self.cumulative_views.saturating_sub(self.views() + self.repeats)
     }
 
     /// Views per distinct article, in article order.
@@ -226,6 +292,7 @@ mod tests {
         View {
             article: Article::parse(article.as_bytes()).expect("test id"),
             user: User::parse(user.as_bytes()).expect("test id"),
+            id: None,
         }
     }
 
@@ -250,6 +317,22 @@ mod tests {
         let articles: Vec<_> = batch.articles().map(|(article, views)| (article.as_str(), views)).collect();
         assert_eq!(articles, [("a", 2), ("b", 2)]);
         assert_eq!(batch.rows.len(), 3);
+    }
+
+    #[test]
+    fn a_view_with_an_id_counts_once() {
+        let named = |id: &str, article: &str| View {
+            id: Some(ViewId::parse(id.as_bytes()).expect("test id")),
+            ..view(article, "1")
+        };
+        let views = vec![named("x", "a"), view("a", "1"), named("x", "a"), named("y", "b")];
+        let mut batch = Batch::fold(Producer(7), 3, 10, 0, views);
+        assert_eq!((batch.views(), batch.repeats, batch.cumulative_views, batch.views_before()), (3, 1, 14, 10));
+        let y = batch.ids.iter().position(|view| view.id.as_str() == "y").expect("kept");
+        batch.leave_out(&[y]);
+        assert_eq!((batch.views(), batch.repeats, batch.rows.len(), batch.ids.len()), (2, 2, 1, 1));
+        batch.leave_out(&[0]);
+        assert_eq!((batch.views(), batch.repeats, batch.rows[0].views, batch.views_before()), (1, 3, 1, 10));
     }
 
     #[test]

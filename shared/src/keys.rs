@@ -22,10 +22,17 @@ pub struct ShardKeys {
     prefix: String,
     /// HASH: `epoch`, `incarnation`, `gen` (the open generation), `first` (the first one that is not
     /// acknowledged), `views` and `opened` (of the open generation; milliseconds since 1970 by
-    /// Redis's clock, shown but never decided on), `sealed_views`, `shards`.
+    /// Redis's clock, shown but never decided on), `sealed_views`, `shards`, `version` (of what MySQL has
+    /// beside the generations), `rotation` (times that the view ids were rotated).
     pub meta: String,
-    /// HASH: producer -> number of its last batch applied.
+    /// HASH: producer -> `number:cumulative views` of its last batch applied.
     pub producers: String,
+    /// HASH: producer -> `beat:journalled views`, what an ingest says of itself.
+    pub reports: String,
+    /// SET: ids of views counted lately.
+    pub ids: String,
+    /// SET: those of the period before, so that none is forgotten sooner than after one whole period.
+    pub ids_before: String,
     /// HASH: sealed generation -> `batches:views:opened`.
     pub headers: String,
     /// HASH: article -> views in the sealed generations, so that a read needs no sum over them.
@@ -44,6 +51,9 @@ impl ShardKeys {
         Self {
             meta: format!("{prefix}meta"),
             producers: format!("{prefix}producers"),
+            reports: format!("{prefix}reports"),
+            ids: format!("{prefix}ids"),
+            ids_before: format!("{prefix}ids:before"),
             headers: format!("{prefix}headers"),
             backlog: format!("{prefix}backlog"),
             lease: format!("{prefix}lease"),
@@ -66,11 +76,11 @@ impl ShardKeys {
         }
     }
 
-    /// HASH with a TTL: `views` and `readers` of an article as acknowledged by MySQL. The epoch is
-    /// in the name, so that a recovery makes all older values invisible at once.
+    /// HASH with a TTL: `views` and `readers` of an article as acknowledged by MySQL. Epoch and version are
+    /// in the name, so that a recovery, or a count that went to MySQL directly, makes all older values invisible at once.
     #[must_use]
-    pub fn live(&self, epoch: u64, article: &Article) -> String {
-        format!("{}live:{epoch}:{article}", self.prefix)
+    pub fn live(&self, age: Age, article: &Article) -> String {
+        format!("{}live:{}:{}:{article}", self.prefix, age.epoch, age.version)
     }
 
     /// LIST: the log of a generation that belongs to an overtaken history, set aside by the recovery
@@ -79,6 +89,28 @@ impl ShardKeys {
     pub fn aside(&self, epoch: u64, generation: u64) -> String {
         format!("{}aside:{epoch}:{generation}", self.prefix)
     }
+
+    /// What the keys of all logs that were set aside match.
+    #[must_use]
+    pub fn all_aside(&self) -> String {
+        format!("{}aside:*", self.prefix)
+    }
+
+    /// Epoch and generation of a log that was set aside, from the name of its key.
+    #[must_use]
+    pub fn aside_of(&self, key: &str) -> Option<(u64, u64)> {
+        let (epoch, generation) = key.strip_prefix(&self.prefix)?.strip_prefix("aside:")?.split_once(':')?;
+        Some((epoch.parse().ok()?, generation.parse().ok()?))
+    }
+}
+
+/// What a cached value belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Age {
+    /// The epoch under which the data set is open.
+    pub epoch: u64,
+    /// How often MySQL's counts were changed by anything but a flush, as far as Redis was told.
+    pub version: u64,
 }
 
 /// HASH: `<interface>:hits` and `<interface>:misses` of the cache-first reads of all processes.
@@ -94,7 +126,16 @@ mod tests {
     #[test]
     fn an_article_cannot_choose_its_cluster_slot() {
         let article = Article::parse(b"{evil}").expect("test id");
-        let key = ShardKeys::new(Shard(3)).live(1, &article);
+        let key = ShardKeys::new(Shard(3)).live(Age { epoch: 1, version: 0 }, &article);
         assert!(key.starts_with("footfall:{3}:"), "{key}");
+    }
+
+    #[test]
+    fn a_log_that_was_set_aside_is_known_by_its_name() {
+        let keys = ShardKeys::new(Shard(3));
+        assert_eq!(keys.aside_of(&keys.aside(7, 12)), Some((7, 12)));
+        for other in [keys.meta.as_str(), &ShardKeys::new(Shard(4)).aside(7, 12), &keys.all_aside()] {
+            assert_eq!(keys.aside_of(other), None, "{other}");
+        }
     }
 }

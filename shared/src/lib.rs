@@ -1,14 +1,17 @@
 //! What the processes of Footfall share: the words of the protocol, the queue in Redis, the store in
 //! MySQL, and how a process is configured, lives, and is watched.
 
+pub mod breaker;
 pub mod clock;
 pub mod config;
 pub mod counter;
+pub mod grading;
 pub mod http;
 pub mod keys;
 pub mod lifecycle;
 pub mod packed;
 pub mod queue;
+pub mod random;
 pub mod reads;
 pub mod recovery;
 pub mod store;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
-use crate::store::{Store, StoreError};
+use crate::store::{Fences, Store, StoreError};
 use crate::telemetry;
 
 /// Wrong use of the command line.

@@ -1,11 +1,12 @@
-//! A batch as the bytes that Redis keeps until MySQL has them. Pure.
+//! A batch as the bytes that Redis and the journal keep until MySQL has them. Pure.
 //!
 //! One version byte, then unsigned LEB128 numbers and length-prefixed ids; the rows of one article
-//! stand together, so that its id is stored once. Redis never looks inside.
+//! stand together, so that its id is stored once. Redis never looks inside. A record of the journal holds,
+//! beside that, the path of the batch and the ids of its views, so that a repeat finds the same ones counted.
 
-use crate::counter::{Article, Batch, Producer, Row, User};
+use crate::counter::{Article, Batch, Identified, Producer, Row, User, ViewId};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Why bytes are not a batch. Never guessed around: the caller sets the generation aside.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +22,52 @@ pub enum PackedError {
     Damaged(&'static str),
 }
 
-/// Packs a batch whose rows are sorted by article.
+/// How a batch gets to MySQL. It is decided once, when the batch is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Path {
+    /// Through Redis and the flusher.
+    Redis,
+    /// From ingest, while Redis is away.
+    Direct,
+}
+
+/// Packs a batch for the journal.
+#[must_use]
+pub fn encode_record(path: Path, batch: &Batch) -> Vec<u8> {
+    let packed = encode(batch);
+    let mut out = Vec::with_capacity(packed.len() + 8 + batch.ids.len() * 48);
+    out.push(match path {
+        Path::Redis => 0,
+        Path::Direct => 1,
+    });
+    put_bytes(&mut out, &packed);
+    for view in &batch.ids {
+        put_bytes(&mut out, view.id.as_bytes());
+        put_bytes(&mut out, view.article.as_bytes());
+        put_bytes(&mut out, view.user.as_bytes());
+    }
+    out
+}
+
+/// Unpacks what [`encode_record`] packed.
+pub fn decode_record(bytes: &[u8]) -> Result<(Path, Batch), PackedError> {
+    let mut rest = bytes;
+    let path = match take_array(&mut rest)? {
+        [0] => Path::Redis,
+        [1] => Path::Direct,
+        [_] => return Err(PackedError::Damaged("unknown path")),
+    };
+    let mut batch = decode(take_bytes(&mut rest)?)?;
+    while !rest.is_empty() {
+        let id = ViewId::parse(take_bytes(&mut rest)?).map_err(|_| PackedError::Damaged("view id"))?;
+        let article = Article::parse(take_bytes(&mut rest)?).map_err(|_| PackedError::Damaged("article id"))?;
+        let user = User::parse(take_bytes(&mut rest)?).map_err(|_| PackedError::Damaged("user id"))?;
+        batch.ids.push(Identified { id, article, user });
+    }
+    Ok((path, batch))
+}
+
+/// Packs a batch whose rows are sorted by article, without the ids of its views.
 #[must_use]
 pub fn encode(batch: &Batch) -> Vec<u8> {
     let mut out = Vec::with_capacity(32 + batch.rows.len() * 24);
@@ -30,6 +76,7 @@ pub fn encode(batch: &Batch) -> Vec<u8> {
     put(&mut out, batch.number);
     put(&mut out, batch.cumulative_views);
     put(&mut out, u64::from(batch.minute));
+    put(&mut out, batch.repeats);
     for rows in batch.rows.chunk_by(|a, b| a.article == b.article) {
         put_bytes(&mut out, rows[0].article.as_bytes());
         put(&mut out, rows.len() as u64);
@@ -52,6 +99,7 @@ pub fn decode(bytes: &[u8]) -> Result<Batch, PackedError> {
     let number = take(&mut rest)?;
     let cumulative_views = take(&mut rest)?;
     let minute = u32::try_from(take(&mut rest)?).map_err(|_| PackedError::Damaged("minute too large"))?;
+    let repeats = take(&mut rest)?;
     let mut rows = Vec::new();
     while !rest.is_empty() {
         let article = Article::parse(take_bytes(&mut rest)?).map_err(|_| PackedError::Damaged("article id"))?;
@@ -64,7 +112,7 @@ pub fn decode(bytes: &[u8]) -> Result<Batch, PackedError> {
             rows.push(Row { article: article.clone(), user, views });
         }
     }
-    Ok(Batch { producer, number, cumulative_views, minute, rows })
+    Ok(Batch { producer, number, cumulative_views, minute, repeats, rows, ids: vec![] })
 }
 
 fn put(out: &mut Vec<u8>, mut value: u64) {
@@ -117,12 +165,13 @@ mod tests {
 
     fn views() -> impl Strategy<Value = Vec<View>> {
         let id = "[a-c{}'\u{e9}\u{1f600} ]{1,8}";
-        prop::collection::vec((id, id), 0..50).prop_map(|pairs| {
-            pairs
+        prop::collection::vec((id, id, prop::option::of("[xyz]{1,3}")), 0..50).prop_map(|views| {
+            views
                 .into_iter()
-                .map(|(article, user)| View {
+                .map(|(article, user, id)| View {
                     article: Article::parse(article.as_bytes()).expect("matches the rule"),
                     user: User::parse(user.as_bytes()).expect("matches the rule"),
+                    id: id.map(|id| ViewId::parse(id.as_bytes()).expect("matches the rule")),
                 })
                 .collect()
         })
@@ -132,7 +181,10 @@ mod tests {
         #[test]
         fn what_was_packed_is_unpacked(views in views(), number: u64, before in 0..u64::MAX / 2, minute: u32) {
             let batch = Batch::fold(Producer(u64::MAX), number, before, minute, views);
-            prop_assert_eq!(decode(&encode(&batch)), Ok(batch));
+            prop_assert_eq!(decode(&encode(&batch)), Ok(Batch { ids: vec![], ..batch.clone() }));
+            for path in [Path::Redis, Path::Direct] {
+                prop_assert_eq!(decode_record(&encode_record(path, &batch)), Ok((path, batch.clone())));
+            }
         }
 
         #[test]

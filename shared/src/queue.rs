@@ -2,17 +2,18 @@
 //! [`crate::reads`] go through it; every script is one atomic step of the protocol.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind, Value};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 use tokio::sync::Mutex;
 
 use crate::counter::{Article, Batch, Growth, Producer, Shard};
-use crate::keys::{self, GenerationKeys, ShardKeys};
+use crate::keys::{self, Age, GenerationKeys, ShardKeys};
 use crate::packed::{self, PackedError};
-use crate::store::Recovery;
+use crate::store::{Recovery, StoredArticle};
 
 /// What a call of the queue can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,14 @@ pub enum QueueError {
     Shards(String),
 }
 
+impl QueueError {
+    /// No answer came in time.
+    #[must_use]
+    pub fn timed_out() -> Self {
+        Self::Redis(std::io::Error::from(std::io::ErrorKind::TimedOut).into())
+    }
+}
+
 impl From<PackedError> for QueueError {
     fn from(error: PackedError) -> Self {
         Self::Corrupt(error.to_string())
@@ -39,79 +48,154 @@ impl From<PackedError> for QueueError {
 
 type Result<T> = std::result::Result<T, QueueError>;
 
+/// One atomic step of the protocol, as Redis runs it.
+pub struct Script {
+    /// What it is called in logs and tests.
+    pub name: &'static str,
+    /// Its text.
+    pub text: &'static str,
+    prepared: redis::Script,
+}
+
 macro_rules! script {
-    ($flags:literal, $($file:literal),+) => {
-        LazyLock::new(|| Script::new(concat!("#!lua flags=", $flags, "\n", $(include_str!(concat!("lua/", $file, ".lua"))),+)))
+    ($flags:literal, $($before:literal,)* $name:ident) => {
+        LazyLock::new(|| {
+            let text = concat!(
+                "#!lua flags=", $flags, "\n",
+                $(include_str!(concat!("lua/", $before, ".lua")),)* include_str!(concat!("lua/", stringify!($name), ".lua")),
+            );
+            Script { name: stringify!($name), text, prepared: redis::Script::new(text) }
+        })
     };
 }
 
 // `#!lua` makes Redis refuse a script that may write, before it has written anything, when memory is full. What leads to
 // a flush, and so to free memory, and what reads must still run then.
-static APPLY: LazyLock<Script> = script!("", "guard", "epoch", "apply");
-static REGISTER: LazyLock<Script> = script!("", "guard", "epoch", "register");
-static SEAL: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "seal");
-static ACK: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "ack");
-static REOPEN: LazyLock<Script> = script!("allow-oom", "guard", "reopen");
-static STATE: LazyLock<Script> = script!("no-writes", "guard", "state");
-static LEASE: LazyLock<Script> = script!("allow-oom", "lease");
-static READ: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "read");
-static FILL: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "fill");
+static APPLY: LazyLock<Script> = script!("", "guard", "epoch", apply);
+static REGISTER: LazyLock<Script> = script!("", "guard", "epoch", register);
+static ROTATE: LazyLock<Script> = script!("", "guard", "epoch", rotate);
+static SEAL: LazyLock<Script> = script!("allow-oom", "guard", "epoch", seal);
+static ACK: LazyLock<Script> = script!("allow-oom", "guard", "epoch", ack);
+static VERSION: LazyLock<Script> = script!("allow-oom", "guard", "epoch", version);
+static REOPEN: LazyLock<Script> = script!("allow-oom", "guard", reopen);
+static STATE: LazyLock<Script> = script!("no-writes", "guard", state);
+static LEASE: LazyLock<Script> = script!("allow-oom", lease);
+static READ: LazyLock<Script> = script!("allow-oom", "guard", "epoch", read);
+static FILL: LazyLock<Script> = script!("allow-oom", "guard", "epoch", fill);
+static REWRITE: LazyLock<Script> = script!("allow-oom", rewrite);
 
-/// One Redis server, reached over one connection that is made when needed and made again after an
+/// All scripts, with the hash by which Redis knows each of them.
+#[must_use]
+pub fn scripts() -> Vec<(&'static str, String)> {
+    let all = [&*APPLY, &REGISTER, &ROTATE, &SEAL, &ACK, &VERSION, &REOPEN, &STATE, &LEASE, &READ, &FILL, &REWRITE];
+    all.map(|script| (script.name, script.prepared.get_hash().to_owned())).into()
+}
+
+/// A request that is on its way.
+pub type Answer<'a> = Pin<Box<dyn Future<Output = std::result::Result<Value, RedisError>> + Send + 'a>>;
+
+/// What runs scripts and commands: a Redis server, or in a simulation what behaves like one.
+pub trait Server: Send + Sync {
+    /// Runs a script.
+    fn script<'a>(&'a self, script: &'static Script, keys: Vec<&'a str>, arguments: Vec<Vec<u8>>) -> Answer<'a>;
+    /// Runs commands in one go; answers an array of their replies.
+    fn pipeline(&self, pipeline: redis::Pipeline) -> Answer<'_>;
+}
+
+/// A Redis server, reached over one connection that is made when needed and made again after an
 /// error that leaves its state unknown.
-#[derive(Clone)]
-pub struct Redis {
+struct Reached {
     client: Client,
     timeout: Duration,
-    connection: Arc<Mutex<Option<MultiplexedConnection>>>,
+    connection: Mutex<Option<MultiplexedConnection>>,
+}
+
+impl Reached {
+    async fn connection(&self) -> std::result::Result<MultiplexedConnection, RedisError> {
+        let connect = async {
+            let mut slot = self.connection.lock().await;
+            if let Some(connection) = &*slot {
+                return Ok(connection.clone());
+            }
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(self.timeout))
+                .set_response_timeout(Some(self.timeout));
+            let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+            Ok(slot.insert(connection).clone())
+        };
+        let timed_out = |_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        tokio::time::timeout(self.timeout, connect).await.map_err(timed_out)?
+    }
+
+    async fn look_at(&self, result: &std::result::Result<Value, RedisError>) {
+        if result.as_ref().is_err_and(must_reconnect) {
+            *self.connection.lock().await = None;
+        }
+    }
+}
+
+impl Server for Reached {
+    fn script<'a>(&'a self, script: &'static Script, keys: Vec<&'a str>, arguments: Vec<Vec<u8>>) -> Answer<'a> {
+        Box::pin(async move {
+            let mut connection = self.connection().await?;
+            let mut invocation = script.prepared.prepare_invoke();
+            for key in keys {
+                invocation.key(key);
+            }
+            for argument in arguments {
+                invocation.arg(argument);
+            }
+            let result = invocation.invoke_async(&mut connection).await;
+            self.look_at(&result).await;
+            result
+        })
+    }
+
+    fn pipeline(&self, pipeline: redis::Pipeline) -> Answer<'_> {
+        Box::pin(async move {
+            let mut connection = self.connection().await?;
+            let result = pipeline.query_async(&mut connection).await;
+            self.look_at(&result).await;
+            result
+        })
+    }
+}
+
+/// Redis. Cheap to clone.
+#[derive(Clone)]
+pub struct Redis {
+    server: Arc<dyn Server>,
 }
 
 impl Redis {
     /// Checks the URL; connects later.
     pub fn new(url: &str, timeout: Duration) -> std::result::Result<Self, RedisError> {
-        Ok(Self { client: Client::open(url)?, timeout, connection: Arc::default() })
+        let client = Client::open(url)?;
+        Ok(Self { server: Arc::new(Reached { client, timeout, connection: Mutex::default() }) })
     }
 
-    async fn connection(&self) -> std::result::Result<MultiplexedConnection, RedisError> {
-        let mut slot = self.connection.lock().await;
-        if let Some(connection) = &*slot {
-            return Ok(connection.clone());
-        }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.timeout))
-            .set_response_timeout(Some(self.timeout));
-        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        Ok(slot.insert(connection).clone())
+    /// What answers in the place of a server.
+    pub fn simulated(server: Arc<dyn Server>) -> Self {
+        Self { server }
     }
 
-    async fn query<T: FromRedisValue>(&self, query: Query<'_>) -> std::result::Result<T, RedisError> {
-        let mut connection = tokio::time::timeout(self.timeout, self.connection())
-            .await
-            .map_err(|_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))??;
-        let result = match query {
-            Query::Script(script, keys, arguments) => {
-                let mut invocation = script.prepare_invoke();
-                for key in keys {
-                    invocation.key(key);
-                }
-                for argument in arguments {
-                    invocation.arg(argument);
-                }
-                invocation.invoke_async(&mut connection).await
-            }
-            Query::Pipeline(pipeline) => pipeline.query_async(&mut connection).await,
-        };
-        if result.as_ref().is_err_and(must_reconnect) {
-            *self.connection.lock().await = None;
-        }
-        result
+    async fn commands<T: FromRedisValue>(&self, pipeline: redis::Pipeline) -> std::result::Result<T, RedisError> {
+        Ok(redis::from_redis_value(self.server.pipeline(pipeline).await?)?)
+    }
+
+    /// Memory in use and the most that may be used, in bytes; 0 for no limit.
+    pub async fn memory(&self) -> Result<(u64, u64)> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("INFO").arg("memory");
+        let (info,): (redis::InfoDict,) = self.commands(pipeline).await?;
+        Ok((info.get("used_memory").unwrap_or(0), info.get("maxmemory").unwrap_or(0)))
     }
 
     /// Redis's own counts of key look-ups that hit and that missed, since it started.
     pub async fn keyspace_hits(&self) -> Result<(u64, u64)> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("INFO").arg("stats");
-        let (info,): (redis::InfoDict,) = self.query(Query::Pipeline(&pipeline)).await?;
+        let (info,): (redis::InfoDict,) = self.commands(pipeline).await?;
         Ok((info.get("keyspace_hits").unwrap_or(0), info.get("keyspace_misses").unwrap_or(0)))
     }
 
@@ -123,14 +207,14 @@ impl Redis {
             .ignore()
             .hincr(keys::READS, format!("{interface}:misses"), misses)
             .ignore();
-        Ok(self.query(Query::Pipeline(&pipeline)).await?)
+        Ok(self.commands(pipeline).await?)
     }
 
     /// Hits and misses of the cache-first reads of all processes, all interfaces together.
     pub async fn reads(&self) -> Result<(u64, u64)> {
         let mut pipeline = redis::pipe();
         pipeline.hgetall(keys::READS);
-        let (counts,): (BTreeMap<String, u64>,) = self.query(Query::Pipeline(&pipeline)).await?;
+        let (counts,): (BTreeMap<String, u64>,) = self.commands(pipeline).await?;
         let sum = |suffix: &str| counts.iter().filter(|(name, _)| name.ends_with(suffix)).map(|(_, count)| count).sum();
         Ok((sum(":hits"), sum(":misses")))
     }
@@ -142,11 +226,11 @@ impl Redis {
         loop {
             let mut scan = redis::pipe();
             scan.cmd("SCAN").arg(cursor).arg("MATCH").arg(keys::ALL).arg("COUNT").arg(1000);
-            let ((next, names),): ((u64, Vec<String>),) = self.query(Query::Pipeline(&scan)).await?;
+            let ((next, names),): ((u64, Vec<String>),) = self.commands(scan).await?;
             if !names.is_empty() {
                 let mut unlink = redis::pipe();
                 unlink.unlink(&names);
-                let (count,): (u64,) = self.query(Query::Pipeline(&unlink)).await?;
+                let (count,): (u64,) = self.commands(unlink).await?;
                 deleted += count;
             }
             if next == 0 {
@@ -156,16 +240,39 @@ impl Redis {
         }
     }
 
+    // ---- For `footfall erase`
+
+    /// Has Redis write its append-only file anew from what it holds now. Answers false if it keeps no such file.
+    pub async fn rewrite_file(&self) -> Result<bool> {
+        let info = self.persistence().await?;
+        if info.get::<u8>("aof_enabled") != Some(1) {
+            return Ok(false);
+        }
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("BGREWRITEAOF").ignore();
+        self.commands::<()>(pipeline).await?;
+        Ok(true)
+    }
+
+    /// Whether Redis is at [`Redis::rewrite_file`], or is about to begin.
+    pub async fn is_rewriting_file(&self) -> Result<bool> {
+        let info = self.persistence().await?;
+        let is_on = |field| info.get::<u8>(field) == Some(1);
+        Ok(is_on("aof_rewrite_in_progress") || is_on("aof_rewrite_scheduled"))
+    }
+
+    async fn persistence(&self) -> Result<redis::InfoDict> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("INFO").arg("persistence");
+        let (info,): (redis::InfoDict,) = self.commands(pipeline).await?;
+        Ok(info)
+    }
+
     /// The queue of one shard.
     #[must_use]
     pub fn shard(&self, shard: Shard) -> Queue {
         Queue { redis: self.clone(), keys: Arc::new(ShardKeys::new(shard)), shard }
     }
-}
-
-enum Query<'a> {
-    Script(&'a Script, Vec<&'a str>, Vec<Vec<u8>>),
-    Pipeline(&'a redis::Pipeline),
 }
 
 /// A time-out does not cancel the command, and a server that became read-only is not the master any
@@ -185,6 +292,17 @@ pub struct Queue {
     shard: Shard,
 }
 
+/// What a data set says about views, see [`Queue::books`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Books {
+    /// The first generation that MySQL is not known to have.
+    pub first: u64,
+    /// Views that wait.
+    pub pending_views: u64,
+    /// The cumulative views of all producers, as they said with their last batch.
+    pub accepted_views: u64,
+}
+
 /// Which generations a shard has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
@@ -195,7 +313,7 @@ pub struct Position {
 }
 
 /// What APPLY did with a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
     /// The batch is in Redis or, if it was a repeat, was before. Its generation is at most `open`.
     Ok(Position),
@@ -204,6 +322,8 @@ pub enum Applied {
         /// The generation to seal.
         open: u64,
     },
+    /// These views of the batch, by their position in `ids`, were counted before: leave them out, then send again.
+    Seen(Vec<usize>),
     /// The data set does not know the producer, or lacks batches before this one: register, and send those first.
     Behind,
 }
@@ -226,6 +346,8 @@ pub struct DataSet {
     pub epoch: u64,
     /// Its generations.
     pub position: Position,
+    /// Batches in the open generation.
+    pub open_batches: u64,
     /// Views in the open generation.
     pub open_views: u64,
     /// Articles touched in the open generation.
@@ -234,9 +356,25 @@ pub struct DataSet {
     pub sealed_views: u64,
     /// Age of the oldest view that is not acknowledged by MySQL, in milliseconds; 0 if there is none.
     pub lag_ms: u64,
+    /// How often MySQL's counts were changed by anything but a flush, as far as Redis was told.
+    pub version: u64,
+    /// How often the view ids were rotated.
+    pub rotation: u64,
 }
 
 impl DataSet {
+    /// Whether MySQL has all that it holds. Batches count, not views: all views of a batch may be repeats.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.open_batches == 0 && self.position.first == self.position.open
+    }
+
+    /// What its cached values belong to.
+    #[must_use]
+    pub fn age(&self) -> Age {
+        Age { epoch: self.epoch, version: self.version }
+    }
+
     /// Views that wait for MySQL.
     #[must_use]
     pub fn pending_views(&self) -> u64 {
@@ -281,10 +419,18 @@ pub enum Cached {
     Miss {
         /// The first generation not acknowledged at the time of the look-up.
         first: u64,
+        /// Views that wait in Redis, some of which MySQL may have by now.
+        pending_views: u64,
     },
 }
 
 impl Queue {
+    /// The server that it is in.
+    #[must_use]
+    pub fn redis(&self) -> &Redis {
+        &self.redis
+    }
+
     /// Which shard this is.
     #[must_use]
     pub fn shard(&self) -> Shard {
@@ -292,8 +438,9 @@ impl Queue {
     }
 
     /// Runs a script; answers its first word and the rest. `EPOCH` becomes an error.
-    async fn call(&self, script: &Script, keys: Vec<&str>, arguments: Vec<Vec<u8>>) -> Result<(String, Reply)> {
-        let mut reply: Vec<Value> = self.redis.query(Query::Script(script, keys, arguments)).await?;
+    async fn call(&self, script: &'static Script, keys: Vec<&str>, arguments: Vec<Vec<u8>>) -> Result<(String, Reply)> {
+        let reply = self.redis.server.script(script, keys, arguments).await?;
+        let mut reply: Vec<Value> = redis::from_redis_value(reply).map_err(RedisError::from)?;
         if reply.is_empty() {
             return Err(QueueError::Corrupt("a script answered nothing".into()));
         }
@@ -306,7 +453,7 @@ impl Queue {
 
     /// The state of the data set, open or not.
     pub async fn state(&self) -> Result<State> {
-        let keys = vec![&*self.keys.meta, &self.keys.open.dirty, &self.keys.headers];
+        let keys = vec![&*self.keys.meta, &self.keys.open.dirty, &self.keys.headers, &self.keys.open.log];
         let (word, reply) = self.call(&STATE, keys, vec![]).await?;
         let incarnation = reply.text(0)?;
         let data = if word == "NONE" {
@@ -320,6 +467,9 @@ impl Queue {
                 sealed_views: reply.number(5)?,
                 open_articles: reply.number(6)?,
                 lag_ms: reply.number(7)?,
+                open_batches: reply.number(8)?,
+                version: reply.number(9)?,
+                rotation: reply.number(10)?,
             })
         };
         Ok(State { incarnation, data })
@@ -337,27 +487,110 @@ impl Queue {
     }
 
     /// Appends a batch once, whatever the number of calls.
-    pub async fn apply(&self, epoch: u64, batch: &Batch, packed: &[u8], generation_views_max: u64) -> Result<Applied> {
+    pub async fn apply(&self, epoch: u64, batch: &Batch, generation_views_max: u64) -> Result<Applied> {
         let open = &self.keys.open;
-        let keys = vec![&*self.keys.meta, &self.keys.producers, &open.dirty, &open.totals, &open.log];
+        let keys = vec![
+            &*self.keys.meta,
+            &self.keys.producers,
+            &open.dirty,
+            &open.totals,
+            &open.log,
+            &self.keys.ids,
+            &self.keys.ids_before,
+        ];
         let mut arguments = vec![
             text(epoch),
             text(batch.producer),
             text(batch.number),
             text(generation_views_max),
             text(batch.views()),
-            packed.to_vec(),
+            text(batch.cumulative_views),
+            packed::encode(batch),
+            text(batch.articles().count()),
         ];
         for (article, views) in batch.articles() {
             arguments.push(article.as_bytes().to_vec());
             arguments.push(text(views));
         }
+        arguments.extend(batch.ids.iter().map(|view| view.id.as_bytes().to_vec()));
         let (word, reply) = self.call(&APPLY, keys, arguments).await?;
         Ok(match word.as_str() {
             "FULL" => Applied::Full { open: reply.number(0)? },
             "BEHIND" => Applied::Behind,
+            "SEEN" => Applied::Seen(reply.positions()?),
             _ => Applied::Ok(reply.position(0)?),
         })
+    }
+
+    /// Forgets the view ids of the period before the last one, if `rotation` still is what the data set says.
+    pub async fn rotate_ids(&self, epoch: u64, rotation: u64) -> Result<()> {
+        let keys = vec![&*self.keys.meta, &self.keys.ids, &self.keys.ids_before];
+        self.call(&ROTATE, keys, vec![text(epoch), text(rotation)]).await.map(drop)
+    }
+
+    /// Tells the others how many views an ingest has acknowledged that only its journal holds. `beat` grows each time:
+    /// so others see that it lives.
+    pub async fn report(&self, producer: Producer, beat: u64, journalled: u64) -> Result<()> {
+        let mut pipeline = redis::pipe();
+        pipeline.hset(&self.keys.reports, producer.to_string(), format!("{beat}:{journalled}")).ignore();
+        Ok(self.redis.commands(pipeline).await?)
+    }
+
+    /// Takes the report of an ingest back that has ended.
+    pub async fn forget_report(&self, producer: Producer) -> Result<()> {
+        let mut pipeline = redis::pipe();
+        pipeline.hdel(&self.keys.reports, producer.to_string()).ignore();
+        Ok(self.redis.commands(pipeline).await?)
+    }
+
+    /// The last report of each ingest: producer, beat, journalled views.
+    pub async fn reports(&self) -> Result<Vec<(String, u64, u64)>> {
+        let mut pipeline = redis::pipe();
+        pipeline.hgetall(&self.keys.reports);
+        let (reports,): (BTreeMap<String, String>,) = self.redis.commands(pipeline).await?;
+        let parse = |(producer, report): (String, String)| {
+            let (beat, journalled) = report.split_once(':')?;
+            Some((producer, beat.parse().ok()?, journalled.parse().ok()?))
+        };
+        Ok(reports.into_iter().filter_map(parse).collect())
+    }
+
+    /// How many view ids are remembered.
+    pub async fn ids(&self) -> Result<u64> {
+        let mut pipeline = redis::pipe();
+        pipeline.scard(&self.keys.ids).scard(&self.keys.ids_before);
+        let (ids, before): (u64, u64) = self.redis.commands(pipeline).await?;
+        Ok(ids + before)
+    }
+
+    /// Makes the values that were cached under an older version invisible.
+    pub async fn raise_version(&self, age: Age) -> Result<()> {
+        self.call(&VERSION, vec![&*self.keys.meta], vec![text(age.epoch), text(age.version)]).await.map(drop)
+    }
+
+    /// The cumulative views of all producers, as they said with their last batch in this data set.
+    pub async fn accepted_views(&self) -> Result<u64> {
+        let mut pipeline = redis::pipe();
+        pipeline.hvals(&self.keys.producers);
+        let (positions,): (Vec<String>,) = self.redis.commands(pipeline).await?;
+        let views = |position: &String| position.split_once(':').and_then(|(_, views)| views.parse::<u64>().ok());
+        Ok(positions.iter().filter_map(views).sum())
+    }
+
+    /// What it says about all views that it was ever given, in one atomic look; none if it holds nothing of this shard.
+    pub async fn books(&self) -> Result<Option<Books>> {
+        let mut pipeline = redis::pipe();
+        let fields = ["first", "views", "sealed_views"];
+        pipeline.atomic().cmd("HMGET").arg(&self.keys.meta).arg(&fields).hvals(&self.keys.producers);
+        let ((first, open, sealed), positions): ((Option<u64>, Option<u64>, Option<u64>), Vec<String>) =
+            self.redis.commands(pipeline).await?;
+        let views = |position: &String| position.split_once(':').and_then(|(_, views)| views.parse::<u64>().ok());
+        let accepted_views = positions.iter().filter_map(views).sum();
+        Ok(first.zip(open).zip(sealed).map(|((first, open_views), sealed_views)| Books {
+            first,
+            pending_views: open_views + sealed_views,
+            accepted_views,
+        }))
     }
 
     /// Seals generation `open` if it still is the open one and holds anything.
@@ -382,7 +615,7 @@ impl Queue {
     pub async fn sealed_views(&self, generations: std::ops::Range<u64>) -> Result<Vec<Option<u64>>> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("HMGET").arg(&self.keys.headers).arg(generations.collect::<Vec<_>>());
-        let (headers,): (Vec<Option<String>>,) = self.redis.query(Query::Pipeline(&pipeline)).await?;
+        let (headers,): (Vec<Option<String>>,) = self.redis.commands(pipeline).await?;
         Ok(headers.iter().map(|header| Some(header_of(header.as_deref()?)?.1)).collect())
     }
 
@@ -396,7 +629,7 @@ impl Queue {
             .lrange(&keys.dirty, 0, -1)
             .hget(&self.keys.headers, generation);
         let (log, totals, dirty, header): (Vec<Vec<u8>>, _, _, Option<String>) =
-            self.redis.query(Query::Pipeline(&pipeline)).await?;
+            self.redis.commands(pipeline).await?;
         let header = header.as_deref().and_then(header_of);
         let batches = log.iter().map(|packed| packed::decode(packed)).collect::<std::result::Result<_, _>>()?;
         Ok(Sealed { generation, batches, totals, dirty, header })
@@ -406,22 +639,30 @@ impl Queue {
     pub async fn open_batches(&self) -> Result<Vec<Batch>> {
         let mut pipeline = redis::pipe();
         pipeline.lrange(&self.keys.open.log, 0, -1);
-        let (log,): (Vec<Vec<u8>>,) = self.redis.query(Query::Pipeline(&pipeline)).await?;
+        let (log,): (Vec<Vec<u8>>,) = self.redis.commands(pipeline).await?;
         Ok(log.iter().map(|packed| packed::decode(packed)).collect::<std::result::Result<_, _>>()?)
     }
 
-    /// Forgets the generations `first..=last`, which MySQL has, with `growth` in them.
-    /// Answers none if other generations were acknowledged meanwhile: look again.
-    pub async fn ack(&self, epoch: u64, first: u64, last: u64, growth: &[Growth]) -> Result<Option<Position>> {
+    /// Forgets the generations `first..=last`, which MySQL has, with `growth` in them; `version` is that of MySQL.
+    /// Answers none if other generations were acknowledged meanwhile, or the version moved: look again.
+    pub async fn ack(
+        &self,
+        age: Age,
+        version: u64,
+        first: u64,
+        last: u64,
+        growth: &[Growth],
+    ) -> Result<Option<Position>> {
         let sealed: Vec<GenerationKeys> = (first..=last).map(|generation| self.keys.sealed(generation)).collect();
-        let live: Vec<String> = growth.iter().map(|part| self.keys.live(epoch, &part.article)).collect();
+        let live: Vec<String> = growth.iter().map(|part| self.keys.live(age, &part.article)).collect();
         let mut keys = vec![&*self.keys.meta, &self.keys.headers, &self.keys.backlog];
         for generation in &sealed {
             keys.extend([&*generation.dirty, &generation.totals, &generation.log]);
         }
         keys.extend(live.iter().map(String::as_str));
         let views: u64 = growth.iter().map(|part| part.views).sum();
-        let mut arguments = vec![text(epoch), text(first), text(last), text(views)];
+        let mut arguments =
+            vec![text(age.epoch), text(age.version), text(version), text(first), text(last), text(views)];
         for part in growth {
             arguments.push(part.article.as_bytes().to_vec());
             arguments.push(text(part.views));
@@ -431,16 +672,25 @@ impl Queue {
         if word == "MOVED" { Ok(None) } else { reply.position(0).map(Some) }
     }
 
-    /// Opens the data set of `state` under the epoch of `recovery`. Answers how many generations of
-    /// an overtaken history were set aside, or none if the server or its data changed meanwhile.
-    pub async fn reopen(&self, state: &State, recovery: &Recovery, shards: u16) -> Result<Option<u64>> {
-        let keep = state.data.is_some_and(|data| data.epoch >= recovery.flush_epoch);
+    /// Opens the data set of `state` under the epoch of `recovery`; with `discard` whatever it holds is set aside.
+    /// Answers how many generations of an overtaken or damaged history were set aside, or none if the server or its
+    /// data changed meanwhile.
+    pub async fn reopen(
+        &self,
+        state: &State,
+        recovery: &Recovery,
+        shards: u16,
+        discard: bool,
+    ) -> Result<Option<u64>> {
+        let keep = !discard && state.data.is_some_and(|data| data.epoch >= recovery.flush_epoch);
         let open = &self.keys.open;
         let mut keys = vec![
             self.keys.meta.clone(),
             self.keys.producers.clone(),
             self.keys.headers.clone(),
             self.keys.backlog.clone(),
+            self.keys.ids.clone(),
+            self.keys.ids_before.clone(),
             open.dirty.clone(),
             open.totals.clone(),
             open.log.clone(),
@@ -455,9 +705,9 @@ impl Queue {
         } else {
             arguments.extend([vec![], vec![], vec![]]);
         }
-        arguments.extend([text(recovery.generation), text(u8::from(keep)), text(shards)]);
-        for (producer, number) in &recovery.producers {
-            arguments.extend([text(producer), text(number)]);
+        arguments.extend([text(recovery.generation), text(u8::from(keep)), text(shards), text(recovery.version)]);
+        for (producer, number, views) in &recovery.producers {
+            arguments.extend([text(producer), text(format_args!("{number}:{views}"))]);
         }
         let keys = keys.iter().map(String::as_str).collect();
         let (word, reply) = self.call(&REOPEN, keys, arguments).await?;
@@ -465,13 +715,13 @@ impl Queue {
     }
 
     /// Looks an article up in the cache and, if it is there, keeps it for another `ttl`.
-    pub async fn read(&self, epoch: u64, article: &Article, ttl: Duration) -> Result<Cached> {
-        let live = self.keys.live(epoch, article);
+    pub async fn read(&self, age: Age, article: &Article, ttl: Duration) -> Result<Cached> {
+        let live = self.keys.live(age, article);
         let keys = vec![&*self.keys.meta, &self.keys.headers, &self.keys.backlog, &self.keys.open.totals, &live];
-        let arguments = vec![text(epoch), article.as_bytes().to_vec(), text(ttl.as_millis())];
+        let arguments = vec![text(age.epoch), article.as_bytes().to_vec(), text(ttl.as_millis()), text(age.version)];
         let (word, reply) = self.call(&READ, keys, arguments).await?;
         if word == "MISS" {
-            return Ok(Cached::Miss { first: reply.number(0)? });
+            return Ok(Cached::Miss { first: reply.number(0)?, pending_views: reply.number(1)? });
         }
         Ok(Cached::Hit(Live {
             stored_views: reply.number(0)?,
@@ -481,54 +731,59 @@ impl Queue {
         }))
     }
 
-    /// Offers a value that MySQL had at generation `fence`, after a look-up that answered `first`.
+    /// Offers a value that MySQL had, after a look-up that answered `first`.
     /// Answers none if Redis has forgotten generations that the value lacks: read again.
     pub async fn fill(
         &self,
-        epoch: u64,
+        age: Age,
         article: &Article,
         ttl: Duration,
         first: u64,
-        (fence, stored_views, readers): (u64, u64, u64),
+        stored: &StoredArticle,
     ) -> Result<Option<Live>> {
-        let live = self.keys.live(epoch, article);
-        let committed: Vec<String> = (first..=fence).map(|generation| self.keys.sealed(generation).totals).collect();
+        let live = self.keys.live(age, article);
+        let committed: Vec<String> =
+            (first..=stored.generation).map(|generation| self.keys.sealed(generation).totals).collect();
         let mut keys = vec![&*self.keys.meta, &self.keys.headers, &self.keys.backlog, &self.keys.open.totals, &live];
         keys.extend(committed.iter().map(String::as_str));
         let arguments = vec![
-            text(epoch),
+            text(age.epoch),
             article.as_bytes().to_vec(),
             text(ttl.as_millis()),
-            text(fence),
-            text(stored_views),
-            text(readers),
+            text(age.version),
+            text(stored.generation),
+            text(stored.views),
+            text(stored.readers),
+            text(stored.version),
         ];
         let (word, reply) = self.call(&FILL, keys, arguments).await?;
         if word == "MOVED" {
             return Ok(None);
         }
-        Ok(Some(Live { stored_views, readers, pending_views: reply.number(0)?, as_of_ms: reply.number(1)? }))
+        let (pending_views, as_of_ms) = (reply.number(0)?, reply.number(1)?);
+        Ok(Some(Live { stored_views: stored.views, readers: stored.readers, pending_views, as_of_ms }))
     }
 
     /// Takes or renews the advisory lease of this shard for `holder`; false if another has it.
     pub async fn lease(&self, holder: &str, duration: Duration) -> Result<bool> {
         let keys = vec![&*self.keys.lease];
         let arguments = vec![text(holder), text(duration.as_millis())];
-        let held: u64 = self.redis.query(Query::Script(&LEASE, keys, arguments)).await?;
-        Ok(held == 1)
+        let held = self.redis.server.script(&LEASE, keys, arguments).await?;
+        Ok(held == Value::Int(1))
     }
 
     /// Gives the advisory lease back, if `holder` has it.
     pub async fn release(&self, holder: &str) -> Result<()> {
         let keys = vec![&*self.keys.lease];
-        Ok(self.redis.query(Query::Script(&LEASE, keys, vec![text(holder), text(0)])).await?)
+        self.redis.server.script(&LEASE, keys, vec![text(holder), text(0)]).await?;
+        Ok(())
     }
 
     /// Who holds the advisory lease.
     pub async fn lease_holder(&self) -> Result<Option<String>> {
         let mut pipeline = redis::pipe();
         pipeline.get(&self.keys.lease);
-        let (owner,): (Option<String>,) = self.redis.query(Query::Pipeline(&pipeline)).await?;
+        let (owner,): (Option<String>,) = self.redis.commands(pipeline).await?;
         Ok(owner)
     }
 
@@ -542,8 +797,92 @@ impl Queue {
         for key in [&self.keys.backlog, &self.keys.open.totals] {
             pipeline.cmd("HMGET").arg(key).arg(&names);
         }
-        let (sealed, open): (Vec<Option<u64>>, Vec<Option<u64>>) = self.redis.query(Query::Pipeline(&pipeline)).await?;
+        let (sealed, open): (Vec<Option<u64>>, Vec<Option<u64>>) = self.redis.commands(pipeline).await?;
         Ok(sealed.iter().zip(&open).map(|(a, b)| a.unwrap_or(0) + b.unwrap_or(0)).collect())
+    }
+}
+
+/// What a data set holds at one moment, but for its sealed generations, which never change.
+#[derive(Debug, Clone, Default)]
+pub struct Moment {
+    /// Its generations; none if it holds nothing of this shard.
+    pub position: Option<Position>,
+    /// The batches of the open generation.
+    pub open: Vec<Batch>,
+    /// The last batch of every producer that it knows, and its cumulative views.
+    pub producers: BTreeMap<Producer, (u64, u64)>,
+}
+
+/// For the operator's tool: `footfall verify`, `quarantine` and `erase`.
+impl Queue {
+    /// One atomic look: what it holds of a producer is in the open generation, in a sealed one, or in MySQL.
+    pub async fn moment(&self) -> Result<Moment> {
+        let mut pipeline = redis::pipe();
+        pipeline
+            .atomic()
+            .cmd("HMGET")
+            .arg(&self.keys.meta)
+            .arg(&["gen", "first"])
+            .lrange(&self.keys.open.log, 0, -1)
+            .hgetall(&self.keys.producers);
+        let ((open, first), log, producers): ((Option<u64>, Option<u64>), Vec<Vec<u8>>, BTreeMap<String, String>) =
+            self.redis.commands(pipeline).await?;
+        let parse = |(producer, position): (String, String)| {
+            let (number, views) = position.split_once(':')?;
+            let producer = u64::from_str_radix(&producer, 16).ok()?;
+            Some((Producer(producer), (number.parse().ok()?, views.parse().ok()?)))
+        };
+        Ok(Moment {
+            position: open.zip(first).map(|(open, first)| Position { open, first }),
+            open: log.iter().map(|packed| packed::decode(packed)).collect::<std::result::Result<_, _>>()?,
+            producers: producers.into_iter().filter_map(parse).collect(),
+        })
+    }
+
+    /// Epoch and generation of every log that was set aside, in order.
+    pub async fn aside(&self) -> Result<Vec<(u64, u64)>> {
+        let mut cursor = 0u64;
+        let mut found = std::collections::BTreeSet::new(); // A scan may show a key twice.
+        loop {
+            let mut scan = redis::pipe();
+            scan.cmd("SCAN").arg(cursor).arg("MATCH").arg(self.keys.all_aside()).arg("COUNT").arg(1000);
+            let ((next, names),): ((u64, Vec<String>),) = self.redis.commands(scan).await?;
+            found.extend(names.iter().filter_map(|name| self.keys.aside_of(name)));
+            if next == 0 {
+                return Ok(found.into_iter().collect());
+            }
+            cursor = next;
+        }
+    }
+
+    /// The packed batches of a log that was set aside; empty if there is no such log. They may be damaged.
+    pub async fn aside_log(&self, epoch: u64, generation: u64) -> Result<Vec<Vec<u8>>> {
+        let mut pipeline = redis::pipe();
+        pipeline.lrange(self.keys.aside(epoch, generation), 0, -1);
+        let (log,): (Vec<Vec<u8>>,) = self.redis.commands(pipeline).await?;
+        Ok(log)
+    }
+
+    /// Deletes a log that was set aside; false if there is no such log.
+    pub async fn drop_aside(&self, epoch: u64, generation: u64) -> Result<bool> {
+        let mut pipeline = redis::pipe();
+        pipeline.del(self.keys.aside(epoch, generation));
+        let (deleted,): (u64,) = self.redis.commands(pipeline).await?;
+        Ok(deleted == 1)
+    }
+
+    /// Puts other batches in the place of some of a log that was set aside: `(position, old, new)`, all or, if one of
+    /// them is not as it was, none.
+    pub async fn rewrite_aside(
+        &self,
+        epoch: u64,
+        generation: u64,
+        changes: Vec<(usize, Vec<u8>, Vec<u8>)>,
+    ) -> Result<bool> {
+        let key = self.keys.aside(epoch, generation);
+        let arguments = changes.into_iter().flat_map(|(position, old, new)| [text(position), old, new]).collect();
+        let answer = self.redis.server.script(&REWRITE, vec![&*key], arguments).await?;
+        Ok(answer == Value::Int(1))
     }
 }
 
@@ -573,6 +912,10 @@ impl Reply {
     fn text(&self, at: usize) -> Result<String> {
         let value = self.0.get(at).cloned().unwrap_or(Value::Nil);
         Ok(redis::from_redis_value(value).map_err(RedisError::from)?)
+    }
+
+    fn positions(&self) -> Result<Vec<usize>> {
+        (0..self.0.len()).map(|at| Ok(usize::try_from(self.number(at)?).unwrap_or(usize::MAX))).collect()
     }
 
     fn position(&self, at: usize) -> Result<Position> {

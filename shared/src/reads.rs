@@ -1,14 +1,20 @@
 //! Cache-first reads: Redis answers, MySQL fills in what is not cached.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use quick_cache::sync::Cache;
+use tokio::time::Instant;
 use tracing::debug;
 
+use crate::breaker::Breaker;
 use crate::clock;
 use crate::counter::{Article, Shard};
+use crate::grading::Grade;
+use crate::keys::Age;
 use crate::queue::{Cached, Live, Queue, QueueError, Redis};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoredArticle};
 use crate::telemetry::{self, IntCounter};
 
 /// One article's numbers, with where they come from.
@@ -32,28 +38,70 @@ pub struct ArticleNumbers {
 
 /// Reads of single articles, shared by all requests of a process.
 pub struct Reads {
-    queues: Vec<Queue>,
+    shards: Vec<ReadShard>,
     redis: Redis,
     store: Store,
     ttl: Duration,
-    epochs: Vec<AtomicU64>,
+    /// Nobody waits longer for a store that hangs.
+    patience: Duration,
+    mysql: Mutex<Breaker>,
+    /// What was answered last, for the time when neither store answers.
+    last: Cache<Article, ArticleNumbers>,
     hits: IntCounter,
     misses: IntCounter,
 }
 
+struct ReadShard {
+    queue: Queue,
+    epoch: AtomicU64,
+    version: AtomicU64,
+    breaker: Mutex<Breaker>,
+}
+
+impl ReadShard {
+    fn age(&self) -> Age {
+        Age { epoch: self.epoch.load(Ordering::Relaxed), version: self.version.load(Ordering::Relaxed) }
+    }
+
+    fn set_age(&self, age: Age) {
+        self.epoch.store(age.epoch, Ordering::Relaxed);
+        self.version.store(age.version, Ordering::Relaxed);
+    }
+}
+
 /// Times that a read is tried because a flush or a recovery came between.
-const READ_TRIES: u32 = 5;
+const READ_TRIES: u32 = 6;
+/// Articles whose last answer is remembered.
+const LAST_MAX: usize = 10_000;
+
+const NO_REDIS: &str = "redis cannot be read: views that wait there are missing";
+const NO_MYSQL: &str = "mysql cannot be read: these are only the views that wait in redis";
+const NO_MYSQL_LAST: &str = "mysql cannot be read: these numbers were right when they were last read";
+const NO_STORE: &str = "neither redis nor mysql can be read: these numbers were right when they were last read";
+
+/// Neither store answers, and nothing is remembered.
+#[derive(Debug, thiserror::Error)]
+#[error("the numbers cannot be read at the moment: {0}")]
+pub struct Unreadable(String);
 
 impl Reads {
     /// Reads from these stores; connects when needed.
     #[must_use]
-    pub fn new(redis: Redis, store: Store, shards: u16, ttl: Duration) -> Self {
+    pub fn new(redis: Redis, store: Store, shards: u16, ttl: Duration, patience: Duration) -> Self {
+        let shard = |shard| ReadShard {
+            queue: redis.shard(shard),
+            epoch: AtomicU64::new(0),
+            version: AtomicU64::new(0),
+            breaker: Mutex::new(Breaker::new(u64::from(shard.0))),
+        };
         Self {
-            queues: Shard::all(shards).map(|shard| redis.shard(shard)).collect(),
+            shards: Shard::all(shards).map(shard).collect(),
             redis,
             store,
             ttl,
-            epochs: Shard::all(shards).map(|_| AtomicU64::new(0)).collect(),
+            patience,
+            mysql: Mutex::new(Breaker::new(0)),
+            last: Cache::new(LAST_MAX),
             hits: telemetry::counter(
                 "footfall_article_read_hits_total",
                 "Reads of an article that the cache answered.",
@@ -66,82 +114,128 @@ impl Reads {
     }
 
     /// The numbers of one article; an article that was never read has zeros.
-    pub async fn article(&self, article: &Article) -> Result<ArticleNumbers, StoreError> {
-        let (live, source) = match self.cached(article).await {
-            Ok(found) => found,
-            Err(CachedError::Store(error)) => return Err(error),
+    pub async fn article(&self, article: &Article) -> Result<ArticleNumbers, Unreadable> {
+        let numbers = |(stored, readers, pending), as_of: Option<u64>, degraded, source| ArticleNumbers {
+            article: article.to_string(),
+            views: stored + pending,
+            readers,
+            pending,
+            as_of: as_of.map(clock::rfc3339),
+            degraded,
+            source,
+        };
+        let shards = u16::try_from(self.shards.len()).expect("there are at most u16::MAX shards");
+        let number = Shard::of(article, shards);
+        let shard = &self.shards[usize::from(number.0)];
+        let numbers = match self.cached(shard, article).await {
+            Ok((live, source)) => {
+                numbers((live.stored_views, live.readers, live.pending_views), Some(live.as_of_ms), None, source)
+            }
+            Err(CachedError::Store { pending_views, error }) => match self.last.get(article) {
+                Some(last) => ArticleNumbers { degraded: Some(NO_MYSQL_LAST), ..last },
+                None if pending_views > 0 => numbers((0, 0, pending_views), None, Some(NO_MYSQL), "cache"),
+                None => return Err(Unreadable(error)),
+            },
             Err(CachedError::Queue(error)) => {
                 debug!("read from the database, because: {error}");
-                return self.stored(article).await;
+                match self.stored(number, article).await {
+                    Ok(stored) => numbers((stored.views, stored.readers, 0), None, Some(NO_REDIS), "database"),
+                    Err(error) => match self.last.get(article) {
+                        Some(last) => ArticleNumbers { degraded: Some(NO_STORE), ..last },
+                        None => return Err(Unreadable(error)),
+                    },
+                }
             }
         };
-        Ok(ArticleNumbers {
-            article: article.to_string(),
-            views: live.stored_views + live.pending_views,
-            readers: live.readers,
-            pending: live.pending_views,
-            as_of: Some(clock::rfc3339(live.as_of_ms)),
-            degraded: None,
-            source,
-        })
+        if numbers.degraded.is_none_or(|reason| reason == NO_REDIS) {
+            self.last.insert(article.clone(), numbers.clone());
+        }
+        Ok(numbers)
     }
 
-    async fn cached(&self, article: &Article) -> Result<(Live, &'static str), CachedError> {
-        let shard = Shard::of(article, u16::try_from(self.queues.len()).expect("there are at most u16::MAX shards"));
-        let (queue, known_epoch) = (&self.queues[usize::from(shard.0)], &self.epochs[usize::from(shard.0)]);
-        let (mut is_renewed, mut is_counted) = (false, false);
+    async fn cached(&self, shard: &ReadShard, article: &Article) -> Result<(Live, &'static str), CachedError> {
+        if !lock(&shard.breaker).allows(Instant::now()) {
+            return Err(CachedError::Queue("it failed a moment ago".into()));
+        }
+        let mut is_counted = false;
+        let mut is_renewed = false;
         for _ in 0..READ_TRIES {
-            let epoch = known_epoch.load(Ordering::Relaxed);
-            let first = match queue.read(epoch, article, self.ttl).await {
-                Ok(Cached::Hit(live)) => {
+            let age = shard.age();
+            let read = self.in_time(shard, shard.queue.read(age, article, self.ttl)).await?;
+            let (first, pending_views) = match read {
+                Some(Cached::Hit(live)) => {
                     if !is_counted {
                         self.hits.inc();
                     }
                     return Ok((live, "cache"));
                 }
-                Ok(Cached::Miss { first }) => first,
-                Err(QueueError::Epoch) if !is_renewed => {
-                    is_renewed = true;
-                    if let Some(data) = queue.state().await?.data.filter(|data| data.is_current) {
-                        known_epoch.store(data.epoch, Ordering::Relaxed);
-                        continue;
+                Some(Cached::Miss { first, pending_views }) => (first, pending_views),
+                None => {
+                    let state = self.in_time(shard, shard.queue.state()).await?;
+                    match state.and_then(|state| state.data).filter(|data| data.is_current) {
+                        Some(data) if !is_renewed || data.age() != age => shard.set_age(data.age()),
+                        _ => return Err(CachedError::Queue("its data set was not opened yet".into())),
                     }
-                    return Err(QueueError::Epoch.into());
+                    is_renewed = true;
+                    continue;
                 }
-                Err(error) => return Err(error.into()),
             };
             if !is_counted {
                 is_counted = true;
                 self.misses.inc();
             }
-            let stored = self.store.article(shard, article).await.map_err(CachedError::Store)?;
-            if stored.epoch != epoch {
+            let stored = self
+                .stored(shard.queue.shard(), article)
+                .await
+                .map_err(|error| CachedError::Store { pending_views, error })?;
+            if stored.epoch != age.epoch {
                 // This Redis was overtaken: what waits in it may be in MySQL already.
-                return Err(QueueError::Epoch.into());
+                return Err(CachedError::Queue("its data set was overtaken".into()));
             }
-            let value = (stored.generation, stored.views, stored.readers);
-            match queue.fill(epoch, article, self.ttl, first, value).await {
-                Ok(Some(live)) => return Ok((live, "database")),
-                Ok(None) | Err(QueueError::Epoch) => {}
-                Err(error) => return Err(error.into()),
+            let filled = self.in_time(shard, shard.queue.fill(age, article, self.ttl, first, &stored)).await?;
+            if let Some(Some(live)) = filled {
+                return Ok((live, "database"));
             }
         }
-        Err(QueueError::Epoch.into())
+        Err(CachedError::Queue("it moved on during every try".into()))
     }
 
-    /// What MySQL has, when Redis cannot be asked.
-    async fn stored(&self, article: &Article) -> Result<ArticleNumbers, StoreError> {
-        let shard = Shard::of(article, u16::try_from(self.queues.len()).expect("there are at most u16::MAX shards"));
-        let stored = self.store.article(shard, article).await?;
-        Ok(ArticleNumbers {
-            article: article.to_string(),
-            views: stored.views,
-            readers: stored.readers,
-            pending: 0,
-            as_of: None,
-            degraded: Some("redis cannot be read: views that wait there are missing"),
-            source: "database",
-        })
+    /// One step in Redis, under the shard's breaker; none if epoch or version are not those of the data set any more.
+    async fn in_time<T>(
+        &self,
+        shard: &ReadShard,
+        step: impl Future<Output = Result<T, QueueError>>,
+    ) -> Result<Option<T>, CachedError> {
+        let timed_out = |_| Err(QueueError::timed_out());
+        match tokio::time::timeout(self.patience, step).await.unwrap_or_else(timed_out) {
+            Ok(answer) => {
+                lock(&shard.breaker).succeeded();
+                Ok(Some(answer))
+            }
+            Err(QueueError::Epoch) => Ok(None),
+            Err(error) => {
+                lock(&shard.breaker).failed(error.class(), Instant::now());
+                Err(CachedError::Queue(error.to_string()))
+            }
+        }
+    }
+
+    /// What MySQL has, under its breaker.
+    async fn stored(&self, shard: Shard, article: &Article) -> Result<StoredArticle, String> {
+        if !lock(&self.mysql).allows(Instant::now()) {
+            return Err("mysql failed a moment ago".into());
+        }
+        let read = tokio::time::timeout(self.patience, self.store.article(shard, article)).await;
+        match read.unwrap_or_else(|_| Err(StoreError::timed_out(self.patience))) {
+            Ok(stored) => {
+                lock(&self.mysql).succeeded();
+                Ok(stored)
+            }
+            Err(error) => {
+                lock(&self.mysql).failed(error.class(), Instant::now());
+                Err(error.to_string())
+            }
+        }
     }
 
     /// Adds this process's hits and misses to the shared counts, once per `period`, for ever.
@@ -159,12 +253,16 @@ impl Reads {
 }
 
 enum CachedError {
-    Queue(QueueError),
-    Store(StoreError),
+    /// Redis cannot be read.
+    Queue(String),
+    /// The value is not cached, and MySQL cannot be read.
+    Store {
+        /// Views that wait in Redis.
+        pending_views: u64,
+        error: String,
+    },
 }
 
-impl From<QueueError> for CachedError {
-    fn from(error: QueueError) -> Self {
-        Self::Queue(error)
-    }
+fn lock(breaker: &Mutex<Breaker>) -> MutexGuard<'_, Breaker> {
+    breaker.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use crate::queue::{Queue, QueueError};
-use crate::store::{Store, StoreError};
+use crate::random;
+use crate::store::{Fences, StoreError};
 use crate::telemetry::{self, IntCounter};
 
 static RECOVERIES: LazyLock<IntCounter> = LazyLock::new(|| {
@@ -41,13 +42,30 @@ pub enum RecoveryError {
 }
 
 /// Makes sure that the shard's data set is open; answers the epoch under which it is.
-pub async fn open(queue: &Queue, store: &Store, shards: u16) -> Result<u64, RecoveryError> {
+pub async fn open(queue: &Queue, store: &dyn Fences, shards: u16) -> Result<u64, RecoveryError> {
+    open_or_discard(queue, store, shards, None).await
+}
+
+/// Sets the data set that is open under `epoch` aside, because it does not add up, and begins with an empty one: the
+/// producers send again what MySQL does not have. Answers the new epoch.
+pub async fn discard(queue: &Queue, store: &dyn Fences, shards: u16, epoch: u64) -> Result<u64, RecoveryError> {
+    open_or_discard(queue, store, shards, Some(epoch)).await
+}
+
+async fn open_or_discard(
+    queue: &Queue,
+    store: &dyn Fences,
+    shards: u16,
+    damaged: Option<u64>,
+) -> Result<u64, RecoveryError> {
     loop {
         let state = queue.state().await?;
         let fence = match store.fence(queue.shard()).await {
             Ok(fence) => fence,
             // Redis takes views while MySQL is away. Should the epoch be over, the fence will say so at the flush.
-            Err(StoreError::Db(_)) if let Some(data) = state.data.filter(|data| data.is_current) => {
+            Err(StoreError::Db(_))
+                if let Some(data) = state.data.filter(|data| data.is_current && Some(data.epoch) != damaged) =>
+            {
                 return Ok(data.epoch);
             }
             Err(error) => return Err(error.into()),
@@ -61,18 +79,19 @@ pub async fn open(queue: &Queue, store: &Store, shards: u16) -> Result<u64, Reco
                 return Err(RecoveryError::StoreIsOlder { shard: queue.shard().0, stored, known });
             }
         }
-        if let Some(data) = state.data.filter(|data| data.is_current && data.epoch == fence.epoch) {
+        let is_damaged = damaged.is_some() && state.data.map(|data| data.epoch) == damaged;
+        if let Some(data) = state.data.filter(|data| data.is_current && data.epoch == fence.epoch && !is_damaged) {
             return Ok(data.epoch);
         }
         store.check_schema(shards).await?;
         // From here on no older epoch can flush (I6).
         let Some(recovery) = store.next_epoch(queue.shard(), fence.epoch).await? else {
             // Another process is at it: give it time. If it has died, the next round goes on.
-            let spread = u64::from(getrandom::u32().unwrap_or(0) % 40);
+            let spread = random::number() % 40;
             tokio::time::sleep(Duration::from_millis(10 + spread)).await;
             continue;
         };
-        match queue.reopen(&state, &recovery, shards).await? {
+        match queue.reopen(&state, &recovery, shards, is_damaged).await? {
             Some(0) => {
                 RECOVERIES.inc();
                 info!(shard = %queue.shard(), epoch = recovery.epoch, "redis opened");
@@ -82,7 +101,7 @@ pub async fn open(queue: &Queue, store: &Store, shards: u16) -> Result<u64, Reco
                 RECOVERIES.inc();
                 error!(
                     shard = %queue.shard(), epoch = recovery.epoch,
-                    "redis came back with an overtaken history: {aside} generations set aside under footfall:{{{}}}:aside:{}:*",
+                    "redis held an overtaken or damaged history: {aside} generations set aside under footfall:{{{}}}:aside:{}:*",
                     queue.shard(), recovery.epoch
                 );
                 return Ok(recovery.epoch);

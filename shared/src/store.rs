@@ -1,18 +1,27 @@
 //! MySQL or MariaDB: where views are counted for good. Only this module knows SQL.
 
+mod audit;
+mod quarantine;
+mod transaction;
+
+use std::pin::Pin;
 use std::time::Duration;
 
 use sea_orm::sqlx::{Connection, Executor};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult,
-    Statement, TransactionTrait, Value,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, QueryResult, Statement,
+    TransactionTrait, Value,
 };
 
 use crate::config;
-use crate::counter::{Article, Growth, Producer, Row, Shard, User};
+use crate::counter::{Article, Batch, Growth, Producer, Row, Shard, User};
+use crate::grading::mysql_code;
+
+pub use audit::{Audit, Books, ProducerFences};
+pub use quarantine::{Quarantined, Replayed};
 
 /// The schema that this build reads and writes; `footfall init` brings a database to it.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// What a call of the store can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +37,14 @@ pub enum StoreError {
     Corrupt(&'static str),
 }
 
+impl StoreError {
+    /// No answer came in time.
+    #[must_use]
+    pub fn timed_out(limit: Duration) -> Self {
+        Self::Db(DbErr::Custom(format!("no answer within {limit:?}")))
+    }
+}
+
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// The position of a shard in MySQL, and its running totals.
@@ -39,6 +56,8 @@ pub struct Fence {
     pub generation: u64,
     /// The epoch under which `generation` was flushed.
     pub flush_epoch: u64,
+    /// Grows whenever the counts change by anything but a flush: values cached before are not valid any more.
+    pub version: u64,
     /// Views in MySQL.
     pub views: u64,
     /// (article, user) pairs in MySQL.
@@ -47,6 +66,23 @@ pub struct Fence {
     pub users: u64,
     /// Articles in MySQL.
     pub articles: u64,
+}
+
+impl Fence {
+    /// Why a flush that begins with generation `first`, of a data set that was opened under `epoch`, must not be written;
+    /// none if it must (I5, I6).
+    #[must_use]
+    pub fn refuses(&self, epoch: u64, first: u64) -> Option<Committed> {
+        if self.epoch != epoch {
+            Some(Committed::Fenced { epoch: self.epoch })
+        } else if self.generation >= first {
+            Some(Committed::Before { generation: self.generation, version: self.version })
+        } else if self.generation + 1 != first {
+            Some(Committed::Hole { generation: self.generation })
+        } else {
+            None
+        }
+    }
 }
 
 /// What a recovery learns when it begins a new epoch.
@@ -58,8 +94,37 @@ pub struct Recovery {
     pub generation: u64,
     /// The epoch under which it was flushed.
     pub flush_epoch: u64,
-    /// The last batch of every producer in MySQL.
-    pub producers: Vec<(Producer, u64)>,
+    /// See [`Fence::version`].
+    pub version: u64,
+    /// The last batch of every producer in MySQL, and its cumulative views.
+    pub producers: Vec<(Producer, u64, u64)>,
+}
+
+/// The batches of one producer in a flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Whose.
+    pub producer: Producer,
+    /// Number of the first one.
+    pub first: u64,
+    /// Number of the last one; those between are all there.
+    pub last: u64,
+    /// Views up to and including the last one, as the producer says.
+    pub cumulative_views: u64,
+    /// Views in them, repeats too.
+    pub views: u64,
+    /// Views left out because their id was counted before.
+    pub repeats: u64,
+}
+
+impl Part {
+    /// Whether these batches follow what MySQL has of the producer, `(number, cumulative views)` (I1); if so, how many
+    /// views before or between them were lost: the producer numbered them and could not keep them.
+    #[must_use]
+    pub fn follows(&self, fenced: (u64, u64)) -> Option<u64> {
+        let lost = self.cumulative_views.checked_sub(fenced.1)?.checked_sub(self.views)?;
+        (self.first == fenced.0 + 1).then_some(lost)
+    }
 }
 
 /// Sealed generations of one shard, folded, as one transaction writes them.
@@ -75,8 +140,8 @@ pub struct Flush {
     pub hours: Vec<(Article, u32, u64)>,
     /// Views per minute since 1970, sorted.
     pub minutes: Vec<(u32, u64)>,
-    /// Per producer its last batch and its cumulative views, sorted.
-    pub producers: Vec<(Producer, u64, u64)>,
+    /// Sorted by producer.
+    pub producers: Vec<Part>,
 }
 
 impl Flush {
@@ -96,11 +161,20 @@ impl Flush {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Committed {
     /// It is in MySQL, by this call.
-    Now(Vec<Growth>),
+    Now {
+        /// What it added.
+        growth: Vec<Growth>,
+        /// See [`Fence::version`].
+        version: u64,
+        /// Views that MySQL refused or that were lost: they are in quarantine instead.
+        quarantined: u64,
+    },
     /// MySQL already had generations up to this one, at least the flush's first.
     Before {
         /// The last generation in MySQL.
         generation: u64,
+        /// See [`Fence::version`].
+        version: u64,
     },
     /// The shard was opened under another epoch: this data set may not flush (I6).
     Fenced {
@@ -112,6 +186,42 @@ pub enum Committed {
         /// The last generation in MySQL.
         generation: u64,
     },
+    /// The batches of a producer do not follow those that MySQL has: what Redis holds does not add up.
+    Gap {
+        /// Whose.
+        producer: Producer,
+    },
+}
+
+/// What became of a batch that went to MySQL directly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direct {
+    /// MySQL has it, by this call or since an earlier one.
+    Stored,
+    /// MySQL lacks batches before it.
+    Behind {
+        /// The last one that it has.
+        number: u64,
+    },
+}
+
+/// A step in MySQL that is under way.
+pub type Step<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+/// What the protocol asks of MySQL. A trait, so that a simulation can be another world for the same code.
+pub trait Fences: Send + Sync {
+    /// Refuses a database of another schema version or another number of shards.
+    fn check_schema(&self, shards: u16) -> Step<'_, ()>;
+    /// The position of a shard.
+    fn fence(&self, shard: Shard) -> Step<'_, Fence>;
+    /// Begins the epoch after `epoch` of a shard: no flush under an older one commits from here on. Answers none if
+    /// another process has begun it.
+    fn next_epoch(&self, shard: Shard, epoch: u64) -> Step<'_, Option<Recovery>>;
+    /// Writes a flush in one transaction, unless the fence says that it must not be written. Safe to
+    /// repeat after an error, whatever became of the first try: the fence knows.
+    fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> Step<'a, Committed>;
+    /// Writes a batch of the direct path in one transaction, once, however often it is called.
+    fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> Step<'a, Direct>;
 }
 
 /// One article's row, with the generation up to which it is complete.
@@ -121,6 +231,8 @@ pub struct StoredArticle {
     pub epoch: u64,
     /// The last generation in MySQL.
     pub generation: u64,
+    /// See [`Fence::version`].
+    pub version: u64,
     /// Views in MySQL.
     pub views: u64,
     /// Readers in MySQL.
@@ -150,11 +262,6 @@ const SESSION: [&str; 2] = [
      SESSION innodb_lock_wait_timeout = 10",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
 ];
-
-/// Sorted rows as one JSON parameter: one prepared statement serves any number of rows. The columns are
-/// VARBINARY, so ids keep being compared by bytes.
-const READER_ROWS: &str = "JSON_TABLE(?, '$[*]' COLUMNS (i FOR ORDINALITY, a VARBINARY(1024) PATH '$[0]', \
-     u VARBINARY(1024) PATH '$[1]', n BIGINT UNSIGNED PATH '$[2]')) j";
 
 impl Store {
     /// Checks the URL; connects later.
@@ -201,8 +308,7 @@ impl Store {
         self
     }
 
-    /// Refuses a database of another schema version or another number of shards.
-    pub async fn check_schema(&self, shards: u16) -> Result<()> {
+    async fn schema_is_right(&self, shards: u16) -> Result<()> {
         let missing = "the database has no Footfall tables: run `footfall init`";
         let row = match self.one("SELECT version, shards FROM schema_version", []).await {
             Ok(row) => row.ok_or_else(|| StoreError::Schema(missing.into()))?,
@@ -226,142 +332,11 @@ impl Store {
         Ok(())
     }
 
-    /// The position of a shard.
-    pub async fn fence(&self, shard: Shard) -> Result<Fence> {
-        let sql = "SELECT epoch, gen, flush_epoch, views, readers, users, articles FROM shard_fence WHERE shard = ?";
+    async fn fence_of_shard(&self, shard: Shard) -> Result<Fence> {
+        let sql =
+            "SELECT epoch, gen, flush_epoch, version, views, readers, users, articles FROM shard_fence WHERE shard = ?";
         let row = self.one(sql, [shard.0.into()]).await?.ok_or(NO_FENCE)?;
         fence_of(&row)
-    }
-
-    /// Begins the epoch after `epoch` of a shard: no flush under an older one commits from here on. Answers none if
-    /// another process has begun it.
-    pub async fn next_epoch(&self, shard: Shard, epoch: u64) -> Result<Option<Recovery>> {
-        in_time(TRANSACTION_MAX, self.next_epoch_transaction(shard, epoch)).await
-    }
-
-    async fn next_epoch_transaction(&self, shard: Shard, epoch: u64) -> Result<Option<Recovery>> {
-        let transaction = self.db.begin().await?;
-        let sql = "SELECT epoch, gen, flush_epoch, views, readers, users, articles FROM shard_fence WHERE shard = ? FOR UPDATE";
-        let row = transaction.query_one_raw(statement(sql, [shard.0.into()])).await?.ok_or(NO_FENCE)?;
-        let fence = fence_of(&row)?;
-        if fence.epoch != epoch {
-            transaction.rollback().await?;
-            return Ok(None);
-        }
-        let epoch = epoch + 1;
-        let sql = "UPDATE shard_fence SET epoch = ? WHERE shard = ?";
-        transaction.execute_raw(statement(sql, [epoch.into(), shard.0.into()])).await?;
-        let sql = "SELECT producer, batch FROM producer_fence WHERE shard = ?";
-        let producers = transaction
-            .query_all_raw(statement(sql, [shard.0.into()]))
-            .await?
-            .iter()
-            .map(|row| Ok((Producer(row.try_get("", "producer")?), row.try_get("", "batch")?)))
-            .collect::<Result<_>>()?;
-        transaction.commit().await?;
-        Ok(Some(Recovery { epoch, generation: fence.generation, flush_epoch: fence.flush_epoch, producers }))
-    }
-
-    /// Writes a flush in one transaction, unless the fence says that it must not be written. Safe to
-    /// repeat after an error, whatever became of the first try: the fence knows.
-    pub async fn commit(&self, shard: Shard, epoch: u64, flush: &Flush) -> Result<Committed> {
-        in_time(TRANSACTION_MAX, self.commit_transaction(shard, epoch, flush)).await
-    }
-
-    async fn commit_transaction(&self, shard: Shard, epoch: u64, flush: &Flush) -> Result<Committed> {
-        let transaction = self.db.begin().await?;
-        // I4, I5: one writer per shard at a time, from here to COMMIT.
-        let sql = "SELECT epoch, gen, flush_epoch, views, readers, users, articles FROM shard_fence WHERE shard = ? FOR UPDATE";
-        let row = transaction.query_one_raw(statement(sql, [shard.0.into()])).await?.ok_or(NO_FENCE)?;
-        let fence = fence_of(&row)?;
-        if self.fence_is_on() {
-            let refused = if fence.epoch != epoch {
-                Some(Committed::Fenced { epoch: fence.epoch })
-            } else if fence.generation >= flush.first {
-                Some(Committed::Before { generation: fence.generation })
-            } else if fence.generation + 1 != flush.first {
-                Some(Committed::Hole { generation: fence.generation })
-            } else {
-                None
-            };
-            if let Some(refused) = refused {
-                transaction.rollback().await?;
-                return Ok(refused);
-            }
-        }
-
-        let mut growth = Vec::new();
-        let mut new_users: Vec<&User> = Vec::new();
-        let mut readers = 0u64;
-        let mut is_new = vec![false; flush.rows.len()];
-        for (chunk, is_new) in flush.rows.chunks(STATEMENT_ROWS_MAX).zip(is_new.chunks_mut(STATEMENT_ROWS_MAX)) {
-            let json = json_rows(chunk.iter().map(|row| (row.article.as_str(), row.user.as_str(), row.views)));
-            // Which pairs are new is asked first: the affected rows of an upsert give only their sum over
-            // all articles. It is still true at the upsert, because the fence row is locked.
-            let sql = format!(
-                "SELECT CAST(j.i AS SIGNED) FROM {READER_ROWS} LEFT JOIN article_readers r ON r.article = j.a AND r.user = j.u WHERE r.article IS NULL"
-            );
-            let new = transaction.query_all_raw(statement(&sql, [json.as_str().into()])).await?;
-            for row in &new {
-                let ordinal: i64 = row.try_get_by_index(0)?;
-                let index = usize::try_from(ordinal - 1).ok();
-                *index
-                    .and_then(|index| is_new.get_mut(index))
-                    .ok_or(StoreError::Corrupt("a row that was not asked for"))? = true;
-            }
-            let sql = format!(
-                "INSERT INTO article_readers (article, user, views) SELECT j.a, j.u, j.n FROM {READER_ROWS} \
-                 ON DUPLICATE KEY UPDATE views = article_readers.views + j.n"
-            );
-            // 1 affected row per insert, 2 per changed row; every row changes, because it gets at least one view.
-            let affected = transaction.execute_raw(statement(&sql, [json.into()])).await?.rows_affected();
-            if affected + new.len() as u64 != 2 * chunk.len() as u64 {
-                return Err(StoreError::Corrupt("the readers that were new are not those that were inserted"));
-            }
-        }
-        let mut flags = is_new.iter();
-        for rows in flush.articles() {
-            let mut new_readers = 0u64;
-            for (row, is_new) in rows.iter().zip(&mut flags) {
-                if *is_new {
-                    new_readers += 1;
-                    new_users.push(&row.user);
-                }
-            }
-            readers += new_readers;
-            growth.push(Growth {
-                article: rows[0].article.clone(),
-                views: rows.iter().map(|row| row.views).sum(),
-                readers: Some(new_readers),
-            });
-        }
-        new_users.sort_unstable();
-        new_users.dedup();
-
-        let users = insert_users(&transaction, &new_users).await?;
-        let articles = upsert_articles(&transaction, &growth).await?;
-        upsert_hours(&transaction, &flush.hours).await?;
-        upsert_minutes(&transaction, shard, &flush.minutes).await?;
-        upsert_producers(&transaction, shard, &flush.producers).await?;
-
-        let sql = "UPDATE shard_fence SET gen = ?, flush_epoch = ?, views = views + ?, readers = readers + ?, users = users + ?, \
-                   articles = articles + ? WHERE shard = ? AND epoch = ? AND gen = ?";
-        let values = [
-            flush.last.into(),
-            epoch.into(),
-            flush.views().into(),
-            readers.into(),
-            users.into(),
-            articles.into(),
-            shard.0.into(),
-            fence.epoch.into(),
-            fence.generation.into(),
-        ];
-        if transaction.execute_raw(statement(sql, values)).await?.rows_affected() != 1 {
-            return Err(StoreError::Corrupt("the fence row changed while it was locked"));
-        }
-        transaction.commit().await?;
-        Ok(Committed::Now(growth))
     }
 
     #[cfg(not(feature = "mutants"))]
@@ -376,12 +351,13 @@ impl Store {
 
     /// One article's numbers with the generation that they belong to, in one consistent look.
     pub async fn article(&self, shard: Shard, article: &Article) -> Result<StoredArticle> {
-        let sql = "SELECT f.epoch, f.gen, a.views, a.readers \
+        let sql = "SELECT f.epoch, f.gen, f.version, a.views, a.readers \
                    FROM shard_fence f LEFT JOIN articles a ON a.article = ? WHERE f.shard = ?";
         let row = self.one(sql, [article.as_bytes().to_vec().into(), shard.0.into()]).await?.ok_or(NO_FENCE)?;
         Ok(StoredArticle {
             epoch: row.try_get("", "epoch")?,
             generation: row.try_get("", "gen")?,
+            version: row.try_get("", "version")?,
             views: row.try_get::<Option<u64>>("", "views")?.unwrap_or(0),
             readers: row.try_get::<Option<u64>>("", "readers")?.unwrap_or(0),
         })
@@ -395,44 +371,6 @@ impl Store {
             .iter()
             .map(|row| Ok((article_of(row)?, row.try_get("", "views")?, row.try_get("", "readers")?)))
             .collect()
-    }
-
-    /// One consistent look for `footfall verify`: the fences, the sums of I4 and I9, and the views of
-    /// every pair of the given articles.
-    pub async fn audit(&self, articles: &[Article]) -> Result<Audit> {
-        let transaction = self
-            .db
-            .begin_with_config(Some(sea_orm::IsolationLevel::RepeatableRead), Some(sea_orm::AccessMode::ReadOnly))
-            .await?;
-        let sql =
-            "SELECT shard, epoch, gen, flush_epoch, views, readers, users, articles FROM shard_fence ORDER BY shard";
-        let fences =
-            transaction.query_all_raw(statement(sql, [])).await?.iter().map(fence_of).collect::<Result<Vec<_>>>()?;
-        let sums = "SELECT (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM article_readers) AS reader_views, \
-                    (SELECT CAST(COUNT(*) AS UNSIGNED) FROM article_readers) AS reader_rows, \
-                    (SELECT CAST(COUNT(*) AS UNSIGNED) FROM users) AS users, \
-                    (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM producer_fence) AS fenced_views";
-        let row = transaction.query_one_raw(statement(sums, [])).await?.ok_or(NO_FENCE)?;
-        let (reader_views, reader_rows) = (row.try_get("", "reader_views")?, row.try_get("", "reader_rows")?);
-        let (users, fenced_views) = (row.try_get("", "users")?, row.try_get("", "fenced_views")?);
-        let torn = "SELECT a.article FROM articles a LEFT JOIN (SELECT article, SUM(views) AS views, COUNT(*) AS readers \
-                    FROM article_readers GROUP BY article) r ON r.article = a.article \
-                    WHERE a.views <> COALESCE(r.views, 0) OR a.readers <> COALESCE(r.readers, 0) \
-                    UNION SELECT r.article FROM article_readers r LEFT JOIN articles a ON a.article = r.article \
-                    WHERE a.article IS NULL LIMIT 20";
-        let torn =
-            transaction.query_all_raw(statement(torn, [])).await?.iter().map(article_of).collect::<Result<_>>()?;
-        let mut pairs = Vec::new();
-        for chunk in articles.chunks(STATEMENT_ROWS_MAX) {
-            let json = json_rows(chunk.iter().map(|article| (article.as_str(),)));
-            let sql = "SELECT r.article, r.user, r.views FROM JSON_TABLE(?, '$[*]' COLUMNS (a VARBINARY(1024) PATH '$[0]')) j \
-                       JOIN article_readers r ON r.article = j.a";
-            for row in transaction.query_all_raw(statement(sql, [json.into()])).await? {
-                pairs.push(Row { article: article_of(&row)?, user: user_of(&row)?, views: row.try_get("", "views")? });
-            }
-        }
-        transaction.rollback().await?;
-        Ok(Audit { fences, reader_views, reader_rows, users, fenced_views, torn, pairs })
     }
 
     /// Deletes all counts, and puts every shard behind all generations that Redis may hold.
@@ -451,7 +389,8 @@ impl Store {
         ] {
             transaction.execute_raw(statement(&format!("DELETE FROM {table}"), [])).await?;
         }
-        let sql = "UPDATE shard_fence SET epoch = epoch + 1, flush_epoch = epoch, views = 0, readers = 0, users = 0, articles = 0";
+        let sql = "UPDATE shard_fence SET epoch = epoch + 1, flush_epoch = epoch, version = version + 1, views = 0, readers = 0, \
+                   users = 0, articles = 0, dropped = 0";
         transaction.execute_raw(statement(sql, [])).await?;
         Ok(transaction.commit().await?)
     }
@@ -465,23 +404,27 @@ impl Store {
     }
 }
 
-/// What [`Store::audit`] found.
-#[derive(Debug, Clone)]
-pub struct Audit {
-    /// Position and running totals, by shard.
-    pub fences: Vec<Fence>,
-    /// Sum of all (article, user) views.
-    pub reader_views: u64,
-    /// Number of (article, user) pairs.
-    pub reader_rows: u64,
-    /// Number of users.
-    pub users: u64,
-    /// Sum of the producers' cumulative views (I9).
-    pub fenced_views: u64,
-    /// Articles whose views or readers are not the sum of their readers' rows (I4), the first ones.
-    pub torn: Vec<Article>,
-    /// Views per pair, of the articles that were asked for.
-    pub pairs: Vec<Row>,
+impl Fences for Store {
+    fn check_schema(&self, shards: u16) -> Step<'_, ()> {
+        Box::pin(self.schema_is_right(shards))
+    }
+
+    fn fence(&self, shard: Shard) -> Step<'_, Fence> {
+        Box::pin(self.fence_of_shard(shard))
+    }
+
+    fn next_epoch(&self, shard: Shard, epoch: u64) -> Step<'_, Option<Recovery>> {
+        Box::pin(in_time(TRANSACTION_MAX, transaction::next_epoch(self, shard, epoch)))
+    }
+
+    fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> Step<'a, Committed> {
+        Box::pin(in_time(TRANSACTION_MAX, transaction::commit(self, shard, epoch, flush)))
+    }
+
+    fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> Step<'a, Direct> {
+        // Clients may be waiting for it: not for as long as for a flush.
+        Box::pin(in_time(self.timeout, transaction::commit_direct(self, shard, batch)))
+    }
 }
 
 const NO_FENCE: StoreError = StoreError::Corrupt("the fence of the shard is missing: run `footfall init`");
@@ -494,16 +437,7 @@ const NO_SUCH_TABLE: u16 = 1146;
 const TRANSACTION_MAX: Duration = Duration::from_secs(60);
 
 async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let timed_out = |_| StoreError::Db(DbErr::Custom(format!("no answer within {limit:?}")));
-    tokio::time::timeout(limit, work).await.map_err(timed_out)?
-}
-
-/// The server's error number, if the server answered with an error.
-fn mysql_code(error: &DbErr) -> Option<u16> {
-    use sea_orm::sqlx::mysql::MySqlDatabaseError;
-    let (DbErr::Exec(error) | DbErr::Query(error)) = error else { return None };
-    let sea_orm::RuntimeErr::SqlxError(error) = error else { return None };
-    Some(error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?.number())
+    tokio::time::timeout(limit, work).await.map_err(|_| StoreError::timed_out(limit))?
 }
 
 fn statement<const N: usize>(sql: &str, values: [Value; N]) -> Statement {
@@ -519,6 +453,7 @@ fn fence_of(row: &QueryResult) -> Result<Fence> {
         epoch: row.try_get("", "epoch")?,
         generation: row.try_get("", "gen")?,
         flush_epoch: row.try_get("", "flush_epoch")?,
+        version: row.try_get("", "version")?,
         views: row.try_get("", "views")?,
         readers: row.try_get("", "readers")?,
         users: row.try_get("", "users")?,
@@ -536,62 +471,3 @@ fn user_of(row: &QueryResult) -> Result<User> {
     User::parse(&bytes).map_err(|_| StoreError::Corrupt("a user id that breaks the rules"))
 }
 
-/// Adds users who are not known yet; answers how many those were.
-async fn insert_users(transaction: &DatabaseTransaction, users: &[&User]) -> Result<u64> {
-    let mut added = 0;
-    for chunk in users.chunks(STATEMENT_ROWS_MAX) {
-        let json = json_rows(chunk.iter().map(|user| (user.as_str(),)));
-        let sql = "INSERT IGNORE INTO users (user) SELECT j.u FROM JSON_TABLE(?, '$[*]' COLUMNS (u VARBINARY(1024) PATH '$[0]')) j";
-        added += transaction.execute_raw(statement(sql, [json.into()])).await?.rows_affected();
-    }
-    Ok(added)
-}
-
-/// Adds to the articles; answers how many were new.
-async fn upsert_articles(transaction: &DatabaseTransaction, growth: &[Growth]) -> Result<u64> {
-    let mut added = 0;
-    for chunk in growth.chunks(STATEMENT_ROWS_MAX) {
-        let json = json_rows(chunk.iter().map(|part| (part.article.as_str(), part.views, part.readers)));
-        let sql = "INSERT INTO articles (article, views, readers) SELECT j.a, j.v, j.r FROM JSON_TABLE(?, '$[*]' COLUMNS \
-                   (a VARBINARY(1024) PATH '$[0]', v BIGINT UNSIGNED PATH '$[1]', r BIGINT UNSIGNED PATH '$[2]')) j \
-                   ON DUPLICATE KEY UPDATE views = articles.views + j.v, readers = articles.readers + j.r";
-        let affected = transaction.execute_raw(statement(sql, [json.into()])).await?.rows_affected();
-        added += (2 * chunk.len() as u64)
-            .checked_sub(affected)
-            .ok_or(StoreError::Corrupt("more rows affected than written"))?;
-    }
-    Ok(added)
-}
-
-async fn upsert_hours(transaction: &DatabaseTransaction, hours: &[(Article, u32, u64)]) -> Result<()> {
-    for chunk in hours.chunks(STATEMENT_ROWS_MAX) {
-        let json = json_rows(chunk.iter().map(|(article, hour, views)| (article.as_str(), hour, views)));
-        let sql = "INSERT INTO article_hours (article, hour, views) SELECT j.a, j.h, j.n FROM JSON_TABLE(?, '$[*]' COLUMNS \
-                   (a VARBINARY(1024) PATH '$[0]', h INT UNSIGNED PATH '$[1]', n BIGINT UNSIGNED PATH '$[2]')) j \
-                   ON DUPLICATE KEY UPDATE views = article_hours.views + j.n";
-        transaction.execute_raw(statement(sql, [json.into()])).await?;
-    }
-    Ok(())
-}
-
-async fn upsert_minutes(transaction: &DatabaseTransaction, shard: Shard, minutes: &[(u32, u64)]) -> Result<()> {
-    for (minute, views) in minutes {
-        let sql = "INSERT INTO site_minutes (minute, shard, views) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE views = views + VALUES(views)";
-        transaction.execute_raw(statement(sql, [(*minute).into(), shard.0.into(), (*views).into()])).await?;
-    }
-    Ok(())
-}
-
-async fn upsert_producers(
-    transaction: &DatabaseTransaction,
-    shard: Shard,
-    producers: &[(Producer, u64, u64)],
-) -> Result<()> {
-    for (producer, batch, views) in producers {
-        let sql = "INSERT INTO producer_fence (shard, producer, batch, views) VALUES (?, ?, ?, ?) \
-                   ON DUPLICATE KEY UPDATE batch = VALUES(batch), views = VALUES(views)";
-        let values = [shard.0.into(), producer.0.into(), (*batch).into(), (*views).into()];
-        transaction.execute_raw(statement(sql, values)).await?;
-    }
-    Ok(())
-}

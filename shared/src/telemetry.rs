@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
-use prometheus::{Encoder, TextEncoder};
+use prometheus::{Encoder, HistogramOpts, Opts, TextEncoder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
+use crate::grading::Level;
 use crate::http;
 
-pub use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+pub use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 /// Sends log lines to stderr.
 pub fn init_logs(log: &Log) -> anyhow::Result<()> {
@@ -30,35 +31,61 @@ pub fn init_logs(log: &Log) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Shows a metric under its name. In a simulation a process has several of a kind: all but the first stay unseen.
+fn register<M: prometheus::core::Collector + Clone + 'static>(metric: prometheus::Result<M>) -> M {
+    let metric = metric.expect("the names and labels are valid");
+    match prometheus::register(Box::new(metric.clone())) {
+        Ok(()) | Err(prometheus::Error::AlreadyReg) => metric,
+        Err(error) => panic!("two metrics contradict each other: {error}"),
+    }
+}
+
 /// A new counter; its name begins with `footfall_` and ends in `_total`.
 #[must_use]
 pub fn counter(name: &str, help: &str) -> IntCounter {
-    prometheus::register_int_counter!(name, help).expect("each metric is registered once, under a valid name")
+    register(IntCounter::new(name, help))
 }
 
 /// A new family of counters with one label.
 #[must_use]
 pub fn counters(name: &str, help: &str, label: &str) -> IntCounterVec {
-    prometheus::register_int_counter_vec!(name, help, &[label])
-        .expect("each metric is registered once, under a valid name")
+    register(IntCounterVec::new(Opts::new(name, help), &[label]))
 }
 
 /// A new gauge.
 #[must_use]
 pub fn gauge(name: &str, help: &str) -> IntGauge {
-    prometheus::register_int_gauge!(name, help).expect("each metric is registered once, under a valid name")
+    register(IntGauge::new(name, help))
+}
+
+/// A new family of gauges with one label.
+#[must_use]
+pub fn gauges(name: &str, help: &str, label: &str) -> IntGaugeVec {
+    register(IntGaugeVec::new(Opts::new(name, help), &[label]))
 }
 
 /// A new histogram of seconds; its name ends in `_seconds`.
 #[must_use]
 pub fn seconds(name: &str, help: &str) -> Histogram {
     let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-    prometheus::register_histogram!(name, help, buckets).expect("each metric is registered once, under a valid name")
+    register(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
 }
 
-/// Whether a process can do its work, and if not, why: each part of it that cannot, with its reason.
+static DEGRADED: LazyLock<IntGauge> = LazyLock::new(|| {
+    gauge("footfall_degraded_level", "The worst state of any part: 0 all is well, 1 degraded, 2 somebody must act.")
+});
+
+/// Whether a process can do its work, and if not, why: each part of it that cannot, with its reason. And whether it
+/// does it with less than it should have.
 #[derive(Clone, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<String, String>>>);
+pub struct Readiness(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    /// Reasons for not being ready.
+    unready: BTreeMap<String, String>,
+    degraded: BTreeMap<String, (Level, String)>,
+}
 
 impl Readiness {
     /// Not ready yet, for the given reason; [`Readiness::set`] ends that.
@@ -76,17 +103,41 @@ impl Readiness {
 
     /// A part of the process is ready, or is not for the given reason. Answers whether that is a change.
     pub fn set_part(&self, part: &str, reason: Option<String>) -> bool {
-        let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = &mut self.state().unready;
         match reason {
             Some(reason) => parts.insert(part.to_owned(), reason.clone()).is_none_or(|before| before != reason),
             None => parts.remove(part).is_some(),
         }
     }
 
+    /// A part of the process works with less than it should have, or does not any more.
+    pub fn set_degraded(&self, part: &str, state: Option<(Level, String)>) {
+        let parts = &mut self.state().degraded;
+        match state {
+            Some(state) => drop(parts.insert(part.to_owned(), state)),
+            None => drop(parts.remove(part)),
+        }
+        DEGRADED.set(match parts.values().map(|(level, _)| *level).max() {
+            None | Some(Level::Info) => 0,
+            Some(Level::Degraded) => 1,
+            Some(Level::Critical) => 2,
+        });
+    }
+
+    /// What is wrong with the part that is worst off.
+    #[must_use]
+    pub fn degraded(&self) -> Option<String> {
+        self.state().degraded.values().max_by_key(|(level, _)| *level).map(|(_, what)| what.clone())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The first reason for not being ready, if there is one.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
-        let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = &self.state().unready;
         parts
             .iter()
             .next()
@@ -97,7 +148,10 @@ impl Readiness {
     #[must_use]
     pub fn answer(&self) -> http::Answer {
         match self.reason() {
-            None => http::sentence(StatusCode::OK, "ready"),
+            None => match self.degraded() {
+                None => http::sentence(StatusCode::OK, "ready"),
+                Some(what) => http::sentence(StatusCode::OK, &format!("ready, but degraded: {what}")),
+            },
             Some(reason) => http::sentence(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready: {reason}")),
         }
     }

@@ -64,6 +64,7 @@ function render() {
   renderStep('redis', n.redis, 'ok', known ? `${count(n.pending_views)} pending, ${plural(n.sealed_generations, 'batch', 'batches')} sealed` : '');
   renderStep('flusher', n.flusher, n.pending_views === 0 && quiet ? 'nothing to do' : 'ok', known ? `lag ${duration(n.lag_ms)}` : '');
   renderStep('mysql', n.mysql, 'ok', known ? `${count(n.stored_views)} views in ${count(n.reader_pairs)} rows` : '');
+  renderBooks(n.conservation);
   renderTop(n.top);
   show(byId('as-of'), known ? clock(n.as_of) : '–');
 }
@@ -97,6 +98,15 @@ function renderStep(id, health, okWord, fact) {
   const word = health.state === 'ok' ? okWord : health.state;
   show(step.querySelector('.state span'), health.reason === null ? word : `${word}: ${health.reason}`);
   show(step.querySelector('.fact'), fact);
+}
+
+// Every view that was ever accepted is in exactly one of these places.
+function renderBooks(books) {
+  if (books === null) return show(byId('books'), '');
+  const parts = ['stored', 'pending', 'journalled', 'quarantined', 'dropped', 'repeated', 'unaccounted'];
+  const named = parts.filter((part, index) => index < 4 || books[part] !== 0);
+  const sum = named.map((part) => `${whole.format(books[part])} ${part}`).join(' + ');
+  return show(byId('books'), `${whole.format(books.accepted)} accepted = ${sum}`);
 }
 
 function renderTop(articles) {

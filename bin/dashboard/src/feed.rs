@@ -10,13 +10,14 @@ use footfall_shared::clock;
 use footfall_shared::counter::{Article, Shard};
 use footfall_shared::lifecycle::{EXIT_DEPENDENCY, Refusal};
 use footfall_shared::queue::{DataSet, Queue, QueueError, Redis};
-use footfall_shared::store::{Fence, Store, StoreError};
+use footfall_shared::store::{Fence, Fences, Store, StoreError};
 use footfall_shared::telemetry::Readiness;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::conservation::{Ledger, Unreadable};
 use crate::frame::{Frame, Health, HealthState, Snapshot, Stale};
 use crate::numbers::{self, HitRate, Pending, Ranking, Rate, Totals};
 
@@ -49,6 +50,7 @@ pub struct Feed {
     rate: Rate,
     keyspace: HitRate,
     queries: HitRate,
+    ledger: Ledger,
     slow_due: Instant,
     /// The last time at which the total was exact, or could not be.
     settled_at: Instant,
@@ -105,6 +107,7 @@ impl Feed {
             rate: Rate::default(),
             keyspace: HitRate::default(),
             queries: HitRate::default(),
+            ledger: Ledger::new(),
             slow_due: now,
             settled_at: now,
             missing_views: 0,
@@ -218,7 +221,21 @@ impl Feed {
             self.snapshot.redis_hits = self.keyspace.add(Instant::now(), hits, misses);
             let (hits, misses) = self.redis.reads().await?;
             self.snapshot.query_hits = self.queries.add(Instant::now(), hits, misses);
+            self.keep_books().await?;
             self.slow_due = Instant::now() + SLOW_PERIOD;
+        }
+        Ok(())
+    }
+
+    async fn keep_books(&mut self) -> Result<(), QueueError> {
+        if !self.mysql_may_be_read() {
+            return Ok(());
+        }
+        match self.ledger.look(self.shards.iter().map(|view| &view.queue), &self.store).await {
+            Ok(Some(found)) => self.snapshot.conservation = Some(found),
+            Ok(None) => {}
+            Err(Unreadable::Redis(error)) => return Err(error),
+            Err(Unreadable::MySql(error)) => self.mysql_failed(&error),
         }
         Ok(())
     }

@@ -40,12 +40,44 @@ pub struct Snapshot {
     pub sealed_generations: u64,
     /// Age of the oldest view that waits, in milliseconds.
     pub lag_ms: u64,
+    /// Where all views are; null until it was known once.
+    pub conservation: Option<Conservation>,
     /// Redis, as the dashboard sees it.
     pub redis: Health,
     /// MySQL, as the dashboard sees it.
     pub mysql: Health,
     /// The flushers, as seen by their work.
     pub flusher: Health,
+}
+
+/// Where all views are that were ever accepted: accepted = stored + pending + journalled + quarantined + dropped +
+/// repeated + unaccounted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Conservation {
+    /// Views that producers have numbered, as they say themselves.
+    pub accepted: u64,
+    /// Counted in MySQL.
+    pub stored: u64,
+    /// Waiting in Redis.
+    pub pending: u64,
+    /// Acknowledged, and only in a journal so far.
+    pub journalled: u64,
+    /// In quarantine.
+    pub quarantined: u64,
+    /// Dropped from there by a person.
+    pub dropped: u64,
+    /// Repeats of views with an id.
+    pub repeated: u64,
+    /// What is left over: repeats among the pending views; anything else would be a mistake.
+    pub unaccounted: i64,
+}
+
+impl Conservation {
+    /// Whether views are missing or too many. Repeats in Redis are known only once they are flushed.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.unaccounted < 0 || (self.pending == 0 && self.unaccounted != 0)
+    }
 }
 
 /// Why numbers may be behind, and since when.
@@ -135,6 +167,7 @@ impl Snapshot {
             query_hits: HitPercent::default(),
             sealed_generations: 0,
             lag_ms: 0,
+            conservation: None,
             redis: unknown(),
             mysql: unknown(),
             flusher: unknown(),

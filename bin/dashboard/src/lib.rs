@@ -1,9 +1,10 @@
 //! The dashboard: live numbers for people, over a page and a WebSocket.
 //!
-//! `feed` reads Redis and MySQL, once for all; `numbers` adds up; `frame` says it in JSON; `client` is
-//! one viewer; `routes` is who gets what.
+//! `feed` reads Redis and MySQL, once for all; `numbers` adds up; `conservation` keeps the books; `frame` says it in
+//! JSON; `client` is one viewer; `routes` is who gets what.
 
 pub mod client;
+pub mod conservation;
 pub mod feed;
 pub mod frame;
 pub mod numbers;

@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     fn fence(generation: u64) -> Fence {
-        Fence { epoch: 1, generation, flush_epoch: 1, views: 100, readers: 0, users: 0, articles: 0 }
+        Fence { epoch: 1, generation, flush_epoch: 1, version: 0, views: 100, readers: 0, users: 0, articles: 0 }
     }
 
     fn data(first: u64, open: u64) -> DataSet {
@@ -239,6 +239,9 @@ mod tests {
             open_views: 3,
             open_articles: 1,
             sealed_views: 40,
+            version: 0,
+            rotation: 0,
+            open_batches: 0,
             lag_ms: 0,
         }
     }

@@ -1,15 +1,18 @@
 //! The way of pending views into MySQL, in the order of the page: look, seal, read, commit, acknowledge.
 //! Each step may be cut off and repeated, by this process or by another.
 
-use std::time::Instant;
+use std::sync::Arc;
 
 use footfall_shared::config::{self, ms};
 use footfall_shared::counter::{Growth, Producer, Row};
+use footfall_shared::grading::{Class, Grade, Level};
+use footfall_shared::keys::Age;
 use footfall_shared::queue::{DataSet, Position, Queue, QueueError, Sealed};
+use footfall_shared::random;
 use footfall_shared::recovery::{self, RecoveryError};
-use footfall_shared::store::{Committed, Flush, Store, StoreError};
+use footfall_shared::store::{Committed, Fence, Fences, Flush, StoreError};
 use footfall_shared::telemetry::{self, Histogram, IntCounter, IntGauge, Readiness};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Duration, Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -24,19 +27,18 @@ enum Obstacle {
     Store(#[from] StoreError),
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
-    #[error("{0}; nothing of it was written, and the shard stands still until a person has looked at it")]
+    #[error(transparent)]
     Mismatch(#[from] Mismatch),
 }
 
-impl Obstacle {
-    /// Whether waiting does not help.
-    fn needs_a_person(&self) -> bool {
-        matches!(
-            self,
-            Self::Mismatch(_)
-                | Self::Queue(QueueError::Corrupt(_))
-                | Self::Recovery(RecoveryError::StoreIsOlder { .. })
-        )
+impl Grade for Obstacle {
+    fn class(&self) -> Class {
+        match self {
+            Self::Queue(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::Recovery(error) => error.class(),
+            Self::Mismatch(_) => Class::CacheCorrupt,
+        }
     }
 }
 
@@ -49,6 +51,8 @@ pub struct Metrics {
     repeats: IntCounter,
     fenced: IntCounter,
     failures: IntCounter,
+    discarded: IntCounter,
+    quarantined: IntCounter,
     seconds: Histogram,
     pending: IntGauge,
     generations: IntGauge,
@@ -69,6 +73,11 @@ impl Metrics {
             repeats: telemetry::counter("footfall_flush_repeats_total", "Flushes that the fence knew already."),
             fenced: telemetry::counter("footfall_flush_fenced_total", "Flushes refused because the epoch was over."),
             failures: telemetry::counter("footfall_flush_failures_total", "Tries to flush that failed."),
+            discarded: telemetry::counter(
+                "footfall_discarded_data_sets_total",
+                "Redis data sets that did not add up and were set aside.",
+            ),
+            quarantined: telemetry::counter("footfall_quarantined_views_total", "Views put into quarantine."),
             seconds: telemetry::seconds("footfall_flush_seconds", "Duration of a flush transaction."),
             pending: telemetry::gauge(
                 "footfall_pending_views",
@@ -94,13 +103,15 @@ impl Default for Metrics {
 
 /// Small generations in one transaction, at most: bounds what is read before the size in views does.
 const TRANSACTION_GENERATIONS_MAX: u64 = 100;
+/// While nothing is flushed, MySQL is asked this often whether its counts were changed by anything else.
+const VERSION_PERIOD: Duration = Duration::from_secs(1);
 
 /// Flushes one shard.
 pub struct Flusher {
     config: config::Flusher,
     shards: u16,
     queue: Queue,
-    store: Store,
+    store: Arc<dyn Fences>,
     readiness: Readiness,
     metrics: Metrics,
     /// Names this process in the lease.
@@ -109,12 +120,22 @@ pub struct Flusher {
     waiting: Option<(u64, Instant)>,
     /// Whether the last look ended at an obstacle.
     is_obstructed: bool,
+    /// The epoch of the data set that is being flushed.
+    flushing: Option<u64>,
+    /// When MySQL last said what version its counts have.
+    version_seen: Option<Instant>,
 }
 
 impl Flusher {
     /// A flusher of the queue's shard.
     #[must_use]
-    pub fn new(config: &config::Config, queue: Queue, store: Store, readiness: Readiness, metrics: Metrics) -> Self {
+    pub fn new(
+        config: &config::Config,
+        queue: Queue,
+        store: Arc<dyn Fences>,
+        readiness: Readiness,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             config: config.flusher.clone(),
             shards: config.shards,
@@ -125,6 +146,8 @@ impl Flusher {
             holder: Producer::random().to_string(),
             waiting: None,
             is_obstructed: false,
+            flushing: None,
+            version_seen: None,
         }
     }
 
@@ -137,7 +160,7 @@ impl Flusher {
             if self.turn(false).await {
                 pause = ms(self.config.poll_ms);
             } else {
-                let spread = f64::from(getrandom::u32().unwrap_or(0) % 100) / 100.0;
+                let spread = (random::number() % 100) as f64 / 100.0;
                 stop.run_until_cancelled(tokio::time::sleep(pause.mul_f64(0.5 + spread))).await;
                 pause = (pause * 2).min(ms(1_000));
             }
@@ -160,34 +183,50 @@ impl Flusher {
             }
             Err(obstacle) => {
                 self.metrics.failures.inc();
+                let class = obstacle.class();
+                class.count();
                 // Logged when it begins and when it ends, not each time.
                 if self.readiness.set_part(&part, Some(obstacle.to_string())) {
-                    if obstacle.needs_a_person() {
-                        error!(shard = %self.queue.shard(), "{obstacle}");
-                    } else {
-                        warn!(shard = %self.queue.shard(), "{obstacle}; trying again");
+                    match class.level() {
+                        Level::Critical => error!(shard = %self.queue.shard(), class = class.name(), "{obstacle}"),
+                        _ => warn!(shard = %self.queue.shard(), class = class.name(), "{obstacle}; trying again"),
                     }
+                }
+                if let (Class::CacheCorrupt, Some(epoch)) = (class, self.flushing.take()) {
+                    self.discard(epoch).await;
                 }
                 false
             }
         }
     }
 
+    /// Never guess: what does not add up is set aside, and ingest sends again whatever MySQL does not have.
+    async fn discard(&mut self, epoch: u64) {
+        match recovery::discard(&self.queue, &*self.store, self.shards, epoch).await {
+            Ok(epoch) => {
+                self.metrics.discarded.inc();
+                error!(shard = %self.queue.shard(), epoch, "the data set was set aside; ingest sends its views again");
+            }
+            Err(error) => warn!(shard = %self.queue.shard(), "the data set cannot be set aside yet: {error}"),
+        }
+    }
+
     async fn look(&mut self, flush_all: bool) -> Result<(), Obstacle> {
         let state = self.queue.state().await?;
         let Some(data) = state.data.filter(|data| data.is_current) else {
-            recovery::open(&self.queue, &self.store, self.shards).await?;
+            recovery::open(&self.queue, &*self.store, self.shards).await?;
             return Ok(());
         };
         self.metrics.pending.set(data.pending_views().try_into().unwrap_or(i64::MAX));
         self.metrics.generations.set((data.position.open - data.position.first).try_into().unwrap_or(i64::MAX));
         self.metrics.lag_ms.set(data.lag_ms.try_into().unwrap_or(i64::MAX));
+        self.flushing = Some(data.epoch);
         if !self.is_due(&data) && !flush_all {
-            return Ok(());
+            return self.compare_versions(data.age()).await;
         }
         // While MySQL is away one sealed generation waits, and the open one takes the rest.
-        let seal = data.open_views > 0 && (!self.is_obstructed || data.position.first == data.position.open);
-        match self.flush(data.epoch, data.position, seal).await {
+        let seal = data.open_batches > 0 && (!self.is_obstructed || data.position.first == data.position.open);
+        match self.flush(data.age(), data.position, seal).await {
             Err(Obstacle::Queue(QueueError::Epoch)) => Ok(()), // The next look opens it.
             result => result,
         }
@@ -198,7 +237,7 @@ impl Flusher {
         if data.position.first < data.position.open {
             return true;
         }
-        if data.open_views == 0 {
+        if data.open_batches == 0 {
             self.waiting = None;
             return false;
         }
@@ -211,8 +250,29 @@ impl Flusher {
             || since.elapsed() >= ms(self.config.timeout_ms)
     }
 
+    /// Tells Redis when MySQL's counts were changed by anything but a flush: its cached values are behind then.
+    async fn compare_versions(&mut self, age: Age) -> Result<(), Obstacle> {
+        if self.version_seen.is_some_and(|seen| seen.elapsed() < VERSION_PERIOD) {
+            return Ok(());
+        }
+        let Fence { epoch, version, .. } = self.store.fence(self.queue.shard()).await?;
+        self.version_seen = Some(Instant::now());
+        if epoch == age.epoch && version > age.version {
+            self.raise_version(Age { version, ..age }).await?;
+        }
+        Ok(())
+    }
+
+    async fn raise_version(&self, age: Age) -> Result<(), Obstacle> {
+        match self.queue.raise_version(age).await {
+            Err(QueueError::Epoch) => Ok(()), // Whoever opens it takes the version along.
+            result => Ok(result?),
+        }
+    }
+
     /// Moves everything that is pending into MySQL, in as many transactions as its size asks for.
-    async fn flush(&mut self, epoch: u64, mut position: Position, seal: bool) -> Result<(), Obstacle> {
+    async fn flush(&mut self, age: Age, mut position: Position, seal: bool) -> Result<(), Obstacle> {
+        let epoch = age.epoch;
         if !self.has_lease().await? {
             return Ok(());
         }
@@ -232,23 +292,40 @@ impl Flusher {
             let committed = self.store.commit(self.queue.shard(), epoch, &flush).await?;
             self.metrics.seconds.observe(started.elapsed().as_secs_f64());
             let acknowledged = match committed {
-                Committed::Now(growth) => {
+                Committed::Now { growth, version, quarantined } => {
                     self.metrics.transactions.inc();
                     self.metrics.views.inc_by(flush.views());
                     self.metrics.rows.inc_by(flush.rows.len() as u64);
-                    self.queue.ack(epoch, flush.first, flush.last, &growth).await?
+                    self.version_seen = Some(Instant::now());
+                    let mut growth = growth;
+                    if quarantined > 0 {
+                        self.metrics.quarantined.inc_by(quarantined);
+                        warn!(
+                            shard = %self.queue.shard(), views = quarantined, class = Class::DbPoison.name(),
+                            "views could not be counted and are in quarantine: see `footfall quarantine list`"
+                        );
+                        Class::DbPoison.count();
+                        // What was left out must leave Redis's sums as well.
+                        growth = unknown_growth(&flush);
+                    }
+                    self.queue.ack(age, version, flush.first, flush.last, &growth).await?
                 }
-                Committed::Before { generation } => {
+                Committed::Before { generation, version } => {
                     self.metrics.repeats.inc();
                     let last = generation.min(flush.last);
                     let stored = usize::try_from(last - flush.first + 1).expect("a part of what was read into memory");
-                    self.queue.ack(epoch, flush.first, last, &unknown_growth(&fold::fold(&sealed[..stored])?)).await?
+                    let growth = unknown_growth(&fold::fold(&sealed[..stored])?);
+                    self.queue.ack(age, version, flush.first, last, &growth).await?
+                }
+                Committed::Gap { producer } => {
+                    let what = format!("the batches of producer {producer} in it do not follow those in MySQL");
+                    return Err(QueueError::Corrupt(format!("generation {}: {what}", flush.first)).into());
                 }
                 Committed::Fenced { epoch: current } => {
                     // MySQL is in an epoch that this data set was not opened under: open it again.
                     self.metrics.fenced.inc();
                     warn!(shard = %self.queue.shard(), epoch, current, "fenced");
-                    recovery::open(&self.queue, &self.store, self.shards).await?;
+                    recovery::open(&self.queue, &*self.store, self.shards).await?;
                     return Ok(());
                 }
                 Committed::Hole { generation } => {

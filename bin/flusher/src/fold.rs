@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use footfall_shared::counter::{Article, Producer, Row};
 use footfall_shared::queue::Sealed;
-use footfall_shared::store::Flush;
+use footfall_shared::store::{Flush, Part};
 
 /// A generation whose parts contradict each other. Nothing of it is written: never guess.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,18 +21,28 @@ pub fn fold(sealed: &[Sealed]) -> Result<Flush, Mismatch> {
     let mut rows: Vec<Row> = Vec::new();
     let mut hours: Vec<(Article, u32, u64)> = Vec::new();
     let mut minutes: BTreeMap<u32, u64> = BTreeMap::new();
-    let mut producers: BTreeMap<Producer, (u64, u64)> = BTreeMap::new();
+    let mut producers: BTreeMap<Producer, Part> = BTreeMap::new();
     for generation in sealed {
         check(generation)?;
         for batch in &generation.batches {
-            let last = producers.insert(batch.producer, (batch.number, batch.cumulative_views));
-            if last.is_some_and(|(number, _)| number + 1 != batch.number) {
+            let (producer, number) = (batch.producer, batch.number);
+            let views = batch.views() + batch.repeats;
+            let (first, last) = (number, number - 1);
+            let empty = Part { producer, first, last, cumulative_views: 0, views: 0, repeats: 0 };
+            let part = producers.entry(producer).or_insert(empty);
+            if part.last + 1 != number {
                 let what = "the batches of a producer are not consecutive";
                 return Err(Mismatch { generation: generation.generation, what });
             }
+            part.last = number;
+            part.cumulative_views = batch.cumulative_views;
+            part.views += views;
+            part.repeats += batch.repeats;
             rows.extend_from_slice(&batch.rows);
             hours.extend(batch.articles().map(|(article, views)| (article.clone(), batch.minute / 60, views)));
-            *minutes.entry(batch.minute).or_default() += batch.views();
+            if batch.views() > 0 {
+                *minutes.entry(batch.minute).or_default() += batch.views();
+            }
         }
     }
     // Key order: every flush takes its row locks in the same order, so that flushes cannot deadlock.
@@ -58,7 +68,7 @@ pub fn fold(sealed: &[Sealed]) -> Result<Flush, Mismatch> {
         rows,
         hours,
         minutes: minutes.into_iter().collect(),
-        producers: producers.into_iter().map(|(producer, (number, views))| (producer, number, views)).collect(),
+        producers: producers.into_values().collect(),
     })
 }
 
@@ -121,6 +131,7 @@ mod tests {
                 let views = chunk.iter().map(|(article, user)| View {
                     article: Article::parse(id('a', *article).as_bytes()).expect("test id"),
                     user: User::parse(id('u', *user).as_bytes()).expect("test id"),
+                    id: None,
                 });
                 number += 1;
                 let batch = Batch::fold(Producer(1), number, before, number as u32 * 7, views.collect());
@@ -141,7 +152,8 @@ mod tests {
             prop_assert_eq!(flush.views(), total);
             prop_assert_eq!(flush.hours.iter().map(|hour| hour.2).sum::<u64>(), total);
             prop_assert_eq!(flush.minutes.iter().map(|minute| minute.1).sum::<u64>(), total);
-            prop_assert_eq!(flush.producers[0].2, total);
+            prop_assert_eq!(flush.producers[0].cumulative_views, total);
+            prop_assert_eq!(flush.producers[0].follows((0, 0)), Some(0));
             prop_assert!(flush.rows.is_sorted_by(|a, b| (&a.article, &a.user) < (&b.article, &b.user)));
             prop_assert!(flush.hours.is_sorted_by(|a, b| (&a.0, a.1) < (&b.0, b.1)));
         }

@@ -5,6 +5,7 @@ pub mod fold;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -12,7 +13,7 @@ use footfall_shared::config::{Config, ms};
 use footfall_shared::counter::Shard;
 use footfall_shared::lifecycle::{self, Lifecycle};
 use footfall_shared::queue::Redis;
-use footfall_shared::store::Store;
+use footfall_shared::store::{Fences, Store};
 use footfall_shared::telemetry;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -55,11 +56,12 @@ async fn run(config: Config, store: Store, admin: TcpListener, mut lifecycle: Li
     let readiness = telemetry::Readiness::default();
     let metrics = flush::Metrics::new();
     lifecycle.spawn("admin server", telemetry::serve_admin(admin, readiness.clone(), lifecycle.stop()));
+    let store: Arc<dyn Fences> = Arc::new(store);
     let mut shards = JoinSet::new();
     for shard in Shard::all(config.shards) {
         readiness.set_part(&format!("shard {shard}"), Some("not looked at yet".into()));
         let flusher =
-            flush::Flusher::new(&config, redis.shard(shard), store.clone(), readiness.clone(), metrics.clone());
+            flush::Flusher::new(&config, redis.shard(shard), Arc::clone(&store), readiness.clone(), metrics.clone());
         shards.spawn(flusher.run(lifecycle.stop()));
     }
     lifecycle.spawn("flushers", async move {

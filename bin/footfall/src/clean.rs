@@ -1,16 +1,16 @@
 //! `footfall clean`: deletes all counts.
 
-use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use footfall_shared::config::{Config, SecretUrl};
+use footfall_shared::config::Config;
 use footfall_shared::counter::Shard;
 use footfall_shared::queue::Redis;
-use footfall_shared::store::Store;
+use footfall_shared::store::{Fences, Store};
 use tokio::net::TcpStream;
 
 use crate::failure::{self, Failure};
+use crate::terminal::confirm;
 use crate::{Result, url};
 
 /// How long a service that may be running has to take a connection.
@@ -43,9 +43,9 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let redis = failure::redis(config)?;
     store.check_schema(config.shards).await?;
     refuse_while_services_run(config, &redis).await?;
-    if !args.yes {
-        confirm(&config.database.url, &config.redis.url)?;
-    }
+    let (database, queue) = (&config.database.url, &config.redis.url);
+    let question = format!("Delete all counts in {database} and {queue}? Are all ingests and flushers stopped?");
+    confirm(&question, "nothing was deleted", args.yes)?;
 
     // MySQL first: it also begins a new epoch, so that nothing that Redis still holds can be flushed.
     store.delete_everything().await?;
@@ -78,17 +78,4 @@ async fn refuse_while_services_run(config: &Config, redis: &Redis) -> Result<()>
         }
     }
     Ok(())
-}
-
-fn confirm(database: &SecretUrl, redis: &SecretUrl) -> Result<()> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::Usage(
-            "there is no terminal to ask for confirmation: nothing was deleted; give --yes".into(),
-        ));
-    }
-    print!("Delete all counts in {database} and {redis}? Are all ingests and flushers stopped? Type yes: ");
-    let mut answer = String::new();
-    std::io::stdout().flush().map_err(|error| Failure::file("write to the terminal", &error))?;
-    std::io::stdin().read_line(&mut answer).map_err(|error| Failure::file("read from the terminal", &error))?;
-    if answer.trim() == "yes" { Ok(()) } else { Err(Failure::Usage("nothing was deleted".into())) }
 }

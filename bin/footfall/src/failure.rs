@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use footfall_shared::config::ConfigError;
 use footfall_shared::lifecycle::{EXIT_CONFIGURATION, EXIT_DEPENDENCY, EXIT_USAGE};
 use footfall_shared::queue::QueueError;
+use footfall_shared::recovery::RecoveryError;
 use footfall_shared::store::StoreError;
 
 /// Why a command could not do its work.
@@ -68,6 +69,16 @@ impl From<QueueError> for Failure {
             }
             QueueError::Epoch | QueueError::Corrupt(_) | QueueError::Shards(_) => error.to_string(),
         })
+    }
+}
+
+impl From<RecoveryError> for Failure {
+    fn from(error: RecoveryError) -> Self {
+        match error {
+            RecoveryError::Queue(error) => error.into(),
+            RecoveryError::Store(error) => error.into(),
+            RecoveryError::StoreIsOlder { .. } => Self::Dependency(error.to_string()),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use footfall_shared::config::Config;
-use footfall_shared::store::{SCHEMA_VERSION, Store, StoreError};
+use footfall_shared::store::{Fences, SCHEMA_VERSION, Store, StoreError};
 use tokio::time::Instant;
 
 use crate::Result;

@@ -1,6 +1,6 @@
 //! `footfall load`: sends views and keeps a ledger of what became of each.
 
-mod client;
+pub(crate) mod client;
 mod plan;
 mod recorder;
 mod sender;

@@ -1,11 +1,16 @@
 //! `footfall`: the operator's tool. One file per command.
 
+mod aside;
 mod check_config;
 mod clean;
+mod drill;
+mod erase;
 mod failure;
 mod init;
 mod ledger;
 mod load;
+mod quarantine;
+mod terminal;
 mod url;
 mod verify;
 mod watch;
@@ -29,7 +34,8 @@ const DIFFERENCE_FOUND: u8 = 1;
 /// Settings come from the file of --config and from the environment, which wins: FOOTFALL_REDIS__URL sets `url` in
 /// `[redis]`, and FOOTFALL_REDIS__URL_FILE names a file that holds it. `footfall check-config` shows what is in force.
 ///
-/// Exit codes: 0 done, 1 a difference was found, 2 wrong usage, 69 a service or a disk failed, 78 wrong configuration.
+/// Exit codes: 0 done, 1 a difference was found or something had to stay, 2 wrong usage, 69 a service or a disk failed,
+/// 78 wrong configuration.
 #[derive(Parser)]
 #[command(name = "footfall", version, max_term_width = 120)]
 struct Cli {
@@ -48,6 +54,9 @@ enum Command {
     Watch(watch::Args),
     Load(load::Args),
     Verify(verify::Args),
+    Quarantine(quarantine::Args),
+    Erase(erase::Args),
+    Drill(drill::Args),
 }
 
 /// One thread: `load` shares its machine with what it measures, and the other commands only wait.
@@ -65,7 +74,10 @@ async fn run(cli: Cli) -> Result {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let config = Config::load(cli.config.as_deref(), environment)?;
+    let config = match cli.command {
+        Command::Drill(_) => Config::default(), // It has stores of its own, and must not know of others.
+        _ => Config::load(cli.config.as_deref(), environment)?,
+    };
     match cli.command {
         Command::Init(args) => init::run(&config, &args).await,
         Command::Clean(args) => clean::run(&config, &args).await,
@@ -73,6 +85,9 @@ async fn run(cli: Cli) -> Result {
         Command::Watch(args) => watch::run(&config, &args).await,
         Command::Load(args) => load::run(&config, &args).await,
         Command::Verify(args) => verify::run(&config, &args).await,
+        Command::Quarantine(args) => quarantine::run(&config, &args).await,
+        Command::Erase(args) => erase::run(&config, &args).await,
+        Command::Drill(args) => drill::run(&args),
     }
 }
 

@@ -1,396 +1,661 @@
-//! The batcher: one task per shard folds the views that arrive while the previous batch is under way
-//! into the next one (no timer, no window), and keeps every batch until MySQL has it.
+//! The batcher: one task per shard folds the views that arrive while the previous batch is under way into the next one
+//! (no timer, no window), and sees to it that every batch has a durable home before its clients hear of it.
+//!
+//! A batch is put on one of two paths when it is built, and stays there: through Redis, or, while Redis is away, into
+//! MySQL directly. It is in the journal before it is first sent. Its clients are answered when Redis or MySQL has it, or
+//! when neither answers in time, as soon as the journal is on the disk.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use footfall_journal::{AppendError, Journal, Location, SyncResult};
+use footfall_shared::breaker::Breaker;
 use footfall_shared::config::{self, ms};
-use footfall_shared::counter::{Batch, Producer, Shard, View};
-use footfall_shared::queue::{Applied, Position, Queue, QueueError, Redis};
-use footfall_shared::recovery::{self, RecoveryError};
-use footfall_shared::store::Store;
-use footfall_shared::telemetry::{self, IntCounter, IntGauge, Readiness};
-use footfall_shared::{clock, packed};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::MissedTickBehavior;
+use footfall_shared::counter::{Batch, View};
+use footfall_shared::grading::{Class, Grade, Level};
+use footfall_shared::packed::{Path, decode_record, encode_record};
+use footfall_shared::queue::{DataSet, QueueError};
+use footfall_shared::store::{Direct, StoreError};
+use footfall_shared::telemetry::{self, IntCounter, IntCounterVec, Readiness};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-/// Why views were not acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotCounted {
-    /// Too many views wait already; these were not taken.
-    #[error("too many views are waiting to be counted; these were not counted: try again later")]
-    Full,
-    /// No durable home could be confirmed in time.
-    #[error("the counters cannot be reached; these views may be counted later: a repeat may count them twice")]
-    Unknown,
-}
+use crate::blocking::Blocking;
+use crate::intake::{Client, NotCounted, Offer};
+use crate::lane::{Lane, Link, Obstacle, Outcome, Retained, Step};
 
-/// Views of one request on their way to a batch. The permits bound how many wait.
-struct Offer {
-    views: Vec<View>,
-    counted: oneshot::Sender<()>,
-    _permits: OwnedSemaphorePermit,
-}
+/// The pace of what needs no hurry: what MySQL has is let go, what Redis lost is sent again.
+const TICK: Duration = Duration::from_millis(500);
+/// A store that has not answered for so long gets no new batches; it is still waited for.
+const SUSPECT_AFTER: Duration = Duration::from_millis(500);
+/// Batches that MySQL does not have, at most: bounds memory where the journal's limit is large and the batches small.
+const RETAINED_MAX: usize = 1 << 20;
+/// A view id is remembered for one to two of these.
+pub const ID_PERIOD: Duration = Duration::from_secs(600);
+/// From this part of Redis's memory on, new batches wait in the journal.
+const MEMORY_MAX: f64 = 0.8;
+/// Below this part they go to Redis again.
+const MEMORY_FREE: f64 = 0.75;
 
-/// Where requests hand in their views. Cheap to clone; when all clones are gone the batchers end.
-#[derive(Clone)]
-pub struct Intake {
-    shards: Arc<[(mpsc::UnboundedSender<Offer>, Arc<Semaphore>)]>,
-    answer_timeout: Duration,
-    metrics: Metrics,
-}
-
-impl Intake {
-    /// Counts the views; answers when they have a durable home.
-    pub async fn count(&self, views: Vec<View>) -> Result<(), NotCounted> {
-        let count = views.len() as u64;
-        let result = self.offer(views).await;
-        match result {
-            Ok(()) => {}
-            Err(NotCounted::Full) => self.metrics.refused.inc_by(count),
-            Err(NotCounted::Unknown) => self.metrics.unknown.inc_by(count),
-        }
-        result
-    }
-
-    async fn offer(&self, views: Vec<View>) -> Result<(), NotCounted> {
-        let shards = u16::try_from(self.shards.len()).expect("there are at most u16::MAX shards");
-        let mut by_shard: Vec<Vec<View>> = vec![];
-        if shards == 1 {
-            by_shard.push(views);
-        } else {
-            by_shard.resize_with(usize::from(shards), Vec::new);
-            for view in views {
-                by_shard[usize::from(Shard::of(&view.article, shards).0)].push(view);
-            }
-        }
-        // All permits before the first view is handed in: a refused request has counted nothing.
-        let mut offers = Vec::with_capacity(1);
-        for (views, (sender, room)) in by_shard.into_iter().zip(&*self.shards) {
-            if views.is_empty() {
-                continue;
-            }
-            let count = u32::try_from(views.len()).map_err(|_| NotCounted::Full)?;
-            let permits = Arc::clone(room).try_acquire_many_owned(count).map_err(|_| NotCounted::Full)?;
-            offers.push((sender, views, permits));
-        }
-        let mut answers = Vec::with_capacity(offers.len());
-        for (sender, views, permits) in offers {
-            let (counted, answer) = oneshot::channel();
-            self.metrics.waiting.add(views.len().cast_signed() as i64);
-            sender.send(Offer { views, counted, _permits: permits }).map_err(|_| NotCounted::Unknown)?;
-            answers.push(answer);
-        }
-        let all = async {
-            for answer in answers {
-                answer.await.map_err(|_| NotCounted::Unknown)?;
-            }
-            Ok(())
-        };
-        tokio::time::timeout(self.answer_timeout, all).await.unwrap_or(Err(NotCounted::Unknown))
-    }
-}
-
-/// Starts a batcher per shard; answers the intake and the tasks, which end when every intake is dropped.
-pub fn start(
-    config: &config::Config,
-    redis: &Redis,
-    store: &Store,
-    readiness: &Readiness,
-) -> (Intake, tokio::task::JoinSet<()>) {
-    let producer = Producer::random();
-    info!(%producer, "this life of ingest");
-    let metrics = Metrics::new();
-    let mut tasks = tokio::task::JoinSet::new();
-    let shards = Shard::all(config.shards)
-        .map(|shard| {
-            let (sender, offers) = mpsc::unbounded_channel();
-            let room = Arc::new(Semaphore::new(config.ingest.queue_views_max));
-            let batcher = Batcher {
-                shards: config.shards,
-                config: config.ingest.clone(),
-                queue: redis.shard(shard),
-                store: store.clone(),
-                readiness: readiness.clone(),
-                metrics: metrics.clone(),
-                producer,
-                epoch: None,
-                number: 0,
-                applied: 0,
-                cumulative_views: 0,
-                retained: VecDeque::new(),
-                retained_bytes: 0,
-            };
-            readiness.set_part(&batcher.name(), Some("not opened yet".into()));
-            tasks.spawn(batcher.run(offers));
-            (sender, room)
-        })
-        .collect();
-    (Intake { shards, answer_timeout: ms(config.ingest.answer_timeout_ms), metrics }, tasks)
-}
-
-#[derive(Clone)]
-struct Metrics {
-    views: IntCounter,
-    refused: IntCounter,
-    unknown: IntCounter,
-    waiting: IntGauge,
-    batches: IntCounter,
-    failures: IntCounter,
-    retained_batches: IntGauge,
-    retained_bytes: IntGauge,
-}
-
-impl Metrics {
-    fn new() -> Self {
-        Self {
-            views: telemetry::counter("footfall_views_accepted_total", "Views that were acknowledged."),
-            refused: telemetry::counter(
-                "footfall_views_refused_total",
-                "Views that were not taken, because too many wait already.",
-            ),
-            unknown: telemetry::counter(
-                "footfall_views_unacknowledged_total",
-                "Views that were taken, but not acknowledged in time.",
-            ),
-            waiting: telemetry::gauge("footfall_waiting_views", "Views taken that are not acknowledged yet."),
-            batches: telemetry::counter("footfall_batches_total", "Batches that Redis took."),
-            failures: telemetry::counter("footfall_batch_failures_total", "Tries to send a batch that failed."),
-            retained_batches: telemetry::gauge("footfall_retained_batches", "Batches kept until MySQL has them."),
-            retained_bytes: telemetry::gauge(
-                "footfall_retained_bytes",
-                "Memory of the batches kept until MySQL has them.",
-            ),
-        }
-    }
-}
-
-/// A batch that MySQL may not have yet.
-struct Retained {
-    number: u64,
-    packed: Vec<u8>,
-    /// Not needed any more once Redis has taken it; a later repeat unpacks it again.
-    batch: Option<Batch>,
-    /// At least the generation that holds it; none while Redis has not taken it.
-    generation: Option<u64>,
-}
-
-impl Retained {
-    /// Its memory, while Redis has it.
-    fn bytes(&self) -> usize {
-        size_of::<Self>() + self.packed.capacity()
-    }
-}
-
-/// Why a shard makes no progress at the moment.
-#[derive(Debug, thiserror::Error)]
-enum Obstacle {
-    #[error(transparent)]
-    Recovery(#[from] RecoveryError),
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-    #[error(
-        "batches {} to {} of this process are neither in Redis nor in MySQL nor kept here: views are missing. \
-         This shard stands still; a restart of this process goes on without them", last + 1, kept_from - 1
-    )]
-    Hole { last: u64, kept_from: u64 },
-}
-
-struct Batcher {
-    shards: u16,
+/// One shard of one life of ingest.
+pub(crate) struct Batcher {
     config: config::Ingest,
-    queue: Queue,
-    store: Store,
+    link: Link,
+    blocking: Blocking,
     readiness: Readiness,
     metrics: Metrics,
-    producer: Producer,
-    /// The epoch under which Redis is open; none: open it first.
-    epoch: Option<u64>,
-    /// Number of the newest batch.
+    journal: Option<Journal>,
+    /// Batches that go through Redis.
+    lane: Lane,
+    /// Batches that go to MySQL directly; only the first one is under way.
+    direct: VecDeque<DirectBatch>,
+    /// Number of the newest batch on the direct path, and the views up to and including it.
+    direct_newest: (u64, u64),
+    /// Batches whose clients wait, in the order in which the journal has them.
+    unacknowledged: VecDeque<Unacknowledged>,
+    work: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// Since when a step in Redis is under way.
+    redis_since: Option<Instant>,
+    redis: Breaker,
+    /// Since when a transaction in MySQL is under way.
+    mysql_since: Option<Instant>,
+    mysql: Breaker,
+    /// The journal is on its way to the disk up to here.
+    syncing: Option<Option<Location>>,
+    disk: Breaker,
+    /// Why the last step failed; shown as long as a breaker is open.
+    obstacle: String,
+    shown: Option<(Level, String)>,
+    tick_at: Instant,
+    is_look_due: bool,
+    /// Rotations of the view ids in Redis, and when they were first seen.
+    rotation: Option<(u64, Instant)>,
+    /// Grows with each report to the others.
+    beat: u64,
+}
+
+struct DirectBatch {
+    batch: Arc<Batch>,
+    location: Option<Location>,
+}
+
+struct Unacknowledged {
+    path: Path,
     number: u64,
-    /// Number of the last batch that Redis is known to have, in the current epoch.
-    applied: u64,
-    /// Views in all batches up to `number`.
-    cumulative_views: u64,
-    /// I3: every batch, in order, until a reply's `first` passes its generation.
-    retained: VecDeque<Retained>,
-    retained_bytes: usize,
+    views: u64,
+    since: Instant,
+    location: Option<Location>,
+    clients: Vec<Client>,
+}
+
+enum Event {
+    Redis(Outcome),
+    /// MySQL's answer to the batch of this number.
+    Direct(u64, Result<Direct, StoreError>),
+    Synced(SyncResult),
+    /// Memory that Redis uses, and the most that it may.
+    Memory(Result<(u64, u64), QueueError>),
+    /// Nothing follows from it.
+    Done,
+}
+
+/// What a batcher is made of.
+pub(crate) struct Parts {
+    pub(crate) config: config::Ingest,
+    pub(crate) link: Link,
+    pub(crate) blocking: Blocking,
+    pub(crate) readiness: Readiness,
+    pub(crate) metrics: Metrics,
+    pub(crate) journal: Option<Journal>,
+    pub(crate) lane: Lane,
 }
 
 impl Batcher {
-    async fn run(mut self, mut offers: mpsc::UnboundedReceiver<Offer>) {
-        self.catch_up().await;
-        let mut tick = tokio::time::interval(ms(500));
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let has_room = self.retained_bytes < self.config.retained_bytes_max;
-            tokio::select! {
-                biased;
-                offer = offers.recv(), if has_room => {
-                    let Some(offer) = offer else { return };
-                    self.send(offer, &mut offers).await;
-                }
-                // Without traffic too, what MySQL has is let go and what Redis lost is sent again.
-                _ = tick.tick(), if !self.retained.is_empty() => self.look().await,
-            }
-        }
-    }
-
-    /// Sends the offer, and all others that wait, as one batch.
-    async fn send(&mut self, offer: Offer, offers: &mut mpsc::UnboundedReceiver<Offer>) {
-        let Offer { mut views, counted, _permits } = offer;
-        let mut waiting = vec![(counted, _permits)];
-        while views.len() < self.config.batch_views_max
-            && let Ok(offer) = offers.try_recv()
-        {
-            views.extend(offer.views);
-            waiting.push((offer.counted, offer._permits));
-        }
-        let count = views.len() as u64;
-        self.number += 1;
-        let batch = Batch::fold(self.producer, self.number, self.cumulative_views, clock::unix_minute(), views);
-        self.cumulative_views = batch.cumulative_views;
-        let packed = packed::encode(&batch);
-        let retained = Retained { number: self.number, packed, batch: Some(batch), generation: None };
-        self.retained_bytes += retained.bytes();
-        self.metrics.retained_batches.inc();
-        self.metrics.retained_bytes.add(retained.bytes().cast_signed() as i64);
-        self.retained.push_back(retained);
-
-        self.catch_up().await;
-        self.metrics.batches.inc();
-        self.metrics.views.inc_by(count);
-        self.metrics.waiting.sub(count.cast_signed());
-        for (counted, _permits) in waiting {
-            let _ = counted.send(()); // The client may have gone; its views are counted all the same.
-        }
-    }
-
-    /// Goes on until Redis has every retained batch, however long that takes.
-    async fn catch_up(&mut self) {
-        let mut pause = ms(5);
-        loop {
-            match self.step().await {
-                Ok(true) => {
-                    if self.readiness.set_part(&self.name(), None) {
-                        info!(shard = %self.queue.shard(), epoch = self.epoch, "counting");
-                    }
-                    return;
-                }
-                Ok(false) => {}
-                Err(obstacle) => {
-                    self.metrics.failures.inc();
-                    // Logged when it begins and when it ends, not each time.
-                    if self.readiness.set_part(&self.name(), Some(obstacle.to_string())) {
-                        match obstacle {
-                            Obstacle::Hole { .. } | Obstacle::Recovery(RecoveryError::StoreIsOlder { .. }) => {
-                                error!("{obstacle}");
-                            }
-                            _ => warn!("{obstacle}; trying again"),
-                        }
-                    }
-                    // Spread, so that several processes do not recover the same shard at once.
-                    let spread = getrandom::u32().unwrap_or(0) % 50;
-                    tokio::time::sleep(pause.mul_f64(f64::from(spread) / 50.0 + 0.5)).await;
-                    pause = (pause * 2).min(ms(500));
-                }
-            }
-        }
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { config, link, blocking, readiness, metrics, journal, lane } = parts;
+        let seed = lane.producer().0;
+        let now = Instant::now();
+        let batcher = Self {
+            config,
+            link,
+            blocking,
+            readiness,
+            metrics,
+            journal,
+            lane,
+            direct: VecDeque::new(),
+            direct_newest: (0, 0),
+            unacknowledged: VecDeque::new(),
+            work: FuturesUnordered::new(),
+            redis_since: None,
+            redis: Breaker::new(seed),
+            mysql_since: None,
+            mysql: Breaker::new(seed),
+            syncing: None,
+            disk: Breaker::new(seed),
+            obstacle: String::new(),
+            shown: None,
+            tick_at: now,
+            is_look_due: false,
+            rotation: None,
+            beat: 0,
+        };
+        batcher.readiness.set_part(&batcher.name(), Some("not opened yet".into()));
+        batcher
     }
 
     fn name(&self) -> String {
-        format!("shard {}", self.queue.shard())
+        format!("shard {}", self.link.queue.shard())
     }
 
-    /// One step towards Redis having every retained batch; true when it has.
-    async fn step(&mut self) -> Result<bool, Obstacle> {
-        let Some(epoch) = self.epoch else {
-            self.open().await?;
-            return Ok(false);
-        };
-        let next = self.applied + 1;
-        // The numbers in `retained` are consecutive.
-        let oldest = self.retained.front().map_or(next, |oldest| oldest.number);
-        let index = usize::try_from(next - oldest.min(next)).unwrap_or(usize::MAX);
-        if index >= self.retained.len() {
-            return Ok(true);
-        }
-        let retained = &self.retained[index];
-        let unpacked;
-        let batch = match &retained.batch {
-            Some(batch) => batch,
-            None => {
-                unpacked = packed::decode(&retained.packed).map_err(QueueError::from)?;
-                &unpacked
+    /// Counts until every intake is gone and every client has its answer; gives the journal back.
+    pub(crate) async fn run(mut self, mut offers: mpsc::UnboundedReceiver<Offer>) -> Option<Journal> {
+        let mut is_open = true;
+        while is_open || !self.unacknowledged.is_empty() {
+            let now = Instant::now();
+            self.start_work(now);
+            self.show(now);
+            let (takes, wake_at) = (is_open && self.takes(now), self.wake_at(now));
+            tokio::select! {
+                biased;
+                Some(event) = self.work.next(), if !self.work.is_empty() => self.on(event),
+                offer = offers.recv(), if takes => match offer {
+                    Some(offer) => self.take(offer, &mut offers),
+                    None => is_open = false,
+                },
+                () = tokio::time::sleep_until(wake_at) => {}
             }
-        };
-        match self.queue.apply(epoch, batch, &retained.packed, self.config.generation_views_max).await {
-            Ok(Applied::Ok(position)) => {
-                self.applied = next;
-                self.retained[index].generation = Some(position.open);
-                self.retained[index].batch = None;
-                self.forget(position);
-            }
-            Ok(Applied::Full { open }) => match self.queue.seal(epoch, open).await {
-                Ok(_) => {}
-                Err(QueueError::Epoch) => self.epoch = None,
-                Err(error) => return Err(error.into()),
-            },
-            Ok(Applied::Behind) | Err(QueueError::Epoch) => self.epoch = None,
-            Err(error) => return Err(error.into()),
         }
-        Ok(false)
+        self.journal
     }
 
-    /// Opens Redis and finds out which batches it has.
-    async fn open(&mut self) -> Result<(), Obstacle> {
-        let epoch = recovery::open(&self.queue, &self.store, self.shards).await?;
-        let (last, position) = self.queue.register(epoch, self.producer, self.shards).await?;
-        let kept_from = self.retained.front().map_or(self.number + 1, |oldest| oldest.number);
-        if last + 1 < kept_from {
-            return Err(Obstacle::Hole { last, kept_from });
-        }
-        self.epoch = Some(epoch);
-        self.applied = last;
-        for batch in &mut self.retained {
-            // An older data set may hold it in another generation than the reply of the time said.
-            batch.generation = (batch.number <= last).then_some(position.open);
-        }
-        self.forget(position);
-        Ok(())
-    }
+    // ---- What to do next
 
-    /// Asks how far MySQL is, and whether Redis still has what it had.
-    async fn look(&mut self) {
-        // A failed look says nothing: APPLY looks at the epoch itself.
-        let Ok(state) = self.queue.state().await else { return };
-        match state.data.filter(|data| data.is_current && Some(data.epoch) == self.epoch) {
-            Some(mut data) => {
-                if data.pending_views() == 0 {
-                    // MySQL has all that there is. The open generation is empty, so it will not be sealed and passed
-                    // by itself, but a recovery may have noted batches under its number.
-                    data.position.first = data.position.open + 1;
-                }
-                self.forget(data.position);
-            }
-            None => self.epoch = None,
+    /// Starts everything that can be under way now: one step in Redis, one transaction, one fsync.
+    fn start_work(&mut self, now: Instant) {
+        if now >= self.tick_at {
+            self.tick(now);
         }
-        if self.epoch.is_none() {
-            self.catch_up().await;
+        if self.redis_since.is_none() && self.redis.allows(now) {
+            self.start_step(now);
         }
-    }
-
-    /// Lets go of what MySQL has.
-    fn forget(&mut self, position: Position) {
-        while let Some(oldest) = self.retained.front()
-            && oldest.generation.is_some_and(|generation| generation < position.first)
+        if self.mysql_since.is_none()
+            && self.mysql.allows(now)
+            && let Some(first) = self.direct.front()
         {
-            self.retained_bytes -= oldest.bytes();
-            self.metrics.retained_batches.dec();
-            self.metrics.retained_bytes.sub(oldest.bytes().cast_signed() as i64);
-            self.retained.pop_front();
+            let (batch, link) = (Arc::clone(&first.batch), self.link.clone());
+            self.mysql_since = Some(now);
+            self.work.push(Box::pin(async move {
+                let stored = link.fences.commit_direct(link.queue.shard(), &batch).await;
+                Event::Direct(batch.number, stored)
+            }));
+        }
+        if self.syncing.is_none()
+            && self.is_sync_due(now)
+            && let Some(job) = self.journal.as_ref().and_then(Journal::sync)
+        {
+            // Everything before the job is in it; an older one than any stands for "nobody waits".
+            self.syncing = Some(self.unacknowledged.iter().rev().find_map(|batch| batch.location));
+            let blocking = self.blocking;
+            self.work.push(Box::pin(async move { Event::Synced(blocking.run(move || job.run()).await) }));
+        }
+    }
+
+    fn start_step(&mut self, now: Instant) {
+        if self.redis.class() == Some(Class::CacheFull) && !self.is_look_due {
+            return; // Nothing more goes in until the flusher has made room.
+        }
+        let journal = self.journal.as_ref();
+        let damaged = &self.metrics.damaged;
+        let is_full = self.redis.class() == Some(Class::CacheFull);
+        let step = if is_full { None } else { self.lane.next(|retained| {
+            let payload = retained.location.and_then(|location| journal?.read(location).ok());
+            let batch = payload.and_then(|payload| decode_record(&payload).ok()).map(|(_, batch)| batch);
+            if batch.is_none() {
+                damaged.inc();
+                error!(number = retained.number, "a batch cannot be read back from the journal: its views are lost");
+            }
+            batch
+        }) };
+        // While Redis is away somebody must ask whether it is back.
+        let look = self.is_look_due || !self.redis.is_closed();
+        let Some(step) = step.or_else(|| look.then_some(Step::Look)) else { return };
+        if matches!(step, Step::Look) {
+            self.is_look_due = false;
+        }
+        self.redis_since = Some(now);
+        let (link, producer) = (self.link.clone(), self.lane.producer());
+        self.work.push(Box::pin(async move { Event::Redis(link.perform(producer, step).await) }));
+    }
+
+    /// Whether clients wait for something that only the disk can give them in time.
+    fn is_sync_due(&self, now: Instant) -> bool {
+        let is_due = |batch: &Unacknowledged| {
+            let is_stuck = match batch.path {
+                Path::Redis => !self.redis.is_closed() || self.lane.backlog() > 1,
+                Path::Direct => !self.mysql.is_closed(),
+            };
+            batch.location.is_some() && (is_stuck || now >= batch.since + self.patience())
+        };
+        // After a failure the disk is tried too: how else would it be known that it works again?
+        self.disk.allows(now) && (!self.disk.is_closed() || self.unacknowledged.iter().any(is_due))
+    }
+
+    /// How long clients wait for Redis or MySQL before the journal is brought to the disk for them.
+    fn patience(&self) -> Duration {
+        ms(self.config.journal_sync_ms)
+    }
+
+    /// The path of a batch that is built now; none if it is better not to build one yet.
+    fn route(&self, now: Instant) -> Option<Path> {
+        let is_slow = |since: Option<Instant>| since.is_some_and(|since| now >= since + self.patience());
+        // On the disk first, in Redis when it can be: one fsync after the other.
+        let in_journal = self.can_journal(now) && self.syncing.is_none();
+        let by_journal = in_journal.then_some(Path::Redis);
+        match self.redis.class() {
+            None if self.lane.backlog() == 0 && self.redis_since.is_none() => Some(Path::Redis),
+            None if is_slow(self.redis_since) || self.lane.backlog() > 1 => by_journal,
+            None => None,
+            // MySQL must not be written to, or is what keeps Redis full.
+            Some(Class::DbBehind | Class::CacheFull) => by_journal,
+            Some(_) if self.direct.is_empty() && self.mysql.allows(now) => Some(Path::Direct),
+            Some(_) if !self.mysql.is_closed() || is_slow(self.mysql_since) => by_journal,
+            Some(_) => None,
+        }
+    }
+
+    fn can_journal(&self, now: Instant) -> bool {
+        self.journal.as_ref().is_some_and(Journal::has_room) && self.disk.allows(now)
+    }
+
+    fn has_room(&self) -> bool {
+        let has_room = match &self.journal {
+            Some(journal) => journal.has_room(),
+            None => self.lane.retained_bytes() < self.config.retained_bytes_max,
+        };
+        has_room && self.lane.retained() < RETAINED_MAX
+    }
+
+    /// Whether an offer can be dealt with now, if only by refusing it.
+    fn takes(&self, now: Instant) -> bool {
+        !self.has_room() || self.route(now).is_some()
+    }
+
+    /// When something becomes due that no event announces.
+    fn wake_at(&self, now: Instant) -> Instant {
+        let patience = self.patience();
+        let rests = [&self.redis, &self.mysql, &self.disk].into_iter().filter_map(Breaker::rest_until);
+        let slow = [self.redis_since, self.mysql_since].into_iter().flatten();
+        let slow = slow.flat_map(|since| [since + patience, since + SUSPECT_AFTER]);
+        let waiting = self.unacknowledged.front().map(|batch| batch.since + patience);
+        let due = rests.chain(slow).chain(waiting).filter(|at| *at > now);
+        due.chain([self.tick_at]).min().unwrap_or(self.tick_at)
+    }
+
+    /// Twice a second.
+    fn tick(&mut self, now: Instant) {
+        self.tick_at = now + TICK;
+        self.is_look_due = self.lane.retained() > 0 || self.rotation.is_some() || !self.redis.is_closed();
+        if let Some(journal) = &mut self.journal {
+            journal.tick(now.into_std());
+        }
+        if self.redis.is_closed() || self.redis.class() == Some(Class::CacheFull) {
+            self.beat += 1;
+            let (queue, producer) = (self.link.queue.clone(), self.lane.producer());
+            let (beat, journalled) = (self.beat, self.journalled_views());
+            self.work.push(Box::pin(async move {
+                let memory = queue.redis().memory().await;
+                let _ = queue.report(producer, beat, journalled).await; // Missed once, it is made up for by the next.
+                Event::Memory(memory)
+            }));
+        }
+        if let Some((rotation, seen)) = self.rotation
+            && now >= seen + ID_PERIOD
+            && let Some(epoch) = self.lane.epoch()
+        {
+            self.rotation = None;
+            let queue = self.link.queue.clone();
+            self.work.push(Box::pin(async move {
+                if let Err(error) = queue.rotate_ids(epoch, rotation).await {
+                    warn!("view ids are remembered for longer than they need be: {error}");
+                }
+                Event::Done
+            }));
+        }
+    }
+
+    // ---- Views come in
+
+    /// Makes a batch of the offer and all others that wait, or two if they cannot go the same path.
+    fn take(&mut self, offer: Offer, offers: &mut mpsc::UnboundedReceiver<Offer>) {
+        let now = Instant::now();
+        if !self.has_room() {
+            return offer.client.answer(Err(NotCounted::Full));
+        }
+        let Some(path) = self.route(now) else {
+            return offer.client.answer(Err(NotCounted::Full)); // `takes` has said that there is one.
+        };
+        // Only Redis can tell whether an id was counted before.
+        let path_of = |offer: &Offer| match path {
+            Path::Direct if offer.views.iter().all(|view| view.id.is_none()) => Path::Direct,
+            _ => Path::Redis,
+        };
+        let mut batches: [(Vec<View>, Vec<Client>); 2] = Default::default();
+        let mut next = Some(offer);
+        let mut count = 0;
+        while let Some(offer) = next {
+            count += offer.views.len();
+            let batch = &mut batches[usize::from(path_of(&offer) == Path::Direct)];
+            batch.0.extend(offer.views);
+            batch.1.push(offer.client);
+            next = if count < self.config.batch_views_max { offers.try_recv().ok() } else { None };
+        }
+        for (path, (views, clients)) in [Path::Redis, Path::Direct].into_iter().zip(batches) {
+            if !views.is_empty() {
+                self.build(path, views, clients, now);
+            }
+        }
+    }
+
+    fn build(&mut self, path: Path, views: Vec<View>, clients: Vec<Client>, now: Instant) {
+        let count = views.len() as u64;
+        let (number, views_before) = match path {
+            Path::Redis => self.lane.newest(),
+            Path::Direct => self.direct_newest,
+        };
+        let minute = footfall_shared::clock::unix_minute();
+        let batch = Batch::fold(self.lane.producer(), number + 1, views_before, minute, views);
+        let location = match self.journal.as_mut().map(|journal| append(journal, path, &batch, now)) {
+            None => None,
+            Some(Ok(location)) => {
+                if self.disk.class() == Some(Class::DiskFull) {
+                    self.disk.succeeded();
+                }
+                Some(location)
+            }
+            // Nothing was sent, so the number is free again.
+            Some(Err(error)) => {
+                let (class, answer) = match &error {
+                    AppendError::Full => (Class::DiskFull, NotCounted::Full),
+                    AppendError::Failed(error) => (error.class(), NotCounted::Unknown),
+                };
+                self.disk_failed(class, &error.to_string(), now);
+                return clients.into_iter().for_each(|client| client.answer(Err(answer)));
+            }
+        };
+        self.metrics.batches.with_label_values(&[name_of(path)]).inc();
+        let unacknowledged =
+            Unacknowledged { path, number: batch.number, views: count, since: now, location, clients };
+        self.unacknowledged.push_back(unacknowledged);
+        match path {
+            Path::Redis => {
+                self.lane.push(Retained {
+                    number: batch.number,
+                    cumulative_views: batch.cumulative_views,
+                    location,
+                    bytes: if location.is_none() { memory_of(&batch) } else { 0 },
+                    batch: Some(Arc::new(batch)),
+                    generation: None,
+                });
+            }
+            Path::Direct => {
+                self.direct_newest = (batch.number, batch.cumulative_views);
+                self.direct.push_back(DirectBatch { batch: Arc::new(batch), location });
+            }
+        }
+    }
+
+    // ---- Something has happened
+
+    fn on(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Redis(outcome) => self.on_redis(outcome, now),
+            Event::Direct(number, result) => self.on_direct(number, result, now),
+            Event::Synced(result) => self.on_synced(result, now),
+            Event::Memory(memory) => self.on_memory(memory, now),
+            Event::Done => {}
+        }
+    }
+
+    fn on_redis(&mut self, outcome: Outcome, now: Instant) {
+        self.redis_since = None;
+        if let Outcome::Looked(Ok(Some(DataSet { rotation, .. }))) = &outcome
+            && self.rotation.is_none_or(|(known, _)| known != *rotation)
+        {
+            self.rotation = Some((*rotation, now));
+        }
+        match self.lane.on(outcome) {
+            // That it answers a look does not mean that it has room again.
+            Ok(()) if self.redis.class() == Some(Class::CacheFull) => {}
+            Ok(()) => drop(self.redis.succeeded()),
+            Err(obstacle) => self.redis_failed(&obstacle, now),
+        }
+        let released = self.lane.released();
+        if let Some(journal) = &mut self.journal {
+            released.into_iter().for_each(|location| journal.release(location));
+        }
+        let applied = self.lane.applied();
+        self.acknowledge(|batch| batch.path == Path::Redis && batch.number <= applied);
+    }
+
+    fn redis_failed(&mut self, obstacle: &Obstacle, now: Instant) {
+        let class = obstacle.class();
+        class.count();
+        self.metrics.failures.inc();
+        self.redis.failed(class, now);
+        self.obstacle = obstacle.to_string();
+    }
+
+    fn on_direct(&mut self, number: u64, result: Result<Direct, StoreError>, now: Instant) {
+        self.mysql_since = None;
+        match result {
+            Ok(Direct::Stored) => {
+                self.mysql.succeeded();
+                let stored = self.direct.pop_front();
+                if let (Some(journal), Some(location)) = (&mut self.journal, stored.and_then(|batch| batch.location)) {
+                    journal.release(location);
+                }
+                self.acknowledge(|batch| batch.path == Path::Direct && batch.number <= number);
+            }
+            Ok(Direct::Behind { number: last }) => {
+                Class::DbBehind.count();
+                self.mysql.failed(Class::DbBehind, now);
+                self.obstacle = format!("MySQL has batch {last} as the last before direct batch {number}: was it restored?");
+            }
+            Err(error) => {
+                let class = error.class();
+                class.count();
+                self.metrics.failures.inc();
+                self.mysql.failed(class, now);
+                self.obstacle = error.to_string();
+            }
+        }
+    }
+
+    fn on_synced(&mut self, result: SyncResult, now: Instant) {
+        let Some(synced) = self.syncing.take() else { return };
+        let Some(journal) = &mut self.journal else { return };
+        match journal.synced(result) {
+            Ok(()) => {
+                self.disk.succeeded();
+                self.metrics.syncs.inc();
+                self.acknowledge(|batch| batch.location.is_some() && batch.location <= synced);
+            }
+            Err(error) => {
+                // That segment is never trusted again: what clients wait for is written to the next one.
+                self.disk_failed(error.class(), &error.to_string(), now);
+                self.write_again(now);
+            }
+        }
+    }
+
+    fn write_again(&mut self, now: Instant) {
+        let Some(journal) = &mut self.journal else { return };
+        for waiting in &mut self.unacknowledged {
+            let (batch, location) = match waiting.path {
+                Path::Redis => match self.lane.get_mut(waiting.number) {
+                    Some(Retained { batch: Some(batch), location, .. }) => (batch, location),
+                    _ => continue,
+                },
+                Path::Direct => match self.direct.iter_mut().find(|direct| direct.batch.number == waiting.number) {
+                    Some(direct) => (&mut direct.batch, &mut direct.location),
+                    None => continue,
+                },
+            };
+            let written = append(journal, waiting.path, batch, now).ok();
+            if let (Some(old), Some(_)) = (*location, written) {
+                journal.release(old);
+                *location = written;
+            }
+            waiting.location = written;
+        }
+    }
+
+    fn on_memory(&mut self, memory: Result<(u64, u64), QueueError>, now: Instant) {
+        let Ok((used, max)) = memory else { return }; // The next step says what is wrong.
+        let part = if max == 0 { 0.0 } else { used as f64 / max as f64 };
+        if part > MEMORY_MAX && self.journal.is_some() && self.redis.is_closed() {
+            Class::CacheFull.count();
+            self.redis.failed(Class::CacheFull, now);
+            self.obstacle = format!("redis: {used} of {max} bytes are in use");
+        } else if part < MEMORY_FREE && self.redis.class() == Some(Class::CacheFull) {
+            self.redis.succeeded();
+        }
+    }
+
+    fn disk_failed(&mut self, class: Class, why: &str, now: Instant) {
+        class.count();
+        self.disk.failed(class, now);
+        self.obstacle = format!("journal: {why}");
+    }
+
+    /// Answers the clients of the batches that have a durable home now.
+    fn acknowledge(&mut self, is_durable: impl Fn(&Unacknowledged) -> bool) {
+        self.unacknowledged.retain_mut(|batch| {
+            let is_durable = is_durable(batch);
+            if is_durable {
+                for client in std::mem::take(&mut batch.clients) {
+                    client.answer(Ok(()));
+                }
+            }
+            !is_durable
+        });
+    }
+
+    // ---- What others see
+
+    /// Views that were acknowledged and that only the journal holds.
+    fn journalled_views(&self) -> u64 {
+        let waiting: u64 = self.unacknowledged.iter().map(|batch| batch.views).sum();
+        let direct: u64 = self.direct.iter().map(|direct| direct.batch.views()).sum();
+        (self.lane.backlog_views() + direct).saturating_sub(waiting)
+    }
+
+    /// Keeps readiness, degradation and metrics true; logs a change of level once.
+    fn show(&mut self, now: Instant) {
+        for (since, breaker, class) in [
+            (self.redis_since, &mut self.redis, Class::CacheTransient),
+            (self.mysql_since, &mut self.mysql, Class::DbDown),
+        ] {
+            if since.is_some_and(|since| now >= since + SUSPECT_AFTER) {
+                breaker.suspect(class);
+            }
+        }
+        let part = self.name();
+        self.metrics.show(&part, &[
+            ("retained_batches", self.lane.retained() as u64),
+            ("retained_bytes", self.lane.retained_bytes() as u64),
+            ("journal_bytes", self.journal.as_ref().map_or(0, Journal::bytes)),
+            ("journalled_views", self.journalled_views()),
+        ]);
+        let journals = self.journal.is_some();
+        let (ready, state) = match (self.redis.class(), self.mysql.class(), self.disk.class()) {
+            _ if !self.has_room() => (false, Some((Level::Critical, "there is no room for more views"))),
+            (redis, _, Some(_)) => (redis.is_none(), Some((Level::Critical, "the journal cannot be written"))),
+            (None, ..) if self.lane.epoch().is_none() => return,
+            (None, ..) => (true, None),
+            (Some(Class::DbBehind), ..) | (Some(_), Some(Class::DbBehind), _) => {
+                (journals, Some((Level::Critical, "this shard stands still, views wait in the journal")))
+            }
+            (Some(Class::CacheFull), ..) => (journals, Some((Level::Degraded, "redis is full, views wait in the journal"))),
+            (Some(_), None, _) => (true, Some((Level::Degraded, "redis is away, views go to MySQL directly"))),
+            (Some(_), Some(_), _) if journals => {
+                (true, Some((Level::Critical, "redis and MySQL are away, views wait in the journal")))
+            }
+            (Some(_), Some(_), _) => (false, Some((Level::Critical, "redis and MySQL are away"))),
+        };
+        let state = state.map(|(level, what)| (level, what.to_owned()));
+        let reason = state.as_ref().map(|(_, what)| format!("{what}: {}", self.obstacle));
+        self.readiness.set_part(&part, reason.filter(|_| !ready));
+        if self.shown == state {
+            return;
+        }
+        let shard = self.link.queue.shard();
+        match &state {
+            None => info!(%shard, epoch = self.lane.epoch(), "counting"),
+            Some((Level::Critical, what)) => error!(%shard, "{what}: {}", self.obstacle),
+            Some((_, what)) => warn!(%shard, "{what}: {}", self.obstacle),
+        }
+        self.readiness.set_degraded(&part, state.clone());
+        self.shown = state;
+    }
+}
+
+fn append(journal: &mut Journal, path: Path, batch: &Batch, now: Instant) -> Result<Location, AppendError> {
+    journal.append(&encode_record(path, batch), now.into_std())
+}
+
+/// About the memory of a batch.
+fn memory_of(batch: &Batch) -> usize {
+    let ids: usize = batch.rows.iter().map(|row| row.article.as_bytes().len() + row.user.as_bytes().len()).sum();
+    size_of::<Batch>() + size_of_val(&*batch.rows) + ids + batch.ids.len() * 64
+}
+
+fn name_of(path: Path) -> &'static str {
+    match path {
+        Path::Redis => "redis",
+        Path::Direct => "direct",
+    }
+}
+
+/// The metrics of all shards.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    batches: IntCounterVec,
+    failures: IntCounter,
+    syncs: IntCounter,
+    damaged: IntCounter,
+    gauges: Arc<[(&'static str, telemetry::IntGaugeVec)]>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let gauge = |name: &'static str, metric, help| (name, telemetry::gauges(metric, help, "shard"));
+        Self {
+            batches: telemetry::counters("footfall_batches_total", "Batches built, by path.", "path"),
+            failures: telemetry::counter("footfall_batch_failures_total", "Tries to store a batch that failed."),
+            syncs: telemetry::counter("footfall_journal_syncs_total", "Times that the journal was brought to the disk."),
+            damaged: telemetry::counter("footfall_journal_damaged_total", "Batches that the journal could not give back."),
+            gauges: Arc::new([
+                gauge("retained_batches", "footfall_retained_batches", "Batches kept until MySQL has them."),
+                gauge("retained_bytes", "footfall_retained_bytes", "Memory of batches kept without a journal."),
+                gauge("journal_bytes", "footfall_journal_bytes", "Disk space of the journal."),
+                gauge("journalled_views", "footfall_journalled_views", "Acknowledged views that only the journal holds."),
+            ]),
+        }
+    }
+
+    fn show(&self, shard: &str, values: &[(&str, u64)]) {
+        for (name, value) in values {
+            if let Some((_, gauge)) = self.gauges.iter().find(|(known, _)| known == name) {
+                gauge.with_label_values(&[shard.trim_start_matches("shard ")]).set(i64::try_from(*value).unwrap_or(i64::MAX));
+            }
         }
     }
 }

@@ -1,20 +1,32 @@
 //! The HTTP service that counts: request -> view -> batch -> Redis, then the answer.
 
 pub mod batch;
+pub mod blocking;
+pub mod counting;
+pub mod intake;
+pub mod lane;
 pub mod page;
 pub mod request;
 pub mod routes;
 
+mod adopt;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use footfall_journal::{Disk, Folder};
 use footfall_shared::config::{Config, ms};
-use footfall_shared::lifecycle::{self, Lifecycle};
+use footfall_shared::counter::Producer;
+use footfall_shared::lifecycle::{self, EXIT_CONFIGURATION, Lifecycle, Refusal};
 use footfall_shared::queue::Redis;
 use footfall_shared::reads::Reads;
 use footfall_shared::store::Store;
 use footfall_shared::{http, telemetry};
 use tokio::net::TcpListener;
+use tracing::warn;
+
+use crate::blocking::Blocking;
+use crate::counting::{Counting, World};
 
 /// Where the service listens.
 pub struct Listeners {
@@ -30,8 +42,20 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
     let store = Store::new(&config.database).await?;
     lifecycle::check_schema(&store, config.shards).await?;
     let readiness = telemetry::Readiness::default();
-    let reads = Arc::new(Reads::new(redis.clone(), store.clone(), config.shards, ms(config.reads.ttl_ms)));
-    let (intake, batchers) = batch::start(&config, &redis, &store, &readiness);
+    let patience = ms(config.redis.timeout_ms.min(READ_PATIENCE_MS_MAX));
+    let reads = Arc::new(Reads::new(redis.clone(), store.clone(), config.shards, ms(config.reads.ttl_ms), patience));
+    let disk = journal_folder(&config.ingest.journal)?;
+    let counting = Counting::start(
+        &config,
+        World {
+            redis,
+            fences: Arc::new(store),
+            disk,
+            blocking: Blocking::Threads,
+            producer: Producer::random(),
+            readiness: readiness.clone(),
+        },
+    )?;
 
     let report = Arc::clone(&reads);
     lifecycle.spawn("report of hit rates", {
@@ -57,15 +81,36 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
         header_timeout: ms(config.ingest.header_timeout_ms),
         drain,
     };
-    let routes = Arc::new(routes::Routes::new(&config, intake, reads, readiness));
+    let routes = Arc::new(routes::Routes::new(&config, counting.intake.clone(), reads, readiness));
     let stop = lifecycle.stop();
     lifecycle.spawn("server", async move {
         http::serve(listeners.public, limits, stop, move |request| Arc::clone(&routes).answer(request)).await?;
-        // The server's end has dropped the last intake: the batchers finish what they have and end.
-        if tokio::time::timeout(Duration::from_secs(1), batchers.join_all()).await.is_err() {
-            tracing::warn!("views without an acknowledgement were left behind: Redis could not be reached");
+        // The server's end has dropped the routes: the batchers finish what clients wait for and end.
+        if tokio::time::timeout(Duration::from_secs(1), counting.end()).await.is_err() {
+            warn!("views without an acknowledgement were left behind: neither Redis nor MySQL could be reached");
         }
         Ok(())
     });
     lifecycle.run(drain + Duration::from_secs(3)).await
+}
+
+/// A read waits no longer than this for a store that hangs.
+const READ_PATIENCE_MS_MAX: u64 = 500;
+
+fn journal_folder(path: &str) -> Result<Option<Arc<dyn Disk>>, Refusal> {
+    if path == "off" {
+        warn!(
+            "the journal is off: views that Redis loses are lost if this process ends too, and none is counted while \
+             Redis and MySQL are both away"
+        );
+        return Ok(None);
+    }
+    let folder = Folder::open(path).map_err(|error| Refusal {
+        code: EXIT_CONFIGURATION,
+        sentence: format!(
+            "the journal cannot be kept in {path}: {error}; set ingest.journal (FOOTFALL_INGEST__JOURNAL) to a folder \
+             that this process may write, or to `off`"
+        ),
+    })?;
+    Ok(Some(Arc::new(folder)))
 }

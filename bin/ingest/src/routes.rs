@@ -6,8 +6,7 @@ use std::time::Duration;
 use footfall_shared::config::{Config, ms};
 use footfall_shared::counter::{Article, User, View};
 use footfall_shared::http::{self, Answer};
-use footfall_shared::reads::Reads;
-use footfall_shared::store::StoreError;
+use footfall_shared::reads::{Reads, Unreadable};
 use footfall_shared::telemetry::{self, IntCounterVec, Readiness};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -19,7 +18,7 @@ use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use tracing::warn;
 
-use crate::batch::{Intake, NotCounted};
+use crate::intake::{Intake, NotCounted};
 use crate::page;
 use crate::request::{self, Posted, Refusal};
 
@@ -94,7 +93,7 @@ struct RejectedView {
 enum Failure {
     Refused(Refusal),
     NotCounted(NotCounted),
-    Unreadable(StoreError),
+    Unreadable(Unreadable),
 }
 
 impl From<Refusal> for Failure {
@@ -109,8 +108,8 @@ impl From<NotCounted> for Failure {
     }
 }
 
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
+impl From<Unreadable> for Failure {
+    fn from(error: Unreadable) -> Self {
         Self::Unreadable(error)
     }
 }
@@ -171,9 +170,9 @@ impl Routes {
             return Ok(answer);
         }
         match endpoint {
-            Endpoint::Views => self.post_views(request).await,
-            Endpoint::Pixel => self.pixel(uri.query()).await,
-            Endpoint::Demopage(article) => self.demopage(article, uri.query()).await,
+            Endpoint::Views => self.post_views(request).await.map(|answer| self.mark(answer)),
+            Endpoint::Pixel => self.pixel(uri.query()).await.map(|answer| self.mark(answer)),
+            Endpoint::Demopage(article) => self.demopage(article, uri.query()).await.map(|answer| self.mark(answer)),
             Endpoint::Article(article) => self.article(article).await,
             Endpoint::Realtime => Ok(self.realtime(uri.query())),
             Endpoint::Script => Ok(http::text(StatusCode::OK, "text/javascript; charset=utf-8", page::SCRIPT)),
@@ -181,6 +180,16 @@ impl Routes {
             Endpoint::Live => Ok(http::sentence(StatusCode::OK, "alive")),
             Endpoint::Ready => Ok(self.readiness.answer()),
         }
+    }
+
+    /// Says with the answer that the views are counted with less than there should be.
+    fn mark(&self, mut answer: Answer) -> Answer {
+        if let Some(what) = self.readiness.degraded()
+            && let Ok(what) = HeaderValue::from_str(&what)
+        {
+            answer.headers_mut().insert("footfall-degraded", what);
+        }
+        answer
     }
 
     async fn post_views(&self, request: Request<Incoming>) -> Result<Answer, Failure> {
@@ -248,7 +257,8 @@ impl Routes {
     async fn pixel(&self, query: Option<&str>) -> Result<Answer, Failure> {
         let article = request::article_in_query(query, "article")?;
         let user = request::user_in_query(query, "user")?;
-        self.intake.count(vec![View { article, user }]).await?;
+        let id = request::view_id_in_query(query, "id")?;
+        self.intake.count(vec![View { article, user, id }]).await?;
         let mut answer = http::text(StatusCode::OK, "image/gif", page::PIXEL);
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Ok(answer)
@@ -257,7 +267,7 @@ impl Routes {
     async fn demopage(&self, article: &str, query: Option<&str>) -> Result<Answer, Failure> {
         let article: Article = request::article_in_path(article)?;
         let user: User = request::user_in_query(query, "usrid")?;
-        self.intake.count(vec![View { article: article.clone(), user: user.clone() }]).await?;
+        self.intake.count(vec![View { article: article.clone(), user: user.clone(), id: None }]).await?;
         // The view is counted; that its numbers cannot be shown at the moment is no reason to say otherwise.
         let numbers = self.reads.article(&article).await.ok();
         let mut answer =

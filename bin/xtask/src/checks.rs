@@ -4,8 +4,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use footfall_drill::packages::STORES;
 
-use crate::packages;
+use crate::{chaos, packages};
 
 /// The cargo calls, after the packages. All features: one of them builds a flusher that is wrong on purpose, for a test.
 const STEPS: [&str; 4] = [
@@ -15,13 +16,16 @@ const STEPS: [&str; 4] = [
     "test --release --workspace --all-features --locked",
 ];
 
+/// The last step: it takes what the steps before have built.
+const CHAOS: &str = "xtask chaos --share";
+
 /// Runs all steps and stops at the first one that fails, with its exit code.
 pub fn run() -> anyhow::Result<ExitCode> {
     let mut timings = Vec::new();
 
     let started = Instant::now();
     announce("packages");
-    packages::ensure(&[packages::STORES, packages::BROWSER].concat())?;
+    packages::ensure(&[STORES, packages::BROWSER].concat())?;
     timings.push(("packages", started.elapsed(), true));
 
     let mut code = 0;
@@ -35,6 +39,14 @@ pub fn run() -> anyhow::Result<ExitCode> {
             code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
             break;
         }
+    }
+
+    if code == 0 {
+        let started = Instant::now();
+        announce(CHAOS);
+        let passed = chaos::passes(&chaos::Args::share())?;
+        timings.push((CHAOS, started.elapsed(), passed));
+        code = u8::from(!passed);
     }
 
     println!("\n{}", summary(&timings));

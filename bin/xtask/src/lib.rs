@@ -1,16 +1,16 @@
-//! Footfall's own commands for developers: `cargo xtask up` and `cargo xtask test`.
+//! Footfall's own commands for developers: `cargo xtask up`, `cargo xtask test` and `cargo xtask chaos`.
 //!
-//! It is a library too, because the tests in `tests/` run the same [`stack`] that `up` does.
+//! It is a library too, for the tests in `tests/`.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub mod chaos;
 pub mod checks;
 mod logs;
 pub mod packages;
 mod ports;
-pub mod stack;
 pub mod up;
 
 /// The top folder of the repository.

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtask::{checks, packages, up};
+use footfall_drill::packages::Missing;
+use xtask::{chaos, checks, up};
 
 /// Footfall's commands for developers.
 #[derive(Parser)]
@@ -11,6 +12,7 @@ use xtask::{checks, packages, up};
 enum Cli {
     /// Run everything on private stores until Ctrl-C.
     Up(up::Args),
+    Chaos(chaos::Args),
     /// Run everything that CI runs.
     Test,
 }
@@ -18,11 +20,12 @@ enum Cli {
 fn main() -> ExitCode {
     let result = match Cli::parse() {
         Cli::Up(args) => up::run(&args),
+        Cli::Chaos(args) => chaos::run(&args),
         Cli::Test => checks::run(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         // 69 is sysexits' EX_UNAVAILABLE.
-        ExitCode::from(if error.is::<packages::Missing>() { 69 } else { 1 })
+        ExitCode::from(if error.is::<Missing>() { 69 } else { 1 })
     })
 }

@@ -13,11 +13,12 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use footfall_drill::packages::STORES;
+use footfall_drill::stack::{Addresses, Role, Stack, StackOptions};
 use footfall_sandbox::{Process, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::logs::Printer;
-use crate::stack::{Addresses, Role, Stack, StackOptions};
 use crate::{packages, ports};
 
 const POLL: Duration = Duration::from_millis(50);
@@ -56,7 +57,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ("the flusher's metrics", addresses.flusher_admin),
         ("the dashboard's metrics", addresses.dashboard_admin),
     ])?;
-    packages::ensure(packages::STORES)?;
+    packages::ensure(STORES)?;
     let binaries = match &args.binaries {
         Some(binaries) => binaries.clone(),
         None => build()?,
@@ -64,7 +65,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
     // From here on a first signal ends us in order and a second one at once; before, there is nothing to put in order.
     let interrupted = catch_signals()?;
-    let leftovers: &[&str] = if args.fresh { &["logs", "redis", "mariadb", "demo-ledger.tsv"] } else { &["logs"] };
+    let leftovers: &[&str] =
+        if args.fresh { &["logs", "redis", "mariadb", "journal", "demo-ledger.tsv"] } else { &["logs"] };
     for name in leftovers {
         remove(&dir.join(name))?;
     }

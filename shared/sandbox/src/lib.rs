@@ -4,14 +4,18 @@
 //! already runs. They can be stopped, killed, paused, and started again on the same data, and they end with the
 //! process that started them, even when that one is killed with `kill -9`.
 //!
+//! Between them and their clients, a proxy can stand that loses, cuts, holds and delays messages.
+//!
 //! Everything here blocks, and nothing here knows what the servers are used for.
 
 mod files;
 mod mariadb;
 mod process;
+mod proxy;
 mod redis;
 
 pub use files::find_program;
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use process::{Process, Signal};
+pub use proxy::{Action, Cut, Direction, Injection, Message, MySqlCommand, Protocol, Proxy, ProxyMetrics, Upstream};
 pub use redis::{AppendFsync, Redis, RedisOptions};

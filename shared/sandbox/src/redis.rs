@@ -28,6 +28,8 @@ pub enum AppendFsync {
     EverySecond,
     /// Before every reply: what was acknowledged survives.
     Always,
+    /// Whenever the kernel does: the machine failing can lose the last half minute.
+    No,
 }
 
 /// Settings of a [`Redis`].
@@ -63,6 +65,7 @@ impl Redis {
         let fsync = match options.append_fsync {
             AppendFsync::EverySecond => "everysec",
             AppendFsync::Always => "always",
+            AppendFsync::No => "no",
         };
 
         let mut command = Command::new(server_program(run.path())?);
@@ -160,10 +163,34 @@ impl Redis {
         copy_dir(from, &self.data)
     }
 
+    /// Cuts the last so many bytes off the newest part of the append-only file, or all of it when it is shorter: what
+    /// a failing machine loses. It must have ended before.
+    pub fn truncate_aof(&mut self, bytes: u64) -> io::Result<()> {
+        if self.process.is_running() {
+            return Err(self.process.failure("is still running"));
+        }
+        let file = fs::File::options().write(true).open(newest_aof(&self.data.join("appendonlydir"))?)?;
+        file.set_len(file.metadata()?.len().saturating_sub(bytes))?;
+        file.sync_all()
+    }
+
     /// The process itself: its id, its log, signals.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+/// The part that Redis appends to: `appendonly.aof.NUMBER.incr.aof` with the highest number.
+fn newest_aof(dir: &Path) -> io::Result<PathBuf> {
+    let mut newest = None;
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let number = name.strip_suffix(".incr.aof").and_then(|name| name.rsplit('.').next()?.parse::<u64>().ok());
+        newest = newest.max(number.map(|number| (number, path)));
+    }
+    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no *.incr.aof in {}", dir.display()));
+    newest.map(|(_, path)| path).ok_or_else(missing)
 }
 
 /// The server's program: `redis-server` when there is one, else a link of that name to `redis-check-rdb`.

@@ -71,6 +71,35 @@ fn it_can_go_back_to_a_copy_of_its_files() -> Result {
 }
 
 #[test]
+fn it_can_lose_the_end_of_its_file() -> Result {
+    const SET: &str = "*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$5\r\n";
+    let dir = TempDir::new()?;
+    let mut redis = start(dir.path())?;
+    redis.query(&["SET", "key", "first"])?;
+    redis.query(&["BGREWRITEAOF"])?;
+    wait_until(|| {
+        let info = redis.query(&["INFO", "persistence"]).unwrap_or_default().concat();
+        info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
+    })?;
+    redis.query(&["SET", "key", "older"])?;
+    redis.query(&["SET", "key", "newer"])?;
+    assert!(redis.truncate_aof(1).is_err(), "refused while it runs");
+    redis.kill()?;
+    redis.truncate_aof((SET.len() + "newer\r\n".len()) as u64)?;
+    redis.restart()?;
+    assert_eq!(get(&redis, "key")?.as_deref(), Some("older"));
+    redis.kill()?;
+    redis.truncate_aof(1)?;
+    redis.restart()?;
+    assert_eq!(get(&redis, "key")?.as_deref(), Some("first"), "half a command is none");
+    redis.kill()?;
+    redis.truncate_aof(u64::MAX)?;
+    redis.restart()?;
+    assert_eq!(get(&redis, "key")?.as_deref(), Some("first"), "from the older part");
+    Ok(())
+}
+
+#[test]
 fn two_do_not_see_each_other() -> Result {
     let dir = TempDir::new()?;
     let one = start(&dir.path().join("one"))?;

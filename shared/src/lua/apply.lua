@@ -1,22 +1,34 @@
 -- Appends one batch to the open generation, once.
--- KEYS: meta, producers, dirty, totals, log
--- ARGV: epoch, producer, number, generation cap (views), views, packed batch, then article, views, ...
+-- KEYS: meta, producers, dirty, totals, log, ids, ids before
+-- ARGV: epoch, producer, number, generation cap (views), views, cumulative views, packed batch, number of articles,
+--       then article, views, ... then the ids of its views that have one
 local last = redis.call('HGET', KEYS[2], ARGV[2])
 if not last then return {'BEHIND'} end -- not registered in this data set
-last = tonumber(last)
+last = tonumber(string.match(last, '^%d+'))
 local number = tonumber(ARGV[3])
 if number <= last then return {'OK', meta.gen, meta.first} end -- a repeat (I2)
 if number ~= last + 1 then return {'BEHIND'} end
 if meta.views >= tonumber(ARGV[4]) then return {'FULL', meta.gen} end
 
-redis.call('RPUSH', KEYS[5], ARGV[6])
-for i = 7, #ARGV, 2 do
+local ids = 9 + 2 * ARGV[8]
+if ids <= #ARGV then
+  local seen = {'SEEN'}
+  for i = ids, #ARGV do
+    if redis.call('SISMEMBER', KEYS[6], ARGV[i]) == 1 or redis.call('SISMEMBER', KEYS[7], ARGV[i]) == 1 then
+      seen[#seen + 1] = i - ids
+    end
+  end
+  if #seen > 1 then return seen end -- the caller leaves these out and sends the same number again
+  for i = ids, #ARGV do redis.call('SADD', KEYS[6], ARGV[i]) end
+end
+
+if redis.call('RPUSH', KEYS[5], ARGV[7]) == 1 then redis.call('HSET', KEYS[1], 'opened', now_ms()) end
+for i = 9, ids - 1, 2 do
   local views = ARGV[i + 1]
   if redis.call('HINCRBY', KEYS[4], ARGV[i], views) == tonumber(views) then
     redis.call('RPUSH', KEYS[3], ARGV[i]) -- its first touch in this generation
   end
 end
-redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
-if meta.views == 0 then redis.call('HSET', KEYS[1], 'opened', now_ms()) end
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[3] .. ':' .. ARGV[6])
 redis.call('HINCRBY', KEYS[1], 'views', ARGV[5])
 return {'OK', meta.gen, meta.first}

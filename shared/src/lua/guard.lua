@@ -10,10 +10,12 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local m = redis.call('HMGET', KEYS[1], 'epoch', 'incarnation', 'gen', 'first', 'views', 'opened', 'sealed_views', 'shards')
+local m = redis.call('HMGET', KEYS[1], 'epoch', 'incarnation', 'gen', 'first', 'views', 'opened', 'sealed_views',
+  'shards', 'version', 'rotation')
 local meta = {
   epoch = m[1], incarnation = m[2], gen = tonumber(m[3]), first = tonumber(m[4]),
   views = tonumber(m[5]), opened = tonumber(m[6]), sealed_views = tonumber(m[7]), shards = m[8],
+  version = tonumber(m[9]), rotation = tonumber(m[10]),
 }
 
 -- The start of the oldest generation that is not acknowledged, or now if there is none: everything
@@ -23,6 +25,6 @@ local function stored_until(headers_key)
     local header = redis.call('HGET', headers_key, meta.first)
     return tonumber(string.match(header or '', ':(%d+)$')) or 0
   end
-  if meta.views > 0 then return meta.opened end
+  if meta.opened > 0 then return meta.opened end
   return now_ms()
 end

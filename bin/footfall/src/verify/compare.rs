@@ -5,11 +5,13 @@ use std::fmt;
 
 use crate::ledger::{Entry, Outcome};
 
-/// Where a counted view is.
+/// Where a view is that is accounted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     MySql,
     Redis,
+    /// Not counted, but not lost either.
+    Quarantine,
 }
 
 /// One pair's views, or a sum of them.
@@ -19,6 +21,7 @@ pub(super) struct Counts {
     unknown: u64,
     pub(super) mysql: u64,
     pub(super) redis: u64,
+    pub(super) quarantine: u64,
 }
 
 impl Counts {
@@ -31,14 +34,18 @@ impl Counts {
         self.mysql + self.redis
     }
 
-    /// Acknowledged, but not counted.
-    pub(super) fn missing(&self) -> u64 {
-        self.acknowledged.saturating_sub(self.counted())
+    fn accounted(&self) -> u64 {
+        self.counted() + self.quarantine
     }
 
-    /// Counted more often than attempted.
+    /// Acknowledged, but neither counted nor in quarantine.
+    pub(super) fn missing(&self) -> u64 {
+        self.acknowledged.saturating_sub(self.accounted())
+    }
+
+    /// Counted, or in quarantine, more often than attempted.
     pub(super) fn extra(&self) -> u64 {
-        self.counted().saturating_sub(self.attempted())
+        self.accounted().saturating_sub(self.attempted())
     }
 }
 
@@ -88,7 +95,7 @@ impl Comparison {
         }
     }
 
-    /// Adds counted views. Those of articles that are in no ledger do not matter; those of users that are in none do.
+    /// Adds views that are accounted for. Those of articles that are in no ledger do not matter; those of users that are in none do.
     pub(super) fn counted(&mut self, article: &str, user: &str, views: u64, place: Place) {
         let Some(article) = self.articles.0.get(article) else {
             return;
@@ -97,13 +104,14 @@ impl Comparison {
         match place {
             Place::MySql => counts.mysql += views,
             Place::Redis => counts.redis += views,
+            Place::Quarantine => counts.quarantine += views,
         }
     }
 
     /// Forgets what is counted, for another look at the stores.
     pub(super) fn forget_counted(&mut self) {
         for counts in self.pairs.values_mut() {
-            (counts.mysql, counts.redis) = (0, 0);
+            (counts.mysql, counts.redis, counts.quarantine) = (0, 0, 0);
         }
     }
 
@@ -120,6 +128,7 @@ impl Comparison {
             result.sum.unknown += counts.unknown;
             result.sum.mysql += counts.mysql;
             result.sum.redis += counts.redis;
+            result.sum.quarantine += counts.quarantine;
             result.missing += counts.missing();
             result.extra += counts.extra();
         }
@@ -167,14 +176,15 @@ pub(super) struct Difference<'a> {
 impl Difference<'_> {
     /// The columns' names.
     pub(super) const HEAD: &'static str =
-        "    missing      extra  acknowledged  attempted      MySQL      Redis  article, user";
+        "    missing      extra  acknowledged  attempted      MySQL      Redis quarantine  article, user";
 }
 
 impl fmt::Display for Difference<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { article, user, counts } = self;
         write!(f, "{:>11}{:>11}{:>14}", counts.missing(), counts.extra(), counts.acknowledged)?;
-        write!(f, "{:>11}{:>11}{:>11}  {article}, {user}", counts.attempted(), counts.mysql, counts.redis)
+        write!(f, "{:>11}{:>11}{:>11}", counts.attempted(), counts.mysql, counts.redis)?;
+        write!(f, "{:>11}  {article}, {user}", counts.quarantine)
     }
 }
 
@@ -241,6 +251,22 @@ mod tests {
         assert_eq!((comparison.result().missing, comparison.result().extra), (1, 1));
         let (differences, all) = comparison.differences(1);
         assert_eq!((differences.len(), all), (1, 2));
+    }
+
+    #[test]
+    fn a_view_in_quarantine_is_neither_missing_nor_free() {
+        let compared = |acknowledged, mysql, quarantine| {
+            let mut comparison = Comparison::default();
+            for _ in 0..acknowledged {
+                comparison.attempted(Entry { article: "a", user: "u", outcome: Outcome::Acknowledged });
+            }
+            comparison.counted("a", "u", mysql, Place::MySql);
+            comparison.counted("a", "u", quarantine, Place::Quarantine);
+            (comparison.result().missing, comparison.result().extra, comparison.result().sum.counted())
+        };
+        assert_eq!(compared(3, 2, 1), (0, 0, 2));
+        assert_eq!(compared(3, 1, 1), (1, 0, 1));
+        assert_eq!(compared(3, 3, 1), (0, 1, 3)); // counted, and in quarantine as well
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use footfall_shared::counter::{Article, Row, Shard};
+use footfall_shared::counter::{Article, Batch, Producer, Row, Shard};
 use footfall_shared::queue::{Queue, Redis};
 use footfall_shared::store::{Audit, Fence, Store};
 
@@ -19,8 +19,30 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Look {
     /// MySQL, in one snapshot.
     pub(super) audit: Audit,
-    /// What Redis holds and this snapshot does not have.
-    pub(super) waiting: Vec<Row>,
+    /// What Redis holds and this snapshot does not have, by shard.
+    pub(super) shards: Vec<Waiting>,
+}
+
+impl Look {
+    /// What waits, shards together.
+    pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.shards.iter().flat_map(|shard| &shard.batches).flat_map(|batch| &batch.rows)
+    }
+}
+
+/// What waits in one shard.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Waiting {
+    /// The data set: the life of its server, and its epoch if it holds anything.
+    pub(super) data: (String, Option<u64>),
+    /// Whether a recovery has opened it.
+    pub(super) is_open: bool,
+    /// The batches that will be flushed on top of the snapshot, in order.
+    pub(super) batches: Vec<Batch>,
+    /// Where each producer is, as Redis says: number and cumulative views of its last batch.
+    pub(super) producers: BTreeMap<Producer, (u64, u64)>,
+    /// Generations whose batches and views are not as many as their header and their totals say.
+    pub(super) torn: Vec<u64>,
 }
 
 /// Redis first, then MySQL: a generation that was flushed in between is at or below the fence of the snapshot, and
@@ -37,10 +59,10 @@ pub(super) async fn look(store: &Store, redis: &Redis, shards: u16, articles: &[
         let mut is_consistent = true;
         for ((held, fence), shard) in held.into_iter().zip(&audit.fences).zip(Shard::all(shards)) {
             is_consistent &= held.is_unmoved(&redis.shard(shard), fence).await?;
-            waiting.extend(held.above(fence));
+            waiting.push(held.above(fence));
         }
         if is_consistent {
-            return Ok(Look { audit, waiting });
+            return Ok(Look { audit, shards: waiting });
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -52,72 +74,60 @@ pub(super) async fn look(store: &Store, redis: &Redis, shards: u16, articles: &[
 
 /// The generations of one shard that Redis holds.
 struct Held {
-    incarnation: String,
-    /// None if the data set is empty.
-    epoch: Option<u64>,
-    generations: BTreeMap<u64, Vec<Row>>,
+    waiting: Waiting,
+    generations: BTreeMap<u64, Vec<Batch>>,
+    /// Generations whose parts disagree.
+    torn: Vec<u64>,
     /// The last generation that was acknowledged before it was read.
     forgotten: u64,
 }
 
 impl Held {
-    /// Sealed generations never change (I7). The open one only grows until it is sealed: if that happens meanwhile,
-    /// the reading goes on from there.
+    /// The open generation and the producers' positions belong to one moment; the sealed ones before it never change
+    /// (I7), so they can be read afterwards. Those that are gone by then are in MySQL.
     async fn read(queue: &Queue) -> Result<Self> {
         let state = queue.state().await?;
-        let mut held = Self {
-            incarnation: state.incarnation,
-            epoch: state.data.map(|data| data.epoch),
-            generations: BTreeMap::new(),
-            forgotten: 0,
-        };
-        let Some(mut position) = state.data.map(|data| data.position) else {
+        let moment = queue.moment().await?;
+        let data = (state.incarnation, state.data.map(|data| data.epoch));
+        let is_open = state.data.is_some_and(|data| data.is_current);
+        let waiting = Waiting { data, is_open, producers: moment.producers, ..Waiting::default() };
+        let mut held = Self { waiting, generations: BTreeMap::new(), torn: vec![], forgotten: 0 };
+        let Some(position) = moment.position else {
             return Ok(held);
         };
-        let mut next = position.first;
-        loop {
-            while next < position.open {
-                let sealed = queue.sealed(next).await?;
-                match sealed.header {
-                    Some(_) => held.insert(next, sealed.batches),
-                    None => held.forgotten = next,
-                }
-                next += 1;
+        for generation in position.first..position.open {
+            let sealed = queue.sealed(generation).await?;
+            let Some((batches, views)) = sealed.header else {
+                held.forgotten = generation;
+                continue;
+            };
+            let logged: u64 = sealed.batches.iter().map(Batch::views).sum();
+            let counted: u64 = sealed.totals.values().sum();
+            if (batches, views, views) != (sealed.batches.len() as u64, logged, counted) {
+                held.torn.push(generation);
             }
-            let open = queue.open_batches().await?;
-            let after = queue.state().await?.data.map(|data| data.position);
-            match after {
-                Some(after) if after.open > position.open => position = after,
-                // A data set that went away or back is noticed by `is_unmoved`.
-                Some(_) | None => {
-                    held.insert(position.open, open);
-                    return Ok(held);
-                }
-            }
+            held.generations.insert(generation, sealed.batches);
         }
-    }
-
-    fn insert(&mut self, generation: u64, batches: Vec<footfall_shared::counter::Batch>) {
-        let rows = batches.into_iter().flat_map(|batch| batch.rows).collect();
-        self.generations.insert(generation, rows);
+        held.generations.insert(position.open, moment.open);
+        Ok(held)
     }
 
     /// Whether what was read belongs to the snapshot of MySQL with this fence.
     async fn is_unmoved(&self, queue: &Queue, fence: &Fence) -> Result<bool> {
         let now = queue.state().await?;
-        let is_same_data = now.incarnation == self.incarnation && now.data.map(|data| data.epoch) == self.epoch;
-        let is_known = self.epoch.is_none_or(|epoch| epoch <= fence.epoch);
+        let epoch = self.waiting.data.1;
+        let is_same_data = (now.incarnation, now.data.map(|data| data.epoch)) == self.waiting.data;
+        let is_known = epoch.is_none_or(|epoch| epoch <= fence.epoch);
         Ok(is_same_data && is_known && self.forgotten <= fence.generation)
     }
 
     /// What will be flushed on top of this fence. Of an overtaken history, nothing will: the recovery puts it aside.
-    fn above(self, fence: &Fence) -> impl Iterator<Item = Row> {
-        let is_overtaken = self.epoch.is_some_and(|epoch| epoch < fence.flush_epoch);
-        let generation = fence.generation;
-        self.generations
-            .into_iter()
-            .filter(move |(number, _)| !is_overtaken && *number > generation)
-            .flat_map(|(_, rows)| rows)
+    fn above(self, fence: &Fence) -> Waiting {
+        let is_overtaken = self.waiting.data.1.is_some_and(|epoch| epoch < fence.flush_epoch);
+        let waits = |generation: u64| !is_overtaken && generation > fence.generation;
+        let torn = self.torn.into_iter().filter(|generation| waits(*generation)).collect();
+        let generations = self.generations.into_iter().filter(|(generation, _)| waits(*generation));
+        Waiting { torn, batches: generations.flat_map(|(_, batches)| batches).collect(), ..self.waiting }
     }
 }
 
@@ -125,7 +135,7 @@ impl Held {
 pub(super) async fn is_drained(redis: &Redis, shards: u16) -> Result<bool> {
     for shard in Shard::all(shards) {
         let state = redis.shard(shard).state().await?;
-        if !state.data.is_some_and(|data| data.is_current && data.pending_views() == 0) {
+        if !state.data.is_some_and(|data| data.is_current && data.is_drained()) {
             return Ok(false);
         }
     }
@@ -135,23 +145,18 @@ pub(super) async fn is_drained(redis: &Redis, shards: u16) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use footfall_shared::counter::User;
-
-    fn row(views: u64) -> Row {
-        Row { article: Article::parse(b"a").expect("test id"), user: User::parse(b"u").expect("test id"), views }
-    }
 
     #[test]
     fn only_generations_above_the_fence_wait() {
         let waiting = |epoch, generation, flush_epoch| {
-            let held = Held {
-                incarnation: String::new(),
-                epoch: Some(epoch),
-                generations: (4..=6).map(|number| (number, vec![row(number)])).collect(),
-                forgotten: 0,
-            };
-            let fence = Fence { epoch: 9, generation, flush_epoch, views: 0, readers: 0, users: 0, articles: 0 };
-            held.above(&fence).map(|row| row.views).collect::<Vec<_>>()
+            let waiting = Waiting { data: (String::new(), Some(epoch)), ..Waiting::default() };
+            let batches = |number| (number, vec![Batch::fold(Producer(1), number, 0, 0, vec![])]);
+            let held = Held { waiting, generations: (4..=6).map(batches).collect(), torn: vec![5], forgotten: 0 };
+            let fence =
+                Fence { epoch: 9, generation, flush_epoch, version: 0, views: 0, readers: 0, users: 0, articles: 0 };
+            let waiting = held.above(&fence);
+            assert_eq!(waiting.torn.is_empty(), waiting.batches.iter().all(|batch| batch.number != 5));
+            waiting.batches.iter().map(|batch| batch.number).collect::<Vec<_>>()
         };
         assert_eq!(waiting(9, 3, 9), [4, 5, 6]);
         assert_eq!(waiting(9, 5, 9), [6]);

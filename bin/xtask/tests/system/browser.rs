@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
+use footfall_drill::stack::{Role, StackOptions};
 use footfall_sandbox::{Process, find_program};
 use http::Method;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use url::Url;
-use xtask::stack::{Role, StackOptions};
 
 use crate::common::{Running, eventually, get, post, start};
 

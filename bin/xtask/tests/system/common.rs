@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use footfall_drill::stack::{Role, Stack, StackOptions};
 use tempfile::TempDir;
-use xtask::stack::{Role, Stack, StackOptions};
 
 /// A stack that is gone, with its data, at the end of the test.
 pub(crate) struct Running {

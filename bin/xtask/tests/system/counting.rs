@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::common::{Set, eventually, get, post, raw, request, start};
-use xtask::stack::Role;
+use footfall_drill::stack::Role;
 
 const SOON: Duration = Duration::from_millis(1_500);
 

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::common::{Load, Running, Set, eventually, get, start};
+use footfall_drill::stack::{Role, StackOptions};
 use footfall_sandbox::{AppendFsync, RedisOptions};
-use xtask::stack::{Role, StackOptions};
 
 fn views(default: u32) -> u32 {
     std::env::var("FOOTFALL_TEST_VIEWS").ok().and_then(|views| views.parse().ok()).unwrap_or(default)

@@ -33,7 +33,7 @@ fn flush_seconds(running: &mut crate::common::Running) -> f64 {
 
 /// The sum of all flush durations as the flusher measures them.
 fn flush_sum(running: &mut crate::common::Running) -> f64 {
-    let admin = running.stack.url(xtask::stack::Role::Flusher, 0);
+    let admin = running.stack.url(footfall_drill::stack::Role::Flusher, 0);
     let metrics = crate::common::get(&format!("{admin}/metrics")).body;
     let line = metrics.lines().find_map(|line| line.strip_prefix("footfall_flush_seconds_sum "));
     line.and_then(|sum| sum.parse().ok()).unwrap_or(0.0)

@@ -8,12 +8,30 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use footfall_sandbox::Process;
+use footfall_sandbox::{MariaDb, Process, Protocol, Proxy, Redis, Upstream};
 
 use super::{Role, START_TIMEOUT};
 
 /// A service that accepts and does not answer is asked again after this.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A service's own ways to the stores, to be disturbed without touching those of the others. They outlive its restarts.
+#[derive(Debug)]
+pub struct Links {
+    /// Between it and Redis.
+    pub redis: Proxy,
+    /// Between it and MariaDB.
+    pub mysql: Proxy,
+}
+
+impl Links {
+    pub(super) fn start(redis: &Redis, mariadb: &MariaDb) -> io::Result<Self> {
+        Ok(Self {
+            redis: Proxy::start(Upstream::from(redis.socket()), Protocol::Redis)?,
+            mysql: Proxy::start(Upstream::from(mariadb.socket()), Protocol::MySql)?,
+        })
+    }
+}
 
 /// A running, or killed, service.
 #[derive(Debug)]
@@ -53,6 +71,15 @@ impl Service {
     /// `http://host:port`, public if it has a public address, else that of the metrics.
     pub fn url(&self) -> String {
         format!("http://{}", self.addresses.main())
+    }
+
+    /// Its own proxies to the stores.
+    ///
+    /// # Panics
+    ///
+    /// If the stack was started without [`proxies`](super::StackOptions::proxies).
+    pub fn links(&self) -> &Links {
+        self.launch.links.as_ref().expect("the stack was started with proxies")
     }
 
     /// Ends it at once, as `kill -9` does.
@@ -104,6 +131,7 @@ pub(super) struct Launch {
     pub(super) name: String,
     pub(super) program: PathBuf,
     pub(super) env: Vec<(String, String)>,
+    pub(super) links: Option<Links>,
     pub(super) log: PathBuf,
     /// The file in which the service says where it listens, because it may have been told "any free port".
     pub(super) announcement: PathBuf,

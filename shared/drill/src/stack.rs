@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::Context;
 use footfall_sandbox::{MariaDb, MariaDbOptions, Process, Redis, RedisOptions};
 
-pub use service::Service;
 use service::{Launch, ServiceAddresses};
+pub use service::{Links, Service};
 
 mod service;
 
@@ -62,10 +62,25 @@ impl Default for Addresses {
     }
 }
 
+/// Where ingests keep what MySQL does not have yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Journal {
+    /// In the stack's folder `journal`, all ingests together: one adopts what another left.
+    #[default]
+    On,
+    /// Nowhere.
+    Off,
+    /// In this folder, all ingests together.
+    At(PathBuf),
+}
+
+/// The MariaDB user that may do everything.
+const ADMINISTRATOR: &str = "root";
+
 /// What a [`Stack`] consists of.
 #[derive(Clone, Debug)]
 pub struct StackOptions {
-    /// Data below `redis/` and `mariadb/`, kept from one stack to the next; logs below `logs/`.
+    /// Data below `redis/`, `mariadb/` and `journal/`, kept from one stack to the next; logs below `logs/`.
     pub dir: PathBuf,
     /// The folder with the built programs.
     pub binaries: PathBuf,
@@ -83,6 +98,13 @@ pub struct StackOptions {
     pub flusher: String,
     /// Where the services listen.
     pub addresses: Addresses,
+    /// Where ingests keep their journals.
+    pub journal: Journal,
+    /// Whether each service reaches the stores through proxies of its own: see [`Service::links`].
+    pub proxies: bool,
+    /// The MariaDB user of the services and of the tool. Any but `root` is created with rights in this database alone:
+    /// an administrator's would reach past `read_only`.
+    pub database_user: String,
     /// More environment for the services and the tool. It wins over the stack's own.
     pub env: Vec<(String, String)>,
 }
@@ -100,6 +122,9 @@ impl StackOptions {
             dashboards: 1,
             flusher: "footfall-flusher".to_owned(),
             addresses: Addresses::default(),
+            journal: Journal::default(),
+            proxies: false,
+            database_user: ADMINISTRATOR.to_owned(),
             env: Vec::new(),
         }
     }
@@ -126,6 +151,7 @@ impl Stack {
             MariaDb::start(&options.dir.join("mariadb"), &options.mariadb).context("MariaDB did not start")?;
         let redis = Redis::start(&options.dir.join("redis"), &options.redis).context("Redis did not start")?;
         let mut stack = Self { services: Vec::new(), redis, mariadb, options };
+        stack.create_user()?;
         stack.init()?;
 
         // Ingest last: it is told where the dashboard is, and lets the traffic in.
@@ -193,7 +219,7 @@ impl Stack {
         };
         [
             ("FOOTFALL_REDIS__URL", Some(self.redis.url())),
-            ("FOOTFALL_DATABASE__URL", Some(self.mariadb.url())),
+            ("FOOTFALL_DATABASE__URL", Some(self.database_url())),
             ("FOOTFALL_INGEST__URL", url(Role::Ingest)),
             ("FOOTFALL_DASHBOARD__URL", url(Role::Dashboard)),
         ]
@@ -239,6 +265,30 @@ impl Stack {
         Some(format!("{name} has ended (its log is {})", process.log().display()))
     }
 
+    /// The folder with the journals of the ingests, if they keep any.
+    pub fn journal(&self) -> Option<PathBuf> {
+        match &self.options.journal {
+            Journal::On => Some(self.options.dir.join("journal")),
+            Journal::Off => None,
+            Journal::At(dir) => Some(dir.clone()),
+        }
+    }
+
+    fn database_url(&self) -> String {
+        as_user(&self.options.database_user, &self.mariadb.url())
+    }
+
+    fn create_user(&self) -> anyhow::Result<()> {
+        let StackOptions { database_user: user, mariadb: MariaDbOptions { database, .. }, .. } = &self.options;
+        if user != ADMINISTRATOR {
+            // The proxies come through the socket too, so to the server everybody is local.
+            let sql =
+                format!("CREATE USER IF NOT EXISTS {user}@localhost; GRANT ALL ON {database}.* TO {user}@localhost");
+            self.mariadb.query(&sql).context("the services' database user could not be created")?;
+        }
+        Ok(())
+    }
+
     fn init(&self) -> anyhow::Result<()> {
         let mut command = self.tool();
         command.arg("init");
@@ -264,10 +314,23 @@ impl Stack {
             Role::Flusher => self.options.flusher.clone(),
             role => format!("footfall-{role}"),
         };
+        let links = self.options.proxies.then(|| Links::start(&self.redis, &self.mariadb)).transpose()?;
+        let mut env = self.env();
+        if role == Role::Ingest {
+            let journal = self.journal().map_or_else(|| "off".to_owned(), |dir| dir.display().to_string());
+            env.insert(0, ("FOOTFALL_INGEST__JOURNAL".to_owned(), journal));
+        }
+        if let Some(links) = &links {
+            let StackOptions { database_user, mariadb: MariaDbOptions { database, .. }, .. } = &self.options;
+            let mysql = as_user(database_user, &links.mysql.mysql_url(database));
+            env.push(("FOOTFALL_REDIS__URL".to_owned(), links.redis.redis_url()));
+            env.push(("FOOTFALL_DATABASE__URL".to_owned(), mysql));
+        }
         let launch = Launch {
             role,
             program: self.options.binaries.join(program),
-            env: self.env(),
+            env,
+            links,
             log: self.options.dir.join(format!("logs/{name}.log")),
             announcement: self.options.dir.join(format!("logs/{name}.addresses")),
             name,
@@ -276,4 +339,9 @@ impl Stack {
         self.services.push(service);
         Ok(self.services.last_mut().expect("just pushed"))
     }
+}
+
+/// The URL of the sandbox, which is the administrator's, for another user.
+fn as_user(user: &str, url: &str) -> String {
+    url.replacen(&format!("//{ADMINISTRATOR}@"), &format!("//{user}@"), 1)
 }

@@ -1,0 +1,156 @@
+//! The books of all views: what was accepted is stored, pending, journalled or in quarantine, at any moment.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use footfall_shared::queue::{self, Queue, QueueError};
+use footfall_shared::store::{self, Store, StoreError};
+use footfall_shared::telemetry::{self, IntGaugeVec};
+use tokio::time::Instant;
+use tracing::{error, info};
+
+use crate::frame::Conservation;
+
+/// Looks until no flush comes between the two stores.
+const LOOKS_MAX: u32 = 3;
+/// An ingest that has not reported for so long has ended, or is cut off.
+const REPORT_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// Keeps the books.
+pub(crate) struct Ledger {
+    /// What each ingest said last: its beat, journalled views, and when the beat was first seen.
+    reports: HashMap<String, (u64, u64, Instant)>,
+    is_broken: bool,
+    gauge: IntGaugeVec,
+}
+
+/// A look could not be had.
+pub(crate) enum Unreadable {
+    Redis(QueueError),
+    MySql(StoreError),
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self {
+            reports: HashMap::new(),
+            is_broken: false,
+            gauge: telemetry::gauges(
+                "footfall_conservation_views",
+                "Where all views are: accepted is the sum of the others; unaccounted must be 0 once nothing is pending.",
+                "part",
+            ),
+        }
+    }
+
+    /// Looks at all shards; none if flushes or a recovery came between each time.
+    pub(crate) async fn look(
+        &mut self,
+        queues: impl Iterator<Item = &Queue> + Clone,
+        store: &Store,
+    ) -> Result<Option<Conservation>, Unreadable> {
+        for _ in 0..LOOKS_MAX {
+            let mut held = Vec::new();
+            let mut journalled = 0;
+            for queue in queues.clone() {
+                let Some(books) = queue.books().await.map_err(Unreadable::Redis)? else { return Ok(None) };
+                held.push(books);
+                journalled += self.journalled(queue.reports().await.map_err(Unreadable::Redis)?);
+            }
+            let stored = store.books().await.map_err(Unreadable::MySql)?;
+            if let Some(found) = add_up(&held, &stored, journalled) {
+                self.show(&found);
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the ingests that live say that only their journals hold.
+    fn journalled(&mut self, reports: Vec<(String, u64, u64)>) -> u64 {
+        let now = Instant::now();
+        let mut sum = 0;
+        for (producer, beat, views) in reports {
+            let known = self.reports.entry(producer).or_insert((beat, views, now));
+            if known.0 != beat {
+                *known = (beat, views, now);
+            }
+            if known.2.elapsed() < REPORT_AGE_MAX {
+                sum += views;
+            }
+        }
+        self.reports.retain(|_, (.., seen)| seen.elapsed() < REPORT_AGE_MAX * 100);
+        sum
+    }
+
+    fn show(&mut self, found: &Conservation) {
+        let part = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        for (name, value) in [
+            ("accepted", part(found.accepted)),
+            ("stored", part(found.stored)),
+            ("pending", part(found.pending)),
+            ("journalled", part(found.journalled)),
+            ("quarantined", part(found.quarantined)),
+            ("dropped", part(found.dropped)),
+            ("repeated", part(found.repeated)),
+            ("unaccounted", found.unaccounted),
+        ] {
+            self.gauge.with_label_values(&[name]).set(value);
+        }
+        if found.is_broken() != self.is_broken {
+            self.is_broken = found.is_broken();
+            if self.is_broken {
+                error!("the books do not add up: {found:?}; run `footfall verify --live`");
+            } else {
+                info!("the books add up again");
+            }
+        }
+    }
+}
+
+/// None if the two stores were looked at in different states of the flusher.
+fn add_up(held: &[queue::Books], stored: &[store::Books], journalled: u64) -> Option<Conservation> {
+    let mut sum = Conservation { journalled, accepted: journalled, ..Conservation::default() };
+    for (held, stored) in held.iter().zip(stored) {
+        if held.first != stored.generation + 1 {
+            return None;
+        }
+        sum.accepted += held.accepted_views + stored.direct_views;
+        sum.stored += stored.stored_views;
+        sum.pending += held.pending_views;
+        sum.quarantined += stored.quarantined_views;
+        sum.dropped += stored.dropped_views;
+        sum.repeated += stored.repeated_views;
+    }
+    let accounted = sum.stored + sum.pending + sum.journalled + sum.quarantined + sum.dropped + sum.repeated;
+    sum.unaccounted = sum.accepted.cast_signed() - accounted.cast_signed();
+    Some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_books_add_up_or_say_by_how_much_they_do_not() {
+        let held = queue::Books { first: 5, pending_views: 3, accepted_views: 20 };
+        let stored = store::Books {
+            generation: 4,
+            stored_views: 19,
+            dropped_views: 1,
+            direct_views: 6,
+            repeated_views: 1,
+            quarantined_views: 2,
+        };
+        let right = add_up(&[held], &[stored], 7).expect("one state");
+        assert_eq!((right.accepted, right.unaccounted, right.is_broken()), (33, 0, false));
+        let lost = add_up(&[held], &[store::Books { stored_views: 20, ..stored }], 7).expect("one state");
+        assert!(lost.is_broken() && lost.unaccounted == -1);
+        let repeats_wait = add_up(&[queue::Books { accepted_views: 22, ..held }], &[stored], 0).expect("one state");
+        assert!(!repeats_wait.is_broken());
+        let drained = queue::Books { accepted_views: 19, pending_views: 0, ..held };
+        let too_many = add_up(&[drained], &[stored], 0).expect("one state");
+        assert!(too_many.is_broken(), "{too_many:?}");
+        assert_eq!(add_up(&[held], &[store::Books { generation: 5, ..stored }], 0), None);
+    }
+}

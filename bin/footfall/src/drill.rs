@@ -1,0 +1,120 @@
+//! `footfall drill`: every fault once, on private stores.
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use footfall_drill::{Campaign, Event, Fault, Plan, Scale, Verdict, packages};
+use footfall_shared::queue;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::failure::Failure;
+use crate::{DIFFERENCE_FOUND, Result};
+
+/// Kills, pauses, cuts and fills up while load runs, and shows fault by fault what became of the views
+///
+/// Everything happens to private stores and services in a temporary folder, which are gone afterwards: the settings of
+/// this machine are not read, and no store that they name is touched. The services are those beside this program.
+///
+/// `lost` are acknowledged views that were not counted, `doubled` those counted twice, by the ledger of `footfall load`,
+/// which runs outside of what is hurt. `degraded` is how long a service was not ready or said that it does not work as
+/// usual, `recovered` how long that went on after the fault was over. The exit code is 1 if a view was lost or doubled.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only this fault; repeat it for several
+    #[arg(long = "fault", value_name = "NAME", value_parser = find)]
+    faults: Vec<&'static Fault>,
+    /// Show all faults, and do nothing
+    #[arg(long)]
+    list: bool,
+    /// Views per second [default: 2000, or what the fault is about]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    rate: Option<u64>,
+    /// How long each fault lasts [default: as long as shows its effect]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: Option<u64>,
+    /// Makes the same drill again [default: a random one]
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Keep the data and logs of all faults, not only of those that failed
+    #[arg(long)]
+    keep: bool,
+    /// Print the SHA-1 of each Redis script of this build, for those who watch its commands
+    #[arg(long, hide = true)]
+    scripts: bool,
+}
+
+fn find(name: &str) -> std::result::Result<&'static Fault, String> {
+    footfall_drill::find(name).ok_or_else(|| "there is no such fault; `footfall drill --list` names them".to_owned())
+}
+
+/// Blocks: nothing else happens in this process.
+pub(crate) fn run(args: &Args) -> Result {
+    if args.scripts {
+        for (name, sha) in queue::scripts() {
+            println!("{name} {sha}");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.list {
+        println!("{}", footfall_drill::list(footfall_drill::all()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    packages::require(packages::STORES).map_err(|missing| Failure::Dependency(missing.to_string()))?;
+    let program = std::env::current_exe().map_err(|error| Failure::file("find this program", &error))?;
+    let binaries = program.parent().unwrap_or(Path::new("."));
+    if let Some(missing) = ["footfall-ingest", "footfall-flusher"].iter().find(|name| !binaries.join(name).exists()) {
+        return Err(Failure::Dependency(format!("{missing} is not in {}, beside this program", binaries.display())));
+    }
+    drill(args, binaries).map_err(|error| Failure::Dependency(format!("{error:#}")))
+}
+
+fn drill(args: &Args, binaries: &Path) -> anyhow::Result<ExitCode> {
+    let seed = args.seed.unwrap_or_else(footfall_drill::random_seed);
+    let plan = |fault| {
+        let plan = Plan::of_fault(fault, seed, Scale::Short);
+        plan.altered(args.rate, args.seconds.map(Duration::from_secs))
+    };
+    let plans: Vec<Plan> = if args.faults.is_empty() {
+        footfall_drill::all().map(plan).collect()
+    } else {
+        args.faults.iter().copied().map(plan).collect()
+    };
+    let mut campaign = Campaign::new(binaries)?;
+    campaign.keep_all = args.keep;
+
+    let bar = ProgressBar::new(plans.len() as u64).with_style(
+        ProgressStyle::with_template("{bar:30} {pos} of {len} faults  {msg}").expect("the template is valid"),
+    );
+    let outcomes = campaign.run(plans, |event| match event {
+        Event::Begins(plan) => bar.set_message(plan.name),
+        Event::Ended(outcome) => {
+            bar.inc(1);
+            if !io::stderr().is_terminal() {
+                eprintln!("{}", footfall_drill::line(outcome));
+            }
+        }
+    })?;
+    bar.finish_and_clear();
+
+    println!("{}", footfall_drill::table(&outcomes.done));
+    print!(
+        "{}",
+        footfall_drill::failures(&outcomes.done, |name, seed| match name {
+            Some(name) => format!("footfall drill --fault {name} --seed {seed}"),
+            None => unreachable!("a drill has no random schedules"),
+        })
+    );
+    for outcome in outcomes.done.iter().filter(|_| args.keep) {
+        if let Some(kept) = &outcome.kept {
+            println!("{} left its data in {}", outcome.plan.name, kept.display());
+        }
+    }
+    if !outcomes.left_out.is_empty() {
+        println!("interrupted: {} faults were left out", outcomes.left_out.len());
+    }
+    println!("seed {seed}");
+    let failed = outcomes.done.iter().any(|outcome| matches!(outcome.verdict, Verdict::Failed(_)));
+    Ok(if failed { ExitCode::from(DIFFERENCE_FOUND) } else { ExitCode::SUCCESS })
+}

@@ -1,0 +1,266 @@
+//! `footfall erase`: forgets who a reader was. What was read stays counted.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use footfall_shared::config::Config;
+use footfall_shared::counter::{Shard, User};
+use footfall_shared::packed;
+use footfall_shared::queue::{Queue, Redis};
+use footfall_shared::store::{Fences, Store};
+use tokio::time::Instant;
+
+use crate::aside::{holds_user, without_user};
+use crate::failure::{self, Failure};
+use crate::terminal::{confirm, count, print};
+use crate::{DIFFERENCE_FOUND, Result};
+
+/// Pause between two looks at what is still on its way.
+const PAUSE: Duration = Duration::from_millis(300);
+/// Reports that an ingest makes until one of them surely was made after this command began.
+const BEATS: u64 = 2;
+/// An ingest reports twice a second; one that is silent for so long has ended, or cannot reach Redis.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// Forgets a reader: gone from MySQL, Redis and the journals; all totals stay
+///
+/// In MySQL, in quarantine and in logs that were set aside, the user's id is replaced by a random one, another for each
+/// article, so that nothing ties the reads together any more. Views that are still on their way to MySQL cannot be
+/// changed there, so the command waits until they have arrived. Each ingest lets go of its journal's files at most 15 s
+/// after MySQL has all that is in them. Redis writes its append-only file anew.
+///
+/// If the user reads on meanwhile, or the way to MySQL is blocked, the command gives up after --wait, says what is left,
+/// and the exit code is 1. It can be repeated at any time. Views that come later are counted anew, under the user's id.
+/// Not reached are backups, binary logs of MySQL, and the ledgers of `footfall load`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The user's id
+    #[arg(long, value_name = "U")]
+    user: String,
+    /// Do not ask for confirmation
+    #[arg(long)]
+    yes: bool,
+    /// How long to wait for views that are on their way
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    wait: u64,
+}
+
+pub(crate) async fn run(config: &Config, args: &Args) -> Result {
+    let user = User::parse(args.user.as_bytes()).map_err(|error| Failure::Usage(error.to_string()))?;
+    let deadline = Instant::now() + Duration::from_secs(args.wait);
+    let (store, redis) = (Store::new(&config.database).await?, failure::redis(config)?);
+    store.check_schema(config.shards).await?;
+    let question = format!("Replace the user {user} by random names, in {} and {}?", config.database.url, config.redis.url);
+    confirm(&question, "nothing was changed", args.yes)?;
+
+    let mut done = Done::default();
+    let result = erase(config, &store, &redis, &user, deadline, &mut done).await;
+    let Done { rows, logs } = done;
+    let what = format!("{} changed in MySQL, {} that was set aside in Redis", count(rows, "row"), count(logs, "batch"));
+    let left = result.map_err(|failure| {
+        Failure::Dependency(format!("{failure}. Until then: {what}. The user is not erased yet: repeat it when that is mended"))
+    })?;
+    print(&format!("{what}\n"))?;
+    if left.is_empty() {
+        print("nothing of the user is on its way; the journals let go of it within 15 s, as long as MySQL is reachable\n")?;
+        print(rewrite_file(&redis, deadline).await)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for what in left {
+        print(&format!("NOT ERASED: {what}\n"))?;
+    }
+    Ok(ExitCode::from(DIFFERENCE_FOUND))
+}
+
+/// What was changed.
+#[derive(Default)]
+struct Done {
+    rows: u64,
+    logs: u64,
+}
+
+/// Answers what may be left.
+async fn erase(
+    config: &Config,
+    store: &Store,
+    redis: &Redis,
+    user: &User,
+    deadline: Instant,
+    done: &mut Done,
+) -> Result<Vec<String>> {
+    // At once, should this be cut short; and so that a MySQL that is away is noticed before all waiting.
+    done.rows += store.erase(user, config.shards).await?;
+    let mut ingests = Ingests::default();
+    let left = loop {
+        // In the direction in which views travel, so that none slips by: journal, Redis, MySQL.
+        let mut left = Vec::new();
+        for shard in Shard::all(config.shards) {
+            left.extend(ingests.look(shard, redis.shard(shard).reports().await?, Instant::now()));
+        }
+        for shard in Shard::all(config.shards) {
+            let views = waiting(&redis.shard(shard), user).await?;
+            if views > 0 {
+                left.push(format!("{} of the user wait in Redis, shard {shard}, for MySQL", count(views, "view")));
+            }
+        }
+        if left.is_empty() || Instant::now() >= deadline {
+            break left;
+        }
+        tokio::time::sleep(PAUSE).await;
+    };
+    for shard in Shard::all(config.shards) {
+        done.logs += rename_aside(&redis.shard(shard), user).await?;
+    }
+    done.rows += store.erase(user, config.shards).await?;
+    Ok(left)
+}
+
+/// Views of the user that Redis holds for MySQL.
+async fn waiting(queue: &Queue, user: &User) -> Result<u64> {
+    // The open generation first: if it is sealed meanwhile, it was seen; what moved on is in MySQL.
+    let moment = queue.moment().await?;
+    let mut batches = moment.open;
+    if let Some(position) = moment.position {
+        for generation in position.first..position.open {
+            batches.extend(queue.sealed(generation).await?.batches);
+        }
+    }
+    let rows = batches.iter().flat_map(|batch| &batch.rows);
+    Ok(rows.filter(|row| row.user == *user).map(|row| row.views).sum())
+}
+
+/// Renames the user in the logs that were set aside; answers in how many batches.
+async fn rename_aside(queue: &Queue, user: &User) -> Result<u64> {
+    let mut renamed = 0;
+    for (epoch, generation) in queue.aside().await? {
+        loop {
+            let log = queue.aside_log(epoch, generation).await?;
+            let mut changes = Vec::new();
+            for (position, old) in log.into_iter().enumerate() {
+                match packed::decode(&old) {
+                    Ok(batch) if holds_user(&batch, user) => {
+                        let new = without_user(&batch, user, random_name).unwrap_or(batch);
+                        changes.push((position, old, packed::encode(&new)));
+                    }
+                    Ok(_) => {}
+                    // Nobody can tell whose views are in it.
+                    Err(_) if contains(&old, user.as_bytes()) => {
+                        return Err(Failure::Dependency(format!(
+                            "aside:{}:{epoch}:{generation} holds a damaged batch with these bytes: look at it with \
+                             `footfall quarantine show`, then drop it",
+                            queue.shard()
+                        )));
+                    }
+                    Err(_) => {}
+                }
+            }
+            let batches = changes.len() as u64;
+            // If somebody else has changed it meanwhile, it is read again.
+            if batches == 0 || queue.rewrite_aside(epoch, generation, changes).await? {
+                renamed += batches;
+                break;
+            }
+        }
+    }
+    Ok(renamed)
+}
+
+/// As MySQL's own names for erased users.
+fn random_name() -> User {
+    let name = format!("erased-{:032x}", rand::random::<u128>());
+    User::parse(name.as_bytes()).expect("39 letters, digits and a dash are a user id")
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// Redis's file holds every command since it was last written anew.
+async fn rewrite_file(redis: &Redis, deadline: Instant) -> &'static str {
+    let rewrite = async {
+        if !redis.rewrite_file().await? {
+            return Ok(Some("redis keeps no append-only file\n"));
+        }
+        while redis.is_rewriting_file().await? {
+            if Instant::now() >= deadline {
+                return Ok(Some("redis is still writing its append-only file anew\n"));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok::<_, footfall_shared::queue::QueueError>(None)
+    };
+    match rewrite.await {
+        Ok(Some(said)) => said,
+        Ok(None) => "redis has written its append-only file anew\n",
+        Err(_) => "redis could not be asked to write its append-only file anew: have it done (BGREWRITEAOF)\n",
+    }
+}
+
+/// What the ingests say of their journals.
+#[derive(Default)]
+struct Ingests(BTreeMap<(Shard, String), Beats>);
+
+/// The first report that was seen, and the last one that was another.
+struct Beats {
+    first: u64,
+    last: u64,
+    heard: Instant,
+}
+
+impl Ingests {
+    /// Takes the reports of a shard, `(producer, beat, journalled views)`; answers for which journals to wait.
+    fn look(&mut self, shard: Shard, reports: Vec<(String, u64, u64)>, now: Instant) -> Vec<String> {
+        let mut wait_for = Vec::new();
+        for (producer, beat, journalled) in reports {
+            let beats =
+                self.0.entry((shard, producer.clone())).or_insert(Beats { first: beat, last: beat, heard: now });
+            if beat != beats.last {
+                (beats.last, beats.heard) = (beat, now);
+            }
+            let is_silent = now >= beats.heard + SILENCE_MAX;
+            if journalled > 0 {
+                let views = count(journalled, "view");
+                let how = if is_silent { "which is silent, holds" } else { "holds" };
+                wait_for.push(format!(
+                    "ingest {producer} {how} {views} in its journal, shard {shard}, some of which may be the user's"
+                ));
+            } else if beats.last < beats.first + BEATS && !is_silent {
+                wait_for.push(format!("ingest {producer} has not said yet what it holds in its journal, shard {shard}"));
+            }
+        }
+        wait_for
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn journals_are_waited_for_until_they_say_that_they_are_empty() {
+        let mut ingests = Ingests::default();
+        let start = Instant::now();
+        let mut look = |seconds, reports: &[(&str, u64, u64)]| {
+            let reports = reports.iter().map(|(name, beat, views)| ((*name).to_owned(), *beat, *views)).collect();
+            ingests.look(Shard(0), reports, start + Duration::from_secs(seconds)).len()
+        };
+        assert_eq!(look(0, &[("a", 5, 0), ("b", 9, 4)]), 2);
+        assert_eq!(look(1, &[("a", 6, 0), ("b", 11, 4)]), 2); // The first one may have been made before this began.
+        assert_eq!(look(2, &[("a", 7, 0), ("b", 11, 0)]), 0);
+        assert_eq!(look(3, &[]), 0); // Ended in order.
+        // One that is silent from the beginning has ended; if it held something, that counts.
+        assert_eq!(look(4, &[("c", 1, 0), ("d", 1, 7)]), 2);
+        assert_eq!(look(10, &[("c", 1, 0), ("d", 1, 7)]), 1);
+    }
+
+    #[test]
+    fn random_names_differ() {
+        assert_ne!(random_name(), random_name());
+    }
+
+    #[test]
+    fn bytes_are_found_in_bytes() {
+        assert!(contains(b"..poison..", b"poison") && !contains(b"poiso", b"poison"));
+    }
+}

@@ -1,0 +1,231 @@
+//! `footfall quarantine list` and `show`: what is there, for people and as JSON.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use footfall_shared::counter::{Batch, Shard};
+use footfall_shared::packed::PackedError;
+use footfall_shared::store::Quarantined;
+use indicatif::HumanCount;
+use serde_json::{Value, json};
+
+use super::{Id, Stores, logs, missing};
+use crate::Result;
+use crate::aside::{Aside, Fit, Had, Summary, fit};
+use crate::terminal::{count, print};
+
+/// Characters of a reason in the list; `show` has all of it.
+const REASON_CHARS_MAX: usize = 90;
+
+/// Shows what is in quarantine, oldest first: rows, then logs
+#[derive(clap::Args)]
+pub(super) struct ListArgs {
+    /// One JSON object per line
+    #[arg(long)]
+    json: bool,
+    /// Only rows behind this number, and no logs: the next page
+    #[arg(long, value_name = "ID")]
+    after: Option<u64>,
+    /// How many rows to show
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: u32,
+}
+
+/// Shows one entry with everything that is known about it
+#[derive(clap::Args)]
+pub(super) struct ShowArgs {
+    /// A number, or aside:<shard>:<epoch>:<generation>, as `list` shows them
+    #[arg(value_name = "ID")]
+    id: Id,
+    /// As a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn list(stores: &Stores<'_>, args: &ListArgs) -> Result {
+    // One more than is shown tells whether there are more.
+    let mut rows = stores.store.quarantined(args.after.unwrap_or(0), args.limit.saturating_add(1)).await?;
+    let shown = rows.len().min(args.limit as usize);
+    let has_more = rows.len() > shown;
+    rows.truncate(shown);
+    let mut asides = Vec::new();
+    if args.after.is_none() {
+        let mut had: BTreeMap<Shard, Had> = BTreeMap::new();
+        for id in logs::ids(stores).await? {
+            if !had.contains_key(&id.shard) {
+                had.insert(id.shard, logs::had(stores, id.shard).await?);
+            }
+            let aside = logs::read(stores, id).await?;
+            asides.push((id, aside.summary(&had[&id.shard])));
+        }
+    }
+    let mut text = String::new();
+    if args.json {
+        rows.iter().for_each(|row| text += &format!("{}\n", row_json(row)));
+        asides.iter().for_each(|(id, summary)| text += &format!("{}\n", summary_json(&id.to_string(), summary)));
+        print(&text)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !rows.is_empty() {
+        text += &format!("{:<20}{:>12}  {:<19}  article, user: reason\n", "id", "views", "since");
+    }
+    for row in &rows {
+        let reason = shortened(&row.reason);
+        text += &format!("{:<20}{:>12}  {:<19}  {}: {reason}\n", row.id, HumanCount(row.views), row.since, whose(row));
+    }
+    if !asides.is_empty() {
+        text += &format!("\n{:<20}{:>12}{:>12}{:>12}  not counted anywhere\n", "id", "batches", "damaged", "views");
+    }
+    for (id, summary) in &asides {
+        let Summary { batches, damaged, views, missing_batches, missing_views } = summary;
+        let missing = match missing_batches {
+            0 => "none".to_owned(),
+            _ => format!("{} with {}", count(*missing_batches, "batch"), count(*missing_views, "view")),
+        };
+        let id = id.to_string();
+        text += &format!(
+            "{id:<20}{:>12}{:>12}{:>12}  {missing}\n",
+            HumanCount(*batches),
+            HumanCount(*damaged),
+            HumanCount(*views)
+        );
+    }
+    text += &match (rows.last(), has_more) {
+        (Some(last), true) => format!("\nthere are more: --after {} shows the next ones\n", last.id),
+        (None, _) if asides.is_empty() && args.after.is_none() => "nothing is in quarantine\n".to_owned(),
+        _ => String::new(),
+    };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn show(stores: &Stores<'_>, args: &ShowArgs) -> Result {
+    let text = match args.id {
+        Id::Row(id) => {
+            let row = stores.store.quarantined_one(id).await?.ok_or_else(|| missing(id))?;
+            if args.json { format!("{}\n", row_json(&row)) } else { row_text(&row) }
+        }
+        Id::Log(id) => {
+            let had = logs::had(stores, id.shard).await?;
+            let aside = logs::read(stores, id).await?;
+            if args.json { format!("{}\n", aside_json(&aside, &had)) } else { aside_text(&aside, &had) }
+        }
+    };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn whose(row: &Quarantined) -> String {
+    if row.article.is_empty() { "not known".to_owned() } else { format!("{}, {}", row.article, row.user) }
+}
+
+/// MySQL's reasons may be long, and hold whatever the row holds.
+fn shortened(reason: &str) -> String {
+    let line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.chars().count() <= REASON_CHARS_MAX {
+        return line;
+    }
+    line.chars().take(REASON_CHARS_MAX - 1).chain(['\u{2026}']).collect()
+}
+
+fn row_text(row: &Quarantined) -> String {
+    let origin = match row.generation {
+        0 => format!("it came to MySQL directly, in epoch {}", row.epoch),
+        generation => format!("generation {generation}, epoch {}", row.epoch),
+    };
+    format!(
+        "id       {}\nviews    {}\nwhose    {}\nsince    {}\nshard    {}\norigin   {origin}\nreason   {}\n",
+        row.id,
+        row.views,
+        whose(row),
+        row.since,
+        row.shard,
+        row.reason
+    )
+}
+
+fn row_json(row: &Quarantined) -> Value {
+    let mut value = serde_json::to_value(row).expect("a row has text keys only");
+    value["id"] = row.id.to_string().into(); // As for logs: it goes into the next command as it is.
+    value["kind"] = "row".into();
+    value
+}
+
+fn summary_json(id: &str, summary: &Summary) -> Value {
+    let Summary { batches, damaged, views, missing_batches, missing_views } = summary;
+    json!({
+        "id": id, "kind": "log", "batches": batches, "damaged": damaged, "views": views,
+        "missing_batches": missing_batches, "missing_views": missing_views,
+    })
+}
+
+fn state(batch: &Batch, had: &Had) -> &'static str {
+    match fit(batch, had) {
+        Fit::Had => "counted",
+        // What comes before it may be in this log as well.
+        Fit::Next | Fit::Gap(_) | Fit::Contradiction => "not counted",
+    }
+}
+
+fn aside_text(aside: &Aside, had: &Had) -> String {
+    let mut text = String::new();
+    for batch in &aside.batches {
+        match batch {
+            Err(error) => text += &format!("damaged: {error}\n"),
+            Ok(batch) => {
+                let (views, state) = (count(batch.views(), "view"), state(batch, had));
+                text += &format!("producer {}, batch {}: {views}, {state}\n", batch.producer, batch.number);
+                for row in &batch.rows {
+                    text += &format!("{:>12}  {}, {}\n", HumanCount(row.views), row.article, row.user);
+                }
+            }
+        }
+    }
+    text
+}
+
+fn aside_json(aside: &Aside, had: &Had) -> Value {
+    let batch = |batch: &std::result::Result<Batch, PackedError>| match batch {
+        Err(error) => json!({ "damaged": error.to_string() }),
+        Ok(batch) => {
+            let rows = batch.rows.iter().map(|row| json!([row.article.as_str(), row.user.as_str(), row.views]));
+            json!({
+                "producer": batch.producer.to_string(), "number": batch.number, "views": batch.views(),
+                "minute": batch.minute, "state": state(batch, had), "rows": rows.collect::<Vec<_>>(),
+            })
+        }
+    };
+    let mut value = summary_json(&aside.id.to_string(), &aside.summary(had));
+    value["log"] = aside.batches.iter().map(batch).collect();
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_becomes_one_line_that_is_not_too_long() {
+        assert_eq!(shortened("no\nsuch\tluck"), "no such luck");
+        assert_eq!(shortened(&"\u{e9}".repeat(500)).chars().count(), REASON_CHARS_MAX);
+    }
+
+    #[test]
+    fn a_row_without_ids_is_not_known() {
+        let mut row = Quarantined {
+            id: 7,
+            shard: 0,
+            epoch: 1,
+            generation: 2,
+            article: "a".into(),
+            user: "u".into(),
+            views: 3,
+            reason: "nope".into(),
+            since: "2026-01-01 00:00:00".into(),
+        };
+        assert!(row_text(&row).contains("a, u"));
+        assert_eq!(row_json(&row)["id"], "7");
+        (row.article, row.user) = (String::new(), String::new());
+        assert!(row_text(&row).contains("not known"));
+    }
+}

@@ -1,0 +1,281 @@
+//! What ingests that died have left in their journals is sent on, under their own names and numbers, until MySQL has
+//! it. Nothing new is ever numbered for them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use footfall_journal::{DeadJournal, Disk, Location, adopt};
+use footfall_shared::breaker::Breaker;
+use footfall_shared::counter::{Batch, Producer, Shard};
+use footfall_shared::grading::{Class, Grade, Level};
+use footfall_shared::packed::{Path, decode_record};
+use footfall_shared::store::Direct;
+use footfall_shared::telemetry::{self, IntCounter, IntGauge, Readiness};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::blocking::Blocking;
+use crate::lane::{Lane, Link, Retained, Step};
+
+/// How often it is looked for journals whose ingest has died.
+const PERIOD: Duration = Duration::from_secs(3);
+/// How often it is asked whether MySQL has everything.
+const LOOK_PERIOD: Duration = Duration::from_millis(300);
+
+/// Adopts what dies, until `stop`.
+pub(crate) struct Adopter {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) blocking: Blocking,
+    pub(crate) readiness: Readiness,
+    /// By shard.
+    pub(crate) links: Vec<Link>,
+    pub(crate) metrics: Metrics,
+}
+
+/// The metrics of adoption.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    journals: IntCounter,
+    damaged: IntCounter,
+    adopted_views: IntGauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        Self {
+            journals: telemetry::counter("footfall_adopted_journals_total", "Journals of dead ingests taken over."),
+            damaged: telemetry::counter("footfall_adopted_damage_total", "Damaged places found in such journals."),
+            adopted_views: telemetry::gauge("footfall_adopted_views", "Views of such journals that are on their way."),
+        }
+    }
+}
+
+impl Adopter {
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut replays = JoinSet::new();
+        loop {
+            let disk = Arc::clone(&self.disk);
+            match self.blocking.run(move || adopt(&disk)).await {
+                Ok(lives) => {
+                    for mut life in lives {
+                        let Ok(producer) = u64::from_str_radix(&life.name, 16).map(Producer) else { continue };
+                        for journal in std::mem::take(&mut life.shards) {
+                            let shard = Shard(journal.shard);
+                            let Some(link) = self.links.get(usize::from(shard.0)) else {
+                                error!(%producer, %shard, "the journal of a dead ingest is of a shard that does not exist");
+                                continue;
+                            };
+                            self.metrics.journals.inc();
+                            info!(%producer, %shard, "taking over the journal of an ingest that has ended");
+                            let replay = Replay {
+                                producer,
+                                journal: Arc::new(Mutex::new(Some(journal))),
+                                link: link.clone(),
+                                blocking: self.blocking,
+                                readiness: self.readiness.clone(),
+                                metrics: self.metrics.clone(),
+                            };
+                            replays.spawn(replay.run());
+                        }
+                    }
+                }
+                Err(error) => warn!("it cannot be looked for journals of dead ingests: {error}"),
+            }
+            while replays.try_join_next().is_some() {}
+            if stop.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_none() {
+                return; // What is not finished is adopted again by the next one.
+            }
+        }
+    }
+}
+
+/// One shard's journal of a dead ingest.
+struct Replay {
+    producer: Producer,
+    /// None once it is finished.
+    journal: Arc<Mutex<Option<DeadJournal>>>,
+    link: Link,
+    blocking: Blocking,
+    readiness: Readiness,
+    metrics: Metrics,
+}
+
+/// What such a journal holds.
+struct Left {
+    lane: Lane,
+    /// And the views before the first one.
+    direct: (VecDeque<Retained>, u64),
+    is_damaged: bool,
+    views: u64,
+}
+
+impl Replay {
+    async fn run(self) {
+        let part = format!("journal of {}, shard {}", self.producer, self.link.queue.shard());
+        let mut breaker = Breaker::new(self.producer.0);
+        let mut shown = None;
+        let mut left = None;
+        loop {
+            let result = self.step(&mut left).await;
+            let now = Instant::now();
+            match result {
+                Ok(true) => {
+                    self.readiness.set_degraded(&part, None);
+                    info!(producer = %self.producer, "the journal of the dead ingest is in MySQL");
+                    return;
+                }
+                Ok(false) => {
+                    breaker.succeeded();
+                }
+                Err((class, why)) => {
+                    class.count();
+                    breaker.failed(class, now);
+                    if shown != Some(class) && !breaker.is_closed() {
+                        shown = Some(class);
+                        self.readiness.set_degraded(&part, Some((class.level().max(Level::Degraded), why.clone())));
+                        match class.level() {
+                            Level::Critical => error!("{part}: {why}"),
+                            _ => warn!("{part} has to wait: {why}"),
+                        }
+                    }
+                }
+            }
+            if let Some(until) = breaker.rest_until() {
+                tokio::time::sleep_until(until).await;
+            }
+        }
+    }
+
+    /// One step towards MySQL having everything; true when it has.
+    async fn step(&self, left: &mut Option<Left>) -> Result<bool, (Class, String)> {
+        let said = |error: &io::Error| (error.class(), error.to_string());
+        let Some(left) = left else {
+            *left = Some(self.read().await.map_err(|error| said(&error))?);
+            return Ok(false);
+        };
+        if let Some(first) = left.direct.0.front() {
+            let batch = self.batch(first);
+            match self.link.fences.commit_direct(self.link.queue.shard(), &batch).await {
+                Ok(Direct::Stored) => drop(left.direct.0.pop_front()),
+                Ok(Direct::Behind { number }) if left.is_damaged => {
+                    let (batches, before) = &mut left.direct;
+                    for missing in (number + 1..batch.number).rev() {
+                        batches.push_front(Retained::lost(missing, *before));
+                    }
+                }
+                Ok(Direct::Behind { number }) => {
+                    let why = format!("MySQL has direct batch {number} as the last before {}", batch.number);
+                    return Err((Class::DbBehind, why));
+                }
+                Err(error) => return Err((error.class(), error.to_string())),
+            }
+            return Ok(false);
+        }
+        if left.lane.retained() > 0 {
+            let next = self.lane_step(&mut left.lane);
+            let is_look = matches!(next, Step::Look);
+            let outcome = self.link.clone().perform(self.producer, next).await;
+            left.lane.on(outcome).map_err(|obstacle| (obstacle.class(), obstacle.to_string()))?;
+            if is_look {
+                tokio::time::sleep(LOOK_PERIOD).await;
+            }
+            return Ok(false);
+        }
+        let journal = self.lock().take();
+        if let Some(journal) = journal {
+            self.blocking.run(move || journal.finished()).await.map_err(|error| said(&error))?;
+        }
+        let _ = self.link.queue.forget_report(self.producer).await; // Only a number on the dashboard.
+        self.metrics.adopted_views.sub(i64::try_from(left.views).unwrap_or(i64::MAX));
+        Ok(true)
+    }
+
+    /// The lane's next step; a look if Redis has everything.
+    fn lane_step(&self, lane: &mut Lane) -> Step {
+        let journal = self.lock();
+        let read = |retained: &Retained| {
+            let payload = journal.as_ref()?.read(retained.location?).ok()?;
+            Some(decode_record(&payload).ok()?.1)
+        };
+        lane.next(read).unwrap_or(Step::Look)
+    }
+
+    fn batch(&self, retained: &Retained) -> Batch {
+        let payload = retained.location.and_then(|location| self.lock().as_ref()?.read(location).ok());
+        match payload.and_then(|payload| decode_record(&payload).ok()) {
+            Some((_, batch)) => batch,
+            None => Batch::lost(self.producer, retained.number, retained.cumulative_views),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<DeadJournal>> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the heads of all batches, and puts a lost one in the place of each that is damaged.
+    async fn read(&self) -> io::Result<Left> {
+        let (journal, producer) = (Arc::clone(&self.journal), self.producer);
+        let (heads, damage) = self
+            .blocking
+            .run(move || {
+                let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+                let journal = journal.as_mut().ok_or_else(|| io::Error::other("it is finished"))?;
+                read_heads(journal, producer)
+            })
+            .await?;
+        if damage > 0 {
+            self.metrics.damaged.inc_by(damage);
+            error!(%producer, "the journal of a dead ingest is damaged in {damage} places: what was there is lost, unless Redis or MySQL has it");
+        }
+        let [through_redis, direct] = heads.map(Heads::complete);
+        let (batches, before) = through_redis;
+        let last = batches.back().map_or(before, |batch| batch.cumulative_views);
+        let views = last.saturating_sub(before);
+        self.metrics.adopted_views.add(i64::try_from(views).unwrap_or(i64::MAX));
+        let is_damaged = damage > 0;
+        Ok(Left { lane: Lane::new(producer, batches, before, is_damaged), direct, is_damaged, views })
+    }
+}
+
+/// The batches of one path that were found: number -> where, cumulative views, views before it.
+#[derive(Default)]
+struct Heads(BTreeMap<u64, (Location, u64, u64)>);
+
+fn read_heads(journal: &mut DeadJournal, producer: Producer) -> io::Result<([Heads; 2], u64)> {
+    let mut heads: [Heads; 2] = Default::default();
+    let mut strangers = BTreeSet::new();
+    let mut unreadable = 0;
+    journal.records(|location, payload| match decode_record(payload) {
+        Ok((path, batch)) if batch.producer == producer => {
+            let at = usize::from(path == Path::Direct);
+            // Written twice, the last one counts: the first was not known to be in the journal, and so never sent.
+            heads[at].0.insert(batch.number, (location, batch.cumulative_views, batch.views_before()));
+        }
+        Ok((_, batch)) => drop(strangers.insert(batch.producer)),
+        Err(_) => unreadable += 1,
+    })?;
+    if !strangers.is_empty() {
+        error!(%producer, ?strangers, "the journal holds batches of others, which are left alone");
+    }
+    let lost = journal.damaged.iter().filter(|damage| damage.offset > 0).count() as u64;
+    Ok((heads, lost + unreadable))
+}
+
+impl Heads {
+    /// All batches in order, with a lost one for each that is missing in between; and the views before the first.
+    fn complete(self) -> (VecDeque<Retained>, u64) {
+        let before = self.0.values().next().map_or(0, |(_, _, before)| *before);
+        let mut batches: VecDeque<Retained> = VecDeque::new();
+        for (number, (location, cumulative_views, views_before)) in self.0 {
+            let next = batches.back().map_or(number, |last| last.number + 1);
+            batches.extend((next..number).map(|missing| Retained::lost(missing, views_before)));
+            let location = Some(location);
+            batches.push_back(Retained { number, cumulative_views, location, batch: None, bytes: 0, generation: None });
+        }
+        (batches, before)
+    }
+}

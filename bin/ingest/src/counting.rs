@@ -1,0 +1,124 @@
+//! Everything that counts in one life of ingest: an intake, a batcher per shard with its journal, and the adopter of what
+//! others have left behind.
+
+use std::io;
+use std::sync::Arc;
+
+use footfall_journal::{Disk, Journal, Life, Limits};
+use footfall_shared::config::{Config, ms};
+use footfall_shared::counter::{Producer, Shard};
+use footfall_shared::queue::Redis;
+use footfall_shared::store::Fences;
+use footfall_shared::telemetry::Readiness;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::adopt::{self, Adopter};
+use crate::batch::{self, Batcher, Parts};
+use crate::blocking::Blocking;
+use crate::intake::Intake;
+use crate::lane::{Lane, Link};
+
+/// Largest segment of a journal, in bytes.
+const SEGMENT_BYTES_MAX: u64 = 8 << 20;
+
+/// What it lives in: real stores, or simulated ones.
+pub struct World {
+    /// Redis.
+    pub redis: Redis,
+    /// MySQL.
+    pub fences: Arc<dyn Fences>,
+    /// Where the journals are; none for no journal.
+    pub disk: Option<Arc<dyn Disk>>,
+    /// Where the disk is waited for.
+    pub blocking: Blocking,
+    /// Names this life. Never used before.
+    pub producer: Producer,
+    /// What it says about itself.
+    pub readiness: Readiness,
+}
+
+/// One life of ingest, without its HTTP.
+pub struct Counting {
+    /// Where views are handed in. The batchers end when this and all its clones are dropped.
+    pub intake: Intake,
+    batchers: JoinSet<Option<Journal>>,
+    life: Option<Life>,
+    adopter: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Counting {
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// If the journal cannot be begun.
+    pub fn start(config: &Config, world: World) -> io::Result<Self> {
+        let World { redis, fences, disk, blocking, producer, readiness } = world;
+        info!(%producer, "this life of ingest");
+        let life = match &disk {
+            Some(disk) => Some(Life::begin(Arc::clone(disk), &producer.to_string())?),
+            None => None,
+        };
+        let bytes_max = config.ingest.journal_bytes_max;
+        let limits = Limits {
+            bytes_max,
+            segment_bytes: SEGMENT_BYTES_MAX.min(bytes_max / 4),
+            ..Limits::default()
+        };
+        let (intake, offers) = Intake::new(
+            config.shards,
+            config.ingest.queue_views_max,
+            ms(config.ingest.answer_timeout_ms),
+        );
+        let links: Vec<Link> = Shard::all(config.shards)
+            .map(|shard| Link {
+                queue: redis.shard(shard),
+                fences: Arc::clone(&fences),
+                shards: config.shards,
+                generation_views_max: config.ingest.generation_views_max,
+            })
+            .collect();
+        let metrics = batch::Metrics::new();
+        let mut batchers = JoinSet::new();
+        for (link, offers) in links.iter().zip(offers) {
+            let batcher = Batcher::new(Parts {
+                config: config.ingest.clone(),
+                link: link.clone(),
+                blocking,
+                readiness: readiness.clone(),
+                metrics: metrics.clone(),
+                journal: life.as_ref().map(|life| Journal::new(life, link.queue.shard().0, limits)),
+                lane: Lane::new(producer, [].into(), 0, false),
+            });
+            batchers.spawn(batcher.run(offers));
+        }
+        let stop = CancellationToken::new();
+        let mut adopter = JoinSet::new();
+        if let Some(disk) = disk {
+            let metrics = adopt::Metrics::new();
+            adopter.spawn(Adopter { disk, blocking, readiness, links, metrics }.run(stop.clone()));
+        }
+        Ok(Self { intake, batchers, life, adopter, stop })
+    }
+
+    /// Waits until every client has its answer, and leaves the journal in order: what MySQL does not have yet is there
+    /// for the next life. All clones of the intake must be gone.
+    pub async fn end(mut self) {
+        drop(self.intake);
+        self.stop.cancel();
+        while let Some(ended) = self.batchers.join_next().await {
+            if let Ok(Some(journal)) = ended {
+                journal.end();
+            }
+        }
+        self.adopter.shutdown().await;
+        match self.life.map(Life::end) {
+            None | Some(Ok(true)) => {}
+            Some(Ok(false)) => info!("the journal keeps views that MySQL does not have yet: the next ingest sends them"),
+            Some(Err(error)) => info!("the journal's folder is left to the next ingest: {error}"),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Where requests hand in their views and wait for the acknowledgement.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use footfall_shared::counter::{Shard, View};
+use footfall_shared::telemetry::{self, IntCounter, IntGauge};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+/// Why views were not acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotCounted {
+    /// Too many views wait already, or nothing has room for them; these were not taken.
+    #[error("there is no room for more views at the moment; these were not counted: try again later")]
+    Full,
+    /// No durable home could be confirmed in time.
+    #[error("the counters cannot be reached; these views may be counted later: a repeat may count them twice")]
+    Unknown,
+}
+
+/// Views of one request on their way to a batch.
+pub(crate) struct Offer {
+    pub(crate) views: Vec<View>,
+    pub(crate) client: Client,
+}
+
+/// A request that waits for the acknowledgement of some of its views. The permits bound how many wait.
+pub(crate) struct Client {
+    answer: oneshot::Sender<Result<(), NotCounted>>,
+    _permits: OwnedSemaphorePermit,
+}
+
+impl Client {
+    pub(crate) fn answer(self, answer: Result<(), NotCounted>) {
+        let _ = self.answer.send(answer); // It may have gone; what was counted is counted all the same.
+    }
+}
+
+/// Where requests hand in their views. Cheap to clone; when all clones are gone the batchers end.
+#[derive(Clone)]
+pub struct Intake {
+    shards: Arc<[(mpsc::UnboundedSender<Offer>, Arc<Semaphore>)]>,
+    answer_timeout: Duration,
+    metrics: Metrics,
+}
+
+impl Intake {
+    /// An intake for so many shards, of each of which at most `queue_views_max` views wait, and for each shard where the
+    /// offers arrive.
+    pub(crate) fn new(
+        shards: u16,
+        queue_views_max: usize,
+        answer_timeout: Duration,
+    ) -> (Self, Vec<mpsc::UnboundedReceiver<Offer>>) {
+        let room = || Arc::new(Semaphore::new(queue_views_max));
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards)
+            .map(|_| {
+                let (sender, receiver) = mpsc::unbounded_channel();
+                ((sender, room()), receiver)
+            })
+            .unzip();
+        (Self { shards: senders.into(), answer_timeout, metrics: Metrics::new() }, receivers)
+    }
+
+    /// Counts the views; answers when they have a durable home.
+    pub async fn count(&self, views: Vec<View>) -> Result<(), NotCounted> {
+        let count = views.len() as u64;
+        let waiting = Waiting::new(&self.metrics.waiting, count);
+        let result = self.offer(views).await;
+        drop(waiting);
+        match result {
+            Ok(()) => self.metrics.accepted.inc_by(count),
+            Err(NotCounted::Full) => self.metrics.refused.inc_by(count),
+            Err(NotCounted::Unknown) => self.metrics.unknown.inc_by(count),
+        }
+        result
+    }
+
+    async fn offer(&self, views: Vec<View>) -> Result<(), NotCounted> {
+        let shards = u16::try_from(self.shards.len()).expect("there are at most u16::MAX shards");
+        let mut by_shard: Vec<Vec<View>> = vec![];
+        if shards == 1 {
+            by_shard.push(views);
+        } else {
+            by_shard.resize_with(usize::from(shards), Vec::new);
+            for view in views {
+                by_shard[usize::from(Shard::of(&view.article, shards).0)].push(view);
+            }
+        }
+        // All permits before the first view is handed in: a refused request has counted nothing.
+        let mut offers = Vec::with_capacity(1);
+        for (views, (sender, room)) in by_shard.into_iter().zip(&*self.shards) {
+            if views.is_empty() {
+                continue;
+            }
+            let count = u32::try_from(views.len()).map_err(|_| NotCounted::Full)?;
+            let permits = Arc::clone(room).try_acquire_many_owned(count).map_err(|_| NotCounted::Full)?;
+            offers.push((sender, views, permits));
+        }
+        let mut answers = Vec::with_capacity(offers.len());
+        for (sender, views, permits) in offers {
+            let (answer, answered) = oneshot::channel();
+            let client = Client { answer, _permits: permits };
+            sender.send(Offer { views, client }).map_err(|_| NotCounted::Unknown)?;
+            answers.push(answered);
+        }
+        let parts = answers.len();
+        let all = async {
+            let mut result = Ok(());
+            for answered in answers {
+                // One shard may have refused what another has counted.
+                match answered.await.unwrap_or(Err(NotCounted::Unknown)) {
+                    Ok(()) => {}
+                    Err(NotCounted::Full) if parts == 1 => result = Err(NotCounted::Full),
+                    Err(_) => result = Err(NotCounted::Unknown),
+                }
+            }
+            result
+        };
+        tokio::time::timeout(self.answer_timeout, all).await.unwrap_or(Err(NotCounted::Unknown))
+    }
+}
+
+/// Views that wait for their acknowledgement, taken off the gauge however the wait ends.
+struct Waiting<'a> {
+    gauge: &'a IntGauge,
+    views: i64,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(gauge: &'a IntGauge, views: u64) -> Self {
+        let views = i64::try_from(views).unwrap_or(i64::MAX);
+        gauge.add(views);
+        Self { gauge, views }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.gauge.sub(self.views);
+    }
+}
+
+#[derive(Clone)]
+struct Metrics {
+    accepted: IntCounter,
+    refused: IntCounter,
+    unknown: IntCounter,
+    waiting: IntGauge,
+}
+
+impl Metrics {
+    fn new() -> Self {
+        Self {
+            accepted: telemetry::counter("footfall_views_accepted_total", "Views that were acknowledged."),
+            refused: telemetry::counter(
+                "footfall_views_refused_total",
+                "Views that were not taken, because nothing had room for them.",
+            ),
+            unknown: telemetry::counter(
+                "footfall_views_unacknowledged_total",
+                "Views that were taken, but not acknowledged in time.",
+            ),
+            waiting: telemetry::gauge("footfall_waiting_views", "Views taken that are not acknowledged yet."),
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! The way of one producer's batches into Redis: what the next step is, and what its outcome means. Pure, but for
+//! [`Link::perform`], which carries a step out.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use footfall_journal::Location;
+use footfall_shared::counter::{Batch, Producer};
+use footfall_shared::grading::{Class, Grade};
+use footfall_shared::queue::{Applied, DataSet, Position, Queue, QueueError};
+use footfall_shared::recovery::{self, RecoveryError};
+use footfall_shared::store::Fences;
+
+/// A batch that MySQL may not have yet.
+#[derive(Debug)]
+pub struct Retained {
+    /// Its number.
+    pub number: u64,
+    /// Views of the producer on this path up to and including it.
+    pub cumulative_views: u64,
+    /// Where the journal has it.
+    pub location: Option<Location>,
+    /// None if only the journal has it, once Redis has taken it.
+    pub batch: Option<Arc<Batch>>,
+    /// Memory of a batch that no journal has.
+    pub bytes: usize,
+    /// At least the generation that holds it; none while Redis has not taken it.
+    pub generation: Option<u64>,
+}
+
+impl Retained {
+    /// Stands for a batch that was lost, with those before it, up to a batch that has `views_before`.
+    #[must_use]
+    pub fn lost(number: u64, views_before: u64) -> Self {
+        Self { number, cumulative_views: views_before, location: None, batch: None, bytes: 0, generation: None }
+    }
+}
+
+/// Why a shard makes no progress at the moment.
+#[derive(Debug, thiserror::Error)]
+pub enum Obstacle {
+    /// The data set could not be opened.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// Redis failed.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// MySQL and Redis have forgotten batches that they once had.
+    #[error(
+        "batches {} to {} of producer {producer} are neither in Redis nor in MySQL nor kept here: was MySQL restored \
+         from a backup? This shard stands still", last + 1, kept_from - 1
+    )]
+    Hole {
+        /// Whose.
+        producer: Producer,
+        /// The last batch that is known.
+        last: u64,
+        /// The first one that is kept.
+        kept_from: u64,
+    },
+}
+
+impl Grade for Obstacle {
+    fn class(&self) -> Class {
+        match self {
+            Self::Recovery(error) => error.class(),
+            Self::Queue(error) => error.class(),
+            Self::Hole { .. } => Class::DbBehind,
+        }
+    }
+}
+
+/// What a lane wants done next.
+#[derive(Debug)]
+pub enum Step {
+    /// Find out what Redis has, opening it if need be.
+    Open,
+    /// Send a batch.
+    Apply {
+        /// The epoch under which Redis is open.
+        epoch: u64,
+        /// What to send.
+        batch: Arc<Batch>,
+    },
+    /// Close the open generation, which is full.
+    Seal {
+        /// The epoch under which Redis is open.
+        epoch: u64,
+        /// That generation.
+        open: u64,
+    },
+    /// See how far MySQL is, and whether Redis still has what it had.
+    Look,
+}
+
+/// What a step came to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Epoch, last batch that Redis has, position.
+    Opened(Result<(u64, u64, Position), Obstacle>),
+    /// Number of the batch.
+    Applied(u64, Result<Applied, QueueError>),
+    /// See [`Step::Seal`].
+    Sealed(Result<(), QueueError>),
+    /// None if no recovery has opened the data set.
+    Looked(Result<Option<DataSet>, QueueError>),
+}
+
+/// What a step needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Link {
+    /// The shard's queue.
+    pub queue: Queue,
+    /// MySQL.
+    pub fences: Arc<dyn Fences>,
+    /// How many there are.
+    pub shards: u16,
+    /// Views in one generation, about.
+    pub generation_views_max: u64,
+}
+
+impl Link {
+    /// Carries a step out.
+    pub async fn perform(self, producer: Producer, step: Step) -> Outcome {
+        match step {
+            Step::Open => Outcome::Opened(self.open(producer).await),
+            Step::Apply { epoch, batch } => {
+                let applied = self.queue.apply(epoch, &batch, self.generation_views_max).await;
+                Outcome::Applied(batch.number, applied)
+            }
+            Step::Seal { epoch, open } => Outcome::Sealed(self.queue.seal(epoch, open).await.map(drop)),
+            Step::Look => {
+                let state = self.queue.state().await;
+                Outcome::Looked(state.map(|state| state.data.filter(|data| data.is_current)))
+            }
+        }
+    }
+
+    async fn open(&self, producer: Producer) -> Result<(u64, u64, Position), Obstacle> {
+        let epoch = recovery::open(&self.queue, &*self.fences, self.shards).await?;
+        let (last, position) = self.queue.register(epoch, producer, self.shards).await?;
+        Ok((epoch, last, position))
+    }
+}
+
+/// The batches of one producer that go through Redis.
+pub struct Lane {
+    producer: Producer,
+    /// The epoch under which Redis is open; none: open it first.
+    epoch: Option<u64>,
+    /// The open generation, if it is full.
+    full: Option<u64>,
+    /// Number of the last batch that Redis is known to have, in the current epoch.
+    applied: u64,
+    /// Views up to and including that batch.
+    applied_views: u64,
+    /// I3: every batch, in order and without holes, until a reply's `first` passes its generation.
+    retained: VecDeque<Retained>,
+    /// Memory of those that no journal has.
+    retained_bytes: usize,
+    /// The newest batch, and the views up to and including it.
+    newest: (u64, u64),
+    /// What MySQL has, for the journal to let go of.
+    released: Vec<Location>,
+    /// Views up to and including the last batch that is not kept any more.
+    released_views: u64,
+    is_damaged: bool,
+}
+
+impl Lane {
+    /// The lane of a producer that has kept `retained`, with `views_before` before that. If what has kept it
+    /// `is_damaged`, batches that are missing before are lost; else that is an obstacle.
+    #[must_use]
+    pub fn new(producer: Producer, retained: VecDeque<Retained>, views_before: u64, is_damaged: bool) -> Self {
+        let newest = retained.back().map_or((0, views_before), |last| (last.number, last.cumulative_views));
+        Self {
+            producer,
+            epoch: None,
+            full: None,
+            applied: 0,
+            applied_views: views_before,
+            retained,
+            retained_bytes: 0,
+            newest,
+            released: vec![],
+            released_views: views_before,
+            is_damaged,
+        }
+    }
+
+    /// Whose lane it is.
+    #[must_use]
+    pub fn producer(&self) -> Producer {
+        self.producer
+    }
+
+    /// Number of the newest batch, and the views up to and including it.
+    #[must_use]
+    pub fn newest(&self) -> (u64, u64) {
+        self.newest
+    }
+
+    /// Number of the last batch that Redis is known to have.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// Batches that Redis is not known to have.
+    #[must_use]
+    pub fn backlog(&self) -> u64 {
+        self.newest.0.saturating_sub(self.applied)
+    }
+
+    /// Views that Redis is not known to have.
+    #[must_use]
+    pub fn backlog_views(&self) -> u64 {
+        self.newest.1.saturating_sub(self.applied_views)
+    }
+
+    /// Batches that MySQL is not known to have.
+    #[must_use]
+    pub fn retained(&self) -> usize {
+        self.retained.len()
+    }
+
+    /// Memory of retained batches that no journal has.
+    #[must_use]
+    pub fn retained_bytes(&self) -> usize {
+        self.retained_bytes
+    }
+
+    /// The epoch under which Redis is open, as far as is known.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        self.epoch
+    }
+
+    /// Adds the next batch.
+    pub fn push(&mut self, batch: Retained) {
+        debug_assert_eq!(batch.number, self.newest.0 + 1, "numbers are consecutive");
+        self.newest = (batch.number, batch.cumulative_views);
+        self.retained_bytes += batch.bytes;
+        self.retained.push_back(batch);
+    }
+
+    /// A batch that is kept.
+    pub fn get_mut(&mut self, number: u64) -> Option<&mut Retained> {
+        let oldest = self.retained.front()?.number;
+        self.retained.get_mut(usize::try_from(number.checked_sub(oldest)?).ok()?)
+    }
+
+    /// What MySQL has since the last call: the journal need not keep it.
+    pub fn released(&mut self) -> Vec<Location> {
+        std::mem::take(&mut self.released)
+    }
+
+    /// The next step; none if Redis has everything. `read` gets a batch back from the journal, or says that it is lost.
+    pub fn next(&mut self, read: impl FnOnce(&Retained) -> Option<Batch>) -> Option<Step> {
+        let Some(epoch) = self.epoch else { return Some(Step::Open) };
+        if let Some(open) = self.full {
+            return Some(Step::Seal { epoch, open });
+        }
+        let (producer, number) = (self.producer, self.applied + 1);
+        let retained = self.get_mut(number)?;
+        if retained.batch.is_none() {
+            let batch = read(retained).unwrap_or_else(|| Batch::lost(producer, number, retained.cumulative_views));
+            retained.batch = Some(Arc::new(batch));
+        }
+        let batch = Arc::clone(retained.batch.as_ref().expect("it was just read"));
+        Some(Step::Apply { epoch, batch })
+    }
+
+    /// Takes note of what a step came to.
+    pub fn on(&mut self, outcome: Outcome) -> Result<(), Obstacle> {
+        match outcome {
+            Outcome::Opened(opened) => self.opened(opened?)?,
+            Outcome::Applied(number, applied) => match self.unless_closed(applied)? {
+                Some(Applied::Ok(position)) => {
+                    self.applied = number;
+                    if let Some(retained) = self.get_mut(number) {
+                        retained.generation = Some(position.open);
+                        if retained.location.is_some() {
+                            retained.batch = None;
+                        }
+                        self.applied_views = retained.cumulative_views;
+                    }
+                    self.forget(position);
+                }
+                Some(Applied::Full { open }) => self.full = Some(open),
+                Some(Applied::Seen(counted_before)) => {
+                    if let Some(batch) = self.get_mut(number).and_then(|retained| retained.batch.as_mut()) {
+                        Arc::make_mut(batch).leave_out(&counted_before);
+                    }
+                }
+                Some(Applied::Behind) => self.epoch = None,
+                None => {}
+            },
+            Outcome::Sealed(result) => {
+                self.full = None;
+                self.unless_closed(result)?;
+            }
+            Outcome::Looked(looked) => match self.unless_closed(looked)?.flatten() {
+                Some(mut data) if Some(data.epoch) == self.epoch => {
+                    if data.is_drained() {
+                        // MySQL has all that there is. The open generation is empty, so it will not be sealed and
+                        // passed by itself, but a recovery may have noted batches under its number.
+                        data.position.first = data.position.open + 1;
+                    }
+                    self.forget(data.position);
+                }
+                _ => self.epoch = None,
+            },
+        }
+        Ok(())
+    }
+
+    /// A data set that is not open under our epoch has to be opened; other errors stay errors.
+    fn unless_closed<T>(&mut self, result: Result<T, QueueError>) -> Result<Option<T>, Obstacle> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(QueueError::Epoch) => {
+                self.epoch = None;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn opened(&mut self, (epoch, last, position): (u64, u64, Position)) -> Result<(), Obstacle> {
+        let kept_from = self.retained.front().map_or(self.newest.0 + 1, |oldest| oldest.number);
+        if last + 1 < kept_from && self.is_damaged {
+            for number in (last + 1..kept_from).rev() {
+                self.retained.push_front(Retained::lost(number, self.released_views));
+            }
+        } else if last + 1 < kept_from {
+            return Err(Obstacle::Hole { producer: self.producer, last, kept_from });
+        }
+        self.epoch = Some(epoch);
+        self.full = None;
+        self.applied = last;
+        for batch in &mut self.retained {
+            // An older data set may hold it in another generation than the reply of the time said.
+            batch.generation = (batch.number <= last).then_some(position.open);
+        }
+        let released_views = self.released_views;
+        self.applied_views = self.get_mut(last).map_or(released_views, |batch| batch.cumulative_views);
+        self.forget(position);
+        Ok(())
+    }
+
+    /// Lets go of what MySQL has.
+    fn forget(&mut self, position: Position) {
+        while let Some(oldest) = self.retained.front()
+            && oldest.generation.is_some_and(|generation| generation < position.first)
+        {
+            self.released.extend(oldest.location);
+            self.released_views = oldest.cumulative_views;
+            self.retained_bytes -= oldest.bytes;
+            self.retained.pop_front();
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! How large a world is tried. No single one holds everything: each is about one part of the protocol, and complete.
+
+use std::fmt;
+
+use crate::state::{Faults, PRODUCERS};
+
+/// How many of everything there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// What it is about.
+    pub name: &'static str,
+    /// Batches on the Redis path, by producer.
+    pub batches: [u8; PRODUCERS],
+    /// Batches on the direct path, by producer.
+    pub direct: [u8; PRODUCERS],
+    /// Servers; the second one is empty at first.
+    pub servers: usize,
+    /// Flushers.
+    pub flushers: usize,
+    /// Recoverers.
+    pub recoverers: usize,
+    /// Epochs; the first one is open at first.
+    pub epochs: u8,
+    /// Whether there is a reader.
+    pub reader: bool,
+    /// Whether building a batch and the fsync of a journal are steps. Else everything is in the journals, and so
+    /// acknowledged, from the start: no step can tell a batch that is not built yet from one that is not sent yet.
+    pub journal: bool,
+    /// Faults.
+    pub faults: Faults,
+}
+
+const NO_FAULTS: Faults = Faults { copies: 0, wipes: 0, discards: 0, kills: 0, power_losses: 0, restores: 0 };
+
+const SMALLEST: Bounds = Bounds {
+    name: "",
+    batches: [1, 0],
+    direct: [0, 0],
+    servers: 2,
+    flushers: 1,
+    recoverers: 1,
+    epochs: 2,
+    reader: false,
+    journal: false,
+    faults: NO_FAULTS,
+};
+
+impl Bounds {
+    /// One Redis, that loses its data or comes back with them; two producers.
+    pub const ONE_SERVER: Self = Self {
+        name: "one Redis",
+        batches: [2, 1],
+        servers: 1,
+        epochs: 3,
+        faults: Faults { copies: 1, wipes: 1, ..NO_FAULTS },
+        ..SMALLEST
+    };
+    /// An older copy takes over, and the newer one goes on answering.
+    pub const STALE_COPY: Self =
+        Self { name: "stale copy", batches: [2, 0], faults: Faults { copies: 1, ..NO_FAULTS }, ..SMALLEST };
+    /// There and back again: an empty server, the old one, the other one.
+    pub const FLIP: Self = Self { name: "there and back", batches: [2, 0], epochs: 3, ..SMALLEST };
+    /// Flushers in each other's way.
+    pub const TWO_FLUSHERS: Self =
+        Self { name: "two flushers", flushers: 2, epochs: 3, faults: Faults { copies: 1, ..NO_FAULTS }, ..SMALLEST };
+    /// Recoverers in each other's way; FLUSHALL.
+    pub const TWO_RECOVERERS: Self =
+        Self { name: "two recoverers", recoverers: 2, epochs: 3, faults: Faults { wipes: 1, ..NO_FAULTS }, ..SMALLEST };
+    /// A data set is discarded.
+    pub const DISCARD: Self = Self {
+        name: "discard",
+        batches: [2, 0],
+        epochs: 3,
+        servers: 1,
+        flushers: 2,
+        faults: Faults { copies: 1, discards: 1, ..NO_FAULTS },
+        ..SMALLEST
+    };
+    /// Producers in one generation.
+    pub const TWO_PRODUCERS: Self = Self { name: "two producers", batches: [1, 1], ..SMALLEST };
+    /// Both paths, and an ingest process that is killed.
+    pub const ADOPTION: Self = Self {
+        name: "direct path, adoption",
+        direct: [1, 0],
+        journal: true,
+        faults: Faults { kills: 1, ..NO_FAULTS },
+        ..SMALLEST
+    };
+    /// The journal when the host loses power.
+    pub const POWER: Self = Self {
+        name: "journal, lost power",
+        batches: [2, 0],
+        direct: [1, 0],
+        servers: 1,
+        journal: true,
+        faults: Faults { kills: 1, power_losses: 1, ..NO_FAULTS },
+        ..SMALLEST
+    };
+    /// Cached values, with direct transactions.
+    pub const READS: Self = Self { name: "reads, direct path", direct: [1, 0], reader: true, ..SMALLEST };
+    /// Cached values, with several generations and a restart.
+    pub const READS_AND_RESTART: Self = Self {
+        name: "reads, restart",
+        batches: [2, 0],
+        direct: [1, 0],
+        servers: 1,
+        reader: true,
+        faults: Faults { copies: 1, ..NO_FAULTS },
+        ..SMALLEST
+    };
+    /// MySQL goes back behind what Redis has forgotten.
+    pub const RESTORED: Self = Self {
+        name: "MySQL went back",
+        batches: [2, 0],
+        servers: 1,
+        faults: Faults { copies: 1, discards: 1, restores: 1, ..NO_FAULTS },
+        ..SMALLEST
+    };
+    /// The same, with a producer that notices nothing.
+    pub const RESTORED_TWO_PRODUCERS: Self = Self {
+        name: "MySQL went back, two producers",
+        batches: [1, 1],
+        servers: 1,
+        faults: Faults { restores: 1, ..NO_FAULTS },
+        ..SMALLEST
+    };
+    /// MySQL goes back, and with it Redis: an epoch begins twice.
+    pub const BOTH_RESTORED: Self = Self {
+        name: "MySQL and Redis went back",
+        batches: [2, 0],
+        faults: Faults { wipes: 1, restores: 1, ..NO_FAULTS },
+        ..SMALLEST
+    };
+
+    /// What is tried on every run.
+    pub const ORDINARY: [Self; 14] = [
+        Self::ONE_SERVER,
+        Self::STALE_COPY,
+        Self::FLIP,
+        Self::TWO_FLUSHERS,
+        Self::TWO_RECOVERERS,
+        Self::DISCARD,
+        Self::TWO_PRODUCERS,
+        Self::ADOPTION,
+        Self::POWER,
+        Self::READS,
+        Self::READS_AND_RESTART,
+        Self::RESTORED,
+        Self::RESTORED_TWO_PRODUCERS,
+        Self::BOTH_RESTORED,
+    ];
+
+    /// What is tried on demand.
+    pub const LARGER: [Self; 7] = [
+        Self { epochs: 3, ..Self::STALE_COPY },
+        Self { batches: [2, 0], epochs: 2, ..Self::TWO_FLUSHERS },
+        Self { flushers: 2, epochs: 2, faults: Faults { copies: 1, wipes: 1, ..NO_FAULTS }, ..Self::TWO_RECOVERERS },
+        Self { faults: Faults { wipes: 1, discards: 1, ..NO_FAULTS }, ..Self::TWO_RECOVERERS },
+        Self { faults: Faults { copies: 1, ..NO_FAULTS }, ..Self::TWO_PRODUCERS },
+        Self { direct: [1, 1], ..Self::ADOPTION },
+        Self { flushers: 2, ..Self::READS_AND_RESTART },
+    ];
+
+    /// Whether no fault takes anything from Redis.
+    pub(crate) fn redis_keeps_everything(&self) -> bool {
+        self.servers == 1 && self.faults.wipes == 0
+    }
+}
+
+/// The numbers, without the name.
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { batches: [a, b], direct: [c, d], servers, flushers, recoverers, epochs, .. } = self;
+        write!(f, "{a}+{b} batches")?;
+        if c + d > 0 {
+            write!(f, ", {c}+{d} direct")?;
+        }
+        write!(f, ", {servers} Redis, {flushers} flushers, {recoverers} recoverers, {epochs} epochs")?;
+        let Faults { copies, wipes, discards, kills, power_losses, restores } = self.faults;
+        for (count, name) in [
+            (u8::from(self.reader), "readers"),
+            (copies, "copies"),
+            (wipes, "FLUSHALL"),
+            (discards, "discards"),
+            (kills, "kills"),
+            (power_losses, "power losses"),
+            (restores, "restores"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {name}")?;
+            }
+        }
+        Ok(())
+    }
+}

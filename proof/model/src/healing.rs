@@ -1,0 +1,72 @@
+//! What becomes of a state if no more faults happen: a fixed order of steps that drains everything.
+
+use crate::rules::Rules;
+use crate::state::{PRODUCERS, State};
+use crate::stores::{DirectFence, Fence};
+
+/// Why a state does not drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Somebody found what must not be, and stopped.
+    Alarm,
+    /// There is no way on.
+    Stuck,
+}
+
+/// Everybody begins anew, on this server and with what the journals hold; requests under way are lost, and open
+/// transactions are rolled back. Answers the state after the last batch was released.
+pub fn heal(rules: &Rules, state: &State, server: usize) -> Result<State, Stop> {
+    let mut state = state.clone();
+    let State { servers, mysql, producers, .. } = &mut state;
+    let redis = &mut servers[server];
+
+    let sight = redis.sight(false);
+    if mysql.is_older_than(rules, &sight) {
+        return Err(Stop::Alarm);
+    }
+    if !redis.is_open() || redis.epoch != mysql.epoch {
+        let ticket = mysql.next_epoch(rules, mysql.epoch).ok_or(Stop::Stuck)?;
+        redis.reopen(rules, &sight, &ticket);
+    }
+
+    for p in 0..PRODUCERS {
+        let producer = &mut producers[p];
+        if producer.epoch != redis.epoch {
+            let last = redis.register(p);
+            producer.registered(rules, redis.epoch, last, redis.open);
+        }
+        while let Some(number) = producer.next() {
+            let open = redis.apply(rules, redis.epoch, p, number).ok_or(Stop::Stuck)?;
+            producer.applied(rules, open);
+        }
+        while let Some(number) = producer.next_direct() {
+            match mysql.direct_fence(rules, p, number) {
+                DirectFence::Write => mysql.commit_directly(rules, p, number, !mysql.has_row),
+                DirectFence::Before => {}
+                DirectFence::Hole => return Err(Stop::Alarm),
+            }
+            producer.confirmed(number);
+        }
+    }
+
+    while let Some(generation) = redis.seal(redis.epoch, redis.open) {
+        let batches = redis.sealed(rules, redis.epoch, generation).ok_or(Stop::Stuck)?;
+        if batches.is_empty() {
+            return Err(Stop::Alarm);
+        }
+        match mysql.fence(rules, redis.epoch, generation, batches) {
+            Fence::Write => mysql.commit(redis.epoch, generation, batches, !mysql.has_row),
+            Fence::Before => {}
+            Fence::Fenced | Fence::Hole => return Err(Stop::Alarm),
+        }
+        redis.acknowledge(rules, redis.epoch, generation, None);
+    }
+
+    for producer in producers {
+        producer.flushed(redis.passed(rules));
+        if !producer.redis.retained.is_empty() {
+            return Err(Stop::Stuck);
+        }
+    }
+    Ok(state)
+}

@@ -1,0 +1,109 @@
+//! Faults, as many as the bounds allow. That a server is empty or cannot be reached, that an actor stops for good, that
+//! requests and replies are late or lost is no fault: it may happen at any time.
+
+use crate::Protocol;
+use crate::state::{Flusher, Server, State};
+
+/// A fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A server comes up with the data that a server (or itself) has now. For as long as nobody opens it, it is a copy
+    /// that grows old.
+    Copy {
+        /// Whose data.
+        from: usize,
+        /// Where they come up.
+        to: usize,
+    },
+    /// FLUSHALL: the data are gone, the life of the server goes on.
+    Wipe {
+        /// Where.
+        server: usize,
+    },
+    /// An ingest process is killed; another one adopts its journal.
+    Kill {
+        /// Which producer.
+        producer: usize,
+    },
+    /// An ingest host loses power; when it is back, its journal is adopted.
+    LosePower {
+        /// Which producer.
+        producer: usize,
+    },
+    /// MySQL is backed up: no fault yet.
+    BackUp,
+    /// MySQL goes back to its backup.
+    Restore,
+}
+
+impl Protocol {
+    pub(super) fn fault_steps(&self, state: &State, mut add: impl FnMut(Fault)) {
+        let faults = &state.faults;
+        for to in self.servers() {
+            if faults.copies > 0 {
+                self.servers().for_each(|from| add(Fault::Copy { from, to }));
+            }
+            if faults.wipes > 0 {
+                add(Fault::Wipe { server: to });
+            }
+        }
+        for producer in 0..state.producers.len() {
+            if faults.kills > 0 {
+                add(Fault::Kill { producer });
+            }
+            if faults.power_losses > 0 {
+                add(Fault::LosePower { producer });
+            }
+        }
+        if faults.restores > 0 {
+            add(if state.backup.is_some() { Fault::Restore } else { Fault::BackUp });
+        }
+    }
+
+    pub(super) fn fail(&self, state: &mut State, fault: Fault) {
+        match fault {
+            Fault::Copy { from, to } => {
+                state.servers[to] = Server { life: state.fresh_life(), ..state.servers[from] };
+                state.faults.copies -= 1;
+            }
+            Fault::Wipe { server } => {
+                state.servers[server] = Server { life: state.servers[server].life, ..Server::default() };
+                state.faults.wipes -= 1;
+            }
+            Fault::Kill { producer } => {
+                state.die(producer);
+                state.faults.kills -= 1;
+            }
+            Fault::LosePower { producer: p } => {
+                for path in [&mut state.producers[p].redis, &mut state.producers[p].direct] {
+                    path.journal = path.synced;
+                }
+                state.die(p);
+                state.faults.power_losses -= 1;
+            }
+            Fault::BackUp => state.backup = Some(state.mysql),
+            Fault::Restore => {
+                let Some(backup) = state.backup.take() else { return };
+                // Every connection broke, and with it every open transaction.
+                for flusher in &mut state.flushers {
+                    if matches!(flusher, Flusher::Writing { .. }) {
+                        *flusher = Flusher::Idle;
+                    }
+                }
+                (state.mysql, state.direct, state.was_restored) = (backup, None, true);
+                state.faults.restores -= 1;
+            }
+        }
+    }
+}
+
+impl State {
+    /// A producer's process is gone, and with it everything but its journal, which another one adopts.
+    fn die(&mut self, p: usize) {
+        let producer = &mut self.producers[p];
+        for path in [&mut producer.redis, &mut producer.direct] {
+            path.retained = path.journal;
+        }
+        (producer.is_adopted, producer.epoch, producer.marks, producer.reply) = (true, 0, Default::default(), 0);
+    }
+}

@@ -1,0 +1,116 @@
+//! Recoverers: look, compare, begin an epoch, reopen.
+
+use crate::Protocol;
+use crate::state::{Recoverer, State};
+
+/// A step of a recoverer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecovererStep {
+    /// STATE.
+    See {
+        /// Where.
+        server: usize,
+        /// Whether its data do not add up, and are to be set aside.
+        discard: bool,
+    },
+    /// It reads the fence, and decides.
+    Compare,
+    /// NEXT_EPOCH.
+    Begin,
+    /// REOPEN.
+    Reopen {
+        /// Where.
+        server: usize,
+    },
+    /// It is killed, or gives up.
+    Stop,
+}
+
+impl Protocol {
+    pub(super) fn recoverer_steps(&self, state: &State, r: usize, mut add: impl FnMut(RecovererStep)) {
+        match state.recoverers[r] {
+            Recoverer::Idle => {
+                for server in self.servers() {
+                    add(RecovererStep::See { server, discard: false });
+                    if state.faults.discards > 0 {
+                        add(RecovererStep::See { server, discard: true });
+                    }
+                }
+                return;
+            }
+            Recoverer::Saw(_) => add(RecovererStep::Compare),
+            Recoverer::Compared { .. } | Recoverer::Reopened { .. } => add(RecovererStep::Begin),
+            Recoverer::Begun { .. } => self.servers().for_each(|server| add(RecovererStep::Reopen { server })),
+        }
+        add(RecovererStep::Stop);
+    }
+
+    pub(super) fn recover(&self, state: &mut State, r: usize, step: RecovererStep) {
+        let rules = &self.rules;
+        let State { servers, mysql, faults, .. } = state;
+        let next = match (step, state.recoverers[r]) {
+            (RecovererStep::See { server, discard }, Recoverer::Idle) => {
+                let sight = servers[server].sight(discard);
+                // A look at a data set that is well ends where it began, and if that changes, a later look shows it.
+                if !discard && sight.is_open && sight.epoch == mysql.epoch && sight.first <= mysql.generation + 1 {
+                    return;
+                }
+                faults.discards -= u8::from(discard);
+                Recoverer::Saw(sight)
+            }
+            (RecovererStep::Compare, Recoverer::Saw(sight)) => {
+                let epoch = mysql.epoch;
+                if mysql.is_older_than(rules, &sight) {
+                    state.raise_alarm();
+                    Recoverer::Idle
+                } else if sight.is_open && sight.epoch == epoch && !sight.discard {
+                    Recoverer::Idle
+                } else if rules.epoch_before_reopen {
+                    Recoverer::Compared { sight, epoch }
+                } else {
+                    Recoverer::Begun { sight, ticket: mysql.ticket(epoch + 1) }
+                }
+            }
+            (RecovererStep::Begin, before) => {
+                if self.is_locked(state) || state.mysql.epoch >= self.bounds.epochs {
+                    return;
+                }
+                let next = self.begin_epoch(state, before);
+                state.highest.0 = state.highest.0.max(state.mysql.epoch);
+                next
+            }
+            (RecovererStep::Reopen { server }, before @ Recoverer::Begun { sight, ticket }) => {
+                servers[server].reopen(rules, &sight, &ticket);
+                if !rules.epoch_before_reopen {
+                    Recoverer::Reopened { epoch: ticket.epoch - 1 }
+                } else if rules.reopen_once {
+                    Recoverer::Idle
+                } else {
+                    before
+                }
+            }
+            (RecovererStep::Stop, _) => Recoverer::Idle,
+            _ => return,
+        };
+        state.recoverers[r] = next;
+    }
+
+    fn begin_epoch(&self, state: &mut State, recoverer: Recoverer) -> Recoverer {
+        let rules = &self.rules;
+        match recoverer {
+            Recoverer::Compared { sight, epoch } => {
+                if rules.next_epoch_halts_too && state.mysql.is_older_than(rules, &sight) {
+                    state.raise_alarm();
+                    return Recoverer::Idle;
+                }
+                let ticket = state.mysql.next_epoch(rules, epoch);
+                ticket.map_or(Recoverer::Idle, |ticket| Recoverer::Begun { sight, ticket })
+            }
+            Recoverer::Reopened { epoch } => {
+                state.mysql.next_epoch(rules, epoch);
+                Recoverer::Idle
+            }
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The books of a run, kept outside of what is tested: what clients were told, and what became of each batch.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use footfall_shared::counter::Batch;
+use footfall_shared::packed::Path;
+
+use crate::stage::lock;
+
+/// Names a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BatchName {
+    /// Its shard.
+    pub shard: u16,
+    /// Whose it is.
+    pub producer: u64,
+    /// How it goes to MySQL.
+    pub path: Path,
+    /// Its number.
+    pub number: u64,
+}
+
+impl BatchName {
+    /// The name of a batch.
+    #[must_use]
+    pub fn of(shard: u16, path: Path, batch: &Batch) -> Self {
+        Self { shard, producer: batch.producer.0, path, number: batch.number }
+    }
+}
+
+/// Article and user.
+pub type Pair = (String, String);
+
+/// Views per article and user.
+pub type Rows = BTreeMap<Pair, u64>;
+
+/// What was read in a batch.
+#[must_use]
+pub fn rows_of(batch: &Batch) -> Rows {
+    let pair = |article: &str, user: &str| (article.to_owned(), user.to_owned());
+    batch.rows.iter().map(|row| (pair(row.article.as_str(), row.user.as_str()), row.views)).collect()
+}
+
+/// How a journal lost a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destroyed {
+    /// It was not on the disk yet when the power was cut.
+    ByPower,
+    /// The disk damaged it.
+    ByDamage,
+}
+
+/// What clients know of one article and user.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// Views that may have been counted.
+    pub attempted: u64,
+    /// Views that were acknowledged.
+    pub acknowledged: u64,
+    /// How often it was sent, if it is one view with an id.
+    pub tries: u64,
+    /// When it was first sent.
+    pub first_ms: u64,
+}
+
+/// What Redis or a journal had of a batch.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// What was read.
+    pub rows: Rows,
+    /// The write by which Redis last took it.
+    pub write: Option<(u64, u64)>,
+    /// Whether and how its record was destroyed.
+    pub destroyed: Option<Destroyed>,
+}
+
+#[derive(Default)]
+struct State {
+    tallies: BTreeMap<Pair, Tally>,
+    batches: BTreeMap<BatchName, Known>,
+    /// Producers without a journal that have died.
+    gone: BTreeSet<u64>,
+    /// When Redis forgot view ids of a shard.
+    forgotten: BTreeMap<u16, Vec<u64>>,
+    acknowledged: u64,
+}
+
+/// The books.
+#[derive(Default)]
+pub struct Books(Mutex<State>);
+
+impl Books {
+    /// A client sends these views. A view with an id that it has sent before is still one view.
+    pub fn attempt(&self, pairs: &[Pair], has_ids: bool, now_ms: u64) {
+        let mut state = lock(&self.0);
+        for pair in pairs {
+            let tally = state.tallies.entry(pair.clone()).or_default();
+            if tally.attempted == 0 {
+                tally.first_ms = now_ms;
+            }
+            if has_ids {
+                tally.tries += 1;
+                tally.attempted = 1;
+            } else {
+                tally.attempted += 1;
+            }
+        }
+    }
+
+    /// The client was told that they were not taken.
+    pub fn refused(&self, pairs: &[Pair], has_ids: bool) {
+        let mut state = lock(&self.0);
+        for pair in pairs {
+            let tally = state.tallies.entry(pair.clone()).or_default();
+            if has_ids {
+                tally.tries -= 1;
+                tally.attempted = tally.tries.min(1);
+            } else {
+                tally.attempted -= 1;
+            }
+        }
+    }
+
+    /// The client was told that they are counted.
+    pub fn acknowledged(&self, pairs: &[Pair], has_ids: bool) {
+        let mut state = lock(&self.0);
+        for pair in pairs {
+            let tally = state.tallies.entry(pair.clone()).or_default();
+            if has_ids {
+                tally.acknowledged = 1;
+            } else {
+                tally.acknowledged += 1;
+            }
+            state.acknowledged += 1;
+        }
+    }
+
+    /// Redis took a batch.
+    pub fn applied(&self, name: BatchName, batch: &Batch, write: (u64, u64)) {
+        // One without content only takes the number of one that was lost.
+        if !batch.rows.is_empty() {
+            let mut state = lock(&self.0);
+            let known = state.batches.entry(name).or_default();
+            known.write = Some(write);
+            known.rows = rows_of(batch);
+        }
+    }
+
+    /// The record of a batch is in no journal any more.
+    pub fn destroyed(&self, name: BatchName, rows: &Rows, how: Destroyed) {
+        let mut state = lock(&self.0);
+        let known = state.batches.entry(name).or_default();
+        known.destroyed = Some(how);
+        for (pair, views) in rows {
+            known.rows.entry(pair.clone()).or_insert(*views);
+        }
+    }
+
+    /// A producer without a journal has died.
+    pub fn gone(&self, producer: u64) {
+        lock(&self.0).gone.insert(producer);
+    }
+
+    /// Redis forgot what it had of a shard, or a part of it.
+    pub fn forgotten(&self, shard: u16, now_ms: u64) {
+        lock(&self.0).forgotten.entry(shard).or_default().push(now_ms);
+    }
+
+    /// The same for all shards.
+    pub fn forgotten_by_all(&self, shards: u16, now_ms: u64) {
+        (0..shards).for_each(|shard| self.forgotten(shard, now_ms));
+    }
+
+    /// Whether Redis forgot view ids of a shard at this time or later.
+    #[must_use]
+    pub fn forgot_since(&self, shard: u16, since_ms: u64) -> bool {
+        lock(&self.0).forgotten.get(&shard).is_some_and(|times| times.iter().any(|time| *time >= since_ms))
+    }
+
+    /// What clients know.
+    #[must_use]
+    pub fn tallies(&self) -> BTreeMap<Pair, Tally> {
+        lock(&self.0).tallies.clone()
+    }
+
+    /// How many views were acknowledged.
+    #[must_use]
+    pub fn acknowledgements(&self) -> u64 {
+        lock(&self.0).acknowledged
+    }
+
+    /// The views that may be lost, because of what has happened: no journal has them any more, and Redis lost them.
+    /// `has` tells whether Redis still has a batch, by the write that took it.
+    #[must_use]
+    pub fn allowance(&self, has: impl Fn(u16, (u64, u64)) -> bool) -> Rows {
+        let state = lock(&self.0);
+        let mut rows = Rows::new();
+        for (name, known) in &state.batches {
+            let is_in_redis = known.write.is_some_and(|write| has(name.shard, write));
+            let is_lost = match known.destroyed {
+                _ if is_in_redis => false,
+                // What Redis never had was acknowledged for being on the disk, and power does not change that.
+                Some(Destroyed::ByPower) => known.write.is_some(),
+                Some(Destroyed::ByDamage) => true,
+                None => known.write.is_some() && state.gone.contains(&name.producer),
+            };
+            if is_lost {
+                for (pair, views) in &known.rows {
+                    *rows.entry(pair.clone()).or_default() += views;
+                }
+            }
+        }
+        rows
+    }
+}

@@ -1,0 +1,327 @@
+//! MySQL: tables in memory, and transactions that fail before, after, late or not at all. Whether a transaction may be
+//! written is decided by the real code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use footfall_shared::counter::{Article, Batch, Growth, Producer, Row, Shard, User};
+use footfall_shared::store::{Committed, Direct, Fence, Fences, Flush, Part, Recovery, Step, StoreError};
+
+use crate::books::{Pair, Rows};
+use crate::mutants::Mutant;
+use crate::stage::{Aim, CLIENTS, Stage, Weather, exchange, lock};
+
+/// A user that MySQL refuses.
+pub const POISON: &str = "poison";
+/// As in the real store: for a transaction, and for anything else.
+const TRANSACTION_MAX: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone, Default)]
+struct Tables {
+    fences: BTreeMap<u16, Fence>,
+    producers: BTreeMap<(u16, u64), Fenced>,
+    direct: BTreeMap<(u16, u64), Fenced>,
+    readers: BTreeMap<(Article, User), u64>,
+    articles: BTreeMap<Article, (u64, u64)>,
+    users: BTreeSet<User>,
+    quarantine: Vec<(u16, Pair, u64)>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Fenced {
+    batch: u64,
+    views: u64,
+    repeats: u64,
+}
+
+/// The database of a world.
+pub struct Database {
+    stage: Arc<Stage>,
+    mutant: Option<Mutant>,
+    tables: Mutex<Tables>,
+    weather: Mutex<[Weather; CLIENTS]>,
+    is_read_only: Mutex<bool>,
+}
+
+impl Database {
+    /// One as `footfall init` leaves it.
+    #[must_use]
+    pub fn new(stage: Arc<Stage>, shards: u16, mutant: Option<Mutant>) -> Arc<Self> {
+        let fence =
+            Fence { epoch: 1, generation: 0, flush_epoch: 1, version: 0, views: 0, readers: 0, users: 0, articles: 0 };
+        let tables = Tables { fences: (0..shards).map(|shard| (shard, fence)).collect(), ..Tables::default() };
+        Arc::new(Self {
+            stage,
+            mutant,
+            tables: Mutex::new(tables),
+            weather: Mutex::default(),
+            is_read_only: Mutex::default(),
+        })
+    }
+
+    /// One client's way to it.
+    #[must_use]
+    pub fn client(self: &Arc<Self>, who: usize) -> Arc<dyn Fences> {
+        Arc::new(Client { database: Arc::clone(self), who })
+    }
+
+    /// Changes the way of a client, or of all.
+    pub fn weather(&self, who: Option<usize>, weather: Weather) {
+        let mut all = lock(&self.weather);
+        (0..CLIENTS).filter(|client| who.is_none_or(|who| who == *client)).for_each(|client| all[client] = weather);
+    }
+
+    /// Refuses writes, or takes them again.
+    pub fn read_only(&self, is_read_only: bool) {
+        *lock(&self.is_read_only) = is_read_only;
+    }
+
+    /// Views per article and user: counted, and in quarantine.
+    #[must_use]
+    pub fn counts(&self) -> (Rows, Rows) {
+        let tables = lock(&self.tables);
+        let pair = |article: &Article, user: &User| (article.as_str().to_owned(), user.as_str().to_owned());
+        let counted = tables.readers.iter().map(|((article, user), views)| (pair(article, user), *views)).collect();
+        let mut quarantined = Rows::new();
+        for (_, pair, views) in &tables.quarantine {
+            *quarantined.entry(pair.clone()).or_default() += views;
+        }
+        (counted, quarantined)
+    }
+
+    /// A shard's position, for a person.
+    #[must_use]
+    pub fn describe(&self, shard: u16) -> String {
+        format!("mysql shard {shard}: {:?}", lock(&self.tables).fences.get(&shard))
+    }
+
+    /// What is wrong with the sums (I4, I9).
+    #[must_use]
+    pub fn audit(&self) -> Vec<String> {
+        let tables = lock(&self.tables);
+        let mut wrong = vec![];
+        for (article, (views, readers)) in &tables.articles {
+            let of_article = tables.readers.iter().filter(|((name, _), _)| name == article).map(|(_, views)| *views);
+            let sums = of_article.fold((0, 0), |(sum, count), views| (sum + views, count + 1));
+            if sums != (*views, *readers) {
+                wrong.push(format!("I4: {article} has {views} views and {readers} readers, its rows say {sums:?}"));
+            }
+        }
+        let counted: u64 = tables.readers.values().sum();
+        let quarantined: u64 = tables.quarantine.iter().map(|(.., views)| views).sum();
+        let fenced = tables.producers.values().chain(tables.direct.values());
+        let (cumulative, repeats) = fenced.fold((0, 0), |sum, fenced| (sum.0 + fenced.views, sum.1 + fenced.repeats));
+        if cumulative != counted + quarantined + repeats {
+            wrong.push(format!(
+                "I9: the fences say {cumulative} views, counted are {counted}, in quarantine {quarantined}, repeats {repeats}"
+            ));
+        }
+        let totals: u64 = tables.fences.values().map(|fence| fence.views).sum();
+        if totals != counted {
+            wrong.push(format!("I4: the totals say {totals} views, counted are {counted}"));
+        }
+        wrong
+    }
+}
+
+/// One client's way to the database.
+struct Client {
+    database: Arc<Database>,
+    who: usize,
+}
+
+impl Client {
+    /// One transaction, which is done whole or not at all, whatever its client hears of it.
+    fn ask<T: Send + 'static>(
+        &self,
+        step: &'static str,
+        patience: Duration,
+        work: impl FnOnce(&Database) -> Result<T, StoreError> + Send + 'static,
+    ) -> Step<'_, T> {
+        let (database, who) = (Arc::clone(&self.database), self.who);
+        Box::pin(async move {
+            let weather = lock(&database.weather)[who];
+            let served = {
+                let database = Arc::clone(&database);
+                async move {
+                    let answer = if step != "fence" && *lock(&database.is_read_only) {
+                        Err(StoreError::timed_out(Duration::ZERO)) // Any error that says nothing else is graded alike.
+                    } else {
+                        work(&database)
+                    };
+                    database.stage.aims.done(Aim { who, step });
+                    Some(answer)
+                }
+            };
+            exchange(&database.stage, weather, patience, served).await.unwrap_or_else(|why| {
+                database
+                    .stage
+                    .trace
+                    .note("no answer", &[who as u64, why as u64], || format!("{step} by {who}: {why:?}"));
+                Err(StoreError::timed_out(patience))
+            })
+        })
+    }
+}
+
+impl Fences for Client {
+    fn check_schema(&self, _: u16) -> Step<'_, ()> {
+        self.ask("fence", PATIENCE, |_| Ok(()))
+    }
+
+    fn fence(&self, shard: Shard) -> Step<'_, Fence> {
+        self.ask("fence", PATIENCE, move |database| Ok(lock(&database.tables).fences[&shard.0]))
+    }
+
+    fn next_epoch(&self, shard: Shard, epoch: u64) -> Step<'_, Option<Recovery>> {
+        let who = self.who;
+        self.ask("next_epoch", TRANSACTION_MAX, move |database| {
+            let mut tables = lock(&database.tables);
+            let producers = tables.producers.iter().filter(|((of, _), _)| *of == shard.0);
+            let producers =
+                producers.map(|((_, name), fenced)| (Producer(*name), fenced.batch, fenced.views)).collect();
+            let fence = tables.fences.get_mut(&shard.0).expect("it was made with all shards");
+            let is_next = fence.epoch == epoch;
+            if is_next {
+                fence.epoch += 1;
+            }
+            let Fence { epoch: now, generation, flush_epoch, version, .. } = *fence;
+            database
+                .stage
+                .trace
+                .note("next_epoch", &[who as u64, now], || format!("by {who} after {epoch}: now {now}"));
+            Ok(is_next.then_some(Recovery { epoch: now, generation, flush_epoch, version, producers }))
+        })
+    }
+
+    fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> Step<'a, Committed> {
+        let (flush, who) = (flush.clone(), self.who);
+        self.ask("commit", TRANSACTION_MAX, move |database| {
+            let committed = database.commit(shard, epoch, &flush);
+            database.stage.trace.note("commit", &[who as u64, flush.first, flush.last], || {
+                format!(
+                    "by {who} epoch {epoch}: generations {}..={} {:?} -> {committed:?}",
+                    flush.first, flush.last, flush.producers
+                )
+            });
+            Ok(committed)
+        })
+    }
+
+    fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> Step<'a, Direct> {
+        let (batch, who) = (batch.clone(), self.who);
+        self.ask("commit_direct", PATIENCE, move |database| {
+            let direct = database.commit_direct(shard, &batch);
+            database.stage.trace.note("direct", &[who as u64, batch.number], || {
+                format!("by {who}: batch {} of {} -> {direct:?}", batch.number, batch.producer)
+            });
+            Ok(direct)
+        })
+    }
+}
+
+impl Database {
+    fn commit(&self, shard: Shard, epoch: u64, flush: &Flush) -> Committed {
+        let tables = &mut *lock(&self.tables);
+        let is_fenced = self.mutant != Some(Mutant::NoFence);
+        let fence = tables.fences[&shard.0];
+        if let Some(refused) = fence.refuses(epoch, flush.first).filter(|_| is_fenced) {
+            return refused;
+        }
+        let mut lost = 0;
+        for part in &flush.producers {
+            let fenced = tables.producers.get(&(shard.0, part.producer.0)).copied().unwrap_or_default();
+            match part.follows((fenced.batch, fenced.views)) {
+                Some(views) => {
+                    if views > 0 {
+                        tables.quarantine.push((shard.0, Pair::default(), views));
+                    }
+                    lost += views;
+                }
+                None if is_fenced => return Committed::Gap { producer: part.producer },
+                None => {}
+            }
+        }
+        let (growth, quarantined) = tables.store(shard, &flush.rows);
+        for part in &flush.producers {
+            tables.producers.entry((shard.0, part.producer.0)).or_default().raise(part);
+        }
+        let fence = tables.fences.get_mut(&shard.0).expect("it was made with all shards");
+        // I5: looked at from outside, whatever the code above has decided.
+        if is_fenced && (fence.generation >= flush.first || fence.flush_epoch > epoch) {
+            let what = format!("I5: generation {} of epoch {epoch} was flushed behind {fence:?}", flush.first);
+            self.stage.trace.violation(what);
+        }
+        fence.generation = flush.last;
+        fence.flush_epoch = epoch;
+        Committed::Now { growth, version: fence.version, quarantined: quarantined + lost }
+    }
+
+    fn commit_direct(&self, shard: Shard, batch: &Batch) -> Direct {
+        let tables = &mut *lock(&self.tables);
+        let fenced = tables.direct.get(&(shard.0, batch.producer.0)).copied().unwrap_or_default();
+        if fenced.batch >= batch.number {
+            return Direct::Stored;
+        }
+        let part = Part {
+            producer: batch.producer,
+            first: batch.number,
+            last: batch.number,
+            cumulative_views: batch.cumulative_views,
+            views: batch.views() + batch.repeats,
+            repeats: batch.repeats,
+        };
+        let Some(lost) = part.follows((fenced.batch, fenced.views)) else {
+            return Direct::Behind { number: fenced.batch };
+        };
+        if lost > 0 {
+            tables.quarantine.push((shard.0, Pair::default(), lost));
+        }
+        tables.store(shard, &batch.rows);
+        tables.direct.entry((shard.0, batch.producer.0)).or_default().raise(&part);
+        tables.fences.get_mut(&shard.0).expect("it was made with all shards").version += 1;
+        Direct::Stored
+    }
+}
+
+impl Fenced {
+    fn raise(&mut self, part: &Part) {
+        self.batch = part.last;
+        self.views = part.cumulative_views;
+        self.repeats += part.repeats;
+    }
+}
+
+impl Tables {
+    /// Adds rows and all sums; answers what each article grew by, and the views that went to quarantine instead.
+    fn store(&mut self, shard: Shard, rows: &[Row]) -> (Vec<Growth>, u64) {
+        let mut growth: Vec<Growth> = vec![];
+        let mut quarantined = 0;
+        for Row { article, user, views } in rows {
+            if user.as_str() == POISON {
+                self.quarantine.push((shard.0, (article.as_str().into(), user.as_str().into()), *views));
+                quarantined += views;
+                continue;
+            }
+            let counted = self.readers.entry((article.clone(), user.clone())).or_default();
+            let is_new = u64::from(*counted == 0);
+            *counted += views;
+            let sums = self.articles.entry(article.clone()).or_default();
+            *sums = (sums.0 + views, sums.1 + is_new);
+            self.users.insert(user.clone());
+            let fence = self.fences.get_mut(&shard.0).expect("it was made with all shards");
+            fence.views += views;
+            fence.readers += is_new;
+            match growth.last_mut() {
+                Some(part) if part.article == *article => {
+                    part.views += views;
+                    part.readers = part.readers.map(|readers| readers + is_new);
+                }
+                _ => growth.push(Growth { article: article.clone(), views: *views, readers: Some(is_new) }),
+            }
+        }
+        (growth, quarantined)
+    }
+}

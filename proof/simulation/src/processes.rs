@@ -1,0 +1,280 @@
+//! The processes: two ingests and two flushers that run the real code, and that can be killed, ended and paused.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use footfall_flusher::flush::{self, Flusher};
+use footfall_ingest::blocking::Blocking;
+use footfall_ingest::counting::{Counting, World as IngestWorld};
+use footfall_ingest::intake::Intake;
+use footfall_shared::config::Config;
+use footfall_shared::counter::{Producer, Shard};
+use footfall_shared::queue::Redis;
+use footfall_shared::telemetry::Readiness;
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::books::Books;
+use crate::disk::SimulatedDisk;
+use crate::mutants::Mutant;
+use crate::mysql::Database;
+use crate::plan::{Process, Setting};
+use crate::redis::Farm;
+use crate::stage::{CLIENTS, INGESTS, Stage, lock};
+
+/// The stores and what lives on them.
+pub struct World {
+    /// What all share.
+    pub stage: Arc<Stage>,
+    /// What clients know.
+    pub books: Arc<Books>,
+    /// Redis.
+    pub farm: Arc<Farm>,
+    /// MySQL.
+    pub database: Arc<Database>,
+    /// By host.
+    pub disks: Vec<Arc<SimulatedDisk>>,
+    setting: Setting,
+    config: Config,
+    mutant: Option<Mutant>,
+    ingests: [Mutex<Option<Ingest>>; INGESTS],
+    flushers: [Mutex<Option<FlusherProcess>>; CLIENTS - INGESTS],
+}
+
+struct Ingest {
+    counting: Counting,
+    reached: Reached,
+}
+
+/// How a client reaches an ingest.
+#[derive(Clone)]
+pub struct Reached {
+    /// Where views go.
+    pub intake: Intake,
+    /// Which life it is.
+    pub producer: Producer,
+    /// Says that the connection is gone.
+    pub closed: CancellationToken,
+}
+
+struct FlusherProcess {
+    tasks: Vec<AbortHandle>,
+    gate: Arc<Gate>,
+    stop: CancellationToken,
+}
+
+/// Keeps a process from doing anything while it is shut.
+#[derive(Default)]
+struct Gate(Mutex<(bool, Vec<Waker>)>);
+
+impl Gate {
+    fn shut(&self, is_shut: bool) {
+        let mut state = lock(&self.0);
+        state.0 = is_shut;
+        if !is_shut {
+            state.1.drain(..).for_each(Waker::wake);
+        }
+    }
+}
+
+/// A future behind a gate.
+struct Gated<F> {
+    work: Pin<Box<F>>,
+    gate: Arc<Gate>,
+}
+
+impl<F: Future> Future for Gated<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        {
+            let mut state = lock(&self.gate.0);
+            if state.0 {
+                state.1.push(context.waker().clone());
+                return Poll::Pending;
+            }
+        }
+        self.work.as_mut().poll(context)
+    }
+}
+
+impl World {
+    /// A world without processes.
+    #[must_use]
+    pub fn new(stage: Arc<Stage>, setting: &Setting, mutant: Option<Mutant>) -> Arc<Self> {
+        let books = Arc::new(Books::default());
+        let disk = |_| {
+            let lies = mutant == Some(Mutant::SyncLies);
+            SimulatedDisk::new(stage.dice.fork(), Arc::clone(&stage.trace), Arc::clone(&books), lies)
+        };
+        Arc::new(Self {
+            farm: Farm::new(Arc::clone(&stage), Arc::clone(&books), setting.shards, mutant),
+            database: Database::new(Arc::clone(&stage), setting.shards, mutant),
+            disks: (0..setting.hosts).map(disk).collect(),
+            config: config_of(setting),
+            setting: setting.clone(),
+            mutant,
+            ingests: Default::default(),
+            flushers: Default::default(),
+            stage,
+            books,
+        })
+    }
+
+    /// The host of an ingest.
+    #[must_use]
+    pub fn host_of(&self, ingest: usize) -> usize {
+        ingest % self.setting.hosts
+    }
+
+    fn redis(&self, who: usize) -> Redis {
+        Redis::simulated(self.farm.client(who, Duration::from_millis(self.setting.redis_patience_ms)))
+    }
+
+    /// How to reach an ingest; none if it is not there.
+    #[must_use]
+    pub fn reach(&self, ingest: usize) -> Option<Reached> {
+        lock(&self.ingests[ingest]).as_ref().map(|ingest| ingest.reached.clone())
+    }
+
+    /// Begins a process, unless it is there; false if it cannot.
+    pub fn start(&self, process: Process) -> bool {
+        match process {
+            Process::Ingest(who) => self.start_ingest(who),
+            Process::Flusher(which) => {
+                self.start_flusher(which);
+                true
+            }
+        }
+    }
+
+    fn start_ingest(&self, who: usize) -> bool {
+        let mut slot = lock(&self.ingests[who]);
+        if slot.is_some() {
+            return true;
+        }
+        let producer = Producer(self.stage.dice.number());
+        let has_journal = self.setting.has_journal && self.mutant != Some(Mutant::NoJournal);
+        let world = IngestWorld {
+            redis: self.redis(who),
+            fences: self.database.client(who),
+            disk: has_journal.then(|| self.disks[self.host_of(who)].mount()),
+            blocking: Blocking::Inline,
+            producer,
+            readiness: Readiness::default(),
+        };
+        let counting = match Counting::start(&self.config, world) {
+            Ok(counting) => counting,
+            Err(error) => {
+                self.stage.trace.note("start", &[who as u64], || format!("ingest {who} cannot begin: {error}"));
+                return false;
+            }
+        };
+        self.stage.trace.note("start", &[who as u64, producer.0], || format!("ingest {who} is {producer}"));
+        let reached = Reached { intake: counting.intake.clone(), producer, closed: CancellationToken::new() };
+        *slot = Some(Ingest { counting, reached });
+        true
+    }
+
+    fn start_flusher(&self, which: usize) {
+        let mut slot = lock(&self.flushers[which]);
+        if slot.is_some() {
+            return;
+        }
+        let who = INGESTS + which;
+        let (gate, stop, metrics) = (Arc::new(Gate::default()), CancellationToken::new(), flush::Metrics::new());
+        let redis = self.redis(who);
+        let tasks = Shard::all(self.setting.shards).map(|shard| {
+            let fences = self.database.client(who);
+            let flusher = Flusher::new(&self.config, redis.shard(shard), fences, Readiness::default(), metrics.clone());
+            let work = Box::pin(flusher.run(stop.clone()));
+            tokio::spawn(Gated { work, gate: Arc::clone(&gate) }).abort_handle()
+        });
+        let tasks = tasks.collect();
+        self.stage.trace.note("start", &[who as u64], || format!("flusher {which}"));
+        *slot = Some(FlusherProcess { tasks, gate, stop });
+    }
+
+    /// `kill -9`.
+    pub fn kill(&self, process: Process) {
+        match process {
+            Process::Ingest(who) => {
+                let Some(ingest) = lock(&self.ingests[who]).take() else { return };
+                self.stage.trace.note("kill", &[who as u64], || format!("ingest {who}"));
+                self.ended(ingest.reached.producer);
+                ingest.reached.closed.cancel();
+            }
+            Process::Flusher(which) => {
+                let Some(flusher) = lock(&self.flushers[which]).take() else { return };
+                self.stage.trace.note("kill", &[which as u64 + 2], || format!("flusher {which}"));
+                flusher.tasks.iter().for_each(AbortHandle::abort);
+                flusher.gate.shut(false);
+            }
+        }
+    }
+
+    fn ended(&self, producer: Producer) {
+        if !self.setting.has_journal {
+            self.books.gone(producer.0);
+        }
+    }
+
+    /// SIGTERM. Answers when the process has ended.
+    pub async fn end(&self, process: Process) {
+        match process {
+            Process::Ingest(who) => {
+                let Some(Ingest { counting, reached }) = lock(&self.ingests[who]).take() else { return };
+                self.stage.trace.note("end", &[who as u64], || format!("ingest {who}"));
+                let Reached { intake, producer, closed } = reached;
+                drop(intake);
+                // Open requests are served on for a while, as the server does it.
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                closed.cancel();
+                // The same limit as in the real process.
+                let _ = tokio::time::timeout(Duration::from_secs(1), counting.end()).await;
+                self.ended(producer);
+                self.stage.trace.note("ended", &[who as u64], || format!("ingest {who}"));
+            }
+            Process::Flusher(which) => {
+                let Some(flusher) = lock(&self.flushers[which]).take() else { return };
+                self.stage.trace.note("end", &[which as u64 + 2], || format!("flusher {which}"));
+                flusher.gate.shut(false);
+                flusher.stop.cancel();
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                flusher.tasks.iter().for_each(AbortHandle::abort);
+            }
+        }
+    }
+
+    /// A flusher stands still, or goes on.
+    pub fn pause(&self, which: usize, is_paused: bool) {
+        if let Some(flusher) = &*lock(&self.flushers[which]) {
+            flusher.gate.shut(is_paused);
+        }
+    }
+
+    /// A host loses its power.
+    pub async fn power_cut(&self, host: usize) {
+        (0..INGESTS)
+            .filter(|ingest| self.host_of(*ingest) == host)
+            .for_each(|ingest| self.kill(Process::Ingest(ingest)));
+        // Their tasks end when they are looked at next; none of them does anything any more.
+        tokio::task::yield_now().await;
+        self.stage.trace.note("power", &[host as u64], || format!("host {host} is off"));
+        self.disks[host].power_cut();
+    }
+}
+
+fn config_of(setting: &Setting) -> Config {
+    let mut config = Config { shards: setting.shards, ..Config::default() };
+    config.ingest.journal_bytes_max = setting.journal_bytes_max;
+    config.ingest.generation_views_max = setting.generation_views_max;
+    config.ingest.batch_views_max = setting.batch_views_max;
+    config.ingest.answer_timeout_ms = setting.answer_timeout_ms;
+    config.flusher.lease_ms = setting.lease_ms;
+    config.flusher.poll_ms = setting.poll_ms;
+    config.flusher.timeout_ms = setting.flush_timeout_ms;
+    config
+}

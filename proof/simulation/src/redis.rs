@@ -1,0 +1,548 @@
+//! Redis servers that restart, forget, fill up and fall silent, and that run the real scripts.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use footfall_shared::counter::Shard;
+use footfall_shared::keys::ShardKeys;
+use footfall_shared::packed;
+use footfall_shared::queue::{Answer, Script, Server};
+use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
+
+use crate::books::{BatchName, Books};
+use crate::keyspace::{Context, Keyspace, Refused, Reply};
+use crate::lua;
+use crate::mutants::Mutant;
+use crate::stage::{Aim, CLIENTS, Stage, Unanswered, Weather, exchange, lock, sleep_ms};
+
+/// Time of day at the beginning of every run, in milliseconds since 1970.
+pub const BEGIN_MS: u64 = 1_790_000_000_000;
+/// How many states a server remembers for a restart that loses the latest writes.
+const HISTORY: usize = 80;
+/// Every so many writes a copy is put away.
+const COPY_EVERY: u64 = 25;
+
+/// What a server refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mood {
+    /// Nothing.
+    #[default]
+    Well,
+    /// Writes that need memory.
+    Full,
+    /// Writes, as a replica does.
+    ReadOnly,
+    /// Writes, because it cannot write its own files.
+    Misconfigured,
+}
+
+/// What a server comes back with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comeback {
+    /// Everything.
+    Whole,
+    /// Everything but the last so many writes.
+    WithoutTail(u64),
+    /// Nothing.
+    Empty,
+    /// A copy from this part of the run so far, in percent.
+    OldCopy(u64),
+}
+
+/// From which writes the data of a shard come: those of `branch`, and of each ancestor those up to a point.
+#[derive(Debug, Clone, Default)]
+pub struct Lineage {
+    branch: u64,
+    ancestors: Vec<(u64, u64)>,
+}
+
+impl Lineage {
+    /// Whether a write of this branch is in these data.
+    #[must_use]
+    pub fn has(&self, (branch, at): (u64, u64)) -> bool {
+        branch == self.branch || self.ancestors.iter().any(|(ancestor, up_to)| *ancestor == branch && at <= *up_to)
+    }
+}
+
+/// What a server holds, and where that came from.
+#[derive(Debug, Clone, Default)]
+struct Data {
+    keyspace: Keyspace,
+    lineages: BTreeMap<u16, Lineage>,
+    /// Number of the last write in it.
+    at: u64,
+}
+
+#[derive(Default)]
+struct Instance {
+    /// None while it is down.
+    life: Option<u64>,
+    mood: Mood,
+    data: Data,
+    history: VecDeque<Data>,
+    /// Shards whose data may rightly be set aside: they are older than they were, or damaged.
+    suspects: BTreeSet<u16>,
+}
+
+struct State {
+    servers: Vec<Instance>,
+    /// The server that each client talks to.
+    points: [usize; CLIENTS],
+    weather: [Weather; CLIENTS],
+    copies: Vec<Data>,
+    lives: u64,
+    branches: u64,
+    writes: u64,
+    clock_offset_ms: i64,
+}
+
+/// All Redis servers of a world.
+pub struct Farm {
+    stage: Arc<Stage>,
+    books: Arc<Books>,
+    shards: u16,
+    mutant: Option<Mutant>,
+    state: Mutex<State>,
+}
+
+impl Farm {
+    /// One server with nothing in it.
+    #[must_use]
+    pub fn new(stage: Arc<Stage>, books: Arc<Books>, shards: u16, mutant: Option<Mutant>) -> Arc<Self> {
+        let state = State {
+            servers: vec![Instance::default()],
+            points: [0; CLIENTS],
+            weather: [Weather::default(); CLIENTS],
+            copies: vec![],
+            lives: 1,
+            branches: 0,
+            writes: 0,
+            clock_offset_ms: 0,
+        };
+        let farm = Self { stage, books, shards, mutant, state: Mutex::new(state) };
+        {
+            let mut state = lock(&farm.state);
+            state.servers[0].life = Some(1);
+            let lineages = (0..shards).map(|shard| (shard, Lineage { branch: u64::from(shard), ancestors: vec![] }));
+            state.servers[0].data.lineages = lineages.collect();
+            state.branches = u64::from(shards);
+        }
+        Arc::new(farm)
+    }
+
+    /// The way of a client to the servers.
+    #[must_use]
+    pub fn client(self: &Arc<Self>, who: usize, patience: Duration) -> Arc<dyn Server> {
+        Arc::new(Client { farm: Arc::clone(self), who, patience })
+    }
+
+    // ---- Faults
+
+    /// Changes the way of a client, or of all.
+    pub fn weather(&self, who: Option<usize>, weather: Weather) {
+        let mut state = lock(&self.state);
+        for client in 0..CLIENTS {
+            if who.is_none_or(|who| who == client) {
+                state.weather[client] = weather;
+            }
+        }
+    }
+
+    /// Changes what the servers refuse.
+    pub fn mood(&self, mood: Mood) {
+        lock(&self.state).servers.iter_mut().for_each(|server| server.mood = mood);
+    }
+
+    /// Moves the servers' time of day.
+    pub fn move_clock(&self, ms: i64) {
+        lock(&self.state).clock_offset_ms += ms;
+    }
+
+    /// Ends all lives.
+    pub fn stop(&self) {
+        lock(&self.state).servers.iter_mut().for_each(|server| server.life = None);
+    }
+
+    /// Begins a new life of the server that was last in use; all clients find it.
+    pub fn start(&self, comeback: Comeback) {
+        let mut state = lock(&self.state);
+        let current = state.servers.len() - 1;
+        if state.servers[current].life.is_some() {
+            return;
+        }
+        state.points = [current; CLIENTS];
+        let server = &state.servers[current];
+        let old = match comeback {
+            Comeback::Whole => None,
+            Comeback::WithoutTail(writes) => {
+                let back = usize::try_from(writes).unwrap_or(usize::MAX).saturating_add(1);
+                let at = server.history.len().checked_sub(back);
+                Some(at.map_or_else(Data::default, |at| server.history[at].clone()))
+            }
+            Comeback::Empty => Some(Data::default()),
+            Comeback::OldCopy(percent) => {
+                let at = state.copies.len() * usize::try_from(percent).unwrap_or(0) / 100;
+                Some(state.copies.get(at).cloned().unwrap_or_default())
+            }
+        };
+        if let Some(old) = old {
+            self.replace(&mut state, current, old);
+        }
+        state.lives += 1;
+        state.servers[current].life = Some(state.lives);
+        self.stage.trace.note("redis", &[state.lives], || format!("life {} begins: {comeback:?}", state.lives));
+    }
+
+    /// Puts older data in the place of what a server holds.
+    fn replace(&self, state: &mut State, server: usize, old: Data) {
+        for shard in 0..self.shards {
+            let before = state.servers[server].data.lineages.get(&shard).cloned().unwrap_or_default();
+            state.branches += 1;
+            let mut lineage = Lineage { branch: state.branches, ancestors: vec![] };
+            if let Some(base) = old.lineages.get(&shard) {
+                lineage.ancestors = base.ancestors.clone();
+                lineage.ancestors.push((base.branch, old.at));
+            }
+            let is_less = !lineage.has((before.branch, state.servers[server].data.at));
+            if is_less {
+                self.books.forgotten(shard, self.stage.trace.now_ms());
+                state.servers[server].suspects.insert(shard);
+            }
+            state.servers[server].data.lineages.insert(shard, lineage);
+        }
+        let instance = &mut state.servers[server];
+        instance.data.keyspace = old.keyspace;
+        instance.data.at = old.at;
+        instance.history.clear();
+    }
+
+    /// FLUSHALL.
+    pub fn flush_all(&self) {
+        let mut state = lock(&self.state);
+        let current = state.servers.len() - 1;
+        self.replace(&mut state, current, Data::default());
+    }
+
+    /// A replica that lacks the last writes takes over; clients find it one after the other, and until then go on with
+    /// the old master.
+    pub fn fail_over(&self, lag_writes: u64) {
+        let mut state = lock(&self.state);
+        let current = state.servers.len() - 1;
+        let mut replica = Instance { data: state.servers[current].data.clone(), ..Instance::default() };
+        replica.history = state.servers[current].history.clone();
+        replica.suspects = state.servers[current].suspects.clone();
+        state.servers.push(replica);
+        let back = usize::try_from(lag_writes).unwrap_or(usize::MAX).saturating_add(1);
+        let history = &state.servers[current].history;
+        let old = history.len().checked_sub(back).map(|at| history[at].clone()).unwrap_or_default();
+        self.replace(&mut state, current + 1, old);
+        // Even without a lag: the old master may take more, which the new one will never have.
+        for shard in 0..self.shards {
+            self.books.forgotten(shard, self.stage.trace.now_ms());
+            state.servers[current].suspects.insert(shard);
+            state.servers[current + 1].suspects.insert(shard);
+        }
+        state.lives += 1;
+        state.servers[current + 1].life = Some(state.lives);
+    }
+
+    /// A client finds the newest server.
+    pub fn follow(&self, who: usize) {
+        let mut state = lock(&self.state);
+        state.points[who] = state.servers.len() - 1;
+        if state.points.iter().all(|point| *point == state.servers.len() - 1) {
+            let newest = state.servers.len() - 1;
+            state.servers[..newest].iter_mut().for_each(|server| server.life = None);
+        }
+        self.books.forgotten_by_all(self.shards, self.stage.trace.now_ms());
+    }
+
+    /// Damages something in the newest server.
+    pub fn damage(&self, how: u64) {
+        let mut state = lock(&self.state);
+        let server = state.servers.last_mut().expect("there is always one");
+        let is_candidate = |name: &String| {
+            [":log", ":totals", ":dirty", ":headers"].iter().any(|part| name.contains(part)) && !name.contains("aside")
+        };
+        let names: Vec<String> = server.data.keyspace.names().into_iter().filter(is_candidate).collect();
+        let Some(name) = names.get(how as usize % names.len().max(1)) else { return };
+        let what = server.data.keyspace.damage(name, how / 64);
+        self.stage.trace.note("damage", &[how], || format!("{name} {}", what.unwrap_or("untouched")));
+        if what.is_some() {
+            server.suspects.extend(shard_of(name));
+        }
+    }
+
+    // ---- For the oracle
+
+    /// Whether MySQL must have all that the current server holds of a shard.
+    #[must_use]
+    pub fn is_drained(&self, shard: u16) -> bool {
+        let state = lock(&self.state);
+        let keyspace = &state.servers.last().expect("there is always one").data.keyspace;
+        let keys = ShardKeys::new(Shard(shard));
+        let (open, first) = (keyspace.field(&keys.meta, "gen"), keyspace.field(&keys.meta, "first"));
+        open.is_some() && open == first && keyspace.length(&keys.open.log) == 0
+    }
+
+    /// Whether a batch that Redis has taken is in the data of the current server.
+    #[must_use]
+    pub fn has(&self, shard: u16, write: (u64, u64)) -> bool {
+        let state = lock(&self.state);
+        let data = &state.servers.last().expect("there is always one").data;
+        data.lineages.get(&shard).is_some_and(|lineage| lineage.has(write))
+    }
+
+    /// What a shard looks like, for a person.
+    #[must_use]
+    pub fn describe(&self, shard: u16) -> String {
+        let state = lock(&self.state);
+        let keyspace = &state.servers.last().expect("there is always one").data.keyspace;
+        let keys = ShardKeys::new(Shard(shard));
+        let field = |name| keyspace.field(&keys.meta, name);
+        format!(
+            "redis shard {shard}: epoch {:?} gen {:?} first {:?} open batches {} keys {:?}",
+            field("epoch"),
+            field("gen"),
+            field("first"),
+            keyspace.length(&keys.open.log),
+            keyspace.names()
+        )
+    }
+
+    // ---- Serving
+
+    fn route(&self, who: usize) -> (usize, Option<u64>, Weather) {
+        let state = lock(&self.state);
+        let server = state.points[who];
+        (server, state.servers[server].life, state.weather[who])
+    }
+
+    /// None if that life has ended.
+    fn serve<T>(&self, server: usize, life: u64, work: impl FnOnce(&mut State) -> T) -> Option<T> {
+        let mut state = lock(&self.state);
+        let (is_alive, before) =
+            (state.servers[server].life == Some(life), state.servers[server].data.keyspace.writes());
+        if !is_alive {
+            return None;
+        }
+        let answer = work(&mut state);
+        if state.servers[server].data.keyspace.writes() != before {
+            state.writes += 1;
+            let at = state.writes;
+            let instance = &mut state.servers[server];
+            instance.data.at = at;
+            let data = instance.data.clone();
+            instance.history.push_back(data.clone());
+            if instance.history.len() > HISTORY {
+                instance.history.pop_front();
+            }
+            if at.is_multiple_of(COPY_EVERY) {
+                state.copies.push(data);
+            }
+        }
+        Some(answer)
+    }
+
+    fn context(&self, state: &State, server: usize) -> Context {
+        let now = BEGIN_MS + self.stage.trace.now_ms();
+        let server = &state.servers[server];
+        Context {
+            now_ms: now.saturating_add_signed(state.clock_offset_ms),
+            replid: format!("{:040x}", server.life.unwrap_or(0)),
+            memory: if server.mood == Mood::Full { (990, 1000) } else { (100, 1000) },
+        }
+    }
+
+    fn run_script(
+        &self,
+        server: usize,
+        life: u64,
+        who: usize,
+        script: &'static Script,
+        keys: &[Vec<u8>],
+        arguments: &[Vec<u8>],
+    ) -> Option<Result<Value, RedisError>> {
+        let flags = script.text.lines().next().unwrap_or_default();
+        let result = self.serve(server, life, |state| {
+            match state.servers[server].mood {
+                Mood::Full if !flags.contains("allow-oom") && !flags.contains("no-writes") => return Err(full()),
+                Mood::ReadOnly if !flags.contains("no-writes") => return Err(read_only()),
+                Mood::Misconfigured if !flags.contains("no-writes") => return Err(misconfigured()),
+                _ => {}
+            }
+            let context = self.context(state, server);
+            let text = self.mutant.map_or(script.text.into(), |mutant| mutant.script(script.name, script.text));
+            let before = state.servers[server].data.keyspace.writes();
+            let answer = lua::run(&text, keys, arguments, &mut state.servers[server].data.keyspace, context);
+            let has_written = state.servers[server].data.keyspace.writes() != before;
+            let shard = keys.first().and_then(|key| shard_of(&String::from_utf8_lossy(key)));
+            if let (Ok(answer), Some(shard), true) = (&answer, shard, has_written) {
+                self.look_at(state, server, shard, script.name, arguments, answer);
+            }
+            answer.map_err(error_of)
+        })?;
+        let outcome = result.as_ref().map_or_else(|error| error.to_string(), |value| format!("{value:?}"));
+        let is_ok = u64::from(result.is_ok());
+        self.stage.trace.note(script.name, &[who as u64, server as u64, is_ok, outcome.len() as u64], || {
+            let arguments = arguments.iter().take(6).map(|word| String::from_utf8_lossy(word));
+            format!("by {who} on {server}: {:?} -> {}", arguments.collect::<Vec<_>>(), readable(&outcome))
+        });
+        self.stage.aims.done(Aim { who, step: script.name });
+        Some(result)
+    }
+
+    /// Keeps the books about what a script has done.
+    fn look_at(&self, state: &mut State, server: usize, shard: u16, name: &str, arguments: &[Vec<u8>], answer: &Value) {
+        let Value::Array(answer) = answer else { return };
+        let is_ok = answer.first() == Some(&Value::BulkString(b"OK".to_vec()));
+        let argument = |at: usize| arguments.get(at).map(Vec::as_slice).unwrap_or_default();
+        match name {
+            "apply" if is_ok => {
+                let Ok(batch) = packed::decode(argument(6)) else { return };
+                let branch = state.servers[server].data.lineages.get(&shard).map_or(0, |lineage| lineage.branch);
+                // It will be this write.
+                let write = (branch, state.writes + 1);
+                self.books.applied(BatchName::of(shard, packed::Path::Redis, &batch), &batch, write);
+            }
+            "reopen" if is_ok => {
+                if argument(6) == b"0" && !argument(2).is_empty() {
+                    self.books.forgotten(shard, self.stage.trace.now_ms());
+                    if !state.servers[server].suspects.contains(&shard) {
+                        let what =
+                            format!("the data of shard {shard} were set aside although nothing was wrong with them");
+                        self.stage.trace.violation(what);
+                    }
+                    state.branches += 1;
+                    let lineage = Lineage { branch: state.branches, ancestors: vec![] };
+                    state.servers[server].data.lineages.insert(shard, lineage);
+                    state.servers[server].suspects.remove(&shard);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn run_command(&self, server: usize, life: u64, words: &[Vec<u8>]) -> Option<Result<Reply, RedisError>> {
+        self.serve(server, life, |state| {
+            let name = words.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
+            let writes = [b"HSET".as_slice(), b"HDEL", b"HINCRBY", b"UNLINK"].contains(&name.as_slice());
+            match state.servers[server].mood {
+                Mood::Full if writes && name.starts_with(b"HS") => return Err(full()),
+                Mood::ReadOnly if writes => return Err(read_only()),
+                Mood::Misconfigured if writes => return Err(misconfigured()),
+                _ => {}
+            }
+            let context = self.context(state, server);
+            state.servers[server].data.keyspace.command(&context, words).map_err(error_of)
+        })
+    }
+}
+
+/// One client's way to the servers.
+struct Client {
+    farm: Arc<Farm>,
+    who: usize,
+    patience: Duration,
+}
+
+/// What a server does for one request; none if it has died meanwhile.
+type Served = Pin<Box<dyn Future<Output = Option<Result<Value, RedisError>>> + Send>>;
+
+impl Client {
+    async fn ask(
+        &self,
+        name: &'static str,
+        serve: impl FnOnce(Arc<Farm>, usize, u64) -> Served + Send,
+    ) -> Result<Value, RedisError> {
+        let (server, life, weather) = self.farm.route(self.who);
+        let weather = Weather { refused: weather.refused || life.is_none(), ..weather };
+        let served = serve(Arc::clone(&self.farm), server, life.unwrap_or(0));
+        let result = exchange(&self.farm.stage, weather, self.patience, served).await;
+        result.unwrap_or_else(|why| {
+            let numbers = [self.who as u64, why as u64];
+            self.farm.stage.trace.note("no answer", &numbers, || format!("{name} by {}: {why:?}", self.who));
+            Err(RedisError::from(io::Error::from(match why {
+                Unanswered::Refused => io::ErrorKind::ConnectionRefused,
+                Unanswered::TimedOut => io::ErrorKind::TimedOut,
+                Unanswered::Broken => io::ErrorKind::BrokenPipe,
+            })))
+        })
+    }
+}
+
+impl Server for Client {
+    fn script<'a>(&'a self, script: &'static Script, keys: Vec<&'a str>, arguments: Vec<Vec<u8>>) -> Answer<'a> {
+        let keys: Vec<Vec<u8>> = keys.into_iter().map(|key| key.as_bytes().to_vec()).collect();
+        let who = self.who;
+        Box::pin(self.ask(script.name, move |farm, server, life| {
+            Box::pin(async move { farm.run_script(server, life, who, script, &keys, &arguments) })
+        }))
+    }
+
+    fn pipeline(&self, pipeline: redis::Pipeline) -> Answer<'_> {
+        Box::pin(self.ask("pipeline", move |farm, server, life| {
+            Box::pin(async move {
+                let mut replies = vec![];
+                let mut refused = None;
+                for command in pipeline.cmd_iter() {
+                    // Others may come in between: only a script is one step.
+                    if farm.stage.dice.chance(5) {
+                        sleep_ms(1).await;
+                    }
+                    let words = command.args_iter().filter_map(|word| match word {
+                        redis::Arg::Simple(word) => Some(word.to_vec()),
+                        _ => None,
+                    });
+                    match farm.run_command(server, life, &words.collect::<Vec<_>>())? {
+                        Ok(reply) => replies.push(value_of(reply)),
+                        Err(error) => drop(refused.get_or_insert(error)),
+                    }
+                }
+                Some(refused.map_or(Ok(Value::Array(replies)), Err))
+            })
+        }))
+    }
+}
+
+fn value_of(reply: Reply) -> Value {
+    match reply {
+        Reply::Nil => Value::Nil,
+        Reply::Int(number) => Value::Int(number),
+        Reply::Text(text) => Value::BulkString(text),
+        Reply::Status(status) => Value::SimpleString(status.into()),
+        Reply::Array(replies) => Value::Array(replies.into_iter().map(value_of).collect()),
+    }
+}
+
+fn error_of(refused: Refused) -> RedisError {
+    redis::make_extension_error(refused.code, Some(refused.detail))
+}
+
+fn full() -> RedisError {
+    error_of(Refused::new("OOM", "command not allowed when used memory > 'maxmemory'."))
+}
+
+fn read_only() -> RedisError {
+    (ErrorKind::Server(ServerErrorKind::ReadOnly), "You can't write against a read only replica.").into()
+}
+
+fn misconfigured() -> RedisError {
+    error_of(Refused::new(
+        "MISCONF",
+        "Redis is configured to save RDB snapshots, but it's currently unable to persist.",
+    ))
+}
+
+/// The shard that a key belongs to.
+fn shard_of(key: &str) -> Option<u16> {
+    key.split_once('{')?.1.split_once('}')?.0.parse().ok()
+}
+
+/// An answer as text that fits one line.
+fn readable(outcome: &str) -> String {
+    outcome.replace("BulkString", "").chars().take(160).collect()
+}

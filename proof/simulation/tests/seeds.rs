@@ -1,0 +1,90 @@
+//! Many seeds, kept seeds, and seeds in worlds where a rule is switched off.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use footfall_simulation::{Mutant, Report, run};
+
+/// How many seeds run by default: the share of every build.
+const SEEDS: u64 = 2_000;
+/// For the long run: how many seeds instead.
+const SEEDS_VARIABLE: &str = "FOOTFALL_SIMULATION_SEEDS";
+/// For the long run: the first seed.
+const FIRST_VARIABLE: &str = "FOOTFALL_SIMULATION_FIRST";
+/// Lines of the trace of a failing seed that are shown.
+const TAIL: usize = 60;
+/// A mutant must be caught within so many seeds.
+const MUTANT_SEEDS: u64 = 300;
+
+fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
+}
+
+/// The failure of a seed, for a person.
+fn tell(report: &Report) -> String {
+    let verbose = run(report.seed, None, true);
+    let tail = verbose.lines.len().saturating_sub(TAIL);
+    format!(
+        "seed {} fails:\n{}\n{}\nthe end of what happened:\n{}\nall of it: cargo run --release -p footfall-simulation -- {}",
+        report.seed,
+        report.violations.join("\n"),
+        report.plan,
+        verbose.lines[tail..].join("\n"),
+        report.seed
+    )
+}
+
+#[test]
+fn no_seed_loses_or_doubles_a_view() {
+    let (first, seeds) = (number(FIRST_VARIABLE, 0), number(SEEDS_VARIABLE, SEEDS));
+    let (next, done, failed) = (AtomicU64::new(first), AtomicU64::new(0), AtomicUsize::new(0));
+    let begin = Instant::now();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let work = || {
+        let (mut acknowledged, mut longest_ms) = (0, 0);
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + seeds {
+                return (acknowledged, longest_ms);
+            }
+            let report = run(seed, None, false);
+            acknowledged += report.acknowledged;
+            longest_ms = longest_ms.max(report.healing_ms);
+            if !report.violations.is_empty() && failed.fetch_add(1, Ordering::Relaxed) < 20 {
+                eprintln!("{}", tell(&report));
+            }
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            if done.is_multiple_of(5_000) {
+                eprintln!("{done} of {seeds} seeds, {:.0} s", begin.elapsed().as_secs_f64());
+            }
+        }
+    };
+    let results: Vec<(u64, u64)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a panic in the simulated code")).collect()
+    });
+    let acknowledged: u64 = results.iter().map(|(acknowledged, _)| acknowledged).sum();
+    let longest_ms = results.iter().map(|(_, longest_ms)| *longest_ms).max().unwrap_or(0);
+    eprintln!(
+        "{seeds} seeds from {first} on, {acknowledged} views acknowledged, longest healing {longest_ms} ms, {:.0} s",
+        begin.elapsed().as_secs_f64()
+    );
+    assert_eq!(failed.into_inner(), 0, "seeds failed, see above");
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 0..20 {
+        let (first, second) = (run(seed, None, false), run(seed, None, true));
+        assert_eq!((first.hash, first.events), (second.hash, second.events), "seed {seed}");
+    }
+}
+
+#[test]
+fn mutants_are_caught() {
+    for mutant in Mutant::ALL {
+        let caught = (0..MUTANT_SEEDS).find(|seed| !run(*seed, Some(mutant), false).violations.is_empty());
+        eprintln!("{mutant:?} is caught by seed {caught:?}");
+        assert!(caught.is_some(), "no seed below {MUTANT_SEEDS} notices {mutant:?}");
+    }
+}

@@ -1,0 +1,128 @@
+//! Many runs, one after the other, on as few stacks as will do.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::lab::Lab;
+use crate::plan::Plan;
+use crate::run::{self, Measured, Outcome, Verdict};
+use crate::scripts::Scripts;
+use crate::setting::Setting;
+
+/// A stack is replaced after so many runs: `footfall verify` looks at all that is in its database.
+const RUNS_MAX: u32 = 40;
+
+/// How to carry out plans.
+#[derive(Clone, Debug)]
+pub struct Campaign {
+    binaries: PathBuf,
+    scripts: Scripts,
+    /// The flusher's program, if it is to be another one.
+    pub flusher: Option<String>,
+    /// No run is started after this moment.
+    pub deadline: Option<Instant>,
+    /// Whether the folder of a run stays behind that did not end as expected.
+    pub keep_failed: bool,
+    /// Whether every run's does.
+    pub keep_all: bool,
+}
+
+/// What a campaign tells while it is under way.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A run begins.
+    Begins(&'a Plan),
+    /// A run has ended, or was skipped.
+    Ended(&'a Outcome),
+}
+
+/// What came of some plans.
+#[derive(Clone, Debug, Default)]
+pub struct Outcomes {
+    /// Of those that were run, or skipped, in the order in which they were.
+    pub done: Vec<Outcome>,
+    /// Those that were not started before the deadline, or before somebody ended it.
+    pub left_out: Vec<Plan>,
+}
+
+impl Campaign {
+    /// With the programs in this folder.
+    pub fn new(binaries: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            binaries: binaries.to_owned(),
+            scripts: Scripts::of(binaries)?,
+            flusher: None,
+            deadline: None,
+            keep_failed: true,
+            keep_all: false,
+        })
+    }
+
+    /// Carries out the plans, random schedules last, and tells how it goes. An error if a stack cannot even be started.
+    ///
+    /// A first SIGINT, SIGTERM or SIGHUP lets the present run end and leaves out the others; a second one ends the
+    /// process.
+    pub fn run(&self, mut plans: Vec<Plan>, mut tell: impl FnMut(Event<'_>)) -> anyhow::Result<Outcomes> {
+        let interrupted = catch_signals()?;
+        plans.sort_by_key(|plan| (plan.is_schedule(), plan.setting));
+        let mut outcomes = Outcomes::default();
+        let mut obstacles: BTreeMap<Setting, Option<String>> = BTreeMap::new();
+        let mut present: Option<(Lab, u32)> = None;
+        for plan in plans {
+            let is_late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if is_late || interrupted.load(Ordering::Relaxed) {
+                outcomes.left_out.push(plan);
+                continue;
+            }
+            tell(Event::Begins(&plan));
+            if let Some(why) = obstacles.entry(plan.setting).or_insert_with(|| plan.setting.obstacle()) {
+                outcomes.done.push(skipped(plan, why));
+            } else {
+                present = present.filter(|(lab, runs)| lab.setting == plan.setting && *runs < RUNS_MAX);
+                let (mut lab, runs) = match present.take() {
+                    Some(present) => present,
+                    None => (self.start(&plan)?, 0),
+                };
+                let mut outcome = run::run(&mut lab, &plan);
+                let failed = matches!(outcome.verdict, Verdict::Failed(_));
+                if failed && self.keep_failed || self.keep_all {
+                    outcome.kept = Some(lab.keep());
+                } else if !failed {
+                    present = Some((lab, runs + 1));
+                }
+                outcomes.done.push(outcome);
+            }
+            tell(Event::Ended(outcomes.done.last().expect("just pushed")));
+        }
+        Ok(outcomes)
+    }
+
+    fn start(&self, plan: &Plan) -> anyhow::Result<Lab> {
+        Lab::start(plan.setting, plan.scale, &self.binaries, &self.scripts, |options| {
+            if let Some(flusher) = &self.flusher {
+                options.flusher.clone_from(flusher);
+            }
+        })
+    }
+}
+
+fn skipped(plan: Plan, why: &str) -> Outcome {
+    let verdict = Verdict::Skipped(why.to_owned());
+    Outcome { plan, verdict, measured: Measured::default(), took: Duration::ZERO, kept: None }
+}
+
+/// The flag that the first signal sets.
+fn catch_signals() -> anyhow::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // In this order: the first looks at the flag before the second sets it.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupted))?;
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    Ok(interrupted)
+}

@@ -1,0 +1,189 @@
+//! What came of it, for people.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use indicatif::HumanCount;
+
+use crate::fault::{Expect, Fault};
+use crate::run::{Outcome, Verdict};
+
+/// A line below the head and nothing else.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+/// Of tables with sentences.
+const WIDTH: u16 = 118;
+
+/// A row for each name, in the order of their first runs.
+pub fn table(outcomes: &[Outcome]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for outcome in outcomes {
+        if !names.contains(&outcome.plan.name) {
+            names.push(outcome.plan.name);
+        }
+    }
+    let mut table = Table::new();
+    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled).set_header([
+        "fault",
+        "runs",
+        "acknowledged",
+        "lost",
+        "doubled",
+        "degraded s",
+        "recovered s",
+        "result",
+    ]);
+    for name in names {
+        let runs: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.plan.name == name).collect();
+        table.add_row(row(name, &runs));
+    }
+    for column in 1..=6 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt() + &skipped(outcomes)
+}
+
+/// Why some could not be done, each reason once.
+fn skipped(outcomes: &[Outcome]) -> String {
+    let mut reasons: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for outcome in outcomes {
+        if let Verdict::Skipped(why) = &outcome.verdict {
+            reasons.entry(why).or_default().insert(outcome.plan.name);
+        }
+    }
+    let line = |(why, names): (&str, BTreeSet<&str>)| {
+        format!("\nSKIPPED, because {why}: {}", Vec::from_iter(names).join(", "))
+    };
+    reasons.into_iter().map(line).collect()
+}
+
+/// Sums of views; of times the longest.
+fn row(name: &str, runs: &[&Outcome]) -> [String; 8] {
+    let is_skipped = |outcome: &&Outcome| matches!(outcome.verdict, Verdict::Skipped(_));
+    let real: Vec<&Outcome> = runs.iter().copied().filter(|outcome| !is_skipped(outcome)).collect();
+    let sum = |views: fn(&Outcome) -> u64| HumanCount(real.iter().map(|outcome| views(outcome)).sum()).to_string();
+    let longest = |times: Vec<Duration>| {
+        times.into_iter().max().map_or_else(|| "-".to_owned(), |longest| format!("{:.1}", longest.as_secs_f64()))
+    };
+    [
+        name.to_owned(),
+        real.len().to_string(),
+        sum(|outcome| outcome.measured.acknowledged),
+        sum(|outcome| outcome.measured.lost),
+        sum(|outcome| outcome.measured.doubled),
+        longest(real.iter().map(|outcome| outcome.measured.degraded).collect()),
+        longest(real.iter().filter_map(|outcome| outcome.measured.recovered).collect()),
+        result(runs),
+    ]
+}
+
+fn result(runs: &[&Outcome]) -> String {
+    let failed = runs.iter().filter(|outcome| matches!(outcome.verdict, Verdict::Failed(_))).count();
+    let quarantined: u64 = runs.iter().map(|outcome| outcome.measured.quarantined).sum();
+    let is_skipped = runs.iter().any(|outcome| matches!(outcome.verdict, Verdict::Skipped(_)));
+    match failed {
+        0 if is_skipped => "SKIPPED, see below".to_owned(),
+        0 if quarantined > 0 => format!("ok, {} in quarantine", HumanCount(quarantined)),
+        0 => "ok".to_owned(),
+        1 if runs.len() == 1 => "FAILED".to_owned(),
+        failed => format!("FAILED {failed} of {}", runs.len()),
+    }
+}
+
+/// What is to be known about each run that failed: why, its plan, where its data are, and how to do it again with
+/// `again`, which is given the name of the fault, or none for a schedule, and the seed.
+pub fn failures(outcomes: &[Outcome], again: impl Fn(Option<&str>, u64) -> String) -> String {
+    let mut text = String::new();
+    for outcome in outcomes {
+        let Verdict::Failed(why) = &outcome.verdict else { continue };
+        let plan = &outcome.plan;
+        let name = (!plan.is_schedule()).then_some(plan.name);
+        text += &format!("\n{} with seed {} FAILED: {why}\n  plan   {plan}\n", plan.name, plan.seed);
+        if let Some(kept) = &outcome.kept {
+            text += &format!("  data   {}\n", kept.display());
+        }
+        text += &format!("  again  {}\n", again(name, plan.seed));
+    }
+    text
+}
+
+/// One run in a line.
+pub fn line(outcome: &Outcome) -> String {
+    let Outcome { plan, verdict, measured, took, .. } = outcome;
+    let result = match verdict {
+        Verdict::Passed => "ok".to_owned(),
+        Verdict::Skipped(why) => format!("skipped: {why}"),
+        Verdict::Failed(_) => "FAILED".to_owned(),
+    };
+    let missed = match measured.missed.as_slice() {
+        [] => String::new(),
+        missed => format!(" (without an occasion for {})", missed.join(", ")),
+    };
+    format!("{:<34} seed {:<11} {:5.1} s  {result}{missed}", plan.name, plan.seed, took.as_secs_f64())
+}
+
+/// All faults with their sentences.
+pub fn list<'a>(faults: impl Iterator<Item = &'a Fault>) -> String {
+    let mut table = Table::new();
+    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH).set_header([
+        "fault",
+        "what happens",
+        "acknowledged views",
+    ]);
+    for fault in faults {
+        let expected = match fault.expect {
+            Expect::NoneLost => "none lost",
+            Expect::Halts => "none lost; stands still loudly",
+            Expect::Quarantined => "none lost; some in quarantine",
+            Expect::LostAsReported => "what is lost is in quarantine",
+        };
+        table.add_row([fault.name, fault.about, expected]);
+    }
+    table.trim_fmt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::Scale;
+    use crate::plan::Plan;
+    use crate::run::Measured;
+
+    fn outcome(name: &str, seed: u64, verdict: Verdict, doubled: u64) -> Outcome {
+        let fault = crate::fault::find(name).expect("there is one");
+        let measured = Measured {
+            acknowledged: 6_000,
+            doubled,
+            degraded: Duration::from_millis(seed * 1_000),
+            recovered: Some(Duration::from_millis(1_240)),
+            ..Measured::default()
+        };
+        Outcome { plan: Plan::of_fault(fault, seed, Scale::Short), verdict, measured, took: Duration::ZERO, kept: None }
+    }
+
+    #[test]
+    fn runs_of_a_fault_are_one_row() {
+        let outcomes = [
+            outcome("flushall", 1, Verdict::Passed, 0),
+            outcome("clock-hour-back", 1, Verdict::Skipped("no faketime".to_owned()), 0),
+            outcome("flushall", 2, Verdict::Failed("3 views were counted twice".to_owned()), 3),
+        ];
+        let table = table(&outcomes);
+        let row = |name| table.lines().find(|line| line.contains(name)).unwrap_or_default();
+        let words = |name| row(name).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(words("flushall"), "flushall 2 12,000 0 3 2.0 1.2 FAILED 1 of 2", "{table}");
+        assert_eq!(words("clock-hour-back"), "clock-hour-back 0 0 0 0 - - SKIPPED, see below", "{table}");
+        assert!(table.ends_with("\nSKIPPED, because no faketime: clock-hour-back"), "{table}");
+        let failures = failures(&outcomes, |name, seed| format!("chaos {name:?} {seed}"));
+        assert!(failures.contains("chaos Some(\"flushall\") 2") && failures.contains("counted twice"), "{failures}");
+        assert_eq!(failures.matches("FAILED").count(), 1);
+    }
+
+    #[test]
+    fn the_list_names_every_fault() {
+        let list = list(crate::fault::all());
+        assert!(crate::fault::all().all(|fault| list.contains(fault.name)), "{list}");
+    }
+}

@@ -1,0 +1,146 @@
+//! The kinds of stack that faults need. Faults of the same kind share one stack, one after the other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use footfall_sandbox::{AppendFsync, MariaDbOptions, RedisOptions, find_program};
+
+use crate::stack::{Journal, StackOptions};
+
+/// How long a lease lasts in a drill: short, so that another flusher takes over within a short run.
+pub(crate) const LEASE: Duration = Duration::from_millis(800);
+/// Size of the disk that is filled up.
+const SMALL_DISK: &str = "64m";
+/// Where Debian's package puts it, below a folder that is named after the machine's kind.
+const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
+
+/// A kind of stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Setting {
+    /// Two ingests and two flushers with leases, `appendfsync always`.
+    Usual,
+    /// Three flushers that know nothing of each other.
+    NoLeases,
+    /// The journals are on a small disk of their own.
+    SmallDisk,
+    /// The services' clock is in our hands.
+    Clock,
+}
+
+impl Setting {
+    /// Why it cannot be had on this machine, if it cannot.
+    pub fn obstacle(self) -> Option<String> {
+        match self {
+            Self::Usual | Self::NoLeases => None,
+            Self::SmallDisk => {
+                let dir = tempfile::tempdir().ok()?;
+                let mounted = Mount::tmpfs(dir.path());
+                mounted.err().map(|error| format!("a small disk cannot be mounted ({error:#})"))
+            }
+            Self::Clock => faketime()
+                .is_none()
+                .then(|| "the package faketime is not installed (sudo apt-get install -y faketime)".to_owned()),
+        }
+    }
+
+    /// The stack's options.
+    pub(crate) fn options(self, dir: &Path, binaries: &Path) -> StackOptions {
+        let mut options = StackOptions {
+            redis: RedisOptions { append_fsync: AppendFsync::Always, ..RedisOptions::default() },
+            mariadb: MariaDbOptions { buffer_pool_mib: 128, ..StackOptions::new(dir, binaries).mariadb },
+            ingests: 2,
+            flushers: 2,
+            dashboards: 0,
+            proxies: true,
+            database_user: "footfall".to_owned(),
+            ..StackOptions::new(dir, binaries)
+        };
+        let mut set = |name: &str, value: String| options.env.push((format!("FOOTFALL_{name}"), value));
+        // Shorter than usual, so that what hangs is noticed within a short run.
+        set("REDIS__TIMEOUT_MS", "500".to_owned());
+        set("DATABASE__TIMEOUT_MS", "1000".to_owned());
+        set("INGEST__DRAIN_MS", "600".to_owned());
+        set("FLUSHER__LEASE_MS", LEASE.as_millis().to_string());
+        match self {
+            Self::Usual => {}
+            Self::NoLeases => {
+                set("FLUSHER__LEASE_MS", "0".to_owned());
+                options.flushers = 3;
+            }
+            Self::SmallDisk => options.journal = Journal::At(dir.join("small")),
+            Self::Clock => {
+                let library = faketime().expect("this setting has no obstacle");
+                for (name, value) in [
+                    ("LD_PRELOAD", library.display().to_string()),
+                    ("FAKETIME_TIMESTAMP_FILE", clock_file(dir).display().to_string()),
+                    // Only the time of day: waiting goes on as ever, as when somebody sets a machine's clock.
+                    ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+                    ("FAKETIME_CACHE_DURATION", "1".to_owned()),
+                ] {
+                    options.env.push((name.to_owned(), value));
+                }
+            }
+        }
+        options
+    }
+
+    /// What must be there before the stack is started, and is taken away after it has ended.
+    pub(crate) fn prepare(self, dir: &Path) -> anyhow::Result<Option<Mount>> {
+        match self {
+            Self::Usual | Self::NoLeases => Ok(None),
+            Self::SmallDisk => {
+                let small = dir.join("small");
+                fs::create_dir(&small)?;
+                Mount::tmpfs(&small).map(Some)
+            }
+            Self::Clock => {
+                set_clock(dir, 0)?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn faketime() -> Option<PathBuf> {
+    find_program("faketime")?;
+    let folders = fs::read_dir("/usr/lib").ok()?.flatten();
+    folders.map(|folder| folder.path().join(FAKETIME)).find(|library| library.exists())
+}
+
+fn clock_file(dir: &Path) -> PathBuf {
+    dir.join("clock")
+}
+
+/// Moves the services' clock so many seconds away from the machine's. They look every second.
+pub(crate) fn set_clock(dir: &Path, seconds: i64) -> anyhow::Result<()> {
+    let new = dir.join("clock.new");
+    fs::write(&new, format!("{seconds:+}\n"))?;
+    // At once, so that nobody reads half of it.
+    fs::rename(new, clock_file(dir)).context("the clock could not be set")
+}
+
+/// A small disk in memory, gone when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Mount(PathBuf);
+
+impl Mount {
+    fn tmpfs(at: &Path) -> anyhow::Result<Self> {
+        let output = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={SMALL_DISK}"), "tmpfs"])
+            .arg(at)
+            .output()
+            .context("mount did not start")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(Self(at.to_owned()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily: a killed process may not be gone entirely. Nothing could be done about a failure.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).output();
+    }
+}

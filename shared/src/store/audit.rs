@@ -1,0 +1,193 @@
+//! One consistent look at everything, for `footfall verify`.
+
+use std::collections::BTreeMap;
+
+use sea_orm::{ConnectionTrait, QueryResult, TransactionTrait};
+
+use super::{Fence, NO_FENCE, Result, STATEMENT_ROWS_MAX, Store, article_of, fence_of, in_time, json_rows, statement, user_of};
+use crate::counter::{Article, Producer, Row, Shard};
+
+/// What [`Store::audit`] found.
+#[derive(Debug, Clone)]
+pub struct Audit {
+    /// Position and running totals, by shard.
+    pub fences: Vec<Fence>,
+    /// Sum of all (article, user) views.
+    pub reader_views: u64,
+    /// Number of (article, user) pairs.
+    pub reader_rows: u64,
+    /// Number of users.
+    pub users: u64,
+    /// Sum of the producers' cumulative views, through Redis (I9).
+    pub fenced_views: u64,
+    /// Sum of the producers' cumulative views, on the direct path (I9).
+    pub direct_views: u64,
+    /// Views left out because their id was counted before.
+    pub repeats: u64,
+    /// Views in quarantine.
+    pub quarantined_views: u64,
+    /// Views that a person has dropped from quarantine.
+    pub dropped_views: u64,
+    /// Articles whose views or readers are not the sum of their readers' rows (I4), the first ones.
+    pub torn: Vec<Article>,
+    /// Views per pair, of the articles that were asked for.
+    pub pairs: Vec<Row>,
+    /// What is in quarantine, as far as its ids are known.
+    pub quarantined: Vec<Row>,
+    /// How far each producer is, through Redis.
+    pub through_redis: ProducerFences,
+    /// How far each producer is, on the direct path.
+    pub direct: ProducerFences,
+    /// Views of the articles with the most of them, in MySQL.
+    pub top: Vec<(Article, u64)>,
+}
+
+/// The last batch of every producer in MySQL, and its cumulative views, by shard.
+pub type ProducerFences = BTreeMap<(Shard, Producer), (u64, u64)>;
+
+/// How many articles are in [`Audit::top`].
+const TOP_MAX: u32 = 5;
+
+/// What became of the views of a shard, see [`Store::books`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Books {
+    /// The last generation in MySQL.
+    pub generation: u64,
+    /// Views that are counted.
+    pub stored_views: u64,
+    /// Views that a person has dropped from quarantine.
+    pub dropped_views: u64,
+    /// Views that producers have sent on the direct path.
+    pub direct_views: u64,
+    /// Views left out because their id was counted before.
+    pub repeated_views: u64,
+    /// Views in quarantine.
+    pub quarantined_views: u64,
+}
+
+impl Audit {
+    /// I9: every view that a producer numbered, and that MySQL's fences have passed, is counted, in quarantine, was
+    /// dropped from there, or is a repeat. Answers both sides, which must be equal.
+    #[must_use]
+    pub fn conservation(&self) -> (u64, u64) {
+        let accounted = self.reader_views + self.quarantined_views + self.dropped_views + self.repeats;
+        (self.fenced_views + self.direct_views, accounted)
+    }
+}
+
+impl Store {
+    /// One consistent look for `footfall verify`: the fences, the sums of I4 and I9, and the views of
+    /// every pair of the given articles.
+    pub async fn audit(&self, articles: &[Article]) -> Result<Audit> {
+        let transaction = self
+            .db
+            .begin_with_config(Some(sea_orm::IsolationLevel::RepeatableRead), Some(sea_orm::AccessMode::ReadOnly))
+            .await?;
+        let sql =
+            "SELECT shard, epoch, gen, flush_epoch, version, views, readers, users, articles FROM shard_fence ORDER BY shard";
+        let fences =
+            transaction.query_all_raw(statement(sql, [])).await?.iter().map(fence_of).collect::<Result<Vec<_>>>()?;
+        let sums = "SELECT (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM article_readers) AS reader_views, \
+                    (SELECT CAST(COUNT(*) AS UNSIGNED) FROM article_readers) AS reader_rows, \
+                    (SELECT CAST(COUNT(*) AS UNSIGNED) FROM users) AS users, \
+                    (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM producer_fence) AS fenced_views, \
+                    (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM direct_fence) AS direct_views, \
+                    (SELECT CAST(COALESCE(SUM(repeats), 0) AS UNSIGNED) FROM producer_fence) AS repeats, \
+                    (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM quarantine) AS quarantined_views, \
+                    (SELECT CAST(COALESCE(SUM(dropped), 0) AS UNSIGNED) FROM shard_fence) AS dropped_views";
+        let row = transaction.query_one_raw(statement(sums, [])).await?.ok_or(NO_FENCE)?;
+        let (reader_views, reader_rows) = (row.try_get("", "reader_views")?, row.try_get("", "reader_rows")?);
+        let (users, fenced_views) = (row.try_get("", "users")?, row.try_get("", "fenced_views")?);
+        let (direct_views, repeats) = (row.try_get("", "direct_views")?, row.try_get("", "repeats")?);
+        let (quarantined_views, dropped_views) =
+            (row.try_get("", "quarantined_views")?, row.try_get("", "dropped_views")?);
+        let torn = "SELECT a.article FROM articles a LEFT JOIN (SELECT article, SUM(views) AS views, COUNT(*) AS readers \
+                    FROM article_readers GROUP BY article) r ON r.article = a.article \
+                    WHERE a.views <> COALESCE(r.views, 0) OR a.readers <> COALESCE(r.readers, 0) \
+                    UNION SELECT r.article FROM article_readers r LEFT JOIN articles a ON a.article = r.article \
+                    WHERE a.article IS NULL LIMIT 20";
+        let torn =
+            transaction.query_all_raw(statement(torn, [])).await?.iter().map(article_of).collect::<Result<_>>()?;
+        let mut pairs = Vec::new();
+        for chunk in articles.chunks(STATEMENT_ROWS_MAX) {
+            let json = json_rows(chunk.iter().map(|article| (article.as_str(),)));
+            let sql = "SELECT r.article, r.user, r.views FROM JSON_TABLE(?, '$[*]' COLUMNS (a VARBINARY(1024) PATH '$[0]')) j \
+                       JOIN article_readers r ON r.article = j.a";
+            for row in transaction.query_all_raw(statement(sql, [json.into()])).await? {
+                pairs.push(Row { article: article_of(&row)?, user: user_of(&row)?, views: row.try_get("", "views")? });
+            }
+        }
+        let sql = "SELECT article, user, views FROM quarantine WHERE article <> ''";
+        let quarantined = transaction
+            .query_all_raw(statement(sql, []))
+            .await?
+            .iter()
+            .map(|row| Ok(Row { article: article_of(row)?, user: user_of(row)?, views: row.try_get("", "views")? }))
+            .collect::<Result<_>>()?;
+        let through_redis = producer_fences(&transaction, "producer_fence").await?;
+        let direct = producer_fences(&transaction, "direct_fence").await?;
+        let sql = "SELECT article, views FROM articles ORDER BY views DESC, article LIMIT ?";
+        let top = transaction
+            .query_all_raw(statement(sql, [TOP_MAX.into()]))
+            .await?
+            .iter()
+            .map(|row| Ok((article_of(row)?, row.try_get("", "views")?)))
+            .collect::<Result<_>>()?;
+        transaction.rollback().await?;
+        Ok(Audit {
+            fences,
+            reader_views,
+            reader_rows,
+            users,
+            fenced_views,
+            direct_views,
+            repeats,
+            quarantined_views,
+            dropped_views,
+            torn,
+            pairs,
+            quarantined,
+            through_redis,
+            direct,
+            top,
+        })
+    }
+
+    /// What becomes of views in MySQL, by shard, in one look.
+    pub async fn books(&self) -> Result<Vec<Books>> {
+        let sum = |what: &str, table: &str| {
+            format!("(SELECT CAST(COALESCE(SUM({what}), 0) AS UNSIGNED) FROM {table} t WHERE t.shard = f.shard)")
+        };
+        let sql = format!(
+            "SELECT f.gen, f.views, f.dropped, {} AS direct, {} AS repeats, {} AS quarantined FROM shard_fence f ORDER BY f.shard",
+            sum("views", "direct_fence"),
+            sum("repeats", "producer_fence"),
+            sum("views", "quarantine"),
+        );
+        let books_of = |row: &QueryResult| {
+            Ok(Books {
+                generation: row.try_get("", "gen")?,
+                stored_views: row.try_get("", "views")?,
+                dropped_views: row.try_get("", "dropped")?,
+                direct_views: row.try_get("", "direct")?,
+                repeated_views: row.try_get("", "repeats")?,
+                quarantined_views: row.try_get("", "quarantined")?,
+            })
+        };
+        self.all(&sql, []).await?.iter().map(books_of).collect()
+    }
+
+    /// How far each producer is, through Redis.
+    pub async fn producer_fences(&self) -> Result<ProducerFences> {
+        in_time(self.timeout, producer_fences(&self.db, "producer_fence")).await
+    }
+}
+
+async fn producer_fences(db: &impl ConnectionTrait, table: &str) -> Result<ProducerFences> {
+    let sql = format!("SELECT shard, producer, batch, views FROM {table}");
+    let fence_of = |row: &QueryResult| {
+        let key = (Shard(row.try_get("", "shard")?), Producer(row.try_get("", "producer")?));
+        Ok((key, (row.try_get("", "batch")?, row.try_get("", "views")?)))
+    };
+    db.query_all_raw(statement(&sql, [])).await?.iter().map(fence_of).collect()
+}
