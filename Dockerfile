@@ -19,5 +19,6 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /out/ /usr/local/bin/
+RUN install -d -o 65534 -g 65534 /var/lib/footfall/journal
 USER 65534:65534
 CMD ["footfall", "--help"]

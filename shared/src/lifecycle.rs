@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -51,7 +51,10 @@ where
     };
     let result = telemetry::init_logs(&config.log).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(service(config, Lifecycle::new()))
+        let entered = runtime.enter();
+        let lifecycle = Lifecycle::new()?;
+        drop(entered);
+        runtime.block_on(service(config, lifecycle))
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -86,19 +89,23 @@ pub async fn check_schema(store: &Store, shards: u16) -> Result<(), Refusal> {
 pub struct Lifecycle {
     stop: CancellationToken,
     tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
-}
-
-impl Default for Lifecycle {
-    fn default() -> Self {
-        Self::new()
-    }
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl Lifecycle {
-    /// A life without tasks yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { stop: CancellationToken::new(), tasks: JoinSet::new() }
+    /// A life without tasks yet. From here on a signal is a wish that is noted, however early it comes. Needs a runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system refuses to tell of signals.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            stop: CancellationToken::new(),
+            tasks: JoinSet::new(),
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     /// Cancelled when the process is asked to stop. Tasks end by themselves soon after.
@@ -116,12 +123,10 @@ impl Lifecycle {
     /// Tells systemd that the process is ready, waits for SIGTERM or SIGINT, then for the tasks, at
     /// most `limit`. A second signal ends the process at once.
     pub async fn run(mut self, limit: Duration) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         notify(sd_notify::NotifyState::Ready);
         let failed = tokio::select! {
-            _ = terminate.recv() => None,
-            _ = interrupt.recv() => None,
+            _ = self.terminate.recv() => None,
+            _ = self.interrupt.recv() => None,
             ended = self.tasks.join_next() => Some(match ended {
                 Some(Ok((name, Ok(())))) => anyhow::anyhow!("the task {name} ended by itself"),
                 Some(Ok((name, Err(error)))) => error.context(format!("the task {name} failed")),
@@ -145,8 +150,8 @@ impl Lifecycle {
         };
         tokio::select! {
             () = tasks => {}
-            _ = terminate.recv() => anyhow::bail!("stopped at once by a second signal"),
-            _ = interrupt.recv() => anyhow::bail!("stopped at once by a second signal"),
+            _ = self.terminate.recv() => anyhow::bail!("stopped at once by a second signal"),
+            _ = self.interrupt.recv() => anyhow::bail!("stopped at once by a second signal"),
             () = tokio::time::sleep(limit) => anyhow::bail!("tasks did not end within {limit:?}"),
         }
         match failed {

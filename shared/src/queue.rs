@@ -74,11 +74,12 @@ macro_rules! script {
 static APPLY: LazyLock<Script> = script!("", "guard", "epoch", apply);
 static REGISTER: LazyLock<Script> = script!("", "guard", "epoch", register);
 static ROTATE: LazyLock<Script> = script!("", "guard", "epoch", rotate);
-static SEAL: LazyLock<Script> = script!("allow-oom", "guard", "epoch", seal);
+static SEAL: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "contents", seal);
 static ACK: LazyLock<Script> = script!("allow-oom", "guard", "epoch", ack);
 static VERSION: LazyLock<Script> = script!("allow-oom", "guard", "epoch", version);
-static REOPEN: LazyLock<Script> = script!("allow-oom", "guard", reopen);
+static REOPEN: LazyLock<Script> = script!("allow-oom", "guard", "contents", reopen);
 static STATE: LazyLock<Script> = script!("no-writes", "guard", state);
+static SEALED: LazyLock<Script> = script!("no-writes", "guard", "epoch", sealed);
 static LEASE: LazyLock<Script> = script!("allow-oom", lease);
 static READ: LazyLock<Script> = script!("allow-oom", "guard", "epoch", read);
 static FILL: LazyLock<Script> = script!("allow-oom", "guard", "epoch", fill);
@@ -87,7 +88,7 @@ static REWRITE: LazyLock<Script> = script!("allow-oom", rewrite);
 /// All scripts, with the hash by which Redis knows each of them.
 #[must_use]
 pub fn scripts() -> Vec<(&'static str, String)> {
-    let all = [&*APPLY, &REGISTER, &ROTATE, &SEAL, &ACK, &VERSION, &REOPEN, &STATE, &LEASE, &READ, &FILL, &REWRITE];
+    let all = [&*APPLY, &REGISTER, &ROTATE, &SEAL, &ACK, &VERSION, &REOPEN, &STATE, &SEALED, &LEASE, &READ, &FILL, &REWRITE];
     all.map(|script| (script.name, script.prepared.get_hash().to_owned())).into()
 }
 
@@ -360,6 +361,8 @@ pub struct DataSet {
     pub version: u64,
     /// How often the view ids were rotated.
     pub rotation: u64,
+    /// Whether a part of it has become something else than what it must be.
+    pub is_damaged: bool,
 }
 
 impl DataSet {
@@ -447,6 +450,10 @@ impl Queue {
         let word = redis::from_redis_value::<String>(reply.remove(0)).map_err(RedisError::from)?;
         match word.as_str() {
             "EPOCH" => Err(QueueError::Epoch),
+            "DAMAGED" => {
+                let reply = Reply(reply);
+                Err(QueueError::Corrupt(format!("the parts of generation {} contradict each other", reply.number(0)?)))
+            }
             _ => Ok((word, Reply(reply))),
         }
     }
@@ -470,6 +477,7 @@ impl Queue {
                 open_batches: reply.number(8)?,
                 version: reply.number(9)?,
                 rotation: reply.number(10)?,
+                is_damaged: reply.number(11)? == 1,
             })
         };
         Ok(State { incarnation, data })
@@ -619,8 +627,22 @@ impl Queue {
         Ok(headers.iter().map(|header| Some(header_of(header.as_deref()?)?.1)).collect())
     }
 
-    /// Reads a sealed generation. Immutable, so no script is needed.
-    pub async fn sealed(&self, generation: u64) -> Result<Sealed> {
+    /// Reads a sealed generation of the data set that is open under `epoch`.
+    pub async fn sealed(&self, epoch: u64, generation: u64) -> Result<Sealed> {
+        let of = self.keys.sealed(generation);
+        let keys = vec![&*self.keys.meta, &self.keys.headers, &of.dirty, &of.totals, &of.log];
+        let (_, reply) = self.call(&SEALED, keys, vec![text(epoch), text(generation)]).await?;
+        let [header, log, totals, dirty] = <[Value; 4]>::try_from(reply.0)
+            .map_err(|_| QueueError::Corrupt("a script answered less than a generation".into()))?;
+        let read = |log, totals, dirty, header: String| -> std::result::Result<_, RedisError> {
+            let (log, dirty): (Vec<Vec<u8>>, Vec<Vec<u8>>) = (from_value(log)?, from_value(dirty)?);
+            Ok((log, from_value(totals)?, dirty, Some(header)))
+        };
+        sealed_of(generation, read(log, totals, dirty, from_value(header)?)?)
+    }
+
+    /// Reads a sealed generation of whatever data set there is, open or not, for `footfall verify`.
+    pub async fn peek_sealed(&self, generation: u64) -> Result<Sealed> {
         let keys = self.keys.sealed(generation);
         let mut pipeline = redis::pipe();
         pipeline
@@ -628,11 +650,7 @@ impl Queue {
             .hgetall(&keys.totals)
             .lrange(&keys.dirty, 0, -1)
             .hget(&self.keys.headers, generation);
-        let (log, totals, dirty, header): (Vec<Vec<u8>>, _, _, Option<String>) =
-            self.redis.commands(pipeline).await?;
-        let header = header.as_deref().and_then(header_of);
-        let batches = log.iter().map(|packed| packed::decode(packed)).collect::<std::result::Result<_, _>>()?;
-        Ok(Sealed { generation, batches, totals, dirty, header })
+        sealed_of(generation, self.redis.commands(pipeline).await?)
     }
 
     /// The batches of the open generation, for `footfall verify`.
@@ -825,8 +843,8 @@ impl Queue {
             .arg(&["gen", "first"])
             .lrange(&self.keys.open.log, 0, -1)
             .hgetall(&self.keys.producers);
-        let ((open, first), log, producers): ((Option<u64>, Option<u64>), Vec<Vec<u8>>, BTreeMap<String, String>) =
-            self.redis.commands(pipeline).await?;
+        type Found = ((Option<u64>, Option<u64>), Vec<Vec<u8>>, BTreeMap<String, String>);
+        let ((open, first), log, producers): Found = self.redis.commands(pipeline).await?;
         let parse = |(producer, position): (String, String)| {
             let (number, views) = position.split_once(':')?;
             let producer = u64::from_str_radix(&producer, 16).ok()?;
@@ -884,6 +902,19 @@ impl Queue {
         let answer = self.redis.server.script(&REWRITE, vec![&*key], arguments).await?;
         Ok(answer == Value::Int(1))
     }
+}
+
+fn from_value<T: FromRedisValue>(value: Value) -> std::result::Result<T, RedisError> {
+    Ok(redis::from_redis_value(value)?)
+}
+
+/// Log, totals, dirty list and header.
+type Parts = (Vec<Vec<u8>>, BTreeMap<Vec<u8>, u64>, Vec<Vec<u8>>, Option<String>);
+
+fn sealed_of(generation: u64, (log, totals, dirty, header): Parts) -> Result<Sealed> {
+    let header = header.as_deref().and_then(header_of);
+    let batches = log.iter().map(|packed| packed::decode(packed)).collect::<std::result::Result<_, _>>()?;
+    Ok(Sealed { generation, batches, totals, dirty, header })
 }
 
 /// Batches and views of a sealed generation.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use crate::queue::{Queue, QueueError};
+use crate::grading::{Class, Grade};
+use crate::queue::{Queue, QueueError, State};
 use crate::random;
 use crate::store::{Fences, StoreError};
 use crate::telemetry::{self, IntCounter};
@@ -64,22 +65,16 @@ async fn open_or_discard(
             Ok(fence) => fence,
             // Redis takes views while MySQL is away. Should the epoch be over, the fence will say so at the flush.
             Err(StoreError::Db(_))
-                if let Some(data) = state.data.filter(|data| data.is_current && Some(data.epoch) != damaged) =>
+                if let Some(data) =
+                    state.data.filter(|data| data.is_current && !data.is_damaged && Some(data.epoch) != damaged) =>
             {
                 return Ok(data.epoch);
             }
             Err(error) => return Err(error.into()),
         };
         // Read after Redis: a fence never goes back, so a lower one means that MySQL lost something.
-        if let Some(data) = state.data {
-            let known = (data.epoch, data.position.first - 1);
-            let forgotten = data.epoch >= fence.flush_epoch && known.1 > fence.generation;
-            if data.epoch > fence.epoch || forgotten {
-                let stored = (fence.epoch, fence.generation);
-                return Err(RecoveryError::StoreIsOlder { shard: queue.shard().0, stored, known });
-            }
-        }
-        let is_damaged = damaged.is_some() && state.data.map(|data| data.epoch) == damaged;
+        check_age(queue, &state, (fence.epoch, fence.flush_epoch, fence.generation, fence.version))?;
+        let is_damaged = state.data.is_some_and(|data| data.is_damaged || Some(data.epoch) == damaged);
         if let Some(data) = state.data.filter(|data| data.is_current && data.epoch == fence.epoch && !is_damaged) {
             return Ok(data.epoch);
         }
@@ -91,7 +86,17 @@ async fn open_or_discard(
             tokio::time::sleep(Duration::from_millis(10 + spread)).await;
             continue;
         };
-        match queue.reopen(&state, &recovery, shards, is_damaged).await? {
+        // And again, on the row that was locked: MySQL may have been restored in between.
+        check_age(queue, &state, (recovery.epoch, recovery.flush_epoch, recovery.generation, recovery.version))?;
+        // Sent once per epoch: a second one, after FLUSHALL, would open the epoch once more without what it had taken.
+        let reopened = match queue.reopen(&state, &recovery, shards, is_damaged).await {
+            // It cannot even be sealed.
+            Err(error) if error.class() == Class::CacheCorrupt && !is_damaged => {
+                queue.reopen(&state, &recovery, shards, true).await
+            }
+            reopened => reopened,
+        };
+        match reopened? {
             Some(0) => {
                 RECOVERIES.inc();
                 info!(shard = %queue.shard(), epoch = recovery.epoch, "redis opened");
@@ -109,4 +114,16 @@ async fn open_or_discard(
             None => warn!(shard = %queue.shard(), "redis changed while it was opened: looking again"),
         }
     }
+}
+
+/// MySQL must have all that this data set knows it had: `(epoch, flush_epoch, generation, version)`.
+fn check_age(queue: &Queue, state: &State, stored: (u64, u64, u64, u64)) -> Result<(), RecoveryError> {
+    let Some(data) = state.data else { return Ok(()) };
+    let (epoch, flush_epoch, generation, version) = stored;
+    let known = (data.epoch, data.position.first - 1);
+    let has_forgotten = data.epoch >= flush_epoch && known.1 > generation;
+    if data.epoch > epoch || has_forgotten || data.version > version {
+        return Err(RecoveryError::StoreIsOlder { shard: queue.shard().0, stored: (epoch, generation), known });
+    }
+    Ok(())
 }

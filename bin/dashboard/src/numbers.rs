@@ -241,6 +241,7 @@ mod tests {
             sealed_views: 40,
             version: 0,
             rotation: 0,
+            is_damaged: false,
             open_batches: 0,
             lag_ms: 0,
         }

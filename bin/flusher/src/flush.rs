@@ -213,7 +213,7 @@ impl Flusher {
 
     async fn look(&mut self, flush_all: bool) -> Result<(), Obstacle> {
         let state = self.queue.state().await?;
-        let Some(data) = state.data.filter(|data| data.is_current) else {
+        let Some(data) = state.data.filter(|data| data.is_current && !data.is_damaged) else {
             recovery::open(&self.queue, &*self.store, self.shards).await?;
             return Ok(());
         };
@@ -354,7 +354,7 @@ impl Flusher {
             if !sealed.is_empty() && views + size > self.config.transaction_views_max {
                 break;
             }
-            match self.queue.sealed(generation).await {
+            match self.queue.sealed(epoch, generation).await {
                 Ok(next) if next.header.is_some() => sealed.push(next),
                 // What comes before a damaged generation is flushed all the same.
                 Ok(_) | Err(QueueError::Corrupt(_)) if !sealed.is_empty() => break,

@@ -31,8 +31,11 @@ impl FromStr for AsideId {
         let parse = || {
             let mut fields = text.strip_prefix("aside:")?.split(':');
             let (shard, epoch, generation) = (fields.next()?, fields.next()?, fields.next()?);
-            let id =
-                Self { shard: Shard(shard.parse().ok()?), epoch: epoch.parse().ok()?, generation: generation.parse().ok()? };
+            let id = Self {
+                shard: Shard(shard.parse().ok()?),
+                epoch: epoch.parse().ok()?,
+                generation: generation.parse().ok()?,
+            };
             fields.next().is_none().then_some(id)
         };
         parse().ok_or_else(|| format!("{text} is not aside:<shard>:<epoch>:<generation>"))

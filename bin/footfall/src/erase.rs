@@ -50,20 +50,30 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let user = User::parse(args.user.as_bytes()).map_err(|error| Failure::Usage(error.to_string()))?;
     let deadline = Instant::now() + Duration::from_secs(args.wait);
     let (store, redis) = (Store::new(&config.database).await?, failure::redis(config)?);
-    store.check_schema(config.shards).await?;
-    let question = format!("Replace the user {user} by random names, in {} and {}?", config.database.url, config.redis.url);
+    let unchanged = |failure: Failure| Failure::Dependency(format!("{failure}. Nothing was changed"));
+    store.check_schema(config.shards).await.map_err(|error| unchanged(error.into()))?;
+    let question =
+        format!("Replace the user {user} by random names, in {} and {}?", config.database.url, config.redis.url);
     confirm(&question, "nothing was changed", args.yes)?;
 
     let mut done = Done::default();
     let result = erase(config, &store, &redis, &user, deadline, &mut done).await;
     let Done { rows, logs } = done;
-    let what = format!("{} changed in MySQL, {} that was set aside in Redis", count(rows, "row"), count(logs, "batch"));
+    let what = format!(
+        "{} changed in MySQL, {} changed in logs that were set aside in Redis",
+        count(rows, "row"),
+        count(logs, "batch")
+    );
     let left = result.map_err(|failure| {
-        Failure::Dependency(format!("{failure}. Until then: {what}. The user is not erased yet: repeat it when that is mended"))
+        Failure::Dependency(format!(
+            "{failure}. Until then: {what}. The user is not erased yet: repeat the command when that is mended"
+        ))
     })?;
     print(&format!("{what}\n"))?;
     if left.is_empty() {
-        print("nothing of the user is on its way; the journals let go of it within 15 s, as long as MySQL is reachable\n")?;
+        print(
+            "nothing of the user is on its way; the journals let go of it within 15 s, as long as MySQL is reachable\n",
+        )?;
         print(rewrite_file(&redis, deadline).await)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -89,8 +99,6 @@ async fn erase(
     deadline: Instant,
     done: &mut Done,
 ) -> Result<Vec<String>> {
-    // At once, should this be cut short; and so that a MySQL that is away is noticed before all waiting.
-    done.rows += store.erase(user, config.shards).await?;
     let mut ingests = Ingests::default();
     let left = loop {
         // In the direction in which views travel, so that none slips by: journal, Redis, MySQL.
@@ -109,6 +117,7 @@ async fn erase(
         }
         tokio::time::sleep(PAUSE).await;
     };
+    // Only now, and once: a row that is renamed before its reader's next view arrives makes two readers of one.
     for shard in Shard::all(config.shards) {
         done.logs += rename_aside(&redis.shard(shard), user).await?;
     }
@@ -123,7 +132,7 @@ async fn waiting(queue: &Queue, user: &User) -> Result<u64> {
     let mut batches = moment.open;
     if let Some(position) = moment.position {
         for generation in position.first..position.open {
-            batches.extend(queue.sealed(generation).await?.batches);
+            batches.extend(queue.peek_sealed(generation).await?.batches);
         }
     }
     let rows = batches.iter().flat_map(|batch| &batch.rows);
@@ -226,7 +235,8 @@ impl Ingests {
                     "ingest {producer} {how} {views} in its journal, shard {shard}, some of which may be the user's"
                 ));
             } else if beats.last < beats.first + BEATS && !is_silent {
-                wait_for.push(format!("ingest {producer} has not said yet what it holds in its journal, shard {shard}"));
+                wait_for
+                    .push(format!("ingest {producer} has not said yet what it holds in its journal, shard {shard}"));
             }
         }
         wait_for

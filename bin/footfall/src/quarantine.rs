@@ -28,10 +28,8 @@ const PAGE: u32 = 1_000;
 ///
 /// The exit code is 0 if all was done, 1 if something had to stay.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Example: MySQL refused rows until a constraint was dropped\n  footfall quarantine list\n  \
-                        footfall quarantine replay --all"
-)]
+#[command(after_help = "Example: MySQL refused rows until a constraint was dropped\n  footfall quarantine list\n  \
+                        footfall quarantine replay --all")]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,
@@ -181,7 +179,9 @@ impl Stores<'_> {
 }
 
 fn missing(id: impl fmt::Display) -> Failure {
-    Failure::Usage(format!("there is nothing with the id {id} in quarantine; `footfall quarantine list` shows what there is"))
+    Failure::Usage(format!(
+        "there is nothing with the id {id} in quarantine; `footfall quarantine list` shows what there is"
+    ))
 }
 
 #[cfg(test)]

@@ -70,7 +70,8 @@ pub(crate) struct Batcher {
     disk: Breaker,
     /// Why the last step failed; shown as long as a breaker is open.
     obstacle: String,
-    shown: Option<(Level, String)>,
+    /// What was said last; nothing at first.
+    shown: Option<Option<(Level, String)>>,
     tick_at: Instant,
     is_look_due: bool,
     /// Rotations of the view ids in Redis, and when they were first seen.
@@ -495,25 +496,41 @@ impl Batcher {
         }
     }
 
+    /// Writes everything once more that the journal may not be able to give back.
     fn write_again(&mut self, now: Instant) {
         let Some(journal) = &mut self.journal else { return };
-        for waiting in &mut self.unacknowledged {
-            let (batch, location) = match waiting.path {
-                Path::Redis => match self.lane.get_mut(waiting.number) {
-                    Some(Retained { batch: Some(batch), location, .. }) => (batch, location),
-                    _ => continue,
-                },
-                Path::Direct => match self.direct.iter_mut().find(|direct| direct.batch.number == waiting.number) {
-                    Some(direct) => (&mut direct.batch, &mut direct.location),
-                    None => continue,
-                },
+        let mut moved = Vec::new();
+        let producer = self.lane.producer();
+        for Retained { number, cumulative_views, location, batch, .. } in self.lane.iter_mut() {
+            let Some(old) = location.filter(|location| journal.is_doubtful(*location)) else { continue };
+            let payload = match batch {
+                Some(batch) => encode_record(Path::Redis, batch),
+                // Redis has it. Should it lose it too, those behind it must be able to go on without.
+                None => journal.read(old).unwrap_or_else(|_| {
+                    self.metrics.damaged.inc();
+                    encode_record(Path::Redis, &Batch::lost(producer, *number, *cumulative_views))
+                }),
             };
-            let written = append(journal, waiting.path, batch, now).ok();
-            if let (Some(old), Some(_)) = (*location, written) {
+            if let Ok(new) = journal.append(&payload, now.into_std()) {
                 journal.release(old);
-                *location = written;
+                *location = Some(new);
             }
-            waiting.location = written;
+            moved.push((Path::Redis, *number, *location));
+        }
+        for DirectBatch { batch, location } in &mut self.direct {
+            let Some(old) = location.filter(|location| journal.is_doubtful(*location)) else { continue };
+            if let Ok(new) = append(journal, Path::Direct, batch, now) {
+                journal.release(old);
+                *location = Some(new);
+            }
+            moved.push((Path::Direct, batch.number, *location));
+        }
+        for (path, number, location) in moved {
+            let location = location.filter(|location| !journal.is_doubtful(*location));
+            let waits = |batch: &&mut Unacknowledged| batch.path == path && batch.number == number;
+            if let Some(waiting) = self.unacknowledged.iter_mut().find(waits) {
+                waiting.location = location;
+            }
         }
     }
 
@@ -593,7 +610,7 @@ impl Batcher {
         let state = state.map(|(level, what)| (level, what.to_owned()));
         let reason = state.as_ref().map(|(_, what)| format!("{what}: {}", self.obstacle));
         self.readiness.set_part(&part, reason.filter(|_| !ready));
-        if self.shown == state {
+        if self.shown.as_ref() == Some(&state) {
             return;
         }
         let shard = self.link.queue.shard();
@@ -603,7 +620,7 @@ impl Batcher {
             Some((_, what)) => warn!(%shard, "{what}: {}", self.obstacle),
         }
         self.readiness.set_degraded(&part, state.clone());
-        self.shown = state;
+        self.shown = Some(state);
     }
 }
 

@@ -131,7 +131,7 @@ impl Link {
             Step::Seal { epoch, open } => Outcome::Sealed(self.queue.seal(epoch, open).await.map(drop)),
             Step::Look => {
                 let state = self.queue.state().await;
-                Outcome::Looked(state.map(|state| state.data.filter(|data| data.is_current)))
+                Outcome::Looked(state.map(|state| state.data.filter(|data| data.is_current && !data.is_damaged)))
             }
         }
     }
@@ -244,6 +244,11 @@ impl Lane {
         self.retained.push_back(batch);
     }
 
+    /// All batches that are kept, in order.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Retained> {
+        self.retained.iter_mut()
+    }
+
     /// A batch that is kept.
     pub fn get_mut(&mut self, number: u64) -> Option<&mut Retained> {
         let oldest = self.retained.front()?.number;
@@ -342,6 +347,10 @@ impl Lane {
         for batch in &mut self.retained {
             // An older data set may hold it in another generation than the reply of the time said.
             batch.generation = (batch.number <= last).then_some(position.open);
+            // What was left out as a repeat may not be one in this data set: the journal has it all.
+            if batch.location.is_some() {
+                batch.batch = None;
+            }
         }
         let released_views = self.released_views;
         self.applied_views = self.get_mut(last).map_or(released_views, |batch| batch.cumulative_views);

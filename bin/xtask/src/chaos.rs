@@ -42,7 +42,7 @@ pub struct Args {
     /// Only this fault; repeat it for several. `footfall drill --list` names them
     #[arg(long = "fault", value_name = "NAME", value_parser = find)]
     faults: Vec<&'static Fault>,
-    /// The part that CI runs, in less than 4 minutes: short forms, without those that take long, and a control
+    /// The part that CI runs, in less than 4 minutes: short forms of nearly all, and a control
     #[arg(long)]
     share: bool,
     /// The short forms of all faults: seconds instead of half a minute, thousands of readers instead of a million
@@ -107,7 +107,7 @@ pub(crate) fn passes(args: &Args) -> anyhow::Result<bool> {
     print!("{}", footfall_drill::failures(&outcomes.done, |name, seed| again(args, name, seed)));
     println!("\n{}", summary(&outcomes, failed, seed, started.elapsed()));
     if args.share {
-        say_what_is_long();
+        say_what_is_not_in_it();
         control(&binaries)?;
     }
     Ok(failed == 0)
@@ -121,7 +121,7 @@ fn plans(args: &Args, seed: u64) -> Vec<Plan> {
     } else if args.without_fence {
         CONTROL.iter().map(|name| footfall_drill::find(name).expect("they exist")).collect()
     } else {
-        footfall_drill::all().filter(|fault| !(args.share && fault.is_long.is_some())).collect()
+        footfall_drill::all().filter(|fault| !(args.share && fault.not_in_share.is_some())).collect()
     };
     let rounds = args.rounds.unwrap_or(if args.share || args.without_fence { 1 } else { 20 });
     let schedules = args.schedules.unwrap_or(match (args.share, args.faults.is_empty() && !args.without_fence) {
@@ -196,9 +196,9 @@ fn summary(outcomes: &Outcomes, failed: usize, seed: u64, took: Duration) -> Str
     text
 }
 
-fn say_what_is_long() {
+fn say_what_is_not_in_it() {
     for fault in footfall_drill::all() {
-        if let Some(why) = fault.is_long {
+        if let Some(why) = fault.not_in_share {
             println!("Not in this share: {}, because {why}.", fault.name);
         }
     }
@@ -234,7 +234,7 @@ mod tests {
     fn the_defaults_are_those_of_the_help() {
         let faults = footfall_drill::all().count();
         assert_eq!(count(&Args::default()), (20 * faults, 200));
-        let long = footfall_drill::all().filter(|fault| fault.is_long.is_some()).count();
+        let long = footfall_drill::all().filter(|fault| fault.not_in_share.is_some()).count();
         assert_eq!(count(&Args::share()), (faults - long, 4));
         assert_eq!(count(&Args { faults: vec![find("flushall").expect("there is one")], ..Args::default() }), (20, 0));
         assert_eq!(count(&Args { without_fence: true, ..Args::default() }), (3, 0));

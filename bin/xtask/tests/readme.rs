@@ -87,8 +87,9 @@ fn differences(text: &str, settings: &BTreeMap<String, String>) -> Vec<String> {
         let Some(setting) = name.strip_prefix("FOOTFALL_") else { continue };
         let is_known = |setting: &str| settings.contains_key(&setting.to_lowercase().replace("__", "."));
         let secret = setting.strip_suffix("_FILE").unwrap_or(setting);
-        // The first is a flag's, the second is that of a test, the last is "and so on".
-        let is_other = setting == "CONFIG" || setting.starts_with("TEST_") || setting.is_empty();
+        // The first is a flag's, the next are those of tests, the last is "and so on".
+        let of_tests = ["TEST_", "SIMULATION_"].iter().any(|test| setting.starts_with(test));
+        let is_other = setting == "CONFIG" || of_tests || setting.is_empty();
         if !is_other && !is_known(setting) && !is_known(secret) {
             differences.push(format!("README.md:{line}: `{name}` sets nothing"));
         }

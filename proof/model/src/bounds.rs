@@ -171,23 +171,20 @@ impl Bounds {
 impl fmt::Display for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { batches: [a, b], direct: [c, d], servers, flushers, recoverers, epochs, .. } = self;
-        write!(f, "{a}+{b} batches")?;
-        if c + d > 0 {
-            write!(f, ", {c}+{d} direct")?;
-        }
-        write!(f, ", {servers} Redis, {flushers} flushers, {recoverers} recoverers, {epochs} epochs")?;
         let Faults { copies, wipes, discards, kills, power_losses, restores } = self.faults;
+        write!(f, "batches {a}+{b}, direct {c}+{d}, Redis {servers}, flushers {flushers}, recoverers {recoverers}, ")?;
+        write!(f, "epochs {epochs}")?;
         for (count, name) in [
-            (u8::from(self.reader), "readers"),
-            (copies, "copies"),
+            (u8::from(self.reader), "reader"),
+            (copies, "copy"),
             (wipes, "FLUSHALL"),
-            (discards, "discards"),
-            (kills, "kills"),
-            (power_losses, "power losses"),
-            (restores, "restores"),
+            (discards, "discard"),
+            (kills, "kill"),
+            (power_losses, "power loss"),
+            (restores, "restore"),
         ] {
             if count > 0 {
-                write!(f, ", {count} {name}")?;
+                write!(f, ", {name} {count}")?;
             }
         }
         Ok(())

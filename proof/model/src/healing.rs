@@ -1,7 +1,7 @@
 //! What becomes of a state if no more faults happen: a fixed order of steps that drains everything.
 
 use crate::rules::Rules;
-use crate::state::{PRODUCERS, State};
+use crate::state::State;
 use crate::stores::{DirectFence, Fence};
 
 /// Why a state does not drain.
@@ -29,9 +29,8 @@ pub fn heal(rules: &Rules, state: &State, server: usize) -> Result<State, Stop> 
         redis.reopen(rules, &sight, &ticket);
     }
 
-    for p in 0..PRODUCERS {
-        let producer = &mut producers[p];
-        if producer.epoch != redis.epoch {
+    for (p, producer) in producers.iter_mut().enumerate() {
+        if producer.epoch != redis.epoch || redis.is_behind(p, producer.next()) {
             let last = redis.register(p);
             producer.registered(rules, redis.epoch, last, redis.open);
         }

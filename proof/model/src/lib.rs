@@ -1,5 +1,5 @@
 //! A model of the counting protocol, and a proof by exhaustion: within stated [bounds](Bounds) every order in which its
-//! steps can happen, with every fault at every place, is tried, and the [invariants](invariants) hold in every state.
+//! steps can happen, with every fault at every place, is tried, and the [`invariants`] hold in every state.
 //! Then each [rule](Rules) is switched off in turn, and every time an invariant breaks: no rule is there for nothing.
 //!
 //! ```text
@@ -25,7 +25,7 @@
 //! # What is left out
 //! - View ids, quarantine, poison, caps, time: leases, TTLs and triggers only decide when a step happens, and here any step
 //!   may happen at any time.
-//! - Packing, folding and damaged bytes: a data set "that does not add up" is a look that says so ([`Faults::discards`]).
+//! - Packing, folding and damaged bytes: a data set "that does not add up" is a look that says so ([`state::Faults::discards`]).
 //! - More than one generation in a transaction or an ACK, and a producer's registration apart from learning the epoch.
 //! - `articles.views` = sum of its rows: one transaction adds to both. Readers are modelled, because they are counted by a
 //!   look before the write (I4).
@@ -48,7 +48,7 @@ use stateright::{Model, Property};
 
 pub use bounds::Bounds;
 pub use rules::Rules;
-use state::{Faults, Flusher, MySql, PRODUCERS, Producer, SERVERS, Server, State};
+use state::{Flusher, MySql, Producer, SERVERS, Server, State};
 pub use steps::Step;
 
 /// The protocol, with some of its rules, in a bounded world.
@@ -132,13 +132,16 @@ impl Protocol {
         state.recoverers[..self.bounds.recoverers].sort_unstable();
     }
 
-    /// Forgets what was meant for an epoch under which no server is open any more: every server will refuse it.
+    /// Forgets what was meant for an epoch under which no server is open, nor ever will be: every server refuses it.
     fn forget(&self, state: &mut State) {
-        if self.rules != Rules::ALL || self.bounds.faults.restores > 0 {
+        if self.rules != Rules::ALL {
             return; // Without the rule that refuses it, it may matter.
         }
+        // Epochs after this one may begin again.
+        let floor = state.backup.map_or(state.mysql.epoch, |backup| backup.epoch.min(state.mysql.epoch));
         let servers = state.servers;
-        let is_over = |epoch: u8| !servers.iter().any(|server| server.is_open() && server.epoch == epoch);
+        let is_over =
+            |epoch: u8| epoch <= floor && !servers.iter().any(|server| server.is_open() && server.epoch == epoch);
         for producer in &mut state.producers {
             producer.forget(is_over);
         }
@@ -148,9 +151,7 @@ impl Protocol {
                 Flusher::Looked { epoch, .. } | Flusher::Sealed { epoch, .. } | Flusher::Committed { epoch, .. } => {
                     is_over(epoch)
                 }
-                Flusher::Read { epoch, .. } | Flusher::Writing { epoch, .. } => {
-                    state.mysql.epoch != epoch && is_over(epoch)
-                }
+                Flusher::Read { epoch, .. } | Flusher::Writing { epoch, .. } => epoch < floor && is_over(epoch),
             };
             if is_useless {
                 *flusher = Flusher::Idle;

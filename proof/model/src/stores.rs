@@ -52,6 +52,12 @@ impl Server {
         Some(self.open)
     }
 
+    /// Whether APPLY would answer BEHIND: the sender has to register, and to go back.
+    #[must_use]
+    pub fn is_behind(&self, producer: usize, number: Option<u8>) -> bool {
+        number.is_some_and(|number| self.producers[producer].is_none_or(|last| number > last + 1))
+    }
+
     /// REGISTER: admits a producer; answers its last batch.
     pub fn register(&mut self, producer: usize) -> u8 {
         *self.producers[producer].get_or_insert(0)
@@ -151,7 +157,7 @@ impl Server {
             return None;
         }
         self.raise_version(value.version);
-        if value.generation + 1 <= self.first || !rules.fill_caches_at_first_only {
+        if value.generation < self.first || !rules.fill_caches_at_first_only {
             self.cached = Some(value.views);
         }
         Some(value.views + self.pending_above(value.generation).views())

@@ -157,6 +157,13 @@ impl Books {
         }
     }
 
+    /// A journal has the record of a batch, perhaps again.
+    pub fn written(&self, name: BatchName) {
+        if let Some(known) = lock(&self.0).batches.get_mut(&name) {
+            known.destroyed = None;
+        }
+    }
+
     /// A producer without a journal has died.
     pub fn gone(&self, producer: u64) {
         lock(&self.0).gone.insert(producer);

@@ -165,7 +165,9 @@ impl SimulatedDisk {
             for journal in &mut life.shards {
                 let shard = journal.shard;
                 let each = |_, payload: &[u8]| {
-                    if let Ok((path, batch)) = decode_record(payload) {
+                    if let Ok((path, batch)) = decode_record(payload)
+                        && !batch.rows.is_empty()
+                    {
                         records.insert(BatchName::of(shard, path, &batch), rows_of(&batch));
                     }
                 };
@@ -184,6 +186,16 @@ impl SimulatedDisk {
 
 fn folder_of(path: &str) -> &str {
     path.split_once('/').map_or("", |(folder, _)| folder)
+}
+
+/// The batch in what is written, if it is a record: mark, length and checksum of 4 bytes each, then the payload. One
+/// without content only stands for a batch that was lost.
+fn name_of(path: &str, bytes: &[u8]) -> Option<BatchName> {
+    let (header, rest) = bytes.split_first_chunk::<12>()?;
+    let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
+    let (path_of_batch, batch) = decode_record(rest.get(..length as usize)?).ok()?;
+    let shard = path.split_once("/s")?.1.split_once('-')?.0.parse().ok()?;
+    (!batch.rows.is_empty()).then(|| BatchName::of(shard, path_of_batch, &batch))
 }
 
 fn not_found() -> io::Error {
@@ -316,6 +328,9 @@ impl DiskFile for Handle {
         }
         file.seen[begin..begin + taken].copy_from_slice(&bytes[..taken]);
         file.dirty.push((begin, taken));
+        if let (false, Some(name)) = (fails, name_of(&self.path, bytes)) {
+            self.disk.books.written(name);
+        }
         if fails { Err(io::Error::other("I/O error")) } else { Ok(()) }
     }
 

@@ -239,6 +239,19 @@ impl Keyspace {
                 let is_there = entry.map(|entry| entry.expires_at = expires_at).is_some();
                 Reply::Int(i64::from(is_there))
             }
+            "PTTL" => Reply::Int(match self.entries.get(at(1)?) {
+                None => -2,
+                Some(entry) => entry.expires_at.map_or(-1, |at| i64::try_from(at - context.now_ms).unwrap_or(i64::MAX)),
+            }),
+            "TYPE" => Reply::Status(match self.entries.get(at(1)?).map(|entry| &*entry.value) {
+                None => "none",
+                Some(Stored::Text(_)) => "string",
+                Some(Stored::Hash(_)) => "hash",
+                Some(Stored::List(_)) => "list",
+                Some(Stored::Set(_)) => "set",
+            }),
+            "HLEN" => count(self.hash(at(1)?)?.map_or(0, BTreeMap::len)),
+            "HEXISTS" => Reply::Int(i64::from(self.hash(at(1)?)?.is_some_and(|hash| hash.contains_key(&words[2])))),
             "HGET" => text(self.hash(at(1)?)?.and_then(|hash| hash.get(words.get(2)?))),
             "HMGET" => {
                 let hash = self.hash(at(1)?)?;

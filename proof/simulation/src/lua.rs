@@ -48,6 +48,7 @@ impl Engine {
         let install = || -> mlua::Result<()> {
             let redis = lua.create_table()?;
             redis.set("call", lua.create_function(call)?)?;
+            redis.set("pcall", lua.create_function(pcall)?)?;
             lua.globals().set("redis", redis)
         };
         install().expect("an empty state has room for a table");
@@ -83,6 +84,15 @@ fn call(lua: &Lua, arguments: MultiValue) -> mlua::Result<Value> {
         keyspace.command(context, &words).map_err(Error::external)?
     };
     value_of(lua, reply)
+}
+
+/// `redis.pcall`: an error is a table with `err`.
+fn pcall(lua: &Lua, arguments: MultiValue) -> mlua::Result<Value> {
+    call(lua, arguments).or_else(|error| {
+        let table = lua.create_table()?;
+        table.raw_set("err", refused(&error).to_string())?;
+        Ok(Value::Table(table))
+    })
 }
 
 /// An argument of a command: strings and numbers only.

@@ -4,6 +4,9 @@ use footfall_shared::counter::{Article, Shard};
 
 use crate::processes::World;
 
+/// So many lines say enough.
+const WRONG_MAX: usize = 8;
+
 /// Everything that is wrong. Call it when nothing is under way any more.
 #[must_use]
 pub fn judge(world: &World, shards: u16) -> Vec<String> {
@@ -31,6 +34,11 @@ pub fn judge(world: &World, shards: u16) -> Vec<String> {
     }
     for pair in counted.keys().filter(|pair| !tallies.contains_key(*pair)) {
         wrong.push(format!("invented: {pair:?}"));
+    }
+    let more = wrong.len().saturating_sub(WRONG_MAX);
+    if more > 0 {
+        wrong.truncate(WRONG_MAX);
+        wrong.push(format!("and {more} more"));
     }
     wrong
 }

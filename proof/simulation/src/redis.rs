@@ -83,8 +83,10 @@ struct Instance {
     mood: Mood,
     data: Data,
     history: VecDeque<Data>,
-    /// Shards whose data may rightly be set aside: they are older than they were, or damaged.
+    /// Shards whose data may rightly be set aside, because they are older than they were,
     suspects: BTreeSet<u16>,
+    /// or damaged.
+    damaged: BTreeSet<u16>,
 }
 
 struct State {
@@ -234,6 +236,7 @@ impl Farm {
         let mut replica = Instance { data: state.servers[current].data.clone(), ..Instance::default() };
         replica.history = state.servers[current].history.clone();
         replica.suspects = state.servers[current].suspects.clone();
+        replica.damaged = state.servers[current].damaged.clone();
         state.servers.push(replica);
         let back = usize::try_from(lag_writes).unwrap_or(usize::MAX).saturating_add(1);
         let history = &state.servers[current].history;
@@ -264,15 +267,16 @@ impl Farm {
     pub fn damage(&self, how: u64) {
         let mut state = lock(&self.state);
         let server = state.servers.last_mut().expect("there is always one");
-        let is_candidate = |name: &String| {
-            [":log", ":totals", ":dirty", ":headers"].iter().any(|part| name.contains(part)) && !name.contains("aside")
-        };
+        const PARTS: [&str; 7] = [":log", ":totals", ":dirty", ":headers", ":producers", ":ids", ":backlog"];
+        let is_candidate = |name: &String| PARTS.iter().any(|part| name.contains(part)) && !name.contains("aside");
         let names: Vec<String> = server.data.keyspace.names().into_iter().filter(is_candidate).collect();
         let Some(name) = names.get(how as usize % names.len().max(1)) else { return };
-        let what = server.data.keyspace.damage(name, how / 64);
+        // Of what only Redis knows a part cannot be missed: the whole key must be wrong.
+        let is_unique = [":producers", ":ids"].iter().any(|part| name.contains(part));
+        let what = server.data.keyspace.damage(name, if is_unique { 0 } else { how / 64 });
         self.stage.trace.note("damage", &[how], || format!("{name} {}", what.unwrap_or("untouched")));
         if what.is_some() {
-            server.suspects.extend(shard_of(name));
+            server.damaged.extend(shard_of(name));
         }
     }
 
@@ -409,17 +413,24 @@ impl Farm {
                 self.books.applied(BatchName::of(shard, packed::Path::Redis, &batch), &batch, write);
             }
             "reopen" if is_ok => {
-                if argument(6) == b"0" && !argument(2).is_empty() {
+                let newest = state.servers.len() - 1;
+                let is_split = state.points.iter().any(|point| *point != newest);
+                let was_set_aside = argument(6) == b"0" && !argument(2).is_empty();
+                let server = &mut state.servers[server];
+                if was_set_aside {
                     self.books.forgotten(shard, self.stage.trace.now_ms());
-                    if !state.servers[server].suspects.contains(&shard) {
+                    if !server.suspects.contains(&shard) && !server.damaged.contains(&shard) {
                         let what =
                             format!("the data of shard {shard} were set aside although nothing was wrong with them");
                         self.stage.trace.violation(what);
                     }
                     state.branches += 1;
-                    let lineage = Lineage { branch: state.branches, ancestors: vec![] };
-                    state.servers[server].data.lineages.insert(shard, lineage);
-                    state.servers[server].suspects.remove(&shard);
+                    server.data.lineages.insert(shard, Lineage { branch: state.branches, ancestors: vec![] });
+                    server.damaged.remove(&shard);
+                }
+                // As long as another server is in use it may overtake this one again.
+                if !is_split {
+                    server.suspects.remove(&shard);
                 }
             }
             _ => {}

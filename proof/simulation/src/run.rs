@@ -1,6 +1,7 @@
 //! One run: a world made from a seed, its faults, its healing, and the verdict.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -18,6 +19,8 @@ use crate::trace::Trace;
 const HEALING_MS_MAX: u64 = 600_000;
 /// How often that is looked at.
 const LOOK_MS: u64 = 200;
+/// How long a run may take at all.
+const LIFE_MS_MAX: u64 = 2 * HEALING_MS_MAX;
 
 /// What became of a run.
 #[derive(Debug, Clone)]
@@ -52,48 +55,56 @@ pub fn run(seed: u64, mutant: Option<Mutant>, with_lines: bool) -> Report {
         .start_paused(true)
         .build()
         .expect("a runtime without I/O needs nothing from the system");
-    runtime.block_on(live(seed, plan, &dice, mutant, with_lines))
+    runtime.block_on(async {
+        let trace = Arc::new(Trace::new(with_lines));
+        let stage = Arc::new(Stage { dice: dice.fork(), trace: Arc::clone(&trace), aims: Default::default() });
+        let world = World::new(stage, &plan.setting, mutant);
+        let life = live(&world, &plan, &dice);
+        let healing_ms = tokio::time::timeout(Duration::from_millis(LIFE_MS_MAX), life).await.unwrap_or_else(|_| {
+            trace.violation("it does not end".into());
+            LIFE_MS_MAX
+        });
+        Report {
+            seed,
+            plan,
+            violations: trace.violations(),
+            hash: trace.hash(),
+            events: trace.events(),
+            acknowledged: world.books.acknowledgements(),
+            healing_ms,
+            lines: trace.lines(),
+        }
+    })
 }
 
-async fn live(seed: u64, plan: Plan, dice: &Dice, mutant: Option<Mutant>, with_lines: bool) -> Report {
-    let trace = Arc::new(Trace::new(with_lines));
-    let stage = Arc::new(Stage { dice: dice.fork(), trace: Arc::clone(&trace), aims: Default::default() });
-    let world = World::new(Arc::clone(&stage), &plan.setting, mutant);
+/// Answers how long the healing took, in milliseconds.
+async fn live(world: &Arc<World>, plan: &Plan, dice: &Dice) -> u64 {
     (0..INGESTS).map(Process::Ingest).chain((0..CLIENTS - INGESTS).map(Process::Flusher)).for_each(|process| {
         world.start(process);
     });
 
     let mut clients = JoinSet::new();
     for request in clients::requests(&dice.fork(), &plan.setting) {
-        let world = Arc::clone(&world);
+        let world = Arc::clone(world);
         clients.spawn(async move {
             sleep_ms(request.at_ms).await;
             clients::send(world, request).await;
         });
     }
     for (at_ms, action) in plan.actions() {
-        until(&world, at_ms).await;
-        act(&world, action).await;
+        until(world, at_ms).await;
+        act(world, action).await;
     }
-    until(&world, plan.setting.traffic_ms).await;
+    until(world, plan.setting.traffic_ms).await;
 
-    heal(&world).await;
-    let healed_ms = trace.now_ms();
+    heal(world).await;
+    let healed_ms = world.stage.trace.now_ms();
     while clients.join_next().await.is_some() {}
-    let healing_ms = settle(&world, &plan, healed_ms).await;
-    for what in oracle::judge(&world, plan.setting.shards) {
-        trace.violation(what);
+    let healing_ms = settle(world, plan, healed_ms).await;
+    for what in oracle::judge(world, plan.setting.shards) {
+        world.stage.trace.violation(what);
     }
-    Report {
-        seed,
-        plan,
-        violations: trace.violations(),
-        hash: trace.hash(),
-        events: trace.events(),
-        acknowledged: world.books.acknowledgements(),
-        healing_ms,
-        lines: trace.lines(),
-    }
+    healing_ms
 }
 
 /// Waits until a time; whoever is hit at a step meanwhile is killed at once and comes back soon.

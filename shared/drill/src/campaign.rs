@@ -63,13 +63,13 @@ impl Campaign {
         })
     }
 
-    /// Carries out the plans, random schedules last, and tells how it goes. An error if a stack cannot even be started.
+    /// Carries out the plans, those that share a kind of stack together, and tells how it goes. An error if a stack cannot even be started.
     ///
     /// A first SIGINT, SIGTERM or SIGHUP lets the present run end and leaves out the others; a second one ends the
     /// process.
     pub fn run(&self, mut plans: Vec<Plan>, mut tell: impl FnMut(Event<'_>)) -> anyhow::Result<Outcomes> {
         let interrupted = catch_signals()?;
-        plans.sort_by_key(|plan| (plan.is_schedule(), plan.setting));
+        plans.sort_by_key(|plan| (plan.setting, plan.is_schedule()));
         let mut outcomes = Outcomes::default();
         let mut obstacles: BTreeMap<Setting, Option<String>> = BTreeMap::new();
         let mut present: Option<(Lab, u32)> = None;

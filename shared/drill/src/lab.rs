@@ -185,7 +185,7 @@ impl Lab {
         services
             .map(|service| Target {
                 address: service.listen().unwrap_or_else(|| service.admin()),
-                serves_reads: service.role() == Role::Ingest,
+                serves_clients: service.role() == Role::Ingest,
             })
             .collect()
     }
@@ -196,14 +196,14 @@ impl Lab {
             service.links().redis.heal()?;
             service.links().mysql.heal()?;
         }
-        let path = format!("/v1/articles/{}1", self.article_prefix);
+        let article = format!("{}1", self.article_prefix);
         let deadline = Instant::now() + timeout;
         loop {
             if let Some(what) = self.stack.ended() {
                 bail!("{what}");
             }
             let targets = self.targets();
-            let Some(ill) = targets.iter().position(|target| !probe::is_well(*target, &path)) else { return Ok(()) };
+            let Some(ill) = targets.iter().position(|target| !probe::is_well(*target, &article)) else { return Ok(()) };
             if Instant::now() >= deadline {
                 let service = &self.stack.services()[ill];
                 let said = crate::http::get(targets[ill].address, "/readyz", POLL * 250);

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::http;
+use crate::http::{self, Answer};
 
 /// Between two rounds of questions.
 const PAUSE: Duration = Duration::from_millis(40);
 /// A service that needs longer for an answer does not serve.
 const TIMEOUT: Duration = Duration::from_millis(500);
+/// Counts a view of an article that is in no ledger, so it does not disturb what is proven.
+const PIXEL: &str = "/v1/pixel.gif?article=drill-probe&user=probe";
 /// The header of an answer that was not given as usual.
 const HEADER: &str = "\r\nfootfall-degraded:";
 
@@ -19,8 +21,8 @@ const HEADER: &str = "\r\nfootfall-degraded:";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
-    /// Whether it serves reads too: then one read is looked at beside `/readyz`.
-    pub(crate) serves_reads: bool,
+    /// Whether clients talk to it: then a view and a read are sent too, beside `/readyz`.
+    pub(crate) serves_clients: bool,
 }
 
 /// Asks all services in turn, on a thread of its own, until it is told to end.
@@ -38,9 +40,8 @@ impl Prober {
             let ended = Arc::clone(&ended);
             move || {
                 let mut timeline = Timeline::default();
-                let path = format!("/v1/articles/{article}");
                 while !ended.load(Ordering::Acquire) {
-                    let is_well = targets.iter().all(|target| is_well(*target, &path));
+                    let is_well = targets.iter().all(|target| is_well(*target, &article));
                     timeline.0.push((Instant::now(), is_well));
                     thread::sleep(PAUSE);
                 }
@@ -58,16 +59,16 @@ impl Prober {
     }
 }
 
-/// Whether a service is ready and answers as usual.
-pub(crate) fn is_well(target: Target, path: &str) -> bool {
-    let ask = |path: &str| http::get(target.address, path, TIMEOUT).ok();
-    let is_ready = ask("/readyz").is_some_and(|answer| answer.status == 200 && !answer.head.contains(HEADER));
-    let reads = || {
-        ask(path).is_some_and(|answer| {
-            answer.status == 200 && !answer.head.contains(HEADER) && !answer.body.contains("\"degraded\":true")
-        })
-    };
-    is_ready && (!target.serves_reads || reads())
+/// Whether a service is ready and answers as usual, within the time that a probe gets.
+pub(crate) fn is_well(target: Target, article: &str) -> bool {
+    let ask = |path: &str| http::get(target.address, path, TIMEOUT).is_ok_and(|answer| is_as_usual(&answer));
+    let paths = [PIXEL.to_owned(), format!("/v1/articles/{article}")];
+    ask("/readyz") && (!target.serves_clients || paths.iter().all(|path| ask(path)))
+}
+
+fn is_as_usual(answer: &Answer) -> bool {
+    let reason = answer.body.split_once("\"degraded\":").map_or("null", |(_, value)| value);
+    answer.status == 200 && !answer.head.contains(HEADER) && ["null", "false"].iter().any(|no| reason.starts_with(no))
 }
 
 /// Moments, and whether all was well then.
@@ -92,6 +93,16 @@ impl Timeline {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_is_not_as_usual_says_so() {
+        let answer = |head: &str, body: &str| Answer { status: 200, head: head.to_owned(), body: body.to_owned() };
+        assert!(is_as_usual(&answer("", "alive")));
+        assert!(is_as_usual(&answer("", r#"{"views":1,"degraded":null,"source":"redis"}"#)));
+        assert!(!is_as_usual(&answer("", r#"{"views":1,"degraded":"redis cannot be read","source":"mysql"}"#)));
+        assert!(!is_as_usual(&answer("http/1.1 200 ok\r\nfootfall-degraded: redis is away", "GIF89a")));
+        assert!(!is_as_usual(&Answer { status: 503, ..answer("", "") }));
+    }
 
     #[test]
     fn time_that_was_not_well_is_summed() {

@@ -19,6 +19,8 @@ use crate::verify::Verified;
 const RECOVERY_MAX: Duration = Duration::from_secs(40);
 /// How long everything may take to come to MySQL after the load.
 const DRAIN_MAX: Duration = Duration::from_secs(40);
+/// The same where something stays missing, as it must.
+const DRAIN_LOST_MAX: Duration = Duration::from_secs(8);
 /// How long the load goes on after the recovery.
 const AFTERWARDS: Duration = Duration::from_millis(300);
 
@@ -102,7 +104,11 @@ fn attempt(lab: &mut Lab, plan: &Plan, measured: &mut Measured) -> anyhow::Resul
     // Ended in any case, so that a stack without a fault can be used again.
     let (totals, timeline) = (load.finish(), prober.finish());
     result?;
-    let (totals, verified) = (totals?, Verified::run(lab.stack.tool(), &ledger, DRAIN_MAX)?);
+    let drain = match plan.expected() {
+        Expect::NoneLost | Expect::Halts => DRAIN_MAX,
+        Expect::Quarantined | Expect::LostAsReported => DRAIN_LOST_MAX,
+    };
+    let (totals, verified) = (totals?, Verified::run(lab.stack.tool(), &ledger, drain)?);
     fill_in(measured, &totals, &timeline, healed, &verified);
     measured.quarantined = quarantined(lab).saturating_sub(quarantined_before);
     judge(plan, measured, &totals, &verified)

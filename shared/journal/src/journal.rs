@@ -184,6 +184,11 @@ impl Journal {
         first_error.map_or(Ok(()), Err)
     }
 
+    /// Whether the fsync of the record's segment failed: the kernel may forget it at any time.
+    pub fn is_doubtful(&self, location: Location) -> bool {
+        self.segments.get(&location.segment).is_some_and(|segment| segment.failed)
+    }
+
     /// The payload of a record that is not released. `InvalidData` if it is damaged.
     pub fn read(&self, location: Location) -> io::Result<Vec<u8>> {
         read_record(&*self.folder.disk, self.id(location.segment), location)

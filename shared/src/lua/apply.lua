@@ -19,7 +19,6 @@ if ids <= #ARGV then
     end
   end
   if #seen > 1 then return seen end -- the caller leaves these out and sends the same number again
-  for i = ids, #ARGV do redis.call('SADD', KEYS[6], ARGV[i]) end
 end
 
 if redis.call('RPUSH', KEYS[5], ARGV[7]) == 1 then redis.call('HSET', KEYS[1], 'opened', now_ms()) end
@@ -29,6 +28,9 @@ for i = 9, ids - 1, 2 do
     redis.call('RPUSH', KEYS[3], ARGV[i]) -- its first touch in this generation
   end
 end
-redis.call('HSET', KEYS[2], ARGV[2], ARGV[3] .. ':' .. ARGV[6])
 redis.call('HINCRBY', KEYS[1], 'views', ARGV[5])
+redis.call('HINCRBY', KEYS[1], 'batches', 1)
+-- Last of all: should anything above stumble, the batch is not taken, and its repeat must not find itself.
+for i = ids, #ARGV do redis.call('SADD', KEYS[6], ARGV[i]) end
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[3] .. ':' .. ARGV[6])
 return {'OK', meta.gen, meta.first}

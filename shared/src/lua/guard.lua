@@ -11,11 +11,11 @@ local function now_ms()
 end
 
 local m = redis.call('HMGET', KEYS[1], 'epoch', 'incarnation', 'gen', 'first', 'views', 'opened', 'sealed_views',
-  'shards', 'version', 'rotation')
+  'shards', 'version', 'rotation', 'batches')
 local meta = {
   epoch = m[1], incarnation = m[2], gen = tonumber(m[3]), first = tonumber(m[4]),
   views = tonumber(m[5]), opened = tonumber(m[6]), sealed_views = tonumber(m[7]), shards = m[8],
-  version = tonumber(m[9]), rotation = tonumber(m[10]),
+  version = tonumber(m[9]), rotation = tonumber(m[10]), batches = tonumber(m[11]),
 }
 
 -- The start of the oldest generation that is not acknowledged, or now if there is none: everything

@@ -15,16 +15,25 @@ local function keys_of(generation)
 end
 
 if meta.epoch and keep then
-  sealed_views = meta.sealed_views
-  local last = meta.gen - 1 -- the last sealed generation
-  local batches = redis.call('LLEN', KEYS[9])
-  if batches > 0 then -- the open generation is sealed like any other
-    last = meta.gen
-    local dirty, totals, log = keys_of(last)
-    redis.call('HSET', KEYS[3], last, string.format('%d:%d:%d', batches, meta.views, meta.opened))
-    for _, article in ipairs(redis.call('LRANGE', KEYS[7], 0, -1)) do
-      redis.call('HINCRBY', KEYS[4], article, redis.call('HGET', KEYS[8], article))
+  local last = meta.batches > 0 and meta.gen or meta.gen - 1 -- the last generation that holds anything
+  local nothing_is_left = fence >= last -- the usual case after older data came back, and far cheaper
+  local articles, counts, gone = nil, nil, {}
+  if not nothing_is_left then -- look at everything before anything is changed
+    articles, counts = contents(KEYS[7], KEYS[8], KEYS[9], KEYS[4], meta.batches, meta.views)
+    if not articles or redis.call('HLEN', KEYS[3]) ~= meta.gen - meta.first then return {'DAMAGED', meta.gen} end
+    for generation = meta.first, fence do
+      local dirty, totals, log = keys_of(generation)
+      local batches, views = string.match(redis.call('HGET', KEYS[3], generation) or '', '^(%d+):(%d+):')
+      local a, c = contents(dirty, totals, log, KEYS[4], tonumber(batches), tonumber(views))
+      if not a then return {'DAMAGED', generation} end
+      gone[generation] = {articles = a, counts = c, views = tonumber(views)}
     end
+  end
+  sealed_views = meta.sealed_views
+  if meta.batches > 0 and not nothing_is_left then -- the open generation is sealed like any other
+    local dirty, totals, log = keys_of(last)
+    redis.call('HSET', KEYS[3], last, string.format('%d:%d:%d', meta.batches, meta.views, meta.opened))
+    for i, article in ipairs(articles) do redis.call('HINCRBY', KEYS[4], article, counts[i]) end
     redis.call('RENAME', KEYS[9], log)
     if meta.views > 0 then
       redis.call('RENAME', KEYS[7], dirty)
@@ -32,23 +41,20 @@ if meta.epoch and keep then
     end
     sealed_views = sealed_views + meta.views
   end
-
-  local nothing_is_left = fence >= last
   for generation = meta.first, math.min(fence, last) do -- MySQL has these
     local dirty, totals, log = keys_of(generation)
-    if not nothing_is_left then
-      for _, article in ipairs(redis.call('LRANGE', dirty, 0, -1)) do
-        local views = redis.call('HGET', totals, article)
-        if redis.call('HINCRBY', KEYS[4], article, -views) <= 0 then redis.call('HDEL', KEYS[4], article) end
+    local part = gone[generation]
+    if part then
+      for i, article in ipairs(part.articles) do
+        if redis.call('HINCRBY', KEYS[4], article, -part.counts[i]) <= 0 then redis.call('HDEL', KEYS[4], article) end
       end
-      local header = redis.call('HGET', KEYS[3], generation) or ''
-      sealed_views = sealed_views - (tonumber(string.match(header, ':(%d+):')) or 0)
+      sealed_views = sealed_views - part.views
       redis.call('HDEL', KEYS[3], generation)
     end
     redis.call('UNLINK', dirty, totals, log)
   end
-  if nothing_is_left then -- the usual case after older data came back, and far cheaper
-    redis.call('DEL', KEYS[3], KEYS[4])
+  if nothing_is_left then
+    redis.call('UNLINK', KEYS[3], KEYS[4], KEYS[7], KEYS[8], KEYS[9])
     sealed_views = 0
   end
   open = math.max(fence, last) + 1
@@ -77,6 +83,6 @@ for i = 10, #ARGV, 2 do -- I2: no producer may send again what MySQL has
   end
 end
 redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'incarnation', ARGV[2], 'gen', open, 'first', fence + 1,
-  'views', 0, 'opened', 0, 'sealed_views', sealed_views, 'shards', ARGV[8],
+  'views', 0, 'batches', 0, 'opened', 0, 'sealed_views', sealed_views, 'shards', ARGV[8],
   'version', math.max(meta.version or 0, tonumber(ARGV[9])), 'rotation', meta.rotation or 0)
 return {'OK', aside}

@@ -1,8 +1,18 @@
--- KEYS: meta, dirty, headers, log   ARGV: none. Answers for a data set that nobody has opened yet too.
+-- KEYS: meta, dirty, headers, log   ARGV: none. Answers for a data set that nobody has opened yet too, and for one that
+-- is damaged, so that it can be set aside.
 if not meta.epoch then return {'NONE', incarnation()} end
+local damaged = 0
+local function number(reply)
+  if type(reply) == 'number' then return reply end
+  damaged = 1
+  return 0
+end
+local articles, batches = number(redis.pcall('LLEN', KEYS[2])), number(redis.pcall('LLEN', KEYS[4]))
+local headers = number(redis.pcall('HLEN', KEYS[3]))
+if batches ~= meta.batches or headers ~= meta.gen - meta.first then damaged = 1 end
+local until_ms = damaged == 0 and stored_until(KEYS[3]) or 0
 return {
   meta.incarnation == incarnation() and 'CURRENT' or 'STALE', incarnation(), tonumber(meta.epoch),
   meta.gen, meta.first, meta.views, meta.sealed_views,
-  redis.call('LLEN', KEYS[2]), math.max(0, now_ms() - stored_until(KEYS[3])),
-  redis.call('LLEN', KEYS[4]), meta.version, meta.rotation,
+  articles, math.max(0, now_ms() - until_ms), meta.batches, meta.version, meta.rotation, damaged,
 }

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use footfall_shared::counter::{Batch, Shard};
 use footfall_shared::packed::PackedError;
 use footfall_shared::store::Quarantined;
-use indicatif::HumanCount;
 use serde_json::{Value, json};
 
 use super::{Id, Stores, logs, missing};
@@ -51,10 +50,10 @@ pub(super) async fn list(stores: &Stores<'_>, args: &ListArgs) -> Result {
     let mut asides = Vec::new();
     if args.after.is_none() {
         let mut had: BTreeMap<Shard, Had> = BTreeMap::new();
+        for shard in Shard::all(stores.config.shards) {
+            had.insert(shard, logs::had(stores, shard).await?);
+        }
         for id in logs::ids(stores).await? {
-            if !had.contains_key(&id.shard) {
-                had.insert(id.shard, logs::had(stores, id.shard).await?);
-            }
             let aside = logs::read(stores, id).await?;
             asides.push((id, aside.summary(&had[&id.shard])));
         }
@@ -71,10 +70,11 @@ pub(super) async fn list(stores: &Stores<'_>, args: &ListArgs) -> Result {
     }
     for row in &rows {
         let reason = shortened(&row.reason);
-        text += &format!("{:<20}{:>12}  {:<19}  {}: {reason}\n", row.id, HumanCount(row.views), row.since, whose(row));
+        text += &format!("{:<20}{:>12}  {:<19}  {}: {reason}\n", row.id, number(row.views), row.since, whose(row));
     }
     if !asides.is_empty() {
-        text += &format!("\n{:<20}{:>12}{:>12}{:>12}  not counted anywhere\n", "id", "batches", "damaged", "views");
+        let gap = if text.is_empty() { "" } else { "\n" };
+        text += &format!("{gap}{:<20}{:>12}{:>12}{:>12}  not counted anywhere\n", "id", "batches", "damaged", "views");
     }
     for (id, summary) in &asides {
         let Summary { batches, damaged, views, missing_batches, missing_views } = summary;
@@ -83,12 +83,7 @@ pub(super) async fn list(stores: &Stores<'_>, args: &ListArgs) -> Result {
             _ => format!("{} with {}", count(*missing_batches, "batch"), count(*missing_views, "view")),
         };
         let id = id.to_string();
-        text += &format!(
-            "{id:<20}{:>12}{:>12}{:>12}  {missing}\n",
-            HumanCount(*batches),
-            HumanCount(*damaged),
-            HumanCount(*views)
-        );
+        text += &format!("{id:<20}{:>12}{:>12}{:>12}  {missing}\n", number(*batches), number(*damaged), number(*views));
     }
     text += &match (rows.last(), has_more) {
         (Some(last), true) => format!("\nthere are more: --after {} shows the next ones\n", last.id),
@@ -113,6 +108,11 @@ pub(super) async fn show(stores: &Stores<'_>, args: &ShowArgs) -> Result {
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// As text, because a `HumanCount` does not heed a width.
+fn number(number: u64) -> String {
+    indicatif::HumanCount(number).to_string()
 }
 
 fn whose(row: &Quarantined) -> String {
@@ -176,7 +176,7 @@ fn aside_text(aside: &Aside, had: &Had) -> String {
                 let (views, state) = (count(batch.views(), "view"), state(batch, had));
                 text += &format!("producer {}, batch {}: {views}, {state}\n", batch.producer, batch.number);
                 for row in &batch.rows {
-                    text += &format!("{:>12}  {}, {}\n", HumanCount(row.views), row.article, row.user);
+                    text += &format!("{:>12}  {}, {}\n", number(row.views), row.article, row.user);
                 }
             }
         }

@@ -96,7 +96,7 @@ impl Held {
             return Ok(held);
         };
         for generation in position.first..position.open {
-            let sealed = queue.sealed(generation).await?;
+            let sealed = queue.peek_sealed(generation).await?;
             let Some((batches, views)) = sealed.header else {
                 held.forgotten = generation;
                 continue;

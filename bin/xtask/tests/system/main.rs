@@ -5,5 +5,7 @@
 mod browser;
 mod common;
 mod counting;
+mod fallbacks;
 mod faults;
 mod growth;
+mod tool;

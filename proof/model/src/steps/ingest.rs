@@ -119,7 +119,8 @@ impl Protocol {
             }
             IngestStep::Register { server } => {
                 let server = &mut servers[server];
-                if server.is_open() && server.epoch != producer.epoch {
+                let is_due = server.epoch != producer.epoch || server.is_behind(p, producer.next());
+                if server.is_open() && is_due {
                     let last = server.register(p);
                     producer.registered(rules, server.epoch, last, server.open);
                 }

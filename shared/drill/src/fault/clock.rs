@@ -17,12 +17,14 @@ pub(super) const FAULTS: &[Fault] = &[
         jump(lab, HOUR)
     })
     .on(Setting::Clock)
-    .lasts(SHORT_MS, LONG_MS),
+    .lasts(SHORT_MS, LONG_MS)
+    .not_in_share("clock-8-days-ahead is the same, only further"),
     Fault::new("clock-hour-back", "The services' clocks jump an hour back, and later ahead.", SERVICES, |lab, _| {
         jump(lab, -HOUR)
     })
     .on(Setting::Clock)
-    .lasts(SHORT_MS, LONG_MS),
+    .lasts(SHORT_MS, LONG_MS)
+    .not_in_share("clock-8-days-back is the same, only further"),
     Fault::new("clock-8-days-ahead", "The services' clocks jump 8 days ahead, and later back.", SERVICES, |lab, _| {
         jump(lab, EIGHT_DAYS)
     })

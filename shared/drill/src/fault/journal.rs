@@ -18,19 +18,24 @@ use crate::stack::Role;
 
 const INGEST: &[Part] = &[Part::Ingest];
 
+/// Why damage to journals is not mixed with other faults.
+const ONLY_COPY: &str = "when Redis loses data too, the journal is the only copy";
+
 pub(super) const FAULTS: &[Fault] = &[
     Fault::new(
         "journal-bits-flipped",
         "All ingests are killed, and some bits of their journals change; Redis still has what is in them.",
         INGEST,
         |lab, random| damage(lab, random, flip_bits, false),
-    ),
+    )
+    .alone(ONLY_COPY),
     Fault::new(
         "journal-tail-torn",
         "All ingests are killed, and the end of a journal's last record is lost; Redis still has it.",
         INGEST,
         |lab, random| damage(lab, random, tear, false),
-    ),
+    )
+    .alone(ONLY_COPY),
     Fault::new(
         "journal-bits-flipped-redis-lost",
         "All ingests are killed, some bits of their journals change, and Redis loses everything.",

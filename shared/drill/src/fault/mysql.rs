@@ -58,7 +58,7 @@ pub(super) const FAULTS: &[Fault] = &[
         },
     )
     .lasts((11_000, 11_000), (11_000, 11_000))
-    .long("the time-out is 10 s"),
+    .not_in_share("the time-out is 10 s"),
     Fault::new(
         "poison-rows",
         "MariaDB refuses the rows of some users for good; all others go on being counted.",
@@ -151,7 +151,7 @@ fn older(lab: &mut Lab, random: &mut StdRng) -> anyhow::Result<Healing> {
     fs::rename(&backup, &data)?;
     lab.stack.mariadb.restart()?;
 
-    let flushers: Vec<_> = lab.targets().into_iter().filter(|target| !target.serves_reads).collect();
+    let flushers: Vec<_> = lab.targets().into_iter().filter(|target| !target.serves_clients).collect();
     let says_so = || {
         flushers.iter().any(|flusher| {
             let answer = http::get(flusher.address, "/readyz", Duration::from_millis(500));

@@ -20,7 +20,8 @@ pub(super) const FAULTS: &[Fault] = &[
     }),
     Fault::new("redis-killed-no", "Redis is killed under `appendfsync no`.", REDIS, |lab, random| {
         kill_under(lab, random, "no")
-    }),
+    })
+    .not_in_share("redis-killed-everysec differs from it only in a power cut"),
     Fault::new(
         "redis-paused",
         "Redis stands still with all its connections open, as a hanging machine does.",
