@@ -460,7 +460,18 @@ impl Queue {
 
     /// The state of the data set, open or not.
     pub async fn state(&self) -> Result<State> {
-        let keys = vec![&*self.keys.meta, &self.keys.open.dirty, &self.keys.headers, &self.keys.open.log];
+        let (all, open) = (&self.keys, &self.keys.open);
+        let keys = vec![
+            &*all.meta,
+            &open.dirty,
+            &all.headers,
+            &open.log,
+            &all.producers,
+            &all.backlog,
+            &open.totals,
+            &all.ids,
+            &all.ids_before,
+        ];
         let (word, reply) = self.call(&STATE, keys, vec![]).await?;
         let incarnation = reply.text(0)?;
         let data = if word == "NONE" {
@@ -590,8 +601,8 @@ impl Queue {
         let mut pipeline = redis::pipe();
         let fields = ["first", "views", "sealed_views"];
         pipeline.atomic().cmd("HMGET").arg(&self.keys.meta).arg(&fields).hvals(&self.keys.producers);
-        let ((first, open, sealed), positions): ((Option<u64>, Option<u64>, Option<u64>), Vec<String>) =
-            self.redis.commands(pipeline).await?;
+        type Fields = (Option<u64>, Option<u64>, Option<u64>);
+        let ((first, open, sealed), positions): (Fields, Vec<String>) = self.redis.commands(pipeline).await?;
         let views = |position: &String| position.split_once(':').and_then(|(_, views)| views.parse::<u64>().ok());
         let accepted_views = positions.iter().filter_map(views).sum();
         Ok(first.zip(open).zip(sealed).map(|((first, open_views), sealed_views)| Books {

@@ -19,7 +19,8 @@ use crate::{DIFFERENCE_FOUND, Result};
 ///
 /// `lost` are acknowledged views that were not counted, `doubled` those counted twice, by the ledger of `footfall load`,
 /// which runs outside of what is hurt. `degraded` is how long a service was not ready or said that it does not work as
-/// usual, `recovered` how long that went on after the fault was over. The exit code is 1 if a view was lost or doubled.
+/// usual, `recovered` how long that went on after the fault was over, and `drained` how long after the load it took until
+/// all views were proven to be in MySQL. The exit code is 1 if a view was lost or doubled.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only this fault; repeat it for several

@@ -43,7 +43,8 @@ enum Action {
     ///
     /// A row is counted, and leaves the quarantine, in one transaction; if MySQL still refuses it, it stays. The batches
     /// of a log go to Redis once more under the numbers that they always had, so what is counted already is skipped; the
-    /// log is deleted when MySQL has all of it. A log with a gap before it, or with damage, stays as it is.
+    /// log is deleted when MySQL has all of it. Of a log with a gap or with damage, what can be counted is counted, and
+    /// the log stays.
     Replay(Which),
     /// Gives it up, for good
     ///

@@ -72,6 +72,8 @@ pub(crate) struct Batcher {
     obstacle: String,
     /// What was said last; nothing at first.
     shown: Option<Option<(Level, String)>>,
+    /// The next batch that goes to the disk first is not built before: few large ones are caught up with soon.
+    journal_at: Instant,
     tick_at: Instant,
     is_look_due: bool,
     /// Rotations of the view ids in Redis, and when they were first seen.
@@ -141,6 +143,7 @@ impl Batcher {
             disk: Breaker::new(seed),
             obstacle: String::new(),
             shown: None,
+            journal_at: now,
             tick_at: now,
             is_look_due: false,
             rotation: None,
@@ -256,7 +259,7 @@ impl Batcher {
     fn route(&self, now: Instant) -> Option<Path> {
         let is_slow = |since: Option<Instant>| since.is_some_and(|since| now >= since + self.patience());
         // On the disk first, in Redis when it can be: one fsync after the other.
-        let in_journal = self.can_journal(now) && self.syncing.is_none();
+        let in_journal = self.can_journal(now) && self.syncing.is_none() && now >= self.journal_at;
         let by_journal = in_journal.then_some(Path::Redis);
         match self.redis.class() {
             None if self.lane.backlog() == 0 && self.redis_since.is_none() => Some(Path::Redis),
@@ -290,11 +293,12 @@ impl Batcher {
     /// When something becomes due that no event announces.
     fn wake_at(&self, now: Instant) -> Instant {
         let patience = self.patience();
+        let journal_at = Some(self.journal_at);
         let rests = [&self.redis, &self.mysql, &self.disk].into_iter().filter_map(Breaker::rest_until);
         let slow = [self.redis_since, self.mysql_since].into_iter().flatten();
         let slow = slow.flat_map(|since| [since + patience, since + SUSPECT_AFTER]);
         let waiting = self.unacknowledged.front().map(|batch| batch.since + patience);
-        let due = rests.chain(slow).chain(waiting).filter(|at| *at > now);
+        let due = rests.chain(slow).chain(waiting).chain(journal_at).filter(|at| *at > now);
         due.chain([self.tick_at]).min().unwrap_or(self.tick_at)
     }
 
@@ -341,6 +345,9 @@ impl Batcher {
         let Some(path) = self.route(now) else {
             return offer.client.answer(Err(NotCounted::Full)); // `takes` has said that there is one.
         };
+        if path == Path::Redis && (!self.redis.is_closed() || self.redis_since.is_some() || self.lane.backlog() > 0) {
+            self.journal_at = now + self.patience() / 2;
+        }
         // Only Redis can tell whether an id was counted before.
         let path_of = |offer: &Offer| match path {
             Path::Direct if offer.views.iter().all(|view| view.id.is_none()) => Path::Direct,

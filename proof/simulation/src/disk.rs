@@ -24,6 +24,8 @@ struct File {
     dirty: Vec<(usize, usize)>,
     /// Whether its name survives a power cut.
     is_named: bool,
+    /// The batches written to it: offset, name, what was read.
+    batches: Vec<(usize, BatchName, Rows)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -190,12 +192,12 @@ fn folder_of(path: &str) -> &str {
 
 /// The batch in what is written, if it is a record: mark, length and checksum of 4 bytes each, then the payload. One
 /// without content only stands for a batch that was lost.
-fn name_of(path: &str, bytes: &[u8]) -> Option<BatchName> {
+fn batch_in(path: &str, bytes: &[u8]) -> Option<(BatchName, Rows)> {
     let (header, rest) = bytes.split_first_chunk::<12>()?;
     let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
     let (path_of_batch, batch) = decode_record(rest.get(..length as usize)?).ok()?;
     let shard = path.split_once("/s")?.1.split_once('-')?.0.parse().ok()?;
-    (!batch.rows.is_empty()).then(|| BatchName::of(shard, path_of_batch, &batch))
+    (!batch.rows.is_empty()).then(|| (BatchName::of(shard, path_of_batch, &batch), rows_of(&batch)))
 }
 
 fn not_found() -> io::Error {
@@ -266,7 +268,8 @@ impl Disk for Mounted {
         let bytes = usize::try_from(bytes).map_err(|_| io::ErrorKind::StorageFull)?;
         state.numbers += 1;
         let (id, boot) = (state.numbers, state.boots);
-        let file = File { id, seen: vec![0; bytes], safe: vec![0; bytes], dirty: vec![], is_named: false };
+        let file =
+            File { id, seen: vec![0; bytes], safe: vec![0; bytes], dirty: vec![], is_named: false, batches: vec![] };
         state.files.insert(path.to_owned(), file);
         Ok(Box::new(Handle { disk: Arc::clone(&self.0), path: path.to_owned(), id, boot }))
     }
@@ -328,8 +331,9 @@ impl DiskFile for Handle {
         }
         file.seen[begin..begin + taken].copy_from_slice(&bytes[..taken]);
         file.dirty.push((begin, taken));
-        if let (false, Some(name)) = (fails, name_of(&self.path, bytes)) {
+        if let (false, Some((name, rows))) = (fails, batch_in(&self.path, bytes)) {
             self.disk.books.written(name);
+            file.batches.push((begin, name, rows));
         }
         if fails { Err(io::Error::other("I/O error")) } else { Ok(()) }
     }
@@ -344,18 +348,20 @@ impl DiskFile for Handle {
             return Ok(());
         }
         if fails {
-            // What could not be written is not tried again, and may be gone from memory as well.
-            let lose = |_: &SimulatedDisk, state: &mut State| {
-                if let Some(file) = state.files.get_mut(&self.path).filter(|file| file.id == self.id) {
-                    for (offset, length) in std::mem::take(&mut file.dirty) {
-                        if !keeps {
-                            let range = offset..offset + length;
-                            file.seen[range.clone()].copy_from_slice(&file.safe[range]);
-                        }
+            // What could not be written is not tried again, and may be gone from memory as well, now or later.
+            let mut state = lock(&self.disk.state);
+            if let Some(file) = state.files.get_mut(&self.path).filter(|file| file.id == self.id) {
+                for (offset, length) in std::mem::take(&mut file.dirty) {
+                    for (_, name, rows) in file.batches.iter().filter(|(at, ..)| *at == offset) {
+                        self.disk.trace.note("doubtful", &[name.producer, name.number], || format!("{name:?}"));
+                        self.disk.books.destroyed(*name, rows, Destroyed::ByDamage);
+                    }
+                    if !keeps {
+                        let range = offset..offset + length;
+                        file.seen[range.clone()].copy_from_slice(&file.safe[range]);
                     }
                 }
-            };
-            self.disk.losing(Destroyed::ByDamage, lose);
+            }
             return Err(io::Error::other("I/O error"));
         }
         let mut state = lock(&self.disk.state);

@@ -25,6 +25,9 @@ const HISTORY: usize = 80;
 /// Every so many writes a copy is put away.
 const COPY_EVERY: u64 = 25;
 
+/// What is damaged: the parts of generations, of which each can be told from the others.
+const PARTS: [&str; 4] = [":log", ":totals", ":dirty", ":headers"];
+
 /// What a server refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mood {
@@ -267,13 +270,10 @@ impl Farm {
     pub fn damage(&self, how: u64) {
         let mut state = lock(&self.state);
         let server = state.servers.last_mut().expect("there is always one");
-        const PARTS: [&str; 7] = [":log", ":totals", ":dirty", ":headers", ":producers", ":ids", ":backlog"];
         let is_candidate = |name: &String| PARTS.iter().any(|part| name.contains(part)) && !name.contains("aside");
         let names: Vec<String> = server.data.keyspace.names().into_iter().filter(is_candidate).collect();
         let Some(name) = names.get(how as usize % names.len().max(1)) else { return };
-        // Of what only Redis knows a part cannot be missed: the whole key must be wrong.
-        let is_unique = [":producers", ":ids"].iter().any(|part| name.contains(part));
-        let what = server.data.keyspace.damage(name, if is_unique { 0 } else { how / 64 });
+        let what = server.data.keyspace.damage(name, how / 64);
         self.stage.trace.note("damage", &[how], || format!("{name} {}", what.unwrap_or("untouched")));
         if what.is_some() {
             server.damaged.extend(shard_of(name));

@@ -16,6 +16,8 @@ use crate::setting::Setting;
 
 /// A stack is replaced after so many runs: `footfall verify` looks at all that is in its database.
 const RUNS_MAX: u32 = 40;
+/// And after a run with more views than these.
+const VIEWS_MAX: u64 = 200_000;
 
 /// How to carry out plans.
 #[derive(Clone, Debug)]
@@ -92,7 +94,7 @@ impl Campaign {
                 let failed = matches!(outcome.verdict, Verdict::Failed(_));
                 if failed && self.keep_failed || self.keep_all {
                     outcome.kept = Some(lab.keep());
-                } else if !failed {
+                } else if !failed && outcome.measured.acknowledged <= VIEWS_MAX {
                     present = Some((lab, runs + 1));
                 }
                 outcomes.done.push(outcome);

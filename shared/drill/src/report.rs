@@ -31,13 +31,14 @@ pub fn table(outcomes: &[Outcome]) -> String {
         "doubled",
         "degraded s",
         "recovered s",
+        "drained s",
         "result",
     ]);
     for name in names {
         let runs: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.plan.name == name).collect();
         table.add_row(row(name, &runs));
     }
-    for column in 1..=6 {
+    for column in 1..=7 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -60,7 +61,7 @@ fn skipped(outcomes: &[Outcome]) -> String {
 }
 
 /// Sums of views; of times the longest.
-fn row(name: &str, runs: &[&Outcome]) -> [String; 8] {
+fn row(name: &str, runs: &[&Outcome]) -> [String; 9] {
     let is_skipped = |outcome: &&Outcome| matches!(outcome.verdict, Verdict::Skipped(_));
     let real: Vec<&Outcome> = runs.iter().copied().filter(|outcome| !is_skipped(outcome)).collect();
     let sum = |views: fn(&Outcome) -> u64| HumanCount(real.iter().map(|outcome| views(outcome)).sum()).to_string();
@@ -75,6 +76,7 @@ fn row(name: &str, runs: &[&Outcome]) -> [String; 8] {
         sum(|outcome| outcome.measured.doubled),
         longest(real.iter().map(|outcome| outcome.measured.degraded).collect()),
         longest(real.iter().filter_map(|outcome| outcome.measured.recovered).collect()),
+        longest(real.iter().map(|outcome| outcome.measured.drained).collect()),
         result(runs),
     ]
 }
@@ -173,8 +175,8 @@ mod tests {
         let table = table(&outcomes);
         let row = |name| table.lines().find(|line| line.contains(name)).unwrap_or_default();
         let words = |name| row(name).split_whitespace().collect::<Vec<_>>().join(" ");
-        assert_eq!(words("flushall"), "flushall 2 12,000 0 3 2.0 1.2 FAILED 1 of 2", "{table}");
-        assert_eq!(words("clock-hour-back"), "clock-hour-back 0 0 0 0 - - SKIPPED, see below", "{table}");
+        assert_eq!(words("flushall"), "flushall 2 12,000 0 3 2.0 1.2 0.0 FAILED 1 of 2", "{table}");
+        assert_eq!(words("clock-hour-back"), "clock-hour-back 0 0 0 0 - - - SKIPPED, see below", "{table}");
         assert!(table.ends_with("\nSKIPPED, because no faketime: clock-hour-back"), "{table}");
         let failures = failures(&outcomes, |name, seed| format!("chaos {name:?} {seed}"));
         assert!(failures.contains("chaos Some(\"flushall\") 2") && failures.contains("counted twice"), "{failures}");

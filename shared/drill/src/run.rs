@@ -67,6 +67,8 @@ pub struct Measured {
     pub degraded: Duration,
     /// From the healing until everything was well again; none if that was not seen.
     pub recovered: Option<Duration>,
+    /// From the end of the load until every view was where it belongs, and that was proven.
+    pub drained: Duration,
     /// Faults of a schedule that found no occasion.
     pub missed: Vec<&'static str>,
 }
@@ -108,7 +110,9 @@ fn attempt(lab: &mut Lab, plan: &Plan, measured: &mut Measured) -> anyhow::Resul
         Expect::NoneLost | Expect::Halts => DRAIN_MAX,
         Expect::Quarantined | Expect::LostAsReported => DRAIN_LOST_MAX,
     };
-    let (totals, verified) = (totals?, Verified::run(lab.stack.tool(), &ledger, drain)?);
+    let (totals, ended) = (totals?, Instant::now());
+    let verified = Verified::run(lab.stack.tool(), &ledger, drain)?;
+    measured.drained = ended.elapsed();
     fill_in(measured, &totals, &timeline, healed, &verified);
     measured.quarantined = quarantined(lab).saturating_sub(quarantined_before);
     judge(plan, measured, &totals, &verified)

@@ -15,7 +15,7 @@ local m = redis.call('HMGET', KEYS[1], 'epoch', 'incarnation', 'gen', 'first', '
 local meta = {
   epoch = m[1], incarnation = m[2], gen = tonumber(m[3]), first = tonumber(m[4]),
   views = tonumber(m[5]), opened = tonumber(m[6]), sealed_views = tonumber(m[7]), shards = m[8],
-  version = tonumber(m[9]), rotation = tonumber(m[10]), batches = tonumber(m[11]),
+  version = tonumber(m[9]) or 0, rotation = tonumber(m[10]) or 0, batches = tonumber(m[11]) or 0,
 }
 
 -- The start of the oldest generation that is not acknowledged, or now if there is none: everything

@@ -1,6 +1,7 @@
 //! `footfall quarantine list` and `show`: what is there, for people and as JSON.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::process::ExitCode;
 
 use footfall_shared::counter::{Batch, Shard};
@@ -50,10 +51,10 @@ pub(super) async fn list(stores: &Stores<'_>, args: &ListArgs) -> Result {
     let mut asides = Vec::new();
     if args.after.is_none() {
         let mut had: BTreeMap<Shard, Had> = BTreeMap::new();
-        for shard in Shard::all(stores.config.shards) {
-            had.insert(shard, logs::had(stores, shard).await?);
-        }
         for id in logs::ids(stores).await? {
+            if let Entry::Vacant(unknown) = had.entry(id.shard) {
+                unknown.insert(logs::had(stores, id.shard).await?);
+            }
             let aside = logs::read(stores, id).await?;
             asides.push((id, aside.summary(&had[&id.shard])));
         }
