@@ -124,7 +124,9 @@ impl Grade for RedisError {
                 Some("BUSY") => Class::CacheTransient,
                 Some("WRONGTYPE") => Class::CacheCorrupt,
                 // A script that stumbles over what it finds.
-                Some("ERR") if self.detail().is_some_and(|detail| detail.contains("user_script")) => Class::CacheCorrupt,
+                Some("ERR") if self.detail().is_some_and(|detail| detail.contains("user_script")) => {
+                    Class::CacheCorrupt
+                }
                 _ if self.kind() == ErrorKind::UnexpectedReturnType => Class::CacheCorrupt,
                 _ => Class::CacheDown,
             },

@@ -88,7 +88,8 @@ static REWRITE: LazyLock<Script> = script!("allow-oom", rewrite);
 /// All scripts, with the hash by which Redis knows each of them.
 #[must_use]
 pub fn scripts() -> Vec<(&'static str, String)> {
-    let all = [&*APPLY, &REGISTER, &ROTATE, &SEAL, &ACK, &VERSION, &REOPEN, &STATE, &SEALED, &LEASE, &READ, &FILL, &REWRITE];
+    let all =
+        [&*APPLY, &REGISTER, &ROTATE, &SEAL, &ACK, &VERSION, &REOPEN, &STATE, &SEALED, &LEASE, &READ, &FILL, &REWRITE];
     all.map(|script| (script.name, script.prepared.get_hash().to_owned())).into()
 }
 
@@ -704,13 +705,7 @@ impl Queue {
     /// Opens the data set of `state` under the epoch of `recovery`; with `discard` whatever it holds is set aside.
     /// Answers how many generations of an overtaken or damaged history were set aside, or none if the server or its
     /// data changed meanwhile.
-    pub async fn reopen(
-        &self,
-        state: &State,
-        recovery: &Recovery,
-        shards: u16,
-        discard: bool,
-    ) -> Result<Option<u64>> {
+    pub async fn reopen(&self, state: &State, recovery: &Recovery, shards: u16, discard: bool) -> Result<Option<u64>> {
         let keep = !discard && state.data.is_some_and(|data| data.epoch >= recovery.flush_epoch);
         let open = &self.keys.open;
         let mut keys = vec![

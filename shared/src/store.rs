@@ -470,4 +470,3 @@ fn user_of(row: &QueryResult) -> Result<User> {
     let bytes: Vec<u8> = row.try_get("", "user")?;
     User::parse(&bytes).map_err(|_| StoreError::Corrupt("a user id that breaks the rules"))
 }
-

@@ -67,6 +67,8 @@ pub(crate) struct Batcher {
     mysql: Breaker,
     /// The journal is on its way to the disk up to here.
     syncing: Option<Option<Location>>,
+    /// Records that were written again, kept until the new ones are on the disk.
+    replaced: Vec<Location>,
     disk: Breaker,
     /// Why the last step failed; shown as long as a breaker is open.
     obstacle: String,
@@ -140,6 +142,7 @@ impl Batcher {
             mysql_since: None,
             mysql: Breaker::new(seed),
             syncing: None,
+            replaced: vec![],
             disk: Breaker::new(seed),
             obstacle: String::new(),
             shown: None,
@@ -217,15 +220,22 @@ impl Batcher {
         let journal = self.journal.as_ref();
         let damaged = &self.metrics.damaged;
         let is_full = self.redis.class() == Some(Class::CacheFull);
-        let step = if is_full { None } else { self.lane.next(|retained| {
-            let payload = retained.location.and_then(|location| journal?.read(location).ok());
-            let batch = payload.and_then(|payload| decode_record(&payload).ok()).map(|(_, batch)| batch);
-            if batch.is_none() {
-                damaged.inc();
-                error!(number = retained.number, "a batch cannot be read back from the journal: its views are lost");
-            }
-            batch
-        }) };
+        let step = if is_full {
+            None
+        } else {
+            self.lane.next(|retained| {
+                let payload = retained.location.and_then(|location| journal?.read(location).ok());
+                let batch = payload.and_then(|payload| decode_record(&payload).ok()).map(|(_, batch)| batch);
+                if batch.is_none() {
+                    damaged.inc();
+                    error!(
+                        number = retained.number,
+                        "a batch cannot be read back from the journal: its views are lost"
+                    );
+                }
+                batch
+            })
+        };
         // While Redis is away somebody must ask whether it is back.
         let look = self.is_look_due || !self.redis.is_closed();
         let Some(step) = step.or_else(|| look.then_some(Step::Look)) else { return };
@@ -247,7 +257,8 @@ impl Batcher {
             batch.location.is_some() && (is_stuck || now >= batch.since + self.patience())
         };
         // After a failure the disk is tried too: how else would it be known that it works again?
-        self.disk.allows(now) && (!self.disk.is_closed() || self.unacknowledged.iter().any(is_due))
+        self.disk.allows(now)
+            && (!self.disk.is_closed() || !self.replaced.is_empty() || self.unacknowledged.iter().any(is_due))
     }
 
     /// How long clients wait for Redis or MySQL before the journal is brought to the disk for them.
@@ -397,8 +408,7 @@ impl Batcher {
             }
         };
         self.metrics.batches.with_label_values(&[name_of(path)]).inc();
-        let unacknowledged =
-            Unacknowledged { path, number: batch.number, views: count, since: now, location, clients };
+        let unacknowledged = Unacknowledged { path, number: batch.number, views: count, since: now, location, clients };
         self.unacknowledged.push_back(unacknowledged);
         match path {
             Path::Redis => {
@@ -474,7 +484,8 @@ impl Batcher {
             Ok(Direct::Behind { number: last }) => {
                 Class::DbBehind.count();
                 self.mysql.failed(Class::DbBehind, now);
-                self.obstacle = format!("MySQL has batch {last} as the last before direct batch {number}: was it restored?");
+                self.obstacle =
+                    format!("MySQL has batch {last} as the last before direct batch {number}: was it restored?");
             }
             Err(error) => {
                 let class = error.class();
@@ -493,6 +504,8 @@ impl Batcher {
             Ok(()) => {
                 self.disk.succeeded();
                 self.metrics.syncs.inc();
+                // What was written again is on the disk now.
+                self.replaced.drain(..).for_each(|old| journal.release(old));
                 self.acknowledge(|batch| batch.location.is_some() && batch.location <= synced);
             }
             Err(error) => {
@@ -519,7 +532,7 @@ impl Batcher {
                 }),
             };
             if let Ok(new) = journal.append(&payload, now.into_std()) {
-                journal.release(old);
+                self.replaced.push(old);
                 *location = Some(new);
             }
             moved.push((Path::Redis, *number, *location));
@@ -527,7 +540,7 @@ impl Batcher {
         for DirectBatch { batch, location } in &mut self.direct {
             let Some(old) = location.filter(|location| journal.is_doubtful(*location)) else { continue };
             if let Ok(new) = append(journal, Path::Direct, batch, now) {
-                journal.release(old);
+                self.replaced.push(old);
                 *location = Some(new);
             }
             moved.push((Path::Direct, batch.number, *location));
@@ -592,12 +605,15 @@ impl Batcher {
             }
         }
         let part = self.name();
-        self.metrics.show(&part, &[
-            ("retained_batches", self.lane.retained() as u64),
-            ("retained_bytes", self.lane.retained_bytes() as u64),
-            ("journal_bytes", self.journal.as_ref().map_or(0, Journal::bytes)),
-            ("journalled_views", self.journalled_views()),
-        ]);
+        self.metrics.show(
+            &part,
+            &[
+                ("retained_batches", self.lane.retained() as u64),
+                ("retained_bytes", self.lane.retained_bytes() as u64),
+                ("journal_bytes", self.journal.as_ref().map_or(0, Journal::bytes)),
+                ("journalled_views", self.journalled_views()),
+            ],
+        );
         let journals = self.journal.is_some();
         let (ready, state) = match (self.redis.class(), self.mysql.class(), self.disk.class()) {
             _ if !self.has_room() => (false, Some((Level::Critical, "there is no room for more views"))),
@@ -607,7 +623,9 @@ impl Batcher {
             (Some(Class::DbBehind), ..) | (Some(_), Some(Class::DbBehind), _) => {
                 (journals, Some((Level::Critical, "this shard stands still, views wait in the journal")))
             }
-            (Some(Class::CacheFull), ..) => (journals, Some((Level::Degraded, "redis is full, views wait in the journal"))),
+            (Some(Class::CacheFull), ..) => {
+                (journals, Some((Level::Degraded, "redis is full, views wait in the journal")))
+            }
             (Some(_), None, _) => (true, Some((Level::Degraded, "redis is away, views go to MySQL directly"))),
             (Some(_), Some(_), _) if journals => {
                 (true, Some((Level::Critical, "redis and MySQL are away, views wait in the journal")))
@@ -664,13 +682,23 @@ impl Metrics {
         Self {
             batches: telemetry::counters("footfall_batches_total", "Batches built, by path.", "path"),
             failures: telemetry::counter("footfall_batch_failures_total", "Tries to store a batch that failed."),
-            syncs: telemetry::counter("footfall_journal_syncs_total", "Times that the journal was brought to the disk."),
-            damaged: telemetry::counter("footfall_journal_damaged_total", "Batches that the journal could not give back."),
+            syncs: telemetry::counter(
+                "footfall_journal_syncs_total",
+                "Times that the journal was brought to the disk.",
+            ),
+            damaged: telemetry::counter(
+                "footfall_journal_damaged_total",
+                "Batches that the journal could not give back.",
+            ),
             gauges: Arc::new([
                 gauge("retained_batches", "footfall_retained_batches", "Batches kept until MySQL has them."),
                 gauge("retained_bytes", "footfall_retained_bytes", "Memory of batches kept without a journal."),
                 gauge("journal_bytes", "footfall_journal_bytes", "Disk space of the journal."),
-                gauge("journalled_views", "footfall_journalled_views", "Acknowledged views that only the journal holds."),
+                gauge(
+                    "journalled_views",
+                    "footfall_journalled_views",
+                    "Acknowledged views that only the journal holds.",
+                ),
             ]),
         }
     }
@@ -678,7 +706,9 @@ impl Metrics {
     fn show(&self, shard: &str, values: &[(&str, u64)]) {
         for (name, value) in values {
             if let Some((_, gauge)) = self.gauges.iter().find(|(known, _)| known == name) {
-                gauge.with_label_values(&[shard.trim_start_matches("shard ")]).set(i64::try_from(*value).unwrap_or(i64::MAX));
+                gauge
+                    .with_label_values(&[shard.trim_start_matches("shard ")])
+                    .set(i64::try_from(*value).unwrap_or(i64::MAX));
             }
         }
     }

@@ -63,16 +63,9 @@ impl Counting {
             None => None,
         };
         let bytes_max = config.ingest.journal_bytes_max;
-        let limits = Limits {
-            bytes_max,
-            segment_bytes: SEGMENT_BYTES_MAX.min(bytes_max / 4),
-            ..Limits::default()
-        };
-        let (intake, offers) = Intake::new(
-            config.shards,
-            config.ingest.queue_views_max,
-            ms(config.ingest.answer_timeout_ms),
-        );
+        let limits = Limits { bytes_max, segment_bytes: SEGMENT_BYTES_MAX.min(bytes_max / 4), ..Limits::default() };
+        let (intake, offers) =
+            Intake::new(config.shards, config.ingest.queue_views_max, ms(config.ingest.answer_timeout_ms));
         let links: Vec<Link> = Shard::all(config.shards)
             .map(|shard| Link {
                 queue: redis.shard(shard),
@@ -117,7 +110,9 @@ impl Counting {
         self.adopter.shutdown().await;
         match self.life.map(Life::end) {
             None | Some(Ok(true)) => {}
-            Some(Ok(false)) => info!("the journal keeps views that MySQL does not have yet: the next ingest sends them"),
+            Some(Ok(false)) => {
+                info!("the journal keeps views that MySQL does not have yet: the next ingest sends them")
+            }
             Some(Err(error)) => info!("the journal's folder is left to the next ingest: {error}"),
         }
     }

@@ -13,7 +13,7 @@ use crate::packages;
 /// What the share of CI may take, in minutes, its control included.
 const SHARE_MINUTES: f64 = 3.4;
 /// Random schedules in it.
-const SHARE_SCHEDULES: u64 = 4;
+const SHARE_SCHEDULES: u64 = 3;
 /// Its seed: a failure of CI is to be seen again at a desk.
 const SHARE_SEED: u64 = 1;
 /// A flusher that trusts its lease instead of the fence.
@@ -30,7 +30,7 @@ const LINES_MAX: usize = 100;
 /// if any run did not end as it must.
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
-    /// Random schedules [default: 200; none with --fault or --without-fence; 4 with --share]
+    /// Random schedules [default: 200; none with --fault or --without-fence; 3 with --share]
     #[arg(long, value_name = "N")]
     schedules: Option<u64>,
     /// How often each fault [default: 20; 1 with --share]
@@ -235,7 +235,7 @@ mod tests {
         let faults = footfall_drill::all().count();
         assert_eq!(count(&Args::default()), (20 * faults, 200));
         let long = footfall_drill::all().filter(|fault| fault.not_in_share.is_some()).count();
-        assert_eq!(count(&Args::share()), (faults - long, 4));
+        assert_eq!(count(&Args::share()), (faults - long, 3));
         assert_eq!(count(&Args { faults: vec![find("flushall").expect("there is one")], ..Args::default() }), (20, 0));
         assert_eq!(count(&Args { without_fence: true, ..Args::default() }), (3, 0));
         assert_eq!(count(&Args { rounds: Some(0), schedules: Some(1), ..Args::default() }), (0, 1));

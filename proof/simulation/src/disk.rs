@@ -81,72 +81,72 @@ impl SimulatedDisk {
         (state.failing_writes, state.failing_syncs) = (writes, syncs);
     }
 
-    /// Flips a bit of something that was written.
+    /// Flips a bit of something that was written. Another copy of the batch may be there, but its owner knows one place.
     pub fn flip(&self) {
-        self.losing(Destroyed::ByDamage, |disk, state| {
-            let files: Vec<String> = state.files.keys().cloned().collect();
-            let Some(file) = files.get(disk.dice.index(files.len())).and_then(|path| state.files.get_mut(path)) else {
-                return;
-            };
-            let used = file.seen.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-            if used > 0 {
-                let (at, bit) = (disk.dice.index(used), disk.dice.range(0, 7));
-                file.seen[at] ^= 1 << bit;
-                file.safe[at] ^= 1 << bit;
+        let mut state = lock(&self.state);
+        let files: Vec<String> = state.files.keys().cloned().collect();
+        let Some(file) = files.get(self.dice.index(files.len())).and_then(|path| state.files.get_mut(path)) else {
+            return;
+        };
+        let used = file.seen.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        if used > 0 {
+            let (at, bit) = (self.dice.index(used), self.dice.range(0, 7));
+            file.seen[at] ^= 1 << bit;
+            file.safe[at] ^= 1 << bit;
+            if let Some((_, name, rows)) = file.batches.iter().rev().find(|(offset, ..)| *offset <= at) {
+                self.trace.note("flipped", &[name.producer, name.number], || format!("{name:?}"));
+                self.books.destroyed(*name, rows, Destroyed::ByDamage);
             }
-        });
+        }
     }
 
     /// Everything that was not brought to the disk is gone, or a part of it. All processes of the host are dead.
     pub fn power_cut(&self) {
-        self.losing(Destroyed::ByPower, |disk, state| {
-            let dice = &disk.dice;
-            state.boots += 1;
-            state.folders.values_mut().for_each(|owner| *owner = None);
-            state.files.retain(|_, file| file.is_named || dice.chance(50));
-            for file in state.files.values_mut() {
-                let how = dice.range(0, 3);
-                for (offset, length) in std::mem::take(&mut file.dirty) {
-                    // None of them, or any, the last one torn.
-                    let kept = match how {
-                        0 => 0,
-                        1 => length,
-                        _ if dice.chance(50) => length,
-                        _ => dice.index(length + 1),
-                    };
-                    let range = offset..offset + kept;
-                    file.safe[range.clone()].copy_from_slice(&file.seen[range]);
-                }
+        let before = self.records();
+        self.lose_what_is_not_safe();
+        let after = self.records();
+        for (name, rows) in before.iter().filter(|(name, _)| !after.contains_key(name)) {
+            let numbers = [name.producer, name.number];
+            self.trace.note("destroyed", &numbers, || format!("{name:?} {rows:?}"));
+            self.books.destroyed(*name, rows, Destroyed::ByPower);
+        }
+    }
+
+    fn lose_what_is_not_safe(&self) {
+        let (dice, state) = (&self.dice, &mut *lock(&self.state));
+        state.boots += 1;
+        state.folders.values_mut().for_each(|owner| *owner = None);
+        state.files.retain(|_, file| file.is_named || dice.chance(50));
+        for file in state.files.values_mut() {
+            let how = dice.range(0, 3);
+            for (offset, length) in std::mem::take(&mut file.dirty) {
+                // None of them, or any, the last one torn.
+                let kept = match how {
+                    0 => 0,
+                    1 => length,
+                    _ if dice.chance(50) => length,
+                    _ => dice.index(length + 1),
+                };
+                let range = offset..offset + kept;
+                file.safe[range.clone()].copy_from_slice(&file.seen[range]);
+            }
+            file.seen.clone_from(&file.safe);
+            file.is_named = true;
+        }
+        for (path, mut file) in std::mem::take(&mut state.removed) {
+            let folder = folder_of(&path).to_owned();
+            if dice.chance(30) && state.folders.contains_key(&folder) && !state.files.contains_key(&path) {
                 file.seen.clone_from(&file.safe);
-                file.is_named = true;
+                file.dirty.clear();
+                state.files.insert(path, file);
             }
-            for (path, mut file) in std::mem::take(&mut state.removed) {
-                let folder = folder_of(&path).to_owned();
-                if dice.chance(30) && state.folders.contains_key(&folder) && !state.files.contains_key(&path) {
-                    file.seen.clone_from(&file.safe);
-                    file.dirty.clear();
-                    state.files.insert(path, file);
-                }
-            }
-        });
+        }
     }
 
     /// Names of folders that hold journals.
     #[must_use]
     pub fn lives(&self) -> Vec<String> {
         lock(&self.state).folders.keys().filter(|name| *name != "damaged").cloned().collect()
-    }
-
-    /// Does something to the disk, and notes which records that destroys.
-    fn losing(&self, how: Destroyed, what: impl FnOnce(&Self, &mut State)) {
-        let before = self.records();
-        what(self, &mut lock(&self.state));
-        let after = self.records();
-        for (name, rows) in before.iter().filter(|(name, _)| !after.contains_key(name)) {
-            let numbers = [name.producer, name.number];
-            self.trace.note("destroyed", &numbers, || format!("{how:?} {name:?} {rows:?}"));
-            self.books.destroyed(*name, rows, how);
-        }
     }
 
     /// What an adopter would find, read by the real code from a copy.

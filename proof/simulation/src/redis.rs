@@ -25,8 +25,10 @@ const HISTORY: usize = 80;
 /// Every so many writes a copy is put away.
 const COPY_EVERY: u64 = 25;
 
-/// What is damaged: the parts of generations, of which each can be told from the others.
+/// What is damaged. Of the parts of a generation each tells what is missing in another;
 const PARTS: [&str; 4] = [":log", ":totals", ":dirty", ":headers"];
+/// of these nothing does, so that only the whole key can be found to be wrong.
+const UNIQUE: [&str; 3] = [":producers", ":ids", ":backlog"];
 
 /// What a server refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -270,10 +272,13 @@ impl Farm {
     pub fn damage(&self, how: u64) {
         let mut state = lock(&self.state);
         let server = state.servers.last_mut().expect("there is always one");
-        let is_candidate = |name: &String| PARTS.iter().any(|part| name.contains(part)) && !name.contains("aside");
+        let is_one_of = |name: &str, parts: &[&str]| parts.iter().any(|part| name.contains(part));
+        let is_candidate =
+            |name: &String| (is_one_of(name, &PARTS) || is_one_of(name, &UNIQUE)) && !name.contains("aside");
         let names: Vec<String> = server.data.keyspace.names().into_iter().filter(is_candidate).collect();
         let Some(name) = names.get(how as usize % names.len().max(1)) else { return };
-        let what = server.data.keyspace.damage(name, how / 64);
+        let how_much = if is_one_of(name, &UNIQUE) { 0 } else { how / 64 };
+        let what = server.data.keyspace.damage(name, how_much);
         self.stage.trace.note("damage", &[how], || format!("{name} {}", what.unwrap_or("untouched")));
         if what.is_some() {
             server.damaged.extend(shard_of(name));

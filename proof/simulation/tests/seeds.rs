@@ -74,7 +74,7 @@ fn no_seed_loses_or_doubles_a_view() {
 
 /// Seeds that once failed, and what they found. The same seed is another run once the code asks for chance in another
 /// order; what they found has tests of its own where it was repaired.
-const KEPT: [(u64, &str); 8] = [
+const KEPT: [(u64, &str); 13] = [
     (43, "an open log of a wrong type could never be set aside, because the look at the state stumbled over it"),
     (184, "the same with a dirty list, after a restart"),
     (103, "a lease outlived its holder by as much as the clock was set back"),
@@ -82,6 +82,11 @@ const KEPT: [(u64, &str); 8] = [
     (589, "the same, found by an adopter"),
     (190, "a reopening that stumbled over damage left half of its writes behind, and a generation without an owner"),
     (630, "a batch that could not be appended had its view ids remembered, so its repeat left its own views out"),
+    (3725, "the same, and the views stayed left out after the data set was set aside"),
+    (31, "nobody set a data set aside whose list of producers was damaged"),
+    (125, "the same with view ids"),
+    (908, "after a failed fsync a batch that was safe was given away for a copy that was not"),
+    (2412, "a batch that could not be read back any more kept those behind it from being sent"),
     (1550, "batches that a failed fsync had destroyed kept those behind them from ever being sent"),
 ];
 

@@ -20,7 +20,7 @@ const RECOVERY_MAX: Duration = Duration::from_secs(40);
 /// How long everything may take to come to MySQL after the load.
 const DRAIN_MAX: Duration = Duration::from_secs(40);
 /// The same where something stays missing, as it must.
-const DRAIN_LOST_MAX: Duration = Duration::from_secs(8);
+const DRAIN_LOST_MAX: Duration = Duration::from_secs(5);
 /// How long the load goes on after the recovery.
 const AFTERWARDS: Duration = Duration::from_millis(300);
 

@@ -17,17 +17,17 @@ const SMALL_DISK: &str = "64m";
 /// Where Debian's package puts it, below a folder that is named after the machine's kind.
 const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
 
-/// A kind of stack.
+/// A kind of stack. In the order in which they are used: those of few faults before that of most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Setting {
-    /// Two ingests and two flushers with leases, `appendfsync always`.
-    Usual,
     /// Three flushers that know nothing of each other.
     NoLeases,
     /// The journals are on a small disk of their own.
     SmallDisk,
     /// The services' clock is in our hands.
     Clock,
+    /// Two ingests and two flushers with leases, `appendfsync always`.
+    Usual,
 }
 
 impl Setting {

@@ -184,9 +184,11 @@ impl Journal {
         first_error.map_or(Ok(()), Err)
     }
 
-    /// Whether the fsync of the record's segment failed: the kernel may forget it at any time.
+    /// Whether the record's fsync failed: the kernel may forget it at any time. What an earlier one had brought to the
+    /// disk is safe.
     pub fn is_doubtful(&self, location: Location) -> bool {
-        self.segments.get(&location.segment).is_some_and(|segment| segment.failed)
+        let segment = self.segments.get(&location.segment);
+        segment.is_some_and(|segment| segment.failed && location.offset >= segment.synced)
     }
 
     /// The payload of a record that is not released. `InvalidData` if it is damaged.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use sea_orm::{ConnectionTrait, QueryResult, TransactionTrait};
 
-use super::{Fence, NO_FENCE, Result, STATEMENT_ROWS_MAX, Store, article_of, fence_of, in_time, json_rows, statement, user_of};
+use super::{
+    Fence, NO_FENCE, Result, STATEMENT_ROWS_MAX, Store, article_of, fence_of, in_time, json_rows, statement, user_of,
+};
 use crate::counter::{Article, Producer, Row, Shard};
 
 /// What [`Store::audit`] found.
@@ -83,8 +85,7 @@ impl Store {
             .db
             .begin_with_config(Some(sea_orm::IsolationLevel::RepeatableRead), Some(sea_orm::AccessMode::ReadOnly))
             .await?;
-        let sql =
-            "SELECT shard, epoch, gen, flush_epoch, version, views, readers, users, articles FROM shard_fence ORDER BY shard";
+        let sql = "SELECT shard, epoch, gen, flush_epoch, version, views, readers, users, articles FROM shard_fence ORDER BY shard";
         let fences =
             transaction.query_all_raw(statement(sql, [])).await?.iter().map(fence_of).collect::<Result<Vec<_>>>()?;
         let sums = "SELECT (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM article_readers) AS reader_views, \

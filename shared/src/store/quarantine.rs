@@ -133,7 +133,8 @@ async fn delete(transaction: &DatabaseTransaction, id: u64) -> Result<u64> {
 }
 
 fn quarantined_of(row: &QueryResult) -> Result<Quarantined> {
-    let text = |column| Ok::<_, super::StoreError>(String::from_utf8_lossy(&row.try_get::<Vec<u8>>("", column)?).into());
+    let text =
+        |column| Ok::<_, super::StoreError>(String::from_utf8_lossy(&row.try_get::<Vec<u8>>("", column)?).into());
     Ok(Quarantined {
         id: row.try_get("", "id")?,
         shard: row.try_get("", "shard")?,

@@ -42,7 +42,9 @@ pub(super) async fn next_epoch(store: &Store, shard: Shard, epoch: u64) -> Resul
 pub(super) async fn commit(store: &Store, shard: Shard, epoch: u64, flush: &Flush) -> Result<Committed> {
     match commit_rows(store, shard, epoch, flush, Poison::Fails).await {
         // The same once more, looking for the rows that MySQL refuses.
-        Err(error) if error.class() == Class::DbPoison => commit_rows(store, shard, epoch, flush, Poison::IsLeftOut).await,
+        Err(error) if error.class() == Class::DbPoison => {
+            commit_rows(store, shard, epoch, flush, Poison::IsLeftOut).await
+        }
         result => result,
     }
 }
@@ -147,7 +149,8 @@ async fn commit_batch(store: &Store, shard: Shard, batch: &Batch, poison: Poison
     }
     quarantine_refused(&transaction, shard, (fence.epoch, 0), &stored.refused).await?;
     if lost > 0 {
-        let reason = format!("lost: the journal of producer {} was damaged before its direct batch {number}", part.producer);
+        let reason =
+            format!("lost: the journal of producer {} was damaged before its direct batch {number}", part.producer);
         quarantine(&transaction, shard, (fence.epoch, 0), ("", "", lost), &reason).await?;
     }
     let sql = "INSERT INTO direct_fence (shard, producer, batch, views) VALUES (?, ?, ?, ?) \

@@ -26,10 +26,8 @@ fn degraded(running: &Running) -> bool {
 fn outage(running: &mut Running, name: &str, away: fn(&mut Running), back: fn(&mut Running)) {
     let seconds = outage_seconds();
     let ledger = format!("{name}.tsv");
-    let arguments = format!(
-        "--views {} --rate 5000 --articles 1000 --users 10000 --connections 64",
-        5_000 * (seconds + 4)
-    );
+    let arguments =
+        format!("--views {} --rate 5000 --articles 1000 --users 10000 --connections 64", 5_000 * (seconds + 4));
     let hot = format!("{}/v1/articles/hot", running.ingest());
     assert_eq!(post(&format!("{}/v1/views", running.ingest()), r#"{"article":"hot","user":"u"}"#).status, 204);
     eventually("a first read", Duration::from_secs(5), || get(&hot).status == 200);
@@ -95,10 +93,8 @@ fn mariadb_stands_still_and_views_wait_in_redis() {
     assert_eq!(post(&format!("{}/v1/views", running.ingest()), r#"{"article":"hot","user":"u"}"#).status, 204);
     eventually("a first read", Duration::from_secs(5), || get(&hot).json()["source"] == "cache");
     let count = 5_000 * (seconds + 3);
-    let load = running.load(
-        "mariadb.tsv",
-        &format!("--views {count} --rate 5000 --articles 1000 --users 10000 --connections 64"),
-    );
+    let load = running
+        .load("mariadb.tsv", &format!("--views {count} --rate 5000 --articles 1000 --users 10000 --connections 64"));
     pause_ms(1_000);
     running.stack.mariadb.pause().expect("pause");
     let until = Instant::now() + Duration::from_secs(seconds);
@@ -124,10 +120,8 @@ fn everything_is_killed_ten_times_in_a_row() {
             options.journal = journal.clone();
             options.redis = RedisOptions { append_fsync: fsync, ..RedisOptions::default() };
         });
-        let mut load = running.load(
-            "ledger.tsv",
-            "--views 40000 --rate 2000 --articles 1000 --users 10000 --connections 32",
-        );
+        let mut load =
+            running.load("ledger.tsv", "--views 40000 --rate 2000 --articles 1000 --users 10000 --connections 32");
         for _ in 0..10 {
             pause_ms(700);
             assert!(load.is_running(), "the load ended before the faults");

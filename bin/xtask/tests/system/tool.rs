@@ -131,7 +131,9 @@ fn a_log_that_was_set_aside_is_replayed_under_its_own_numbers() {
     fs::remove_dir_all(&data).expect("removed");
     copy_folder(&copy, &data);
     running.stack.redis.restart().expect("restarted");
-    eventually("it is set aside", PATIENCE, || tool(&running, &["quarantine", "list"]).1.contains("3 batches with 3 views"));
+    eventually("it is set aside", PATIENCE, || {
+        tool(&running, &["quarantine", "list"]).1.contains("3 batches with 3 views")
+    });
     let json = tool(&running, &["quarantine", "list", "--json"]).1;
     let log: serde_json::Value = serde_json::from_str(json.trim()).expect("one line of JSON");
     let id = log["id"].as_str().expect("an id").to_owned();
@@ -175,7 +177,10 @@ fn an_erased_reader_is_nowhere_and_all_totals_stay() {
     let after = running.sql(totals).expect("totals");
     let (views, readers) = before.as_deref().and_then(|text| text.split_once(' ')).expect("two numbers");
     assert_eq!(after, format!("{} {readers}", views.parse::<u64>().expect("a number") + 1));
-    assert_eq!(sum(&mut running, "SELECT views FROM article_readers WHERE article = 'one' AND user LIKE 'erased-%'"), 3);
+    assert_eq!(
+        sum(&mut running, "SELECT views FROM article_readers WHERE article = 'one' AND user LIKE 'erased-%'"),
+        3
+    );
     running.assert_verified(&["l.tsv"]);
 
     let journal = running.stack.journal().expect("a journal");
@@ -200,7 +205,8 @@ fn verify_live_runs_beside_traffic_and_faults() {
         options.ingests = 2;
         options.flushers = 2;
     });
-    let load = running.load("l.tsv", "--views 120000 --articles 300 --users 2000 --connections 16 --rate 4000 --batch 10");
+    let load =
+        running.load("l.tsv", "--views 120000 --articles 300 --users 2000 --connections 16 --rate 4000 --batch 10");
     let mut live: Command = running.stack.tool();
     live.args(["verify", "--live", "--seconds", "32"]);
     let live = std::thread::spawn(move || output(live));

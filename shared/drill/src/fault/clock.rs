@@ -24,7 +24,7 @@ pub(super) const FAULTS: &[Fault] = &[
     })
     .on(Setting::Clock)
     .lasts(SHORT_MS, LONG_MS)
-    .not_in_share("clock-8-days-back is the same, only further"),
+    .not_in_share("clock-in-the-past-at-start goes further back"),
     Fault::new("clock-8-days-ahead", "The services' clocks jump 8 days ahead, and later back.", SERVICES, |lab, _| {
         jump(lab, EIGHT_DAYS)
     })
@@ -34,7 +34,8 @@ pub(super) const FAULTS: &[Fault] = &[
         jump(lab, -EIGHT_DAYS)
     })
     .on(Setting::Clock)
-    .lasts(SHORT_MS, LONG_MS),
+    .lasts(SHORT_MS, LONG_MS)
+    .not_in_share("clock-in-the-past-at-start goes as far back"),
     Fault::new(
         "clock-in-the-past-at-start",
         "Every service is restarted with its clock 8 days back, which is then set right.",

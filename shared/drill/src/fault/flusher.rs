@@ -17,7 +17,8 @@ pub(super) const FAULTS: &[Fault] = &[
         let index = random.random_range(0..lab.stack.count(Role::Flusher));
         lab.stack.service(Role::Flusher, index).kill()?;
         Ok(restart(Role::Flusher, index))
-    }),
+    })
+    .not_in_share("it is killed at each of its steps"),
     Fault::new(
         "flusher-killed-at-seal",
         "The working flusher is killed while it seals a generation; Redis may get that, or not.",
@@ -31,7 +32,10 @@ pub(super) const FAULTS: &[Fault] = &[
         "flusher-killed-at-read",
         "The working flusher is killed while it reads a sealed generation.",
         FLUSHER,
-        |lab, random| kill_at(lab, random, Store::Redis, "a read", reads_generation, || Action::HoldReply),
+        |lab, random| {
+            let read = lab.scripts.runs("sealed");
+            kill_at(lab, random, Store::Redis, "a read", read, || Action::HoldReply)
+        },
     ),
     Fault::new(
         "flusher-killed-at-lock",
@@ -95,11 +99,6 @@ pub(super) const FAULTS: &[Fault] = &[
     ),
 ];
 
-/// Whether a message reads a sealed generation.
-fn reads_generation(message: &Message) -> bool {
-    message.is_redis("LRANGE")
-}
-
 /// Whether a message takes the lock of a shard.
 fn locks_fence(message: &Message) -> bool {
     message.runs_sql("SELECT") && message.contains("shard_fence") && message.contains("FOR UPDATE")
@@ -130,10 +129,10 @@ fn kill_at(
 }
 
 fn pause_at_work(lab: &mut Lab, random: &mut StdRng) -> anyhow::Result<Healing> {
-    let (seal, ack) = (lab.scripts.runs("seal"), lab.scripts.runs("ack"));
+    let [seal, read, ack] = ["seal", "sealed", "ack"].map(|name| lab.scripts.runs(name));
     let (index, held) = match random.random_range(0..3) {
         0 => lab.catch(Role::Flusher, Store::Redis, "a SEAL", seal, || Action::HoldReply)?,
-        1 => lab.catch(Role::Flusher, Store::Redis, "a read", reads_generation, || Action::HoldReply)?,
+        1 => lab.catch(Role::Flusher, Store::Redis, "a read", read, || Action::HoldReply)?,
         _ => lab.catch(Role::Flusher, Store::Redis, "an ACK", ack, || Action::HoldRequest)?,
     };
     lab.stack.service(Role::Flusher, index).pause()?;

@@ -19,7 +19,8 @@ pub(super) const FAULTS: &[Fault] = &[
         let index = any_ingest(lab, random);
         lab.stack.service(Role::Ingest, index).kill()?;
         Ok(restart(Role::Ingest, index))
-    }),
+    })
+    .not_in_share("it is killed at each step of a batch"),
     Fault::new(
         "ingest-killed-before-apply",
         "An ingest is killed while its batch is on its way to Redis, and Redis never gets it.",

@@ -39,7 +39,8 @@ pub(super) const FAULTS: &[Fault] = &[
             let delay = Duration::from_millis(random.random_range(5..60));
             Ok(disturb(lab, |links| &links.redis, move |proxy| proxy.delay(delay)))
         },
-    ),
+    )
+    .not_in_share("what stalls altogether is in it"),
     Fault::new(
         "mysql-requests-stall",
         "Nothing reaches MySQL, over connections that stay open; later all of it arrives.",
@@ -62,7 +63,8 @@ pub(super) const FAULTS: &[Fault] = &[
             let delay = Duration::from_millis(random.random_range(5..60));
             Ok(disturb(lab, |links| &links.mysql, move |proxy| proxy.delay(delay)))
         },
-    ),
+    )
+    .not_in_share("what stalls altogether is in it"),
 ];
 
 /// Disturbs the same proxy of every service, until it is healed.
