@@ -111,7 +111,7 @@ impl Counting {
         match self.life.map(Life::end) {
             None | Some(Ok(true)) => {}
             Some(Ok(false)) => {
-                info!("the journal keeps views that MySQL does not have yet: the next ingest sends them")
+                info!("the journal keeps views that MySQL does not have yet: the next ingest sends them");
             }
             Some(Err(error)) => info!("the journal's folder is left to the next ingest: {error}"),
         }
