@@ -35,6 +35,8 @@ const TICK: Duration = Duration::from_millis(500);
 const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 /// Batches that MySQL does not have, at most: bounds memory where the journal's limit is large and the batches small.
 const RETAINED_MAX: usize = 1 << 20;
+/// While Redis is caught up with, batches are not built more often than this: few large ones are sent sooner.
+const CATCH_UP_PACE: Duration = Duration::from_millis(10);
 /// A view id is remembered for one to two of these.
 pub const ID_PERIOD: Duration = Duration::from_secs(600);
 /// From this part of Redis's memory on, new batches wait in the journal.
@@ -74,7 +76,7 @@ pub(crate) struct Batcher {
     obstacle: String,
     /// What was said last; nothing at first.
     shown: Option<Option<(Level, String)>>,
-    /// The next batch that goes to the disk first is not built before: few large ones are caught up with soon.
+    /// The next batch that goes to the disk first is not built before.
     journal_at: Instant,
     tick_at: Instant,
     is_look_due: bool,
@@ -356,8 +358,8 @@ impl Batcher {
         let Some(path) = self.route(now) else {
             return offer.client.answer(Err(NotCounted::Full)); // `takes` has said that there is one.
         };
-        if path == Path::Redis && (!self.redis.is_closed() || self.redis_since.is_some() || self.lane.backlog() > 0) {
-            self.journal_at = now + self.patience() / 2;
+        if path == Path::Redis && self.redis.is_closed() && self.lane.backlog() > 0 {
+            self.journal_at = now + CATCH_UP_PACE;
         }
         // Only Redis can tell whether an id was counted before.
         let path_of = |offer: &Offer| match path {
