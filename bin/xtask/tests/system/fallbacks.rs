@@ -27,7 +27,7 @@ fn outage(running: &mut Running, name: &str, away: fn(&mut Running), back: fn(&m
     let seconds = outage_seconds();
     let ledger = format!("{name}.tsv");
     let arguments =
-        format!("--views {} --rate 5000 --articles 1000 --users 10000 --connections 64", 5_000 * (seconds + 4));
+        format!("--views {} --rate 5000 --articles 1000 --users 10000 --connections 256", 5_000 * (seconds + 4));
     let hot = format!("{}/v1/articles/hot", running.ingest());
     assert_eq!(post(&format!("{}/v1/views", running.ingest()), r#"{"article":"hot","user":"u"}"#).status, 204);
     eventually("a first read", Duration::from_secs(5), || get(&hot).status == 200);
