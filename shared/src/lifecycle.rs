@@ -42,6 +42,7 @@ where
     F: FnOnce(Config, Lifecycle) -> S,
     S: Future<Output = anyhow::Result<()>>,
 {
+    abort_on_panic();
     let config = match Config::load(config_file, std::env::vars().collect()) {
         Ok(config) => config,
         Err(error) => {
@@ -63,6 +64,16 @@ where
             error.downcast_ref::<Refusal>().map_or(ExitCode::FAILURE, |refusal| ExitCode::from(refusal.code))
         }
     }
+}
+
+/// A task that panics ends the process, instead of leaving a service that looks alive. Not left to the build profile:
+/// tests would need everything compiled twice.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 /// Listens at an address.
@@ -167,5 +178,31 @@ impl Lifecycle {
 fn notify(state: sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         warn!("systemd could not be told about the state of this service: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// In a child process: what is tested ends it.
+    const PANICS: &str = "FOOTFALL_TEST_PANICS";
+
+    #[test]
+    fn a_task_that_panics_ends_the_process() {
+        if std::env::var_os(PANICS).is_some() {
+            abort_on_panic();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let ended = runtime.block_on(async { tokio::spawn(async { panic!("on purpose") }).await });
+            unreachable!("{ended:?}");
+        }
+        let this = std::env::current_exe().expect("the path of this test");
+        let name = "lifecycle::tests::a_task_that_panics_ends_the_process";
+        let child = Command::new(this).args([name, "--exact", "--nocapture"]).env(PANICS, "1").output();
+        let child = child.expect("the test starts itself");
+        assert_eq!(child.status.code(), None, "ended by a signal: {child:?}");
+        assert!(String::from_utf8_lossy(&child.stderr).contains("on purpose"), "{child:?}");
     }
 }

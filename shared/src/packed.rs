@@ -1,8 +1,8 @@
 //! A batch as the bytes that Redis and the journal keep until MySQL has them. Pure.
 //!
 //! One version byte, then unsigned LEB128 numbers and length-prefixed ids; the rows of one article
-//! stand together, so that its id is stored once. Redis never looks inside. A record of the journal holds,
-//! beside that, the path of the batch and the ids of its views, so that a repeat finds the same ones counted.
+//! stand together, so that its id is stored once. Redis never looks inside. A record of the journal holds
+//! more, see [`Record`].
 
 use crate::counter::{Article, Batch, Identified, Producer, Row, User, ViewId};
 
@@ -31,15 +31,28 @@ pub enum Path {
     Direct,
 }
 
-/// Packs a batch for the journal.
+/// What the journal holds of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its path.
+    pub path: Path,
+    /// MySQL had all batches of the producer on this path up to this number when the record was written. Batches between
+    /// this and the first that is found are lost, and no longer needed otherwise.
+    pub stored: u64,
+    /// The batch, with the ids of its views, so that a repeat finds the same ones counted.
+    pub batch: Batch,
+}
+
+/// Packs a [`Record`].
 #[must_use]
-pub fn encode_record(path: Path, batch: &Batch) -> Vec<u8> {
+pub fn encode_record(path: Path, stored: u64, batch: &Batch) -> Vec<u8> {
     let packed = encode(batch);
-    let mut out = Vec::with_capacity(packed.len() + 8 + batch.ids.len() * 48);
+    let mut out = Vec::with_capacity(packed.len() + 16 + batch.ids.len() * 48);
     out.push(match path {
         Path::Redis => 0,
         Path::Direct => 1,
     });
+    put(&mut out, stored);
     put_bytes(&mut out, &packed);
     for view in &batch.ids {
         put_bytes(&mut out, view.id.as_bytes());
@@ -50,13 +63,14 @@ pub fn encode_record(path: Path, batch: &Batch) -> Vec<u8> {
 }
 
 /// Unpacks what [`encode_record`] packed.
-pub fn decode_record(bytes: &[u8]) -> Result<(Path, Batch), PackedError> {
+pub fn decode_record(bytes: &[u8]) -> Result<Record, PackedError> {
     let mut rest = bytes;
     let path = match take_array(&mut rest)? {
         [0] => Path::Redis,
         [1] => Path::Direct,
         [_] => return Err(PackedError::Damaged("unknown path")),
     };
+    let stored = take(&mut rest)?;
     let mut batch = decode(take_bytes(&mut rest)?)?;
     while !rest.is_empty() {
         let id = ViewId::parse(take_bytes(&mut rest)?).map_err(|_| PackedError::Damaged("view id"))?;
@@ -64,7 +78,7 @@ pub fn decode_record(bytes: &[u8]) -> Result<(Path, Batch), PackedError> {
         let user = User::parse(take_bytes(&mut rest)?).map_err(|_| PackedError::Damaged("user id"))?;
         batch.ids.push(Identified { id, article, user });
     }
-    Ok((path, batch))
+    Ok(Record { path, stored, batch })
 }
 
 /// Packs a batch whose rows are sorted by article, without the ids of its views.
@@ -183,7 +197,8 @@ mod tests {
             let batch = Batch::fold(Producer(u64::MAX), number, before, minute, views);
             prop_assert_eq!(decode(&encode(&batch)), Ok(Batch { ids: vec![], ..batch.clone() }));
             for path in [Path::Redis, Path::Direct] {
-                prop_assert_eq!(decode_record(&encode_record(path, &batch)), Ok((path, batch.clone())));
+                let record = Record { path, stored: before, batch: batch.clone() };
+                prop_assert_eq!(decode_record(&encode_record(path, before, &batch)), Ok(record));
             }
         }
 

@@ -10,7 +10,7 @@ use footfall_journal::{DeadJournal, Disk, Location, adopt};
 use footfall_shared::breaker::Breaker;
 use footfall_shared::counter::{Batch, Producer, Shard};
 use footfall_shared::grading::{Class, Grade, Level};
-use footfall_shared::packed::{Path, decode_record};
+use footfall_shared::packed::{Path, Record, decode_record};
 use footfall_shared::store::Direct;
 use footfall_shared::telemetry::{self, IntCounter, IntGauge, Readiness};
 use tokio::task::JoinSet;
@@ -107,10 +107,18 @@ struct Replay {
 /// What such a journal holds.
 struct Left {
     lane: Lane,
-    /// And the views before the first one.
-    direct: (VecDeque<Retained>, u64),
-    is_damaged: bool,
+    direct: Kept,
     views: u64,
+}
+
+/// What it holds of one path.
+struct Kept {
+    /// In order, without holes.
+    batches: VecDeque<Retained>,
+    /// Views before the first one.
+    views_before: u64,
+    /// MySQL had batches up to this one.
+    stored: u64,
 }
 
 impl Replay {
@@ -157,14 +165,14 @@ impl Replay {
             *left = Some(self.read().await.map_err(|error| said(&error))?);
             return Ok(false);
         };
-        if let Some(first) = left.direct.0.front() {
+        if let Some(first) = left.direct.batches.front() {
             let batch = self.batch(first);
             match self.link.fences.commit_direct(self.link.queue.shard(), &batch).await {
-                Ok(Direct::Stored) => drop(left.direct.0.pop_front()),
-                Ok(Direct::Behind { number }) if left.is_damaged => {
-                    let (batches, before) = &mut left.direct;
+                Ok(Direct::Stored) => drop(left.direct.batches.pop_front()),
+                Ok(Direct::Behind { number }) if number >= left.direct.stored => {
+                    let Kept { batches, views_before, .. } = &mut left.direct;
                     for missing in (number + 1..batch.number).rev() {
-                        batches.push_front(Retained::lost(missing, *before));
+                        batches.push_front(Retained::lost(missing, *views_before));
                     }
                 }
                 Ok(Direct::Behind { number }) => {
@@ -199,7 +207,7 @@ impl Replay {
         let journal = self.lock();
         let read = |retained: &Retained| {
             let payload = journal.as_ref()?.read(retained.location?).ok()?;
-            Some(decode_record(&payload).ok()?.1)
+            Some(decode_record(&payload).ok()?.batch)
         };
         lane.next(read).unwrap_or(Step::Look)
     }
@@ -207,7 +215,7 @@ impl Replay {
     fn batch(&self, retained: &Retained) -> Batch {
         let payload = retained.location.and_then(|location| self.lock().as_ref()?.read(location).ok());
         match payload.and_then(|payload| decode_record(&payload).ok()) {
-            Some((_, batch)) => batch,
+            Some(record) => record.batch,
             None => Batch::lost(self.producer, retained.number, retained.cumulative_views),
         }
     }
@@ -231,51 +239,54 @@ impl Replay {
             self.metrics.damaged.inc_by(damage);
             error!(%producer, "the journal of a dead ingest is damaged in {damage} places: what was there is lost, unless Redis or MySQL has it");
         }
-        let [through_redis, direct] = heads.map(Heads::complete);
-        let (batches, before) = through_redis;
-        let last = batches.back().map_or(before, |batch| batch.cumulative_views);
-        let views = last.saturating_sub(before);
+        let [Kept { batches, views_before, stored }, direct] = heads.map(Heads::complete);
+        let last = batches.back().map_or(views_before, |batch| batch.cumulative_views);
+        let views = last.saturating_sub(views_before);
         self.metrics.adopted_views.add(i64::try_from(views).unwrap_or(i64::MAX));
-        let is_damaged = damage > 0;
-        Ok(Left { lane: Lane::new(producer, batches, before, is_damaged), direct, is_damaged, views })
+        Ok(Left { lane: Lane::new(producer, batches, views_before, stored), direct, views })
     }
 }
 
-/// The batches of one path that were found: number -> where, cumulative views, views before it.
+/// What was found of one path.
 #[derive(Default)]
-struct Heads(BTreeMap<u64, (Location, u64, u64)>);
+struct Heads {
+    /// Number -> where, cumulative views, views before it.
+    batches: BTreeMap<u64, (Location, u64, u64)>,
+    stored: u64,
+}
 
 fn read_heads(journal: &mut DeadJournal, producer: Producer) -> io::Result<([Heads; 2], u64)> {
     let mut heads: [Heads; 2] = Default::default();
     let mut strangers = BTreeSet::new();
     let mut unreadable = 0;
     journal.records(|location, payload| match decode_record(payload) {
-        Ok((path, batch)) if batch.producer == producer => {
-            let at = usize::from(path == Path::Direct);
+        Ok(Record { path, stored, batch }) if batch.producer == producer => {
+            let heads = &mut heads[usize::from(path == Path::Direct)];
+            heads.stored = heads.stored.max(stored);
             // Written twice, the last one counts: the first was not known to be in the journal, and so never sent.
-            heads[at].0.insert(batch.number, (location, batch.cumulative_views, batch.views_before()));
+            heads.batches.insert(batch.number, (location, batch.cumulative_views, batch.views_before()));
         }
-        Ok((_, batch)) => drop(strangers.insert(batch.producer)),
+        Ok(record) => drop(strangers.insert(record.batch.producer)),
         Err(_) => unreadable += 1,
     })?;
     if !strangers.is_empty() {
         error!(%producer, ?strangers, "the journal holds batches of others, which are left alone");
     }
+    // A damaged header costs no records.
     let lost = journal.damaged.iter().filter(|damage| damage.offset > 0).count() as u64;
     Ok((heads, lost + unreadable))
 }
 
 impl Heads {
-    /// All batches in order, with a lost one for each that is missing in between; and the views before the first.
-    fn complete(self) -> (VecDeque<Retained>, u64) {
-        let before = self.0.values().next().map_or(0, |(_, _, before)| *before);
+    /// All batches in order, with a lost one for each that is missing in between.
+    fn complete(self) -> Kept {
+        let views_before = self.batches.values().next().map_or(0, |(_, _, before)| *before);
         let mut batches: VecDeque<Retained> = VecDeque::new();
-        for (number, (location, cumulative_views, views_before)) in self.0 {
+        for (number, (location, cumulative_views, before)) in self.batches {
             let next = batches.back().map_or(number, |last| last.number + 1);
-            batches.extend((next..number).map(|missing| Retained::lost(missing, views_before)));
-            let location = Some(location);
-            batches.push_back(Retained { number, cumulative_views, location, batch: None, bytes: 0, generation: None });
+            batches.extend((next..number).map(|missing| Retained::lost(missing, before)));
+            batches.push_back(Retained::kept(number, cumulative_views, Some(location)));
         }
-        (batches, before)
+        Kept { batches, views_before, stored: self.stored }
     }
 }

@@ -71,6 +71,8 @@ pub(crate) struct Batcher {
     syncing: Option<Option<Location>>,
     /// Records that were written again, kept until the new ones are on the disk.
     replaced: Vec<Location>,
+    /// There are more that have to be, as soon as the disk takes them.
+    is_doubtful: bool,
     disk: Breaker,
     /// Why the last step failed; shown as long as a breaker is open.
     obstacle: String,
@@ -145,6 +147,7 @@ impl Batcher {
             mysql: Breaker::new(seed),
             syncing: None,
             replaced: vec![],
+            is_doubtful: false,
             disk: Breaker::new(seed),
             obstacle: String::new(),
             shown: None,
@@ -209,7 +212,7 @@ impl Batcher {
             && let Some(job) = self.journal.as_ref().and_then(Journal::sync)
         {
             // Everything before the job is in it; an older one than any stands for "nobody waits".
-            self.syncing = Some(self.unacknowledged.iter().rev().find_map(|batch| batch.location));
+            self.syncing = Some(self.unacknowledged.iter().filter_map(|batch| batch.location).max());
             let blocking = self.blocking;
             self.work.push(Box::pin(async move { Event::Synced(blocking.run(move || job.run()).await) }));
         }
@@ -227,7 +230,7 @@ impl Batcher {
         } else {
             self.lane.next(|retained| {
                 let payload = retained.location.and_then(|location| journal?.read(location).ok());
-                let batch = payload.and_then(|payload| decode_record(&payload).ok()).map(|(_, batch)| batch);
+                let batch = payload.and_then(|payload| decode_record(&payload).ok()).map(|record| record.batch);
                 if batch.is_none() {
                     damaged.inc();
                     error!(
@@ -322,6 +325,9 @@ impl Batcher {
         if let Some(journal) = &mut self.journal {
             journal.tick(now.into_std());
         }
+        if self.is_doubtful && self.disk.allows(now) {
+            self.write_again(now);
+        }
         if self.redis.is_closed() || self.redis.class() == Some(Class::CacheFull) {
             self.beat += 1;
             let (queue, producer) = (self.link.queue.clone(), self.lane.producer());
@@ -383,15 +389,28 @@ impl Batcher {
         }
     }
 
+    /// Number of the last batch that MySQL has of a path, as far as is known.
+    fn stored(&self, path: Path) -> u64 {
+        match path {
+            Path::Redis => self.lane.stored(),
+            Path::Direct => self.direct.front().map_or(self.direct_newest.0, |first| first.batch.number - 1),
+        }
+    }
+
     fn build(&mut self, path: Path, views: Vec<View>, clients: Vec<Client>, now: Instant) {
         let count = views.len() as u64;
         let (number, views_before) = match path {
             Path::Redis => self.lane.newest(),
             Path::Direct => self.direct_newest,
         };
+        let stored = self.stored(path);
         let minute = footfall_shared::clock::unix_minute();
         let batch = Batch::fold(self.lane.producer(), number + 1, views_before, minute, views);
-        let location = match self.journal.as_mut().map(|journal| append(journal, path, &batch, now)) {
+        let location = match self
+            .journal
+            .as_mut()
+            .map(|journal| journal.append(&encode_record(path, stored, &batch), now.into_std()))
+        {
             None => None,
             Some(Ok(location)) => {
                 if self.disk.class() == Some(Class::DiskFull) {
@@ -401,11 +420,11 @@ impl Batcher {
             }
             // Nothing was sent, so the number is free again.
             Some(Err(error)) => {
-                let (class, answer) = match &error {
-                    AppendError::Full => (Class::DiskFull, NotCounted::Full),
-                    AppendError::Failed(error) => (error.class(), NotCounted::Unknown),
+                let answer = match &error {
+                    AppendError::Full => NotCounted::Full,
+                    AppendError::Failed(_) => NotCounted::Unknown,
                 };
-                self.disk_failed(class, &error.to_string(), now);
+                self.disk_failed(class_of(&error), &error.to_string(), now);
                 return clients.into_iter().for_each(|client| client.answer(Err(answer)));
             }
         };
@@ -420,6 +439,7 @@ impl Batcher {
                     location,
                     bytes: if location.is_none() { memory_of(&batch) } else { 0 },
                     batch: Some(Arc::new(batch)),
+                    trimmed: None,
                     generation: None,
                 });
             }
@@ -508,6 +528,15 @@ impl Batcher {
                 self.metrics.syncs.inc();
                 // What was written again is on the disk now.
                 self.replaced.drain(..).for_each(|old| journal.release(old));
+                // What waits there needs no memory.
+                let waits = |batch: &&Unacknowledged| {
+                    batch.path == Path::Redis && batch.location.is_some() && batch.location <= synced
+                };
+                for batch in self.unacknowledged.iter().filter(waits) {
+                    if let Some(retained) = self.lane.get_mut(batch.number) {
+                        retained.unload();
+                    }
+                }
                 self.acknowledge(|batch| batch.location.is_some() && batch.location <= synced);
             }
             Err(error) => {
@@ -520,38 +549,51 @@ impl Batcher {
 
     /// Writes everything once more that the journal may not be able to give back.
     fn write_again(&mut self, now: Instant) {
+        let [stored, stored_direct] = [Path::Redis, Path::Direct].map(|path| self.stored(path));
         let Some(journal) = &mut self.journal else { return };
-        let mut moved = Vec::new();
+        let is_doubtful = |location: &Location| journal.is_doubtful(*location);
+        for waiting in &mut self.unacknowledged {
+            waiting.location = waiting.location.filter(|location| !is_doubtful(location));
+        }
+        let mut again: Vec<(Path, u64, Location, Vec<u8>)> = Vec::new();
         let producer = self.lane.producer();
         for Retained { number, cumulative_views, location, batch, .. } in self.lane.iter_mut() {
-            let Some(old) = location.filter(|location| journal.is_doubtful(*location)) else { continue };
+            let Some(old) = location.filter(is_doubtful) else { continue };
             let payload = match batch {
-                Some(batch) => encode_record(Path::Redis, batch),
+                Some(batch) => encode_record(Path::Redis, stored, batch),
                 // Redis has it. Should it lose it too, those behind it must be able to go on without.
                 None => journal.read(old).unwrap_or_else(|_| {
                     self.metrics.damaged.inc();
-                    encode_record(Path::Redis, &Batch::lost(producer, *number, *cumulative_views))
+                    encode_record(Path::Redis, stored, &Batch::lost(producer, *number, *cumulative_views))
                 }),
             };
-            if let Ok(new) = journal.append(&payload, now.into_std()) {
-                self.replaced.push(old);
-                *location = Some(new);
-            }
-            moved.push((Path::Redis, *number, *location));
+            again.push((Path::Redis, *number, old, payload));
         }
-        for DirectBatch { batch, location } in &mut self.direct {
-            let Some(old) = location.filter(|location| journal.is_doubtful(*location)) else { continue };
-            if let Ok(new) = append(journal, Path::Direct, batch, now) {
-                self.replaced.push(old);
-                *location = Some(new);
-            }
-            moved.push((Path::Direct, batch.number, *location));
+        for DirectBatch { batch, location } in &self.direct {
+            let Some(old) = location.filter(is_doubtful) else { continue };
+            again.push((Path::Direct, batch.number, old, encode_record(Path::Direct, stored_direct, batch)));
         }
-        for (path, number, location) in moved {
-            let location = location.filter(|location| !journal.is_doubtful(*location));
-            let waits = |batch: &&mut Unacknowledged| batch.path == path && batch.number == number;
-            if let Some(waiting) = self.unacknowledged.iter_mut().find(waits) {
-                waiting.location = location;
+        self.is_doubtful = false;
+        for (path, number, old, payload) in again {
+            let new = match journal.append(&payload, now.into_std()) {
+                Ok(new) => new,
+                Err(error) => {
+                    self.is_doubtful = true;
+                    return self.disk_failed(class_of(&error), &error.to_string(), now);
+                }
+            };
+            self.replaced.push(old);
+            let location = match path {
+                Path::Redis => self.lane.get_mut(number).map(|retained| &mut retained.location),
+                Path::Direct => {
+                    let mut direct = self.direct.iter_mut();
+                    direct.find(|direct| direct.batch.number == number).map(|direct| &mut direct.location)
+                }
+            };
+            location.into_iter().for_each(|location| *location = Some(new));
+            let mut waiting = self.unacknowledged.iter_mut();
+            if let Some(waiting) = waiting.find(|batch| batch.path == path && batch.number == number) {
+                waiting.location = Some(new);
             }
         }
     }
@@ -651,8 +693,11 @@ impl Batcher {
     }
 }
 
-fn append(journal: &mut Journal, path: Path, batch: &Batch, now: Instant) -> Result<Location, AppendError> {
-    journal.append(&encode_record(path, batch), now.into_std())
+fn class_of(error: &AppendError) -> Class {
+    match error {
+        AppendError::Full => Class::DiskFull,
+        AppendError::Failed(error) => error.class(),
+    }
 }
 
 /// About the memory of a batch.

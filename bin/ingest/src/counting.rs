@@ -84,7 +84,7 @@ impl Counting {
                 readiness: readiness.clone(),
                 metrics: metrics.clone(),
                 journal: life.as_ref().map(|life| Journal::new(life, link.queue.shard().0, limits)),
-                lane: Lane::new(producer, [].into(), 0, false),
+                lane: Lane::new(producer, [].into(), 0, 0),
             });
             batchers.spawn(batcher.run(offers));
         }

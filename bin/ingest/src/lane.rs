@@ -20,8 +20,10 @@ pub struct Retained {
     pub cumulative_views: u64,
     /// Where the journal has it.
     pub location: Option<Location>,
-    /// None if only the journal has it, once Redis has taken it.
+    /// None if only the journal has it.
     pub batch: Option<Arc<Batch>>,
+    /// What is sent instead: without views that the open data set has counted before.
+    pub trimmed: Option<Arc<Batch>>,
     /// Memory of a batch that no journal has.
     pub bytes: usize,
     /// At least the generation that holds it; none while Redis has not taken it.
@@ -32,7 +34,20 @@ impl Retained {
     /// Stands for a batch that was lost, with those before it, up to a batch that has `views_before`.
     #[must_use]
     pub fn lost(number: u64, views_before: u64) -> Self {
-        Self { number, cumulative_views: views_before, location: None, batch: None, bytes: 0, generation: None }
+        Self::kept(number, views_before, None)
+    }
+
+    /// A batch that is not in memory.
+    #[must_use]
+    pub fn kept(number: u64, cumulative_views: u64, location: Option<Location>) -> Self {
+        Self { number, cumulative_views, location, batch: None, trimmed: None, bytes: 0, generation: None }
+    }
+
+    /// Lets go of the memory, if the journal has it.
+    pub fn unload(&mut self) {
+        if self.location.is_some() {
+            self.batch = None;
+        }
     }
 }
 
@@ -45,18 +60,18 @@ pub enum Obstacle {
     /// Redis failed.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// MySQL and Redis have forgotten batches that they once had.
+    /// MySQL and Redis have forgotten batches that MySQL once had.
     #[error(
-        "batches {} to {} of producer {producer} are neither in Redis nor in MySQL nor kept here: was MySQL restored \
-         from a backup? This shard stands still", last + 1, kept_from - 1
+        "batches {} to {stored} of producer {producer} were in MySQL, and are neither there nor in Redis: was MySQL \
+         restored from a backup? This shard stands still", last + 1
     )]
-    Hole {
+    Forgotten {
         /// Whose.
         producer: Producer,
         /// The last batch that is known.
         last: u64,
-        /// The first one that is kept.
-        kept_from: u64,
+        /// The last batch that MySQL once had.
+        stored: u64,
     },
 }
 
@@ -65,7 +80,7 @@ impl Grade for Obstacle {
         match self {
             Self::Recovery(error) => error.class(),
             Self::Queue(error) => error.class(),
-            Self::Hole { .. } => Class::DbBehind,
+            Self::Forgotten { .. } => Class::DbBehind,
         }
     }
 }
@@ -162,16 +177,15 @@ pub struct Lane {
     newest: (u64, u64),
     /// What MySQL has, for the journal to let go of.
     released: Vec<Location>,
-    /// Views up to and including the last batch that is not kept any more.
-    released_views: u64,
-    is_damaged: bool,
+    /// The last batch that MySQL is known to have, and the views up to and including the last that is not kept any more.
+    stored: (u64, u64),
 }
 
 impl Lane {
-    /// The lane of a producer that has kept `retained`, with `views_before` before that. If what has kept it
-    /// `is_damaged`, batches that are missing before are lost; else that is an obstacle.
+    /// The lane of a producer that has kept `retained`, with `views_before` before that. MySQL once had what came before,
+    /// up to the batch `stored`; what is missing behind it was lost.
     #[must_use]
-    pub fn new(producer: Producer, retained: VecDeque<Retained>, views_before: u64, is_damaged: bool) -> Self {
+    pub fn new(producer: Producer, retained: VecDeque<Retained>, views_before: u64, stored: u64) -> Self {
         let newest = retained.back().map_or((0, views_before), |last| (last.number, last.cumulative_views));
         Self {
             producer,
@@ -183,8 +197,7 @@ impl Lane {
             retained_bytes: 0,
             newest,
             released: vec![],
-            released_views: views_before,
-            is_damaged,
+            stored: (stored, views_before),
         }
     }
 
@@ -222,6 +235,12 @@ impl Lane {
     #[must_use]
     pub fn retained(&self) -> usize {
         self.retained.len()
+    }
+
+    /// Number of the last batch that MySQL is known to have.
+    #[must_use]
+    pub fn stored(&self) -> u64 {
+        self.stored.0
     }
 
     /// Memory of retained batches that no journal has.
@@ -272,7 +291,7 @@ impl Lane {
             let batch = read(retained).unwrap_or_else(|| Batch::lost(producer, number, retained.cumulative_views));
             retained.batch = Some(Arc::new(batch));
         }
-        let batch = Arc::clone(retained.batch.as_ref().expect("it was just read"));
+        let batch = retained.trimmed.as_ref().or(retained.batch.as_ref()).map(Arc::clone)?;
         Some(Step::Apply { epoch, batch })
     }
 
@@ -285,17 +304,20 @@ impl Lane {
                     self.applied = number;
                     if let Some(retained) = self.get_mut(number) {
                         retained.generation = Some(position.open);
-                        if retained.location.is_some() {
-                            retained.batch = None;
-                        }
+                        retained.trimmed = None;
+                        retained.unload();
                         self.applied_views = retained.cumulative_views;
                     }
                     self.forget(position);
                 }
                 Some(Applied::Full { open }) => self.full = Some(open),
                 Some(Applied::Seen(counted_before)) => {
-                    if let Some(batch) = self.get_mut(number).and_then(|retained| retained.batch.as_mut()) {
-                        Arc::make_mut(batch).leave_out(&counted_before);
+                    if let Some(Retained { batch, trimmed, .. }) = self.get_mut(number)
+                        && let Some(sent) = trimmed.as_deref().or(batch.as_deref())
+                    {
+                        let mut rest = sent.clone();
+                        rest.leave_out(&counted_before);
+                        *trimmed = Some(Arc::new(rest));
                     }
                 }
                 Some(Applied::Behind) => self.epoch = None,
@@ -333,13 +355,13 @@ impl Lane {
     }
 
     fn opened(&mut self, (epoch, last, position): (u64, u64, Position)) -> Result<(), Obstacle> {
+        let (stored, stored_views) = self.stored;
         let kept_from = self.retained.front().map_or(self.newest.0 + 1, |oldest| oldest.number);
-        if last + 1 < kept_from && self.is_damaged {
-            for number in (last + 1..kept_from).rev() {
-                self.retained.push_front(Retained::lost(number, self.released_views));
-            }
-        } else if last + 1 < kept_from {
-            return Err(Obstacle::Hole { producer: self.producer, last, kept_from });
+        if last < stored && last + 1 < kept_from {
+            return Err(Obstacle::Forgotten { producer: self.producer, last, stored });
+        }
+        for number in (last + 1..kept_from).rev() {
+            self.retained.push_front(Retained::lost(number, stored_views));
         }
         self.epoch = Some(epoch);
         self.full = None;
@@ -347,13 +369,10 @@ impl Lane {
         for batch in &mut self.retained {
             // An older data set may hold it in another generation than the reply of the time said.
             batch.generation = (batch.number <= last).then_some(position.open);
-            // What was left out as a repeat may not be one in this data set: the journal has it all.
-            if batch.location.is_some() {
-                batch.batch = None;
-            }
+            // What was left out as a repeat may not be one in this data set.
+            batch.trimmed = None;
         }
-        let released_views = self.released_views;
-        self.applied_views = self.get_mut(last).map_or(released_views, |batch| batch.cumulative_views);
+        self.applied_views = self.get_mut(last).map_or(stored_views, |batch| batch.cumulative_views);
         self.forget(position);
         Ok(())
     }
@@ -364,7 +383,7 @@ impl Lane {
             && oldest.generation.is_some_and(|generation| generation < position.first)
         {
             self.released.extend(oldest.location);
-            self.released_views = oldest.cumulative_views;
+            self.stored = (oldest.number, oldest.cumulative_views);
             self.retained_bytes -= oldest.bytes;
             self.retained.pop_front();
         }

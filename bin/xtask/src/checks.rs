@@ -12,7 +12,7 @@ use crate::{chaos, packages};
 const STEPS: [&str; 4] = [
     "fmt --all --check",
     "clippy --release --workspace --all-targets --all-features --locked -- -D warnings",
-    "build --release --workspace --all-features --locked",
+    "build --release --workspace --all-features --bins --tests --locked",
     "test --release --workspace --all-features --locked",
 ];
 

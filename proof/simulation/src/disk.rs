@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use footfall_journal::{Disk, DiskFile};
-use footfall_shared::packed::decode_record;
+use footfall_shared::packed::{Record, decode_record};
 
 use crate::books::{BatchName, Books, Destroyed, Rows, rows_of};
 use crate::dice::Dice;
@@ -167,7 +167,7 @@ impl SimulatedDisk {
             for journal in &mut life.shards {
                 let shard = journal.shard;
                 let each = |_, payload: &[u8]| {
-                    if let Ok((path, batch)) = decode_record(payload)
+                    if let Ok(Record { path, batch, .. }) = decode_record(payload)
                         && !batch.rows.is_empty()
                     {
                         records.insert(BatchName::of(shard, path, &batch), rows_of(&batch));
@@ -195,7 +195,7 @@ fn folder_of(path: &str) -> &str {
 fn batch_in(path: &str, bytes: &[u8]) -> Option<(BatchName, Rows)> {
     let (header, rest) = bytes.split_first_chunk::<12>()?;
     let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
-    let (path_of_batch, batch) = decode_record(rest.get(..length as usize)?).ok()?;
+    let Record { path: path_of_batch, batch, .. } = decode_record(rest.get(..length as usize)?).ok()?;
     let shard = path.split_once("/s")?.1.split_once('-')?.0.parse().ok()?;
     (!batch.rows.is_empty()).then(|| (BatchName::of(shard, path_of_batch, &batch), rows_of(&batch)))
 }

@@ -79,6 +79,8 @@ struct Data {
     lineages: BTreeMap<u16, Lineage>,
     /// Number of the last write in it.
     at: u64,
+    /// Shards whose data may rightly be set aside, because they are damaged.
+    damaged: BTreeSet<u16>,
 }
 
 #[derive(Default)]
@@ -88,10 +90,8 @@ struct Instance {
     mood: Mood,
     data: Data,
     history: VecDeque<Data>,
-    /// Shards whose data may rightly be set aside, because they are older than they were,
+    /// Likewise, because they are older than they were.
     suspects: BTreeSet<u16>,
-    /// or damaged.
-    damaged: BTreeSet<u16>,
 }
 
 struct State {
@@ -223,6 +223,7 @@ impl Farm {
         let instance = &mut state.servers[server];
         instance.data.keyspace = old.keyspace;
         instance.data.at = old.at;
+        instance.data.damaged = old.damaged;
         instance.history.clear();
     }
 
@@ -241,7 +242,6 @@ impl Farm {
         let mut replica = Instance { data: state.servers[current].data.clone(), ..Instance::default() };
         replica.history = state.servers[current].history.clone();
         replica.suspects = state.servers[current].suspects.clone();
-        replica.damaged = state.servers[current].damaged.clone();
         state.servers.push(replica);
         let back = usize::try_from(lag_writes).unwrap_or(usize::MAX).saturating_add(1);
         let history = &state.servers[current].history;
@@ -281,7 +281,7 @@ impl Farm {
         let what = server.data.keyspace.damage(name, how_much);
         self.stage.trace.note("damage", &[how], || format!("{name} {}", what.unwrap_or("untouched")));
         if what.is_some() {
-            server.damaged.extend(shard_of(name));
+            server.data.damaged.extend(shard_of(name));
         }
     }
 
@@ -424,14 +424,14 @@ impl Farm {
                 let server = &mut state.servers[server];
                 if was_set_aside {
                     self.books.forgotten(shard, self.stage.trace.now_ms());
-                    if !server.suspects.contains(&shard) && !server.damaged.contains(&shard) {
+                    if !server.suspects.contains(&shard) && !server.data.damaged.contains(&shard) {
                         let what =
                             format!("the data of shard {shard} were set aside although nothing was wrong with them");
                         self.stage.trace.violation(what);
                     }
                     state.branches += 1;
                     server.data.lineages.insert(shard, Lineage { branch: state.branches, ancestors: vec![] });
-                    server.damaged.remove(&shard);
+                    server.data.damaged.remove(&shard);
                 }
                 // As long as another server is in use it may overtake this one again.
                 if !is_split {

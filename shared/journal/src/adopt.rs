@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::Disk;
 use crate::journal::read_record;
 use crate::life::LifeFolder;
-use crate::segment::{Damage, HEADER_BYTES, Location, SegmentId, life_name, parse_life, parse_segment};
+use crate::segment::{Damage, Location, SegmentId, life_name, parse_life, parse_segment};
 
 /// The folder for what could not be read.
 const DAMAGED: &str = "damaged";
@@ -94,21 +94,10 @@ impl DeadJournal {
     pub fn records(&mut self, mut each: impl FnMut(Location, &[u8])) -> io::Result<()> {
         (self.is_read, self.torn_bytes) = (false, 0);
         self.damaged.clear();
-        let mut blank: Vec<Damage> = Vec::new();
         for id in &self.segments {
             let bytes = self.folder.disk.read(&id.path())?;
-            // A header is written before any record. Without one, in front of segments with records, the disk has
-            // forgotten a whole segment; the last ones may just not have been begun.
-            let has_header = bytes.starts_with(&id.header());
-            if !has_header {
-                let offset = HEADER_BYTES as u32;
-                blank.push(Damage { segment: id.sequence, offset, bytes: (bytes.len() as u32).saturating_sub(offset) });
-            }
             let foreign = |why| io::Error::new(io::ErrorKind::InvalidData, format!("cannot read {}: {why}", id.path()));
             let scan = id.scan(&bytes).map_err(foreign)?;
-            if !scan.records.is_empty() {
-                self.damaged.append(&mut blank);
-            }
             for location in scan.records {
                 each(location, location.payload(&bytes));
             }
