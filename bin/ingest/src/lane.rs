@@ -10,6 +10,10 @@ use footfall_shared::grading::{Class, Grade};
 use footfall_shared::queue::{Applied, DataSet, Position, Queue, QueueError};
 use footfall_shared::recovery::{self, RecoveryError};
 use footfall_shared::store::Fences;
+use futures_util::future::join_all;
+
+/// So many batches are under way at once, at most: where each costs Redis an fsync, those that arrive together share it.
+const APPLIED_TOGETHER_MAX: u64 = 16;
 
 /// A batch that MySQL may not have yet.
 #[derive(Debug)]
@@ -90,12 +94,12 @@ impl Grade for Obstacle {
 pub enum Step {
     /// Find out what Redis has, opening it if need be.
     Open,
-    /// Send a batch.
+    /// Send batches, in order.
     Apply {
         /// The epoch under which Redis is open.
         epoch: u64,
-        /// What to send.
-        batch: Arc<Batch>,
+        /// What to send: one as a rule, more while Redis is caught up with.
+        batches: Vec<Arc<Batch>>,
     },
     /// Close the open generation, which is full.
     Seal {
@@ -113,8 +117,8 @@ pub enum Step {
 pub enum Outcome {
     /// Epoch, last batch that Redis has, position.
     Opened(Result<(u64, u64, Position), Obstacle>),
-    /// Number of the batch.
-    Applied(u64, Result<Applied, QueueError>),
+    /// Numbers of the batches, in order.
+    Applied(Vec<(u64, Result<Applied, QueueError>)>),
     /// See [`Step::Seal`].
     Sealed(Result<(), QueueError>),
     /// None if no recovery has opened the data set.
@@ -139,9 +143,12 @@ impl Link {
     pub async fn perform(self, producer: Producer, step: Step) -> Outcome {
         match step {
             Step::Open => Outcome::Opened(self.open(producer).await),
-            Step::Apply { epoch, batch } => {
-                let applied = self.queue.apply(epoch, &batch, self.generation_views_max).await;
-                Outcome::Applied(batch.number, applied)
+            Step::Apply { epoch, batches } => {
+                // Redis takes them one after the other: what follows one that it did not take is refused.
+                let applied = batches.iter().map(|batch| async {
+                    (batch.number, self.queue.apply(epoch, batch, self.generation_views_max).await)
+                });
+                Outcome::Applied(join_all(applied).await)
             }
             Step::Seal { epoch, open } => Outcome::Sealed(self.queue.seal(epoch, open).await.map(drop)),
             Step::Look => {
@@ -280,49 +287,36 @@ impl Lane {
     }
 
     /// The next step; none if Redis has everything. `read` gets a batch back from the journal, or says that it is lost.
-    pub fn next(&mut self, read: impl FnOnce(&Retained) -> Option<Batch>) -> Option<Step> {
+    pub fn next(&mut self, mut read: impl FnMut(&Retained) -> Option<Batch>) -> Option<Step> {
         let Some(epoch) = self.epoch else { return Some(Step::Open) };
         if let Some(open) = self.full {
             return Some(Step::Seal { epoch, open });
         }
-        let (producer, number) = (self.producer, self.applied + 1);
-        let retained = self.get_mut(number)?;
-        if retained.batch.is_none() {
-            let batch = read(retained).unwrap_or_else(|| Batch::lost(producer, number, retained.cumulative_views));
-            retained.batch = Some(Arc::new(batch));
-        }
-        let batch = retained.trimmed.as_ref().or(retained.batch.as_ref()).map(Arc::clone)?;
-        Some(Step::Apply { epoch, batch })
+        let (producer, applied) = (self.producer, self.applied);
+        let batches: Vec<Arc<Batch>> = (applied + 1..=applied + APPLIED_TOGETHER_MAX)
+            .map_while(|number| {
+                let retained = self.get_mut(number)?;
+                if retained.batch.is_none() {
+                    let lost = || Batch::lost(producer, number, retained.cumulative_views);
+                    retained.batch = Some(Arc::new(read(retained).unwrap_or_else(lost)));
+                }
+                retained.trimmed.as_ref().or(retained.batch.as_ref()).map(Arc::clone)
+            })
+            .collect();
+        (!batches.is_empty()).then_some(Step::Apply { epoch, batches })
     }
 
     /// Takes note of what a step came to.
     pub fn on(&mut self, outcome: Outcome) -> Result<(), Obstacle> {
         match outcome {
             Outcome::Opened(opened) => self.opened(opened?)?,
-            Outcome::Applied(number, applied) => match self.unless_closed(applied)? {
-                Some(Applied::Ok(position)) => {
-                    self.applied = number;
-                    if let Some(retained) = self.get_mut(number) {
-                        retained.generation = Some(position.open);
-                        retained.trimmed = None;
-                        retained.unload();
-                        self.applied_views = retained.cumulative_views;
-                    }
-                    self.forget(position);
-                }
-                Some(Applied::Full { open }) => self.full = Some(open),
-                Some(Applied::Seen(counted_before)) => {
-                    if let Some(Retained { batch, trimmed, .. }) = self.get_mut(number)
-                        && let Some(sent) = trimmed.as_deref().or(batch.as_deref())
-                    {
-                        let mut rest = sent.clone();
-                        rest.leave_out(&counted_before);
-                        *trimmed = Some(Arc::new(rest));
+            Outcome::Applied(batches) => {
+                for (number, applied) in batches {
+                    if !self.on_applied(number, applied)? {
+                        break;
                     }
                 }
-                Some(Applied::Behind) => self.epoch = None,
-                None => {}
-            },
+            }
             Outcome::Sealed(result) => {
                 self.full = None;
                 self.unless_closed(result)?;
@@ -340,6 +334,36 @@ impl Lane {
             },
         }
         Ok(())
+    }
+
+    /// Takes note of what became of a batch; false if Redis has not taken it, so that those behind it were refused.
+    fn on_applied(&mut self, number: u64, applied: Result<Applied, QueueError>) -> Result<bool, Obstacle> {
+        let Some(applied) = self.unless_closed(applied)? else { return Ok(false) };
+        match applied {
+            Applied::Ok(position) => {
+                self.applied = number;
+                if let Some(retained) = self.get_mut(number) {
+                    retained.generation = Some(position.open);
+                    retained.trimmed = None;
+                    retained.unload();
+                    self.applied_views = retained.cumulative_views;
+                }
+                self.forget(position);
+                return Ok(true);
+            }
+            Applied::Full { open } => self.full = Some(open),
+            Applied::Seen(counted_before) => {
+                if let Some(Retained { batch, trimmed, .. }) = self.get_mut(number)
+                    && let Some(sent) = trimmed.as_deref().or(batch.as_deref())
+                {
+                    let mut rest = sent.clone();
+                    rest.leave_out(&counted_before);
+                    *trimmed = Some(Arc::new(rest));
+                }
+            }
+            Applied::Behind => self.epoch = None,
+        }
+        Ok(false)
     }
 
     /// A data set that is not open under our epoch has to be opened; other errors stay errors.
