@@ -32,7 +32,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 ///
 /// If the user reads on meanwhile, or the way to MySQL is blocked, the command gives up after --wait, says what is left,
 /// and the exit code is 1. It can be repeated at any time. Views that come later are counted anew, under the user's id.
-/// Not reached are backups, binary logs of MySQL, and the ledgers of `footfall load`.
+/// Not reached are backups, MySQL's redo and binary logs, which it overwrites in time, damaged stretches that ingest keeps in
+/// the folder `damaged` of its journals, and the ledgers of `footfall load`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The user's id

@@ -25,6 +25,10 @@ use crate::lane::{Lane, Link, Retained, Step};
 const PERIOD: Duration = Duration::from_secs(3);
 /// How often it is asked whether MySQL has everything.
 const LOOK_PERIOD: Duration = Duration::from_millis(300);
+/// How often it is told how much is left.
+const REPORT_PERIOD: Duration = Duration::from_millis(500);
+/// Beats of such reports: more than the dead ingest can have made.
+const FIRST_BEAT: u64 = 1 << 48;
 
 /// Adopts what dies, until `stop`.
 pub(crate) struct Adopter {
@@ -111,6 +115,15 @@ struct Left {
     views: u64,
 }
 
+impl Left {
+    /// Views that only the journal holds.
+    fn journalled_views(&self) -> u64 {
+        let Kept { batches, views_before, .. } = &self.direct;
+        let direct = batches.back().map_or(0, |last| last.cumulative_views.saturating_sub(*views_before));
+        self.lane.backlog_views() + direct
+    }
+}
+
 /// What it holds of one path.
 struct Kept {
     /// In order, without holes.
@@ -127,9 +140,18 @@ impl Replay {
         let mut breaker = Breaker::new(self.producer.0);
         let mut shown = None;
         let mut left = None;
+        let (mut beat, mut report_at) = (FIRST_BEAT, Instant::now());
         loop {
             let result = self.step(&mut left).await;
             let now = Instant::now();
+            if let Some(left) = &left
+                && now >= report_at
+                && breaker.is_closed()
+            {
+                (beat, report_at) = (beat + 1, now + REPORT_PERIOD);
+                // Missed once, it is made up for by the next.
+                let _ = self.link.queue.report(self.producer, beat, left.journalled_views()).await;
+            }
             match result {
                 Ok(true) => {
                     self.readiness.set_degraded(&part, None);
@@ -168,7 +190,10 @@ impl Replay {
         if let Some(first) = left.direct.batches.front() {
             let batch = self.batch(first);
             match self.link.fences.commit_direct(self.link.queue.shard(), &batch).await {
-                Ok(Direct::Stored) => drop(left.direct.batches.pop_front()),
+                Ok(Direct::Stored) => {
+                    left.direct.views_before = first.cumulative_views;
+                    left.direct.batches.pop_front();
+                }
                 Ok(Direct::Behind { number }) if number >= left.direct.stored => {
                     let Kept { batches, views_before, .. } = &mut left.direct;
                     for missing in (number + 1..batch.number).rev() {

@@ -114,7 +114,11 @@ impl Store {
             for sql in [
                 format!("UPDATE article_readers SET user = {name} WHERE user = ? LIMIT {ERASED_ROWS_MAX}"),
                 format!("UPDATE users SET user = {name} WHERE user = ?"),
-                format!("UPDATE quarantine SET user = {name} WHERE user = ? LIMIT {ERASED_ROWS_MAX}"),
+                // MySQL's words may cite what it refused.
+                format!(
+                    "UPDATE quarantine SET user = {name}, reason = 'not kept: it may have named the reader' \
+                     WHERE user = ? LIMIT {ERASED_ROWS_MAX}"
+                ),
             ] {
                 changed += transaction.execute_raw(statement(&sql, [user.clone().into()])).await?.rows_affected();
             }
