@@ -42,12 +42,12 @@ pub struct Args {
     /// Only this fault; repeat it for several. `footfall drill --list` names them
     #[arg(long = "fault", value_name = "NAME", value_parser = find)]
     faults: Vec<&'static Fault>,
-    /// The part that CI runs, in less than 4 minutes: short forms of nearly all, and a control
+    /// The part that CI runs, in less than 4 minutes: nearly all faults, and a control
     #[arg(long)]
     share: bool,
-    /// The short forms of all faults: seconds instead of half a minute, thousands of readers instead of a million
-    #[arg(long)]
-    short: bool,
+    /// The long forms of all faults: pauses of half a minute instead of seconds, a million readers instead of thousands
+    #[arg(long, conflicts_with = "share")]
+    long: bool,
     /// Start no further run after so many minutes, and say what was left out
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
@@ -115,7 +115,7 @@ pub(crate) fn passes(args: &Args) -> anyhow::Result<bool> {
 
 /// What is run, in order of the faults: a deadline cuts rounds off all of them, not some faults entirely.
 fn plans(args: &Args, seed: u64) -> Vec<Plan> {
-    let scale = if args.share || args.short { Scale::Short } else { Scale::Long };
+    let scale = if args.long { Scale::Long } else { Scale::Short };
     let faults: Vec<&'static Fault> = if !args.faults.is_empty() {
         args.faults.clone()
     } else if args.without_fence {
@@ -170,9 +170,9 @@ fn again(args: &Args, name: Option<&str>, seed: u64) -> String {
         Some(name) => format!("--fault {name} --rounds 1"),
         None => "--rounds 0 --schedules 1".to_owned(),
     };
-    let short = if args.share || args.short { " --short" } else { "" };
+    let long = if args.long { " --long" } else { "" };
     let fence = if args.without_fence { " --without-fence" } else { "" };
-    format!("cargo xtask chaos {what} --seed {seed}{short}{fence}")
+    format!("cargo xtask chaos {what} --seed {seed}{long}{fence}")
 }
 
 fn summary(outcomes: &Outcomes, failed: usize, seed: u64, took: Duration) -> String {
@@ -244,12 +244,10 @@ mod tests {
     #[test]
     fn a_failed_run_can_be_made_again() {
         let args = Args::share();
-        assert_eq!(again(&args, Some("x"), 3), "cargo xtask chaos --fault x --rounds 1 --seed 3 --short");
-        assert_eq!(again(&Args::default(), None, 9), "cargo xtask chaos --rounds 0 --schedules 1 --seed 9");
+        assert_eq!(again(&args, Some("x"), 3), "cargo xtask chaos --fault x --rounds 1 --seed 3");
+        let long = Args { long: true, ..Args::default() };
+        assert_eq!(again(&long, None, 9), "cargo xtask chaos --rounds 0 --schedules 1 --seed 9 --long");
         let plan = |seed| Plan::schedule(seed, Scale::Short).to_string();
-        assert_eq!(
-            plans(&Args { rounds: Some(0), schedules: Some(3), short: true, ..Args::default() }, 5)[2].to_string(),
-            plan(7)
-        );
+        assert_eq!(plans(&Args { rounds: Some(0), schedules: Some(3), ..Args::default() }, 5)[2].to_string(), plan(7));
     }
 }
