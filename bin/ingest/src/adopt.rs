@@ -45,6 +45,7 @@ pub(crate) struct Adopter {
 pub(crate) struct Metrics {
     journals: IntCounter,
     damaged: IntCounter,
+    torn_bytes: IntCounter,
     adopted_views: IntGauge,
 }
 
@@ -53,6 +54,10 @@ impl Metrics {
         Self {
             journals: telemetry::counter("footfall_adopted_journals_total", "Journals of dead ingests taken over."),
             damaged: telemetry::counter("footfall_adopted_damage_total", "Damaged places found in such journals."),
+            torn_bytes: telemetry::counter(
+                "footfall_adopted_torn_bytes_total",
+                "What could not be read behind the last records of such journals, in bytes.",
+            ),
             adopted_views: telemetry::gauge("footfall_adopted_views", "Views of such journals that are on their way."),
         }
     }
@@ -252,7 +257,7 @@ impl Replay {
     /// Reads the heads of all batches, and puts a lost one in the place of each that is damaged.
     async fn read(&self) -> io::Result<Left> {
         let (journal, producer) = (Arc::clone(&self.journal), self.producer);
-        let (heads, damage) = self
+        let (heads, damage, torn_bytes) = self
             .blocking
             .run(move || {
                 let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
@@ -263,6 +268,10 @@ impl Replay {
         if damage > 0 {
             self.metrics.damaged.inc_by(damage);
             error!(%producer, "the journal of a dead ingest is damaged in {damage} places: what was there is lost, unless Redis or MySQL has it");
+        }
+        if torn_bytes > 0 {
+            self.metrics.torn_bytes.inc_by(torn_bytes);
+            warn!(%producer, "the journal of a dead ingest ends in {torn_bytes} bytes that cannot be read: an append that was cut off, or, if the disk damaged them, views that are lost unless Redis or MySQL has them");
         }
         let [Kept { batches, views_before, stored }, direct] = heads.map(Heads::complete);
         let last = batches.back().map_or(views_before, |batch| batch.cumulative_views);
@@ -280,7 +289,7 @@ struct Heads {
     stored: u64,
 }
 
-fn read_heads(journal: &mut DeadJournal, producer: Producer) -> io::Result<([Heads; 2], u64)> {
+fn read_heads(journal: &mut DeadJournal, producer: Producer) -> io::Result<([Heads; 2], u64, u64)> {
     let mut heads: [Heads; 2] = Default::default();
     let mut strangers = BTreeSet::new();
     let mut unreadable = 0;
@@ -299,7 +308,7 @@ fn read_heads(journal: &mut DeadJournal, producer: Producer) -> io::Result<([Hea
     }
     // A damaged header costs no records.
     let lost = journal.damaged.iter().filter(|damage| damage.offset > 0).count() as u64;
-    Ok((heads, lost + unreadable))
+    Ok((heads, lost + unreadable, journal.torn_bytes))
 }
 
 impl Heads {

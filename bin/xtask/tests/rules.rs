@@ -185,7 +185,7 @@ fn neighbours(path: &str) -> (&'static [&'static str], &'static [&'static str]) 
             (&["footfall-shared", "footfall-migrations", "footfall-drill"], &["footfall-sandbox"])
         }
         // As light as it is: `cargo xtask` is built with it before anything else.
-        "shared/drill/Cargo.toml" => (&["footfall-sandbox"], &[]),
+        "shared/drill/Cargo.toml" => (&["footfall-sandbox", "footfall-journal"], &[]),
         "migrations/Cargo.toml" => (&["footfall-shared"], &["footfall-sandbox"]),
         "bin/ingest/Cargo.toml" => (&["footfall-shared", "footfall-journal"], &["footfall-sandbox"]),
         "shared/Cargo.toml" => (&[], &["footfall-sandbox"]),

@@ -40,7 +40,7 @@ pub enum Expect {
     Halts,
     /// Every one is counted or in quarantine, and some are in quarantine.
     Quarantined,
-    /// Their last copy was damaged: what is lost is known, view by view, and in quarantine.
+    /// Their last copy was damaged: what is lost is in quarantine, but for what was at the end of a journal.
     LostAsReported,
 }
 

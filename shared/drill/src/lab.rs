@@ -68,6 +68,8 @@ pub(crate) struct Lab {
     pub(crate) setting: Setting,
     /// What the articles of the present load begin with.
     pub(crate) article_prefix: String,
+    /// See [`crate::run::Measured::untold`]: of the present run.
+    pub(crate) untold: u64,
     /// Counts what is put into the folder.
     files: u32,
     dir: TempDir,
@@ -88,7 +90,17 @@ impl Lab {
         change(&mut options);
         let stack = Stack::start(options)?;
         let scripts = scripts.clone();
-        Ok(Self { stack, _mount: mount, scripts, scale, setting, article_prefix: String::new(), files: 0, dir })
+        Ok(Self {
+            stack,
+            _mount: mount,
+            scripts,
+            scale,
+            setting,
+            article_prefix: String::new(),
+            untold: 0,
+            files: 0,
+            dir,
+        })
     }
 
     /// The folder with all data and logs.

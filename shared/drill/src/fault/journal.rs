@@ -1,11 +1,14 @@
 //! Faults of the disk that the journals are on.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::ensure;
+use footfall_journal::{Disk, Folder};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
@@ -111,6 +114,7 @@ fn damage(
         super::pause(random, 300, 600);
     }
     kill_services(lab, &[Role::Ingest])?;
+    let before = readable(&folder)?;
     let mut damaged = 0;
     for segment in segments(&folder)? {
         let used = used_bytes(&fs::read(&segment)?);
@@ -121,6 +125,10 @@ fn damage(
         }
     }
     ensure!(damaged > 0, "no journal held anything");
+    let after = readable(&folder)?;
+    let last = |lane| after.keys().filter(|(other, _)| *other == lane).map(|(_, number)| *number).max();
+    lab.untold +=
+        before.iter().filter(|((lane, number), _)| Some(*number) > last(*lane)).map(|(_, views)| views).sum::<u64>();
     if redis_is_lost {
         lab.stack.redis.kill()?;
         empty(lab)?;
@@ -132,6 +140,56 @@ fn damage(
         }
         restart_services(lab, &[Role::Ingest])
     }))
+}
+
+/// Which numbers a batch: its shard, its producer, and the way that it took.
+type Lane = (u16, u64, u8);
+
+/// The views of every batch that can be read.
+fn readable(folder: &Path) -> anyhow::Result<BTreeMap<(Lane, u64), u64>> {
+    let disk: Arc<dyn Disk> = Arc::new(Folder::open(folder)?);
+    let mut found = BTreeMap::new();
+    for mut journal in footfall_journal::adopt(&disk)?.into_iter().flat_map(|life| life.shards) {
+        let shard = journal.shard;
+        journal.records(|_, payload| {
+            let (way, producer, number, views) = outline(payload).expect("the checksum of the record is right");
+            found.insert(((shard, producer, way), number), views);
+        })?;
+    }
+    Ok(found)
+}
+
+/// The way, the producer, the number and the views of a batch that ingest wrote into its journal. It is read here
+/// because this package is built before the one that packs records.
+fn outline(mut record: &[u8]) -> Option<(u8, u64, u64, u64)> {
+    fn number(rest: &mut &[u8]) -> Option<u64> {
+        let end = rest.iter().position(|byte| byte & 0x80 == 0)?;
+        let (bytes, tail) = rest.split_at(end + 1);
+        *rest = tail;
+        Some(bytes.iter().rev().fold(0, |value, byte| value << 7 | u64::from(byte & 0x7f)))
+    }
+    fn text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+        let len = usize::try_from(number(rest)?).ok()?;
+        let (text, tail) = rest.split_at_checked(len)?;
+        *rest = tail;
+        Some(text)
+    }
+    let way = *record.split_off_first()?;
+    number(&mut record)?;
+    let (producer, mut batch) = text(&mut record)?.get(1..)?.split_first_chunk()?;
+    let batch_number = number(&mut batch)?;
+    for _ in ["views so far", "minute", "repeats"] {
+        number(&mut batch)?;
+    }
+    let mut views = 0;
+    while !batch.is_empty() {
+        text(&mut batch)?; // The article.
+        for _ in 0..number(&mut batch)? {
+            text(&mut batch)?; // The reader.
+            views += number(&mut batch)?;
+        }
+    }
+    Some((way, u64::from_be_bytes(*producer), batch_number, views))
 }
 
 /// Up to where a segment, which is followed by zeros, was written.
