@@ -11,12 +11,13 @@ use sea_orm_migration::sea_orm::{ConnectOptions, Database, DatabaseConnection, D
 
 mod m0001_counts;
 mod m0002_fallbacks;
+mod m0003_lists;
 
 struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_counts::Migration), Box::new(m0002_fallbacks::Migration)]
+        vec![Box::new(m0001_counts::Migration), Box::new(m0002_fallbacks::Migration), Box::new(m0003_lists::Migration)]
     }
 }
 

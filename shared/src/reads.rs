@@ -15,7 +15,7 @@ use crate::grading::Grade;
 use crate::keys::Age;
 use crate::queue::{Cached, Live, Queue, QueueError, Redis};
 use crate::store::{Store, StoreError, StoredArticle};
-use crate::telemetry::{self, IntCounter};
+use crate::telemetry::{self, IntCounterVec};
 
 /// One article's numbers, with where they come from.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -39,7 +39,6 @@ pub struct ArticleNumbers {
 /// Reads of single articles, shared by all requests of a process.
 pub struct Reads {
     shards: Vec<ReadShard>,
-    redis: Redis,
     store: Store,
     ttl: Duration,
     /// Nobody waits longer for a store that hangs.
@@ -47,8 +46,79 @@ pub struct Reads {
     mysql: Mutex<Breaker>,
     /// What was answered last, for the time when neither store answers.
     last: Cache<Article, ArticleNumbers>,
-    hits: IntCounter,
-    misses: IntCounter,
+    counts: HitCounts,
+}
+
+/// What is read cache-first, each counted by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interface {
+    /// The numbers of one article.
+    Article,
+    /// Lists of articles, and histories.
+    Lists,
+    /// The readers of an article.
+    Readers,
+    /// Users, and what they have read.
+    Users,
+}
+
+impl Interface {
+    const ALL: [Self; 4] = [Self::Article, Self::Lists, Self::Readers, Self::Users];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Article => "article",
+            Self::Lists => "lists",
+            Self::Readers => "readers",
+            Self::Users => "users",
+        }
+    }
+}
+
+/// How often this process answered from a cache, and how often from MySQL.
+#[derive(Debug, Clone)]
+pub struct HitCounts {
+    hits: IntCounterVec,
+    misses: IntCounterVec,
+}
+
+impl Default for HitCounts {
+    fn default() -> Self {
+        let (hits, misses) = ("footfall_read_hits_total", "footfall_read_misses_total");
+        Self {
+            hits: telemetry::counters(hits, "Reads that a cache answered.", "interface"),
+            misses: telemetry::counters(misses, "Reads that MySQL answered.", "interface"),
+        }
+    }
+}
+
+impl HitCounts {
+    /// A cache has answered.
+    pub fn hit(&self, interface: Interface) {
+        self.hits.with_label_values(&[interface.name()]).inc();
+    }
+
+    /// MySQL was asked.
+    pub fn miss(&self, interface: Interface) {
+        self.misses.with_label_values(&[interface.name()]).inc();
+    }
+
+    /// Adds what is new to the counts of all processes, once per `period`, for ever.
+    pub async fn report(&self, redis: &Redis, period: Duration) {
+        let mut reported = [(0, 0); Interface::ALL.len()];
+        loop {
+            tokio::time::sleep(period).await;
+            for (interface, reported) in Interface::ALL.into_iter().zip(&mut reported) {
+                let name = interface.name();
+                let count = |counts: &IntCounterVec| counts.with_label_values(&[name]).get();
+                let now = (count(&self.hits), count(&self.misses));
+                let new = (now.0 - reported.0, now.1 - reported.1);
+                if new != (0, 0) && redis.add_reads(name, new.0, new.1).await.is_ok() {
+                    *reported = now;
+                }
+            }
+        }
+    }
 }
 
 struct ReadShard {
@@ -87,7 +157,7 @@ pub struct Unreadable(String);
 impl Reads {
     /// Reads from these stores; connects when needed.
     #[must_use]
-    pub fn new(redis: Redis, store: Store, shards: u16, ttl: Duration, patience: Duration) -> Self {
+    pub fn new(redis: &Redis, store: Store, counts: HitCounts, shards: u16, ttl: Duration, patience: Duration) -> Self {
         let shard = |shard| ReadShard {
             queue: redis.shard(shard),
             epoch: AtomicU64::new(0),
@@ -96,20 +166,12 @@ impl Reads {
         };
         Self {
             shards: Shard::all(shards).map(shard).collect(),
-            redis,
             store,
             ttl,
             patience,
             mysql: Mutex::new(Breaker::new(0)),
             last: Cache::new(LAST_MAX),
-            hits: telemetry::counter(
-                "footfall_article_read_hits_total",
-                "Reads of an article that the cache answered.",
-            ),
-            misses: telemetry::counter(
-                "footfall_article_read_misses_total",
-                "Reads of an article that MySQL answered.",
-            ),
+            counts,
         }
     }
 
@@ -165,7 +227,7 @@ impl Reads {
             let (first, pending_views) = match read {
                 Some(Cached::Hit(live)) => {
                     if !is_counted {
-                        self.hits.inc();
+                        self.counts.hit(Interface::Article);
                     }
                     return Ok((live, "cache"));
                 }
@@ -182,7 +244,7 @@ impl Reads {
             };
             if !is_counted {
                 is_counted = true;
-                self.misses.inc();
+                self.counts.miss(Interface::Article);
             }
             let stored = self
                 .stored(shard.queue.shard(), article)
@@ -234,19 +296,6 @@ impl Reads {
             Err(error) => {
                 lock(&self.mysql).failed(error.class(), Instant::now());
                 Err(error.to_string())
-            }
-        }
-    }
-
-    /// Adds this process's hits and misses to the shared counts, once per `period`, for ever.
-    pub async fn report(&self, interface: &str, period: Duration) {
-        let mut reported = (0, 0);
-        loop {
-            tokio::time::sleep(period).await;
-            let now = (self.hits.get(), self.misses.get());
-            if now != reported && self.redis.add_reads(interface, now.0 - reported.0, now.1 - reported.1).await.is_ok()
-            {
-                reported = now;
             }
         }
     }

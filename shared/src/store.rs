@@ -1,6 +1,7 @@
 //! MySQL or MariaDB: where views are counted for good. Only this module knows SQL.
 
 mod audit;
+mod lists;
 mod quarantine;
 mod transaction;
 
@@ -18,10 +19,11 @@ use crate::counter::{Article, Batch, Growth, Producer, Row, Shard, User};
 use crate::grading::mysql_code;
 
 pub use audit::{Audit, Books, ProducerFences};
+pub use lists::{By, ListedArticle, RisingArticle};
 pub use quarantine::{Quarantined, Replayed};
 
 /// The schema that this build reads and writes; `footfall init` brings a database to it.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// What a call of the store can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -399,7 +401,7 @@ impl Store {
         in_time(self.timeout, async { Ok(self.db.query_one_raw(statement(sql, values)).await?) }).await
     }
 
-    async fn all<const N: usize>(&self, sql: &str, values: [Value; N]) -> Result<Vec<QueryResult>> {
+    async fn all(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<Vec<QueryResult>> {
         in_time(self.timeout, async { Ok(self.db.query_all_raw(statement(sql, values)).await?) }).await
     }
 }
@@ -440,7 +442,7 @@ async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> R
     tokio::time::timeout(limit, work).await.map_err(|_| StoreError::timed_out(limit))?
 }
 
-fn statement<const N: usize>(sql: &str, values: [Value; N]) -> Statement {
+fn statement(sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
     Statement::from_sql_and_values(DbBackend::MySql, sql, values)
 }
 

@@ -1,12 +1,13 @@
 //! The dashboard: live numbers for people, over a page and a WebSocket.
 //!
 //! `feed` reads Redis and MySQL, once for all; `numbers` adds up; `conservation` keeps the books; `frame` says it in
-//! JSON; `client` is one viewer; `routes` is who gets what.
+//! JSON; `client` is one viewer; `lists` answers pages of lists; `routes` is who gets what.
 
 pub mod client;
 pub mod conservation;
 pub mod feed;
 pub mod frame;
+pub mod lists;
 pub mod numbers;
 pub mod routes;
 
@@ -17,12 +18,14 @@ use footfall_shared::config::{Config, Database, ms};
 use footfall_shared::http::{self, Limits};
 use footfall_shared::lifecycle::{self, Lifecycle};
 use footfall_shared::queue::Redis;
+use footfall_shared::reads::HitCounts;
 use footfall_shared::store::Store;
 use footfall_shared::telemetry::{self, Readiness};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::feed::Feed;
+use crate::lists::Lists;
 use crate::routes::Routes;
 
 /// How long a store may take to answer, if the configuration does not say less: a viewer shall hear of
@@ -46,12 +49,22 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
     let store = Store::new(&Database {
         connections_max: config.database.connections_max.min(DATABASE_CONNECTIONS_MAX),
         timeout_ms: config.database.timeout_ms.min(STORE_TIMEOUT_MS_MAX),
-        ..config.database
+        ..config.database.clone()
     })
     .await?;
     lifecycle::check_schema(&store, config.shards).await?;
 
     let readiness = Readiness::not_yet("no numbers were read yet");
+    // A pool of their own: lists that take their time must not stop the live numbers.
+    let counts = HitCounts::default();
+    let lists = Lists::new(Store::new(&config.database).await?, counts.clone(), ms(config.reads.ttl_ms));
+    lifecycle.spawn("report of hit rates", {
+        let (redis, stop) = (redis.clone(), lifecycle.stop());
+        async move {
+            stop.run_until_cancelled(counts.report(&redis, Duration::from_secs(1))).await;
+            Ok(())
+        }
+    });
     let feed = Feed::new(redis, store, config.shards);
     let (sender, frames) = watch::channel(feed.first_frame());
     let period = Duration::from_secs(1) / config.dashboard.updates_per_second;
@@ -64,10 +77,13 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
         header_timeout: ms(config.dashboard.header_timeout_ms),
         drain: ms(config.dashboard.drain_ms),
     };
-    let routes = Arc::new(Routes::new(frames, readiness.clone(), viewers_max, lifecycle.stop()));
+    let routes = Arc::new(Routes::new(frames, lists, readiness.clone(), viewers_max, lifecycle.stop()));
     let handler = {
         let routes = Arc::clone(&routes);
-        move |request| std::future::ready(routes.answer(request))
+        move |request| {
+            let routes = Arc::clone(&routes);
+            async move { routes.answer(request).await }
+        }
     };
     let stop = lifecycle.stop();
     lifecycle.spawn("page", async move {

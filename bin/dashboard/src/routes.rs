@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::client;
 use crate::frame::Frame;
+use crate::lists::{List, Lists};
 
 const PAGE: &str = include_str!("../page/index.html");
 const SCRIPT: &str = include_str!("../page/app.js");
@@ -29,6 +30,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 /// What all requests share.
 pub struct Routes {
     frames: watch::Receiver<Frame>,
+    lists: Lists,
     readiness: Readiness,
     stop: CancellationToken,
     viewers: TaskTracker,
@@ -37,17 +39,23 @@ pub struct Routes {
     viewers_refused: IntCounter,
 }
 
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
 impl Routes {
     /// At most `viewers_max` WebSockets at once.
     #[must_use]
     pub fn new(
         frames: watch::Receiver<Frame>,
+        lists: Lists,
         readiness: Readiness,
         viewers_max: usize,
         stop: CancellationToken,
     ) -> Self {
         Self {
             frames,
+            lists,
             readiness,
             stop,
             viewers: TaskTracker::new(),
@@ -67,8 +75,12 @@ impl Routes {
     }
 
     /// Answers one request.
-    pub fn answer(&self, request: Request<Incoming>) -> Answer {
-        let (mut answer, cache) = self.route(request);
+    pub async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let list = List::parse(request.uri().path(), request.uri().query());
+        let (mut answer, cache) = match list {
+            Some(list) if is_read(request.method()) => (self.lists.answer(list).await, "no-store"),
+            list => self.route(request, list.is_some()),
+        };
         let headers = answer.headers_mut();
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -78,13 +90,14 @@ impl Routes {
     }
 
     /// The answer, and how long it may be kept.
-    fn route(&self, request: Request<Incoming>) -> (Answer, &'static str) {
+    fn route(&self, request: Request<Incoming>, is_list: bool) -> (Answer, &'static str) {
         let path = request.uri().path();
-        let is_known = matches!(
-            path,
-            "/" | "/realtime" | "/v1/stats" | "/assets/app.js" | "/assets/app.css" | "/livez" | "/readyz"
-        );
-        if is_known && !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let is_known = is_list
+            || matches!(
+                path,
+                "/" | "/realtime" | "/v1/stats" | "/assets/app.js" | "/assets/app.css" | "/livez" | "/readyz"
+            );
+        if is_known && !is_read(request.method()) {
             let mut answer = http::sentence(StatusCode::METHOD_NOT_ALLOWED, "here is only GET");
             answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return (answer, "no-store");

@@ -54,7 +54,7 @@ pub fn fold(sealed: &[Sealed]) -> Result<Flush, Mismatch> {
         }
         same
     });
-    hours.sort_unstable();
+    hours.sort_unstable_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
     hours.dedup_by(|next, kept| {
         let same = next.0 == kept.0 && next.1 == kept.1;
         if same {
@@ -155,7 +155,7 @@ mod tests {
             prop_assert_eq!(flush.producers[0].cumulative_views, total);
             prop_assert_eq!(flush.producers[0].follows((0, 0)), Some(0));
             prop_assert!(flush.rows.is_sorted_by(|a, b| (&a.article, &a.user) < (&b.article, &b.user)));
-            prop_assert!(flush.hours.is_sorted_by(|a, b| (&a.0, a.1) < (&b.0, b.1)));
+            prop_assert!(flush.hours.is_sorted_by(|a, b| (a.1, &a.0) < (b.1, &b.0)));
         }
     }
 

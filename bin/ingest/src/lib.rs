@@ -19,7 +19,7 @@ use footfall_shared::config::{Config, ms};
 use footfall_shared::counter::Producer;
 use footfall_shared::lifecycle::{self, EXIT_CONFIGURATION, Lifecycle, Refusal};
 use footfall_shared::queue::Redis;
-use footfall_shared::reads::Reads;
+use footfall_shared::reads::{HitCounts, Reads};
 use footfall_shared::store::Store;
 use footfall_shared::{http, telemetry};
 use tokio::net::TcpListener;
@@ -43,7 +43,16 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
     lifecycle::check_schema(&store, config.shards).await?;
     let readiness = telemetry::Readiness::default();
     let patience = ms(config.redis.timeout_ms.min(READ_PATIENCE_MS_MAX));
-    let reads = Arc::new(Reads::new(redis.clone(), store.clone(), config.shards, ms(config.reads.ttl_ms), patience));
+    let counts = HitCounts::default();
+    let ttl = ms(config.reads.ttl_ms);
+    let reads = Arc::new(Reads::new(&redis, store.clone(), counts.clone(), config.shards, ttl, patience));
+    lifecycle.spawn("report of hit rates", {
+        let (redis, stop) = (redis.clone(), lifecycle.stop());
+        async move {
+            stop.run_until_cancelled(counts.report(&redis, Duration::from_secs(1))).await;
+            Ok(())
+        }
+    });
     let disk = journal_folder(&config.ingest.journal)?;
     let counting = Counting::start(
         &config,
@@ -57,14 +66,6 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
         },
     )?;
 
-    let report = Arc::clone(&reads);
-    lifecycle.spawn("report of hit rates", {
-        let stop = lifecycle.stop();
-        async move {
-            stop.run_until_cancelled(report.report("article", Duration::from_secs(1))).await;
-            Ok(())
-        }
-    });
     lifecycle.spawn("admin server", telemetry::serve_admin(listeners.admin, readiness.clone(), lifecycle.stop()));
     lifecycle.spawn("drain", {
         let (stop, readiness) = (lifecycle.stop(), readiness.clone());

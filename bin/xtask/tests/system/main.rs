@@ -8,4 +8,5 @@ mod counting;
 mod fallbacks;
 mod faults;
 mod growth;
+mod lists;
 mod tool;

@@ -1,0 +1,482 @@
+//! Lists over HTTP, page by page: articles, their readers, users, and what they have read; views per hour and minute.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use footfall_shared::breaker::Breaker;
+use footfall_shared::clock;
+use footfall_shared::counter::{Article, User};
+use footfall_shared::grading::Grade;
+use footfall_shared::http::{self, Answer};
+use footfall_shared::reads::{HitCounts, Interface};
+use footfall_shared::store::{By, ListedArticle, RisingArticle, Store, StoreError};
+use footfall_shared::telemetry::{self, IntCounter};
+use hyper::StatusCode;
+use hyper::header::{HeaderValue, RETRY_AFTER};
+use percent_encoding::percent_decode_str;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use serde::Serialize;
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+/// Entries of a page, if nobody says otherwise.
+const LIMIT: u32 = 100;
+/// Entries of a page, at most.
+pub const LIMIT_MAX: u32 = 1_000;
+/// Hours or minutes of a history, if nobody says otherwise.
+const SPAN: u32 = 48;
+/// Hours or minutes of a history, at most.
+pub const SPAN_MAX: u32 = 1_440;
+/// Articles that rise, at most: those that are read a little more than they were are nothing to tell.
+const RISING_MAX: u32 = 100;
+/// Lists that are read from MySQL at once.
+const READS_MAX: usize = 8;
+/// Entries of all lists that are kept: some tens of MB.
+const KEPT_MAX: u64 = 50_000;
+
+/// Answers lists. Apart from the live numbers, so that a list that takes its time does not stop these.
+pub struct Lists {
+    store: Store,
+    mysql: Mutex<Breaker>,
+    seats: Semaphore,
+    kept: Cache<List, Slot, Entries>,
+    /// For how long a list is kept.
+    ttl: Duration,
+    counts: HitCounts,
+    refused: IntCounter,
+}
+
+/// One list as it was read last. Who reads it anew holds it, so that all others who want it wait for that one read.
+type Slot = Arc<tokio::sync::Mutex<Option<Kept>>>;
+
+struct Kept {
+    since: Instant,
+    read_at: String,
+    list: serde_json::Value,
+}
+
+/// Weighs a list by the entries that it may have.
+#[derive(Clone)]
+struct Entries;
+
+impl Weighter<List, Slot> for Entries {
+    fn weight(&self, list: &List, _: &Slot) -> u64 {
+        u64::from(list.entries_max())
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum List {
+    /// Articles by a number, from behind an article with that number.
+    ArticlesBy(By, Option<(u64, Article)>, u32),
+    /// Articles that are read more than they were.
+    Rising(u32),
+    /// Articles whose name begins so, from behind one.
+    ArticlesNamed(Vec<u8>, Option<Article>, u32),
+    /// An article's readers.
+    Readers(Article, Option<User>, u32),
+    /// An article's views in each of the last hours.
+    Hours(Article, u32),
+    /// All users.
+    Users(Option<User>, u32),
+    /// What a user has read.
+    Reads(User, Option<Article>, u32),
+    /// The site's views in each of the last minutes.
+    Minutes(u32),
+}
+
+/// A status and one sentence.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal(pub StatusCode, pub String);
+
+fn bad(sentence: impl Into<String>) -> Refusal {
+    Refusal(StatusCode::BAD_REQUEST, sentence.into())
+}
+
+impl List {
+    /// Reads a request; none if there is no such list.
+    pub fn parse(path: &str, query: Option<&str>) -> Option<Result<List, Refusal>> {
+        let rest = path.strip_prefix("/v1/")?;
+        let query = || Query::parse(query.unwrap_or(""));
+        Some(match rest {
+            "articles" => query().and_then(|query| Self::articles(&query)),
+            "users" => query().and_then(|query| {
+                query.knows(&["after", "limit"])?;
+                Ok(List::Users(query.after(User::parse)?, query.limit()?))
+            }),
+            "minutes" => query().and_then(|query| {
+                query.knows(&["last"])?;
+                Ok(List::Minutes(query.number("last", SPAN, SPAN_MAX)?))
+            }),
+            _ => match (rest.strip_prefix("articles/"), rest.strip_prefix("users/")) {
+                (Some(rest), _) if rest.ends_with("/readers") => query().and_then(|query| {
+                    query.knows(&["after", "limit"])?;
+                    let article = id(rest.trim_end_matches("/readers"), Article::parse)?;
+                    Ok(List::Readers(article, query.after(User::parse)?, query.limit()?))
+                }),
+                (Some(rest), _) if rest.ends_with("/hours") => query().and_then(|query| {
+                    query.knows(&["last"])?;
+                    let article = id(rest.trim_end_matches("/hours"), Article::parse)?;
+                    Ok(List::Hours(article, query.number("last", SPAN, SPAN_MAX)?))
+                }),
+                (_, Some(rest)) if rest.ends_with("/articles") => query().and_then(|query| {
+                    query.knows(&["after", "limit"])?;
+                    let user = id(rest.trim_end_matches("/articles"), User::parse)?;
+                    Ok(List::Reads(user, query.after(Article::parse)?, query.limit()?))
+                }),
+                _ => return None,
+            },
+        })
+    }
+
+    fn articles(query: &Query) -> Result<List, Refusal> {
+        query.knows(&["by", "prefix", "after", "limit"])?;
+        let by = match (query.get("by"), query.get("prefix")) {
+            (Some("name"), _) | (None, Some(_)) => {
+                let prefix = query.get("prefix").unwrap_or("").as_bytes().to_vec();
+                return Ok(List::ArticlesNamed(prefix, query.after(Article::parse)?, query.limit()?));
+            }
+            (Some("views") | None, None) => By::Views,
+            (Some("readers"), None) => By::Readers,
+            (Some("rise"), None) => {
+                query.knows(&["by", "limit"])?;
+                return Ok(List::Rising(query.number("limit", LIMIT.min(RISING_MAX), RISING_MAX)?));
+            }
+            (Some("views" | "readers" | "rise"), Some(_)) => return Err(bad("a search by `prefix` is listed by name")),
+            (Some(_), _) => return Err(bad("`by` is one of: views, readers, rise, name")),
+        };
+        let after = query.get("after").map(|after| {
+            let (number, article) = after.split_once('.').ok_or(NOT_A_CURSOR)?;
+            let number = number.parse().map_err(|_| NOT_A_CURSOR)?;
+            Ok((number, Article::parse(article.as_bytes()).map_err(|_| NOT_A_CURSOR)?))
+        });
+        let after = after.transpose().map_err(|sentence: &str| bad(sentence))?;
+        Ok(List::ArticlesBy(by, after, query.limit()?))
+    }
+
+    fn entries_max(&self) -> u32 {
+        match self {
+            Self::ArticlesBy(.., max) | Self::ArticlesNamed(.., max) | Self::Rising(max) | Self::Readers(.., max) => {
+                *max
+            }
+            Self::Hours(_, max) | Self::Users(_, max) | Self::Reads(.., max) | Self::Minutes(max) => *max,
+        }
+    }
+
+    /// Whether it may be some seconds old. Behind a number it may not: an article could have risen onto a page that was
+    /// read since, and would be listed twice.
+    fn may_be_kept(&self) -> bool {
+        !matches!(self, Self::ArticlesBy(_, Some(_), _))
+    }
+
+    fn interface(&self) -> Interface {
+        match self {
+            Self::ArticlesBy(..) | Self::ArticlesNamed(..) | Self::Rising(_) | Self::Hours(..) | Self::Minutes(_) => {
+                Interface::Lists
+            }
+            Self::Readers(..) => Interface::Readers,
+            Self::Users(..) | Self::Reads(..) => Interface::Users,
+        }
+    }
+}
+
+const NOT_A_CURSOR: &str = "`after` is the `next` of the page before";
+
+fn id<T, E: ToString>(encoded: &str, parse: impl Fn(&[u8]) -> Result<T, E>) -> Result<T, Refusal> {
+    let bytes: Vec<u8> = percent_decode_str(encoded).collect();
+    parse(&bytes).map_err(|error| Refusal(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
+}
+
+/// The parameters of a request, each at most once.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(query: &str) -> Result<Self, Refusal> {
+        let text = |encoded: &str| {
+            let decoded = encoded.replace('+', " ");
+            let decoded: Cow<'_, [u8]> = percent_decode_str(&decoded).into();
+            String::from_utf8(decoded.into_owned()).map_err(|_| bad("the query is not UTF-8"))
+        };
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let key = text(key)?;
+            if pairs.iter().any(|(known, _)| *known == key) {
+                return Err(bad(format!("the query parameter `{key}` is there twice")));
+            }
+            pairs.push((key, text(value)?));
+        }
+        Ok(Self(pairs))
+    }
+
+    fn knows(&self, names: &[&str]) -> Result<(), Refusal> {
+        match self.0.iter().find(|(key, _)| !names.contains(&key.as_str())) {
+            Some((key, _)) => Err(bad(format!("unknown query parameter `{key}`; there are: {}", names.join(", ")))),
+            None => Ok(()),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    fn number(&self, name: &str, otherwise: u32, max: u32) -> Result<u32, Refusal> {
+        let Some(text) = self.get(name) else { return Ok(otherwise) };
+        let number = text.parse().ok().filter(|number| (1..=max).contains(number));
+        number.ok_or_else(|| bad(format!("`{name}` is a number from 1 to {max}")))
+    }
+
+    fn limit(&self) -> Result<u32, Refusal> {
+        self.number("limit", LIMIT, LIMIT_MAX)
+    }
+
+    fn after<T, E>(&self, parse: impl Fn(&[u8]) -> Result<T, E>) -> Result<Option<T>, Refusal> {
+        self.get("after").map(|after| parse(after.as_bytes()).map_err(|_| bad(NOT_A_CURSOR))).transpose()
+    }
+}
+
+/// A page: its entries under `name`, and what `after` is for the next one; null on the last.
+fn page<T>(
+    name: &str,
+    mut entries: Vec<T>,
+    limit: u32,
+    cursor: impl Fn(&T) -> String,
+    show: impl Fn(&T) -> serde_json::Value,
+) -> serde_json::Value {
+    let is_last = entries.len() <= limit as usize;
+    entries.truncate(limit as usize);
+    let next = entries.last().filter(|_| !is_last).map(cursor);
+    json!({ name: entries.iter().map(show).collect::<Vec<_>>(), "next": next })
+}
+
+/// A list as it is answered.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    list: &'a serde_json::Value,
+    /// When MySQL was asked.
+    read_at: &'a str,
+    /// Why it is older than it should be; absent while all is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degraded: Option<String>,
+}
+
+fn shown(kept: &Kept, degraded: Option<String>) -> Answer {
+    http::json(StatusCode::OK, &Shown { list: &kept.list, read_at: &kept.read_at, degraded })
+}
+
+#[derive(Serialize)]
+struct Span {
+    from: String,
+    views: u64,
+}
+
+/// One entry for each of the last `count` spans of `seconds`, the current one included; those without views have zero.
+fn spans(found: &[(u32, u64)], first: u32, count: u32, seconds: u64) -> Vec<Span> {
+    (first..first + count)
+        .map(|at| Span {
+            from: clock::rfc3339(u64::from(at) * seconds * 1_000),
+            views: found.binary_search_by_key(&at, |(known, _)| *known).map_or(0, |found_at| found[found_at].1),
+        })
+        .collect()
+}
+
+impl Lists {
+    /// Reads from this store, at most [`READS_MAX`] lists at once, and keeps each for `ttl`.
+    #[must_use]
+    pub fn new(store: Store, counts: HitCounts, ttl: Duration) -> Self {
+        let refused =
+            telemetry::counter("footfall_dashboard_lists_refused_total", "Lists refused because too many were read.");
+        let kept = Cache::with_weighter(1_000, KEPT_MAX, Entries);
+        Self { store, mysql: Mutex::new(Breaker::new(0)), seats: Semaphore::new(READS_MAX), kept, ttl, counts, refused }
+    }
+
+    /// Answers a request for a list.
+    pub async fn answer(&self, list: Result<List, Refusal>) -> Answer {
+        let list = match list {
+            Ok(list) => list,
+            Err(Refusal(status, sentence)) => return http::sentence(status, &sentence),
+        };
+        let slot = if list.may_be_kept() {
+            let Ok(slot) = self.kept.get_or_insert_with(&list, || Ok::<_, Infallible>(Slot::default()));
+            slot
+        } else {
+            Slot::default()
+        };
+        let mut kept = slot.lock().await;
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.since.elapsed() < self.ttl) {
+            self.counts.hit(list.interface());
+            return shown(kept, None);
+        }
+        match (self.read_in_turn(&list).await, kept.as_ref()) {
+            (Ok(list), _) => shown(kept.insert(list), None),
+            (Err(reason), Some(kept)) => {
+                self.counts.hit(list.interface());
+                shown(kept, Some(reason))
+            }
+            (Err(reason), None) => {
+                let mut answer = http::sentence(StatusCode::SERVICE_UNAVAILABLE, &reason);
+                answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                answer
+            }
+        }
+    }
+
+    /// Reads a list if there is a seat and MySQL is well, as far as is known.
+    async fn read_in_turn(&self, list: &List) -> Result<Kept, String> {
+        let Ok(_seat) = self.seats.try_acquire() else {
+            self.refused.inc();
+            return Err("too many lists are read at the moment: try again".into());
+        };
+        if !lock(&self.mysql).allows(Instant::now()) {
+            return Err("lists come from MySQL, which could not be read a moment ago".into());
+        }
+        self.counts.miss(list.interface());
+        let (since, read_at) = (Instant::now(), clock::rfc3339(clock::unix_ms()));
+        match self.read(list).await {
+            Ok(list) => {
+                lock(&self.mysql).succeeded();
+                Ok(Kept { since, read_at, list })
+            }
+            Err(error) => {
+                error.class().count();
+                lock(&self.mysql).failed(error.class(), Instant::now());
+                Err(format!("lists come from MySQL, which cannot be read now: {error}"))
+            }
+        }
+    }
+
+    async fn read(&self, list: &List) -> Result<serde_json::Value, StoreError> {
+        let store = &self.store;
+        let article = |listed: &ListedArticle| json!({ "article": listed.article.to_string(), "views": listed.views, "readers": listed.readers });
+        let name = |listed: &ListedArticle| listed.article.to_string();
+        // One more than asked for tells whether there is another page.
+        Ok(match *list {
+            List::ArticlesBy(by, ref after, limit) => {
+                let after = after.as_ref().map(|(number, article)| (*number, article));
+                let cursor = |listed: &ListedArticle| match by {
+                    By::Views => format!("{}.{}", listed.views, listed.article),
+                    By::Readers => format!("{}.{}", listed.readers, listed.article),
+                };
+                page("articles", store.articles_by(by, after, limit + 1).await?, limit, cursor, article)
+            }
+            List::Rising(limit) => {
+                let tenths = |number: f64| (number * 10.0).round() / 10.0;
+                let show = |rising: &RisingArticle| {
+                    json!({
+                        "article": rising.article.to_string(),
+                        "last_hour": tenths(rising.last_hour_60 as f64 / 60.0),
+                        "day_before": rising.day_before,
+                        "rise": tenths(rising.rise()),
+                    })
+                };
+                let articles = store.articles_rising(clock::unix_minute(), limit).await?;
+                json!({ "articles": articles.iter().map(show).collect::<Vec<_>>() })
+            }
+            List::ArticlesNamed(ref prefix, ref after, limit) => {
+                let articles = store.articles_named(prefix, after.as_ref(), limit + 1).await?;
+                page("articles", articles, limit, name, article)
+            }
+            List::Readers(ref article, ref after, limit) => {
+                let readers = store.readers_of(article, after.as_ref(), limit + 1).await?;
+                let show = |(user, views): &(User, u64)| json!({ "user": user.to_string(), "views": views });
+                page("readers", readers, limit, |(user, _)| user.to_string(), show)
+            }
+            List::Users(ref after, limit) => {
+                let users = store.users(after.as_ref(), limit + 1).await?;
+                page("users", users, limit, User::to_string, |user| json!({ "user": user.to_string() }))
+            }
+            List::Reads(ref user, ref after, limit) => {
+                let articles = store.articles_of(user, after.as_ref(), limit + 1).await?;
+                let show =
+                    |(article, views): &(Article, u64)| json!({ "article": article.to_string(), "views": views });
+                page("articles", articles, limit, |(article, _)| article.to_string(), show)
+            }
+            List::Hours(ref article, last) => {
+                let first = clock::unix_minute() / 60 + 1 - last;
+                json!({ "hours": spans(&store.hours_of(article, first).await?, first, last, 3_600) })
+            }
+            List::Minutes(last) => {
+                let first = clock::unix_minute() + 1 - last;
+                json!({ "minutes": spans(&store.minutes(first).await?, first, last, 60) })
+            }
+        })
+    }
+}
+
+fn lock(breaker: &Mutex<Breaker>) -> MutexGuard<'_, Breaker> {
+    breaker.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn article(id: &str) -> Article {
+        Article::parse(id.as_bytes()).expect("test id")
+    }
+
+    fn parse(path: &str, query: &str) -> Result<List, Refusal> {
+        List::parse(path, Some(query)).expect("there is such a list")
+    }
+
+    #[test]
+    fn lists_are_found_by_path_and_query() {
+        assert_eq!(parse("/v1/articles", ""), Ok(List::ArticlesBy(By::Views, None, LIMIT)));
+        let after = Some((7, article("a.b c")));
+        assert_eq!(
+            parse("/v1/articles", "by=readers&after=7.a.b+c&limit=5"),
+            Ok(List::ArticlesBy(By::Readers, after, 5))
+        );
+        assert_eq!(parse("/v1/articles", "prefix=%C3%A4"), Ok(List::ArticlesNamed("ä".into(), None, LIMIT)));
+        assert_eq!(parse("/v1/articles/a%2Fb/readers", ""), Ok(List::Readers(article("a/b"), None, LIMIT)));
+        assert_eq!(parse("/v1/articles/a/hours", "last=3"), Ok(List::Hours(article("a"), 3)));
+        let user = User::parse(b"u").expect("test id");
+        assert_eq!(parse("/v1/users/u/articles", "after=x"), Ok(List::Reads(user, Some(article("x")), LIMIT)));
+        assert_eq!(parse("/v1/articles", "by=rise&limit=9"), Ok(List::Rising(9)));
+        assert_eq!(parse("/v1/minutes", ""), Ok(List::Minutes(SPAN)));
+        assert_eq!(List::parse("/v1/nothing", None), None);
+        assert_eq!(List::parse("/v1/articles/a", None), None);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_a_sentence() {
+        for (path, query, status) in [
+            ("/v1/articles", "limit=0", 400),
+            ("/v1/articles", "limit=1001", 400),
+            ("/v1/articles", "limit=5&limit=6", 400),
+            ("/v1/articles", "by=weight", 400),
+            ("/v1/articles", "by=views&prefix=a", 400),
+            ("/v1/articles", "by=rise&after=1.a", 400),
+            ("/v1/articles", "by=rise&limit=101", 400),
+            ("/v1/articles", "after=a", 400),
+            ("/v1/articles", "order=views", 400),
+            ("/v1/users", "after=", 400),
+            ("/v1/users", "after=%FF", 400),
+            ("/v1/articles//readers", "", 422),
+            ("/v1/articles/%00/readers", "", 422),
+            ("/v1/minutes", "last=1441", 400),
+        ] {
+            let Err(Refusal(refused, sentence)) = parse(path, query) else { panic!("{path}?{query} is taken") };
+            assert_eq!(refused.as_u16(), status, "{path}?{query}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn spans_without_views_are_zero() {
+        let views: Vec<u64> = spans(&[(5, 2), (7, 9)], 4, 4, 60).iter().map(|span| span.views).collect();
+        assert_eq!(views, [0, 2, 0, 9]);
+    }
+
+    #[test]
+    fn a_page_says_where_the_next_one_begins() {
+        let page = |entries| page("numbers", entries, 2, ToString::to_string, |number: &u32| json!(number));
+        assert_eq!(page(vec![1, 2, 3]), json!({ "numbers": [1, 2], "next": "2" }));
+        assert_eq!(page(vec![1, 2]), json!({ "numbers": [1, 2], "next": null }));
+    }
+}

@@ -1,0 +1,229 @@
+//! Pages of what MySQL holds, for people who browse. Each page begins behind the last entry of the one before, so that
+//! what is written in between neither repeats nor skips an entry that kept its place.
+
+use sea_orm::{QueryResult, Value};
+
+use super::{Result, Store, article_of, user_of};
+use crate::counter::{Article, User};
+
+/// An article and its numbers in MySQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedArticle {
+    /// Which.
+    pub article: Article,
+    /// Views in MySQL.
+    pub views: u64,
+    /// Its readers.
+    pub readers: u64,
+}
+
+/// By which number articles are listed, greatest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum By {
+    /// Views in MySQL.
+    Views,
+    /// Readers.
+    Readers,
+}
+
+/// An article that is read more than it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RisingArticle {
+    /// Which.
+    pub article: Article,
+    /// Its views in the last hour, in sixtieths: the hour before the present one counts for the minutes that are left.
+    pub last_hour_60: u64,
+    /// Its views in the 24 hours before these two.
+    pub day_before: u64,
+}
+
+impl RisingArticle {
+    /// By how many views the last hour is above the mean hour of the day before.
+    #[must_use]
+    pub fn rise(&self) -> f64 {
+        self.rise_120() as f64 / 120.0
+    }
+
+    fn rise_120(&self) -> i64 {
+        (2 * self.last_hour_60).cast_signed() - (5 * self.day_before).cast_signed()
+    }
+}
+
+/// Articles with most views in the last hour, among which those that rise are looked for.
+const RISING_CANDIDATES: u32 = 1_000;
+
+impl Store {
+    /// Articles by a number, greatest first, then by name, last first; from behind an article with that number.
+    pub async fn articles_by(&self, by: By, after: Option<(u64, &Article)>, limit: u32) -> Result<Vec<ListedArticle>> {
+        let column = match by {
+            By::Views => "views",
+            By::Readers => "readers",
+        };
+        let (mut sql, mut values) = (String::from("SELECT article, views, readers FROM articles"), vec![]);
+        if let Some((number, article)) = after {
+            sql.push_str(&format!(" WHERE {column} <= ? AND ({column} < ? OR article < ?)"));
+            values.extend([number.into(), number.into(), bytes(article.as_bytes())]);
+        }
+        sql.push_str(&format!(" ORDER BY {column} DESC, article DESC LIMIT ?"));
+        values.push(limit.into());
+        self.listed(&sql, values, listed_article).await
+    }
+
+    /// Articles by name, in the order of their bytes, whose name begins with `prefix`; from behind `after`.
+    pub async fn articles_named(
+        &self,
+        prefix: &[u8],
+        after: Option<&Article>,
+        limit: u32,
+    ) -> Result<Vec<ListedArticle>> {
+        let (mut sql, mut values) = (String::from("SELECT article, views, readers FROM articles WHERE TRUE"), vec![]);
+        match after {
+            Some(after) => {
+                sql.push_str(" AND article > ?");
+                values.push(bytes(after.as_bytes()));
+            }
+            None => {
+                sql.push_str(" AND article >= ?");
+                values.push(bytes(prefix));
+            }
+        }
+        if let Some(end) = behind(prefix) {
+            sql.push_str(" AND article < ?");
+            values.push(bytes(&end));
+        }
+        sql.push_str(" ORDER BY article LIMIT ?");
+        values.push(limit.into());
+        self.listed(&sql, values, listed_article).await
+    }
+
+    /// The articles that rise most at this minute since 1970 UTC, most first. None is left out that rises more than one
+    /// that is there.
+    pub async fn articles_rising(&self, minute: u32, limit: u32) -> Result<Vec<RisingArticle>> {
+        let sql = "WITH recent AS ( \
+                     SELECT article, CAST(SUM(views * IF(hour = ?, 60, ?)) AS UNSIGNED) AS last_hour FROM article_hours \
+                     WHERE hour IN (?, ?) GROUP BY article ORDER BY last_hour DESC, article DESC LIMIT ?) \
+                   SELECT recent.article, recent.last_hour, CAST(COALESCE(SUM(day.views), 0) AS UNSIGNED) AS day_before \
+                   FROM recent LEFT JOIN article_hours day \
+                     ON day.article = recent.article AND day.hour BETWEEN ? AND ? GROUP BY recent.article";
+        let (hour, left) = (minute / 60, 60 - minute % 60);
+        let values: [u32; 7] = [hour, left, hour - 1, hour, RISING_CANDIDATES, hour - 25, hour - 2];
+        let candidates = self.listed(sql, values.map(Value::from).to_vec(), |row| {
+            let last_hour_60 = row.try_get("", "last_hour")?;
+            Ok(RisingArticle { article: article_of(row)?, last_hour_60, day_before: row.try_get("", "day_before")? })
+        });
+        Ok(rising(candidates.await?, RISING_CANDIDATES, limit))
+    }
+
+    /// The readers of an article and how often each has read it, by name; from behind `after`.
+    pub async fn readers_of(&self, article: &Article, after: Option<&User>, limit: u32) -> Result<Vec<(User, u64)>> {
+        let sql = "SELECT user, views FROM article_readers WHERE article = ? AND user > ? ORDER BY user LIMIT ?";
+        let after = after.map_or(&[][..], User::as_bytes);
+        let values = vec![bytes(article.as_bytes()), bytes(after), limit.into()];
+        self.listed(sql, values, |row| Ok((user_of(row)?, row.try_get("", "views")?))).await
+    }
+
+    /// What a user has read and how often, by the article's name; from behind `after`.
+    pub async fn articles_of(&self, user: &User, after: Option<&Article>, limit: u32) -> Result<Vec<(Article, u64)>> {
+        let sql = "SELECT article, views FROM article_readers WHERE user = ? AND article > ? ORDER BY article LIMIT ?";
+        let after = after.map_or(&[][..], Article::as_bytes);
+        let values = vec![bytes(user.as_bytes()), bytes(after), limit.into()];
+        self.listed(sql, values, |row| Ok((article_of(row)?, row.try_get("", "views")?))).await
+    }
+
+    /// All users, by name; from behind `after`.
+    pub async fn users(&self, after: Option<&User>, limit: u32) -> Result<Vec<User>> {
+        let sql = "SELECT user FROM users WHERE user > ? ORDER BY user LIMIT ?";
+        let values = vec![bytes(after.map_or(&[][..], User::as_bytes)), limit.into()];
+        self.listed(sql, values, user_of).await
+    }
+
+    /// Views of an article in each hour since 1970 UTC, from `first` on; hours without views are left out.
+    pub async fn hours_of(&self, article: &Article, first: u32) -> Result<Vec<(u32, u64)>> {
+        let sql = "SELECT hour AS at, views FROM article_hours WHERE article = ? AND hour >= ? ORDER BY hour";
+        self.listed(sql, vec![bytes(article.as_bytes()), first.into()], at_and_views).await
+    }
+
+    /// Views of the site in each minute since 1970 UTC, from `first` on; minutes without views are left out.
+    pub async fn minutes(&self, first: u32) -> Result<Vec<(u32, u64)>> {
+        let sql = "SELECT minute AS at, CAST(SUM(views) AS UNSIGNED) AS views FROM site_minutes \
+                   WHERE minute >= ? GROUP BY minute ORDER BY minute";
+        self.listed(sql, vec![first.into()], at_and_views).await
+    }
+
+    async fn listed<T>(&self, sql: &str, values: Vec<Value>, of: impl Fn(&QueryResult) -> Result<T>) -> Result<Vec<T>> {
+        self.all(sql, values).await?.iter().map(of).collect()
+    }
+}
+
+fn bytes(id: &[u8]) -> Value {
+    id.to_vec().into()
+}
+
+/// The first bytes behind all that begin with `prefix`; none if nothing can be.
+fn behind(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+/// The `limit` candidates that rise most. If there are as many candidates as there may be, an article that is not among
+/// them may rise as much as the least of them was read.
+fn rising(mut candidates: Vec<RisingArticle>, candidates_max: u32, limit: u32) -> Vec<RisingArticle> {
+    let is_cut = candidates.len() >= candidates_max as usize;
+    let least = candidates.iter().map(|candidate| 2 * candidate.last_hour_60).min().filter(|_| is_cut).unwrap_or(1);
+    candidates.retain(|candidate| candidate.rise_120() >= least.cast_signed());
+    candidates.sort_by(|a, b| (b.rise_120(), &b.article).cmp(&(a.rise_120(), &a.article)));
+    candidates.truncate(limit as usize);
+    candidates
+}
+
+fn listed_article(row: &QueryResult) -> Result<ListedArticle> {
+    Ok(ListedArticle {
+        article: article_of(row)?,
+        views: row.try_get("", "views")?,
+        readers: row.try_get("", "readers")?,
+    })
+}
+
+fn at_and_views(row: &QueryResult) -> Result<(u32, u64)> {
+    Ok((row.try_get("", "at")?, row.try_get("", "views")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rises_most_is_first_and_none_that_may_rise_more_is_left_out() {
+        let candidate = |name: &str, last_hour_60, day_before| RisingArticle {
+            article: Article::parse(name.as_bytes()).expect("test id"),
+            last_hour_60,
+            day_before,
+        };
+        let candidates = vec![
+            candidate("new", 300, 0),
+            candidate("usual", 1_200, 480),
+            candidate("more", 1_200, 24),
+            candidate("less", 60, 48),
+        ];
+        let names = |max, limit| -> Vec<String> {
+            rising(candidates.clone(), max, limit).iter().map(|rising| rising.article.to_string()).collect()
+        };
+        assert_eq!(candidate("more", 1_200, 24).rise(), 19.0);
+        assert_eq!(names(5, 9), ["more", "new"], "neither `usual`, which does not rise, nor `less`, which falls");
+        assert_eq!(names(5, 1), ["more"]);
+        // A fifth with up to 60 sixtieths may be left out, which is less than these two rise.
+        assert_eq!(names(4, 9), ["more", "new"]);
+        let all_risen = vec![candidate("a", 1_200, 0), candidate("b", 600, 24)];
+        assert_eq!(rising(all_risen.clone(), 2, 9).len(), 1, "one with 599 may have risen more than b");
+        assert_eq!(rising(all_risen, 3, 9).len(), 2);
+    }
+
+    #[test]
+    fn a_prefix_ends_where_nothing_begins_with_it_any_more() {
+        assert_eq!(behind(b"ab"), Some(b"ac".to_vec()));
+        assert_eq!(behind(b"a\xff\xff"), Some(b"b".to_vec()));
+        assert_eq!((behind(b""), behind(b"\xff")), (None, None));
+    }
+}
