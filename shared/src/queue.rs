@@ -212,13 +212,20 @@ impl Redis {
         Ok(self.commands(pipeline).await?)
     }
 
-    /// Hits and misses of the cache-first reads of all processes, all interfaces together.
-    pub async fn reads(&self) -> Result<(u64, u64)> {
+    /// Hits and misses of the cache-first reads of all processes, by interface.
+    pub async fn reads(&self) -> Result<BTreeMap<String, (u64, u64)>> {
         let mut pipeline = redis::pipe();
         pipeline.hgetall(keys::READS);
         let (counts,): (BTreeMap<String, u64>,) = self.commands(pipeline).await?;
-        let sum = |suffix: &str| counts.iter().filter(|(name, _)| name.ends_with(suffix)).map(|(_, count)| count).sum();
-        Ok((sum(":hits"), sum(":misses")))
+        let mut reads: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        for (name, count) in counts {
+            match name.split_once(':') {
+                Some((interface, "hits")) => reads.entry(interface.into()).or_default().0 = count,
+                Some((interface, "misses")) => reads.entry(interface.into()).or_default().1 = count,
+                _ => {}
+            }
+        }
+        Ok(reads)
     }
 
     /// Deletes every key of Footfall and nothing else; answers how many. For `footfall clean`.

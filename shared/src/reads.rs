@@ -1,17 +1,21 @@
 //! Cache-first reads: Redis answers, MySQL fills in what is not cached.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::breaker::Breaker;
 use crate::clock;
 use crate::counter::{Article, Shard};
 use crate::grading::Grade;
+use crate::http::{self, Answer};
 use crate::keys::Age;
 use crate::queue::{Cached, Live, Queue, QueueError, Redis};
 use crate::store::{Store, StoreError, StoredArticle};
@@ -36,6 +40,32 @@ pub struct ArticleNumbers {
     pub source: &'static str,
 }
 
+impl ArticleNumbers {
+    /// The answer to a request with these headers: nothing new if the one who asks has these numbers already. Whoever
+    /// keeps it asks again before it is used, so that nobody sees old numbers as live ones.
+    fn answer(&self, headers: &HeaderMap) -> Answer {
+        let keep = |answer: &mut Answer, how| answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(how));
+        if self.degraded.is_some() {
+            let mut answer = http::json(StatusCode::OK, self);
+            keep(&mut answer, "no-store");
+            return answer;
+        }
+        // Weak, because `as_of` goes on with every flush while the numbers stay.
+        let tag = format!("W/\"{}.{}.{}\"", self.views, self.readers, self.pending);
+        let is_known = headers
+            .get_all(IF_NONE_MATCH)
+            .iter()
+            .filter_map(|known| known.to_str().ok())
+            .flat_map(|known| known.split(','))
+            .any(|known| known.trim() == tag);
+        let mut answer =
+            if is_known { http::empty(StatusCode::NOT_MODIFIED) } else { http::json(StatusCode::OK, self) };
+        answer.headers_mut().insert(ETAG, HeaderValue::from_str(&tag).expect("digits and dots"));
+        keep(&mut answer, "no-cache");
+        answer
+    }
+}
+
 /// Reads of single articles, shared by all requests of a process.
 pub struct Reads {
     shards: Vec<ReadShard>,
@@ -44,6 +74,9 @@ pub struct Reads {
     /// Nobody waits longer for a store that hangs.
     patience: Duration,
     mysql: Mutex<Breaker>,
+    /// Of all who miss the same article, one asks MySQL, and the others wait for what it fills in.
+    turns: Vec<tokio::sync::Mutex<()>>,
+    hasher: RandomState,
     /// What was answered last, for the time when neither store answers.
     last: Cache<Article, ArticleNumbers>,
     counts: HitCounts,
@@ -141,6 +174,8 @@ impl ReadShard {
 
 /// Times that a read is tried because a flush or a recovery came between.
 const READ_TRIES: u32 = 6;
+/// Articles that are read from MySQL at once, at most; two of them share a turn by chance.
+const TURNS: usize = 1_024;
 /// Articles whose last answer is remembered.
 const LAST_MAX: usize = 10_000;
 
@@ -170,8 +205,24 @@ impl Reads {
             ttl,
             patience,
             mysql: Mutex::new(Breaker::new(0)),
+            turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
+            hasher: RandomState::new(),
             last: Cache::new(LAST_MAX),
             counts,
+        }
+    }
+
+    /// The answer to a request for one article's numbers.
+    pub async fn answer(&self, article: &Article, headers: &HeaderMap) -> Answer {
+        match self.article(article).await {
+            Ok(numbers) => numbers.answer(headers),
+            Err(error) => {
+                warn!("an article could not be read: {error}");
+                let sentence = "neither the cache nor the database can be read at the moment";
+                let mut answer = http::sentence(StatusCode::SERVICE_UNAVAILABLE, sentence);
+                answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                answer
+            }
         }
     }
 
@@ -221,6 +272,7 @@ impl Reads {
         }
         let mut is_counted = false;
         let mut is_renewed = false;
+        let mut turn = None;
         for _ in 0..READ_TRIES {
             let age = shard.age();
             let read = self.in_time(shard, shard.queue.read(age, article, self.ttl)).await?;
@@ -242,6 +294,20 @@ impl Reads {
                     continue;
                 }
             };
+            if turn.is_none() {
+                let place = &self.turns[self.hasher.hash_one(article) as usize % TURNS];
+                if let Ok(free) = place.try_lock() {
+                    turn = Some(free);
+                } else {
+                    let waited = tokio::time::timeout(self.patience, place.lock()).await;
+                    turn = Some(waited.map_err(|_| CachedError::Store {
+                        pending_views,
+                        error: "mysql has not answered another read of it yet".into(),
+                    })?);
+                    // It may have been filled in meanwhile.
+                    continue;
+                }
+            }
             if !is_counted {
                 is_counted = true;
                 self.counts.miss(Interface::Article);

@@ -3,7 +3,7 @@
 //! A total is right only if both stores are looked at in one state of the flusher: Redis first, then
 //! the fence in MySQL, and again if a flush came between. While nothing is flushed, MySQL is asked once a second.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use footfall_shared::clock;
@@ -50,6 +50,7 @@ pub struct Feed {
     rate: Rate,
     keyspace: HitRate,
     queries: HitRate,
+    interfaces: BTreeMap<String, HitRate>,
     ledger: Ledger,
     slow_due: Instant,
     /// The last time at which the total was exact, or could not be.
@@ -107,6 +108,7 @@ impl Feed {
             rate: Rate::default(),
             keyspace: HitRate::default(),
             queries: HitRate::default(),
+            interfaces: BTreeMap::new(),
             ledger: Ledger::new(),
             slow_due: now,
             settled_at: now,
@@ -219,8 +221,13 @@ impl Feed {
             }
             let (hits, misses) = self.redis.keyspace_hits().await?;
             self.snapshot.redis_hits = self.keyspace.add(Instant::now(), hits, misses);
-            let (hits, misses) = self.redis.reads().await?;
-            self.snapshot.query_hits = self.queries.add(Instant::now(), hits, misses);
+            let (now, mut all) = (Instant::now(), (0, 0));
+            for (interface, (hits, misses)) in self.redis.reads().await? {
+                all = (all.0 + hits, all.1 + misses);
+                let hits = self.interfaces.entry(interface.clone()).or_default().add(now, hits, misses);
+                self.snapshot.interface_hits.insert(interface, hits);
+            }
+            self.snapshot.query_hits = self.queries.add(now, all.0, all.1);
             self.keep_books().await?;
             self.slow_due = Instant::now() + SLOW_PERIOD;
         }

@@ -4,6 +4,8 @@
 //! message carries a number; an update belongs on top of the message numbered one less. The text is
 //! made once, whatever the number of viewers.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -34,8 +36,10 @@ pub struct Snapshot {
     pub top: Vec<TopArticle>,
     /// Redis's own look-ups that found their key, in percent.
     pub redis_hits: HitPercent,
-    /// Reads of articles that the cache answered, in percent.
+    /// Reads that a cache answered, in percent.
     pub query_hits: HitPercent,
+    /// The same by what was read: `article`, `lists`, `readers`, `users`, as far as each was.
+    pub interface_hits: BTreeMap<String, HitPercent>,
     /// Sealed generations that MySQL is not known to have.
     pub sealed_generations: u64,
     /// Age of the oldest view that waits, in milliseconds.
@@ -165,6 +169,7 @@ impl Snapshot {
             top: Vec::new(),
             redis_hits: HitPercent::default(),
             query_hits: HitPercent::default(),
+            interface_hits: BTreeMap::new(),
             sealed_generations: 0,
             lag_ms: 0,
             conservation: None,
@@ -190,14 +195,14 @@ pub struct Frame {
 impl Frame {
     /// The first one, or the first after a break: there is nothing that it could be an update of.
     #[must_use]
-    pub fn first(snapshot: &Snapshot) -> Self {
+    pub fn first(snapshot: &impl Serialize) -> Self {
         let fields = fields_of(snapshot);
         Self { seq: 0, full: text("snapshot", 0, &fields), update: text("update", 0, &fields), fields }
     }
 
     /// The one after `self`.
     #[must_use]
-    pub fn next(&self, snapshot: &Snapshot) -> Self {
+    pub fn next(&self, snapshot: &impl Serialize) -> Self {
         let seq = self.seq + 1;
         let fields = fields_of(snapshot);
         let changed: Map<String, Value> = fields
@@ -215,7 +220,7 @@ impl Frame {
     }
 }
 
-fn fields_of(snapshot: &Snapshot) -> Map<String, Value> {
+fn fields_of(snapshot: &impl Serialize) -> Map<String, Value> {
     match serde_json::to_value(snapshot) {
         Ok(Value::Object(fields)) => fields,
         _ => unreachable!("a snapshot is a struct of strings and numbers, which has the form of an object"),

@@ -1,7 +1,7 @@
 //! The dashboard: live numbers for people, over a page and a WebSocket.
 //!
 //! `feed` reads Redis and MySQL, once for all; `numbers` adds up; `conservation` keeps the books; `frame` says it in
-//! JSON; `client` is one viewer; `lists` answers pages of lists; `routes` is who gets what.
+//! JSON; `client` is one viewer; `lists` answers pages of lists; `watched` is one article, live; `routes` is who gets what.
 
 pub mod client;
 pub mod conservation;
@@ -10,6 +10,7 @@ pub mod frame;
 pub mod lists;
 pub mod numbers;
 pub mod routes;
+pub mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use footfall_shared::config::{Config, Database, ms};
 use footfall_shared::http::{self, Limits};
 use footfall_shared::lifecycle::{self, Lifecycle};
 use footfall_shared::queue::Redis;
-use footfall_shared::reads::HitCounts;
+use footfall_shared::reads::{HitCounts, Reads};
 use footfall_shared::store::Store;
 use footfall_shared::telemetry::{self, Readiness};
 use tokio::net::TcpListener;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 use crate::feed::Feed;
 use crate::lists::Lists;
 use crate::routes::Routes;
+use crate::watched::Watched;
 
 /// How long a store may take to answer, if the configuration does not say less: a viewer shall hear of
 /// a hanging store within about two seconds.
@@ -57,7 +59,10 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
     let readiness = Readiness::not_yet("no numbers were read yet");
     // A pool of their own: lists that take their time must not stop the live numbers.
     let counts = HitCounts::default();
-    let lists = Lists::new(Store::new(&config.database).await?, counts.clone(), ms(config.reads.ttl_ms));
+    let history = Store::new(&config.database).await?;
+    let ttl = ms(config.reads.ttl_ms);
+    let reads = Arc::new(Reads::new(&redis, history.clone(), counts.clone(), config.shards, ttl, timeout));
+    let lists = Lists::new(history, counts.clone(), ttl);
     lifecycle.spawn("report of hit rates", {
         let (redis, stop) = (redis.clone(), lifecycle.stop());
         async move {
@@ -68,6 +73,7 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
     let feed = Feed::new(redis, store, config.shards);
     let (sender, frames) = watch::channel(feed.first_frame());
     let period = Duration::from_secs(1) / config.dashboard.updates_per_second;
+    let watched = Arc::new(Watched::new(Arc::clone(&reads), period));
     lifecycle.spawn("feed", feed.run(period, sender, readiness.clone(), lifecycle.stop()));
     lifecycle.spawn("admin server", telemetry::serve_admin(listeners.admin, readiness.clone(), lifecycle.stop()));
 
@@ -77,7 +83,7 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
         header_timeout: ms(config.dashboard.header_timeout_ms),
         drain: ms(config.dashboard.drain_ms),
     };
-    let routes = Arc::new(Routes::new(frames, lists, readiness.clone(), viewers_max, lifecycle.stop()));
+    let routes = Arc::new(Routes::new(frames, watched, reads, lists, readiness.clone(), viewers_max, lifecycle.stop()));
     let handler = {
         let routes = Arc::clone(&routes);
         move |request| {

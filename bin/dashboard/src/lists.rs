@@ -70,6 +70,15 @@ impl Weighter<List, Slot> for Entries {
 }
 
 /// What is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Question {
+    /// The numbers of one article.
+    Article(Article),
+    /// Any other.
+    List(List),
+}
+
+/// A list that can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum List {
     /// Articles by a number, from behind an article with that number.
@@ -98,9 +107,26 @@ fn bad(sentence: impl Into<String>) -> Refusal {
     Refusal(StatusCode::BAD_REQUEST, sentence.into())
 }
 
+impl Question {
+    /// Reads a request; none if nobody can ask that.
+    pub fn parse(path: &str, query: Option<&str>) -> Option<Result<Self, Refusal>> {
+        match path.strip_prefix("/v1/articles/") {
+            Some(article) if !article.contains('/') => Some(id(article, Article::parse).map(Self::Article)),
+            _ => Some(List::parse(path, query)?.map(Self::List)),
+        }
+    }
+}
+
+/// Which article a WebSocket is about; none if about all.
+pub fn watched_article(query: Option<&str>) -> Result<Option<Article>, Refusal> {
+    let query = Query::parse(query.unwrap_or(""))?;
+    query.knows(&["article"])?;
+    let article = query.get("article").map(|article| Article::parse(article.as_bytes())).transpose();
+    article.map_err(|error| Refusal(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
+}
+
 impl List {
-    /// Reads a request; none if there is no such list.
-    pub fn parse(path: &str, query: Option<&str>) -> Option<Result<List, Refusal>> {
+    fn parse(path: &str, query: Option<&str>) -> Option<Result<List, Refusal>> {
         let rest = path.strip_prefix("/v1/")?;
         let query = || Query::parse(query.unwrap_or(""));
         Some(match rest {
@@ -297,11 +323,7 @@ impl Lists {
     }
 
     /// Answers a request for a list.
-    pub async fn answer(&self, list: Result<List, Refusal>) -> Answer {
-        let list = match list {
-            Ok(list) => list,
-            Err(Refusal(status, sentence)) => return http::sentence(status, &sentence),
-        };
+    pub async fn answer(&self, list: List) -> Answer {
         let slot = if list.may_be_kept() {
             let Ok(slot) = self.kept.get_or_insert_with(&list, || Ok::<_, Infallible>(Slot::default()));
             slot
@@ -442,6 +464,8 @@ mod tests {
         assert_eq!(parse("/v1/minutes", ""), Ok(List::Minutes(SPAN)));
         assert_eq!(List::parse("/v1/nothing", None), None);
         assert_eq!(List::parse("/v1/articles/a", None), None);
+        assert_eq!(Question::parse("/v1/articles/a%2Fb", None), Some(Ok(Question::Article(article("a/b")))));
+        assert!(Question::parse("/v1/articles/", None).is_some_and(|question| question.is_err()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use footfall_shared::http::{self, Answer};
+use footfall_shared::reads::Reads;
 use footfall_shared::telemetry::{self, IntCounter, IntGauge, Readiness};
 use hyper::body::Incoming;
 use hyper::header::{
@@ -17,7 +18,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::client;
 use crate::frame::Frame;
-use crate::lists::{List, Lists};
+use crate::lists::{self, Lists, Question, Refusal};
+use crate::watched::Watched;
 
 const PAGE: &str = include_str!("../page/index.html");
 const SCRIPT: &str = include_str!("../page/app.js");
@@ -30,6 +32,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 /// What all requests share.
 pub struct Routes {
     frames: watch::Receiver<Frame>,
+    watched: Arc<Watched>,
+    reads: Arc<Reads>,
     lists: Lists,
     readiness: Readiness,
     stop: CancellationToken,
@@ -48,6 +52,8 @@ impl Routes {
     #[must_use]
     pub fn new(
         frames: watch::Receiver<Frame>,
+        watched: Arc<Watched>,
+        reads: Arc<Reads>,
         lists: Lists,
         readiness: Readiness,
         viewers_max: usize,
@@ -55,6 +61,8 @@ impl Routes {
     ) -> Self {
         Self {
             frames,
+            watched,
+            reads,
             lists,
             readiness,
             stop,
@@ -76,23 +84,31 @@ impl Routes {
 
     /// Answers one request.
     pub async fn answer(&self, request: Request<Incoming>) -> Answer {
-        let list = List::parse(request.uri().path(), request.uri().query());
-        let (mut answer, cache) = match list {
-            Some(list) if is_read(request.method()) => (self.lists.answer(list).await, "no-store"),
-            list => self.route(request, list.is_some()),
+        let question = Question::parse(request.uri().path(), request.uri().query());
+        let (mut answer, cache) = match question {
+            Some(question) if is_read(request.method()) => (self.ask(question, request.headers()).await, "no-store"),
+            question => self.route(request, question.is_some()),
         };
         let headers = answer.headers_mut();
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static(cache));
         answer
     }
 
+    async fn ask(&self, question: Result<Question, Refusal>, headers: &HeaderMap) -> Answer {
+        match question {
+            Ok(Question::Article(article)) => self.reads.answer(&article, headers).await,
+            Ok(Question::List(list)) => self.lists.answer(list).await,
+            Err(Refusal(status, sentence)) => http::sentence(status, &sentence),
+        }
+    }
+
     /// The answer, and how long it may be kept.
-    fn route(&self, request: Request<Incoming>, is_list: bool) -> (Answer, &'static str) {
+    fn route(&self, request: Request<Incoming>, is_question: bool) -> (Answer, &'static str) {
         let path = request.uri().path();
-        let is_known = is_list
+        let is_known = is_question
             || matches!(
                 path,
                 "/" | "/realtime" | "/v1/stats" | "/assets/app.js" | "/assets/app.css" | "/livez" | "/readyz"
@@ -127,10 +143,18 @@ impl Routes {
         if self.stop.is_cancelled() {
             return self.refuse(StatusCode::SERVICE_UNAVAILABLE, "the dashboard is being stopped");
         }
+        let frames = match lists::watched_article(request.uri().query()) {
+            Ok(None) => Some(self.frames.clone()),
+            Ok(Some(article)) => self.watched.watch(article),
+            Err(Refusal(status, sentence)) => return self.refuse(status, &sentence),
+        };
+        let Some(frames) = frames else {
+            return self.refuse(StatusCode::SERVICE_UNAVAILABLE, "too many articles are watched: try again later");
+        };
         let Ok(seat) = Arc::clone(&self.seats).try_acquire_owned() else {
             return self.refuse(StatusCode::SERVICE_UNAVAILABLE, "there are too many viewers: try again later");
         };
-        let viewer = client::serve(hyper::upgrade::on(request), self.frames.clone(), self.stop.clone());
+        let viewer = client::serve(hyper::upgrade::on(request), frames, self.stop.clone());
         let viewers_now = self.viewers_now.clone();
         self.viewers.spawn(async move {
             viewers_now.inc();

@@ -6,17 +6,16 @@ use std::time::Duration;
 use footfall_shared::config::{Config, ms};
 use footfall_shared::counter::{Article, User, View};
 use footfall_shared::http::{self, Answer};
-use footfall_shared::reads::{Reads, Unreadable};
+use footfall_shared::reads::Reads;
 use footfall_shared::telemetry::{self, IntCounterVec, Readiness};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
-use tracing::warn;
 
 use crate::intake::{Intake, NotCounted};
 use crate::page;
@@ -93,7 +92,6 @@ struct RejectedView {
 enum Failure {
     Refused(Refusal),
     NotCounted(NotCounted),
-    Unreadable(Unreadable),
 }
 
 impl From<Refusal> for Failure {
@@ -108,21 +106,11 @@ impl From<NotCounted> for Failure {
     }
 }
 
-impl From<Unreadable> for Failure {
-    fn from(error: Unreadable) -> Self {
-        Self::Unreadable(error)
-    }
-}
-
 impl Failure {
     fn answer(self) -> Answer {
         match self {
             Self::Refused(Refusal { status, sentence }) => http::sentence(status, &sentence),
             Self::NotCounted(error) => retry_later(&error.to_string()),
-            Self::Unreadable(error) => {
-                warn!("an article could not be read: {error}");
-                retry_later("neither the cache nor the database can be read at the moment")
-            }
         }
     }
 }
@@ -173,7 +161,7 @@ impl Routes {
             Endpoint::Views => self.post_views(request).await.map(|answer| self.mark(answer)),
             Endpoint::Pixel => self.pixel(uri.query()).await.map(|answer| self.mark(answer)),
             Endpoint::Demopage(article) => self.demopage(article, uri.query()).await.map(|answer| self.mark(answer)),
-            Endpoint::Article(article) => self.article(article).await,
+            Endpoint::Article(article) => self.article(article, request.headers()).await,
             Endpoint::Realtime => Ok(self.realtime(uri.query())),
             Endpoint::Script => Ok(http::text(StatusCode::OK, "text/javascript; charset=utf-8", page::SCRIPT)),
             Endpoint::Style => Ok(http::text(StatusCode::OK, "text/css; charset=utf-8", page::STYLE)),
@@ -279,11 +267,9 @@ impl Routes {
         Ok(answer)
     }
 
-    async fn article(&self, article: &str) -> Result<Answer, Failure> {
+    async fn article(&self, article: &str, headers: &HeaderMap) -> Result<Answer, Failure> {
         let article = request::article_in_path(article)?;
-        let mut answer = http::json(StatusCode::OK, &self.reads.article(&article).await?);
-        answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Ok(answer)
+        Ok(self.reads.answer(&article, headers).await)
     }
 
     /// A browser that asks the wrong service for the live numbers is shown the way.

@@ -1,12 +1,26 @@
-//! Lists of the dashboard, page by page, against what MySQL says, and while it is written to.
+//! What the dashboard answers about articles and readers, page by page, against what MySQL says, and while it is written
+//! to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::common::{Running, eventually, get, request, start};
 use footfall_drill::stack::Role;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Hits and misses of an interface on the dashboard.
+fn reads(running: &mut Running, interface: &str) -> (u64, u64) {
+    let admin = running.stack.service(Role::Dashboard, 0).admin();
+    let metrics = get(&format!("http://{admin}/metrics")).body;
+    let count = |kind: &str| {
+        let sample = format!("footfall_read_{kind}_total{{interface=\"{interface}\"}} ");
+        metrics.lines().find_map(|line| line.strip_prefix(&sample)?.parse().ok()).unwrap_or(0)
+    };
+    (count("hits"), count("misses"))
+}
 
 /// All entries of a list, page by page, while `between` is called.
 fn all(running: &Running, path: &str, mut between: impl FnMut()) -> Vec<serde_json::Value> {
@@ -143,13 +157,7 @@ fn what_rises_is_listed_and_one_read_answers_all_who_ask() {
     let day = "INSERT INTO article_hours (article, hour, views) \
                SELECT 'usual', FLOOR(UNIX_TIMESTAMP() / 3600) - 5, 2400";
     running.stack.mariadb.query(day).expect("query");
-    let admin = running.stack.service(Role::Dashboard, 0).admin();
     let url = format!("{}/v1/articles?by=rise", running.stack.url(Role::Dashboard, 0));
-    let reads = |kind: &str| {
-        let sample = format!("footfall_read_{kind}_total{{interface=\"lists\"}} ");
-        let metrics = get(&format!("http://{admin}/metrics")).body;
-        metrics.lines().find_map(|line| line.strip_prefix(&sample)?.parse().ok()).unwrap_or(0u64)
-    };
     std::thread::scope(|scope| {
         for _ in 0..20 {
             scope.spawn(|| {
@@ -161,5 +169,133 @@ fn what_rises_is_listed_and_one_read_answers_all_who_ask() {
             });
         }
     });
-    assert_eq!((reads("misses"), reads("hits")), (1, 19));
+    assert_eq!(reads(&mut running, "lists"), (19, 1));
+}
+
+#[test]
+fn one_read_of_an_article_in_mysql_answers_all_who_miss_it() {
+    let mut running = start(|options| options.dashboards = 1);
+    let dashboard = running.stack.url(Role::Dashboard, 0);
+    let url = format!("{dashboard}/v1/articles/nobody%20knows%2Fit");
+    eventually("a dashboard", PATIENCE, || get(&format!("{dashboard}/readyz")).status == 200);
+    // MySQL takes its time, so that all of them come before its answer.
+    running.stack.mariadb.pause().expect("pauses");
+    std::thread::scope(|scope| {
+        for _ in 0..50 {
+            scope.spawn(|| assert_eq!(get(&url).json()["views"], 0));
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        running.stack.mariadb.resume().expect("goes on");
+    });
+    assert_eq!(reads(&mut running, "article"), (49, 1));
+
+    let tag = |answer: &crate::common::Answer| {
+        let line = answer.head.lines().find(|line| line.to_lowercase().starts_with("etag: ")).expect("an ETag");
+        line["etag: ".len()..].trim().to_owned()
+    };
+    let first = get(&url);
+    assert!(first.head.to_lowercase().contains("cache-control: no-cache"), "{}", first.head);
+    let again = request("GET", &url, &[("If-None-Match", &tag(&first))], b"");
+    assert_eq!((again.status, again.body.as_str()), (304, ""));
+    get(&format!("{}/demopage/nobody%20knows%2Fit?usrid=u", running.ingest()));
+    let known = tag(&first);
+    eventually("new numbers", PATIENCE, || request("GET", &url, &[("If-None-Match", &known)], b"").status == 200);
+    eventually("the hit rate of articles", PATIENCE, || {
+        get(&format!("{dashboard}/v1/stats")).json()["interface_hits"]["article"]["total"].as_f64().is_some()
+    });
+}
+
+/// A WebSocket that listens.
+struct Viewer(BufReader<TcpStream>);
+
+impl Viewer {
+    fn open(dashboard: &str, path: &str) -> Self {
+        let host = dashboard.strip_prefix("http://").expect("an HTTP URL");
+        let mut stream = TcpStream::connect(host).expect("connect");
+        stream.set_read_timeout(Some(PATIENCE)).expect("time-out");
+        let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{key}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).expect("write");
+        let mut viewer = Self(BufReader::new(stream));
+        let mut line = String::new();
+        viewer.0.read_line(&mut line).expect("an answer");
+        assert!(line.starts_with("HTTP/1.1 101"), "{line}");
+        while line != "\r\n" {
+            line.clear();
+            viewer.0.read_line(&mut line).expect("a header");
+        }
+        viewer
+    }
+
+    /// The next message, which is all text.
+    fn message(&mut self) -> serde_json::Value {
+        let mut head = [0; 2];
+        self.0.read_exact(&mut head).expect("a message");
+        assert_eq!(head[0], 0x81, "text, and whole");
+        let len = match head[1] {
+            126 => {
+                let mut len = [0; 2];
+                self.0.read_exact(&mut len).expect("a length");
+                usize::from(u16::from_be_bytes(len))
+            }
+            len => usize::from(len),
+        };
+        let mut text = vec![0; len];
+        self.0.read_exact(&mut text).expect("a message");
+        serde_json::from_slice(&text).expect("JSON")
+    }
+
+    /// Puts updates together until there are so many views; each must follow the one before.
+    fn until_views(&mut self, views: u64) -> serde_json::Value {
+        let mut seen = self.message();
+        assert_eq!(seen["type"], "snapshot");
+        while seen["views"] != views {
+            let update = self.message();
+            assert_eq!(
+                (&update["type"], update["seq"].as_u64()),
+                (&"update".into(), seen["seq"].as_u64().map(|seq| seq + 1))
+            );
+            let fields = update.as_object().expect("an object").clone();
+            assert!(fields.get("views").is_none_or(|views| seen["views"].as_u64() <= views.as_u64()), "it went back");
+            seen.as_object_mut().expect("an object").extend(fields);
+        }
+        seen
+    }
+}
+
+#[test]
+fn one_article_can_be_watched() {
+    let mut running = start(|options| options.dashboards = 1);
+    let dashboard = running.stack.url(Role::Dashboard, 0);
+    eventually("a dashboard", PATIENCE, || get(&format!("{dashboard}/readyz")).status == 200);
+    let mut viewers: Vec<Viewer> = (0..3).map(|_| Viewer::open(&dashboard, "/realtime?article=a%2Fb")).collect();
+    let mut other = Viewer::open(&dashboard, "/realtime?article=other");
+    for reader in 0..5 {
+        get(&format!("{}/demopage/a%2Fb?usrid=u{reader}", running.ingest()));
+    }
+    for viewer in &mut viewers {
+        let seen = viewer.until_views(5);
+        assert_eq!((&seen["article"], &seen["degraded"]), (&"a/b".into(), &serde_json::Value::Null));
+    }
+    other.until_views(0);
+    let watched = |running: &mut Running| {
+        let admin = running.stack.service(Role::Dashboard, 0).admin();
+        let metrics = get(&format!("http://{admin}/metrics")).body;
+        metrics.lines().find_map(|line| line.strip_prefix("footfall_dashboard_watched_articles ").map(str::to_owned))
+    };
+    assert_eq!(watched(&mut running).as_deref(), Some("2"));
+    drop((viewers, other));
+    eventually("nobody watches", PATIENCE, || watched(&mut running).as_deref() == Some("0"));
+
+    let upgrade = [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    for (query, status) in [("article=", 422), ("article=%00", 422), ("article=a&article=b", 400), ("user=a", 400)] {
+        assert_eq!(request("GET", &format!("{dashboard}/realtime?{query}"), &upgrade, b"").status, status, "{query}");
+    }
 }

@@ -1,0 +1,108 @@
+//! Articles that somebody watches: each is read once per period, however many watch it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use footfall_shared::counter::Article;
+use footfall_shared::reads::{ArticleNumbers, Reads};
+use footfall_shared::telemetry::{self, IntGauge};
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::frame::Frame;
+
+/// Articles that can be watched at once.
+const ARTICLES_MAX: usize = 1_000;
+
+/// All articles that are watched now.
+pub struct Watched {
+    reads: Arc<Reads>,
+    period: Duration,
+    articles: Mutex<HashMap<Article, watch::Sender<Frame>>>,
+    articles_now: IntGauge,
+}
+
+/// What a viewer of one article sees; null what was not known yet.
+#[derive(Debug, Clone, Serialize)]
+struct Seen {
+    article: String,
+    views: Option<u64>,
+    readers: Option<u64>,
+    pending: Option<u64>,
+    as_of: Option<String>,
+    /// Why the numbers may be behind; null while all is well.
+    degraded: Option<String>,
+}
+
+impl Seen {
+    fn nothing_of(article: &Article) -> Self {
+        let article = article.to_string();
+        Self { article, views: None, readers: None, pending: None, as_of: None, degraded: None }
+    }
+
+    fn update(&mut self, numbers: ArticleNumbers) {
+        let ArticleNumbers { views, readers, pending, as_of, degraded, .. } = numbers;
+        self.views = Some(views);
+        self.readers = Some(readers);
+        self.pending = Some(pending);
+        self.as_of = as_of;
+        self.degraded = degraded.map(str::to_owned);
+    }
+}
+
+impl Watched {
+    /// Reads each article once per `period`.
+    #[must_use]
+    pub fn new(reads: Arc<Reads>, period: Duration) -> Self {
+        let articles_now = telemetry::gauge("footfall_dashboard_watched_articles", "Articles that somebody watches.");
+        Self { reads, period, articles: Mutex::default(), articles_now }
+    }
+
+    /// The numbers of an article from now on; none if too many articles are watched.
+    pub fn watch(self: &Arc<Self>, article: Article) -> Option<watch::Receiver<Frame>> {
+        let mut articles = self.articles();
+        if let Some(frames) = articles.get(&article) {
+            return Some(frames.subscribe());
+        }
+        if articles.len() >= ARTICLES_MAX {
+            return None;
+        }
+        let (sender, frames) = watch::channel(Frame::first(&Seen::nothing_of(&article)));
+        articles.insert(article.clone(), sender);
+        self.articles_now.inc();
+        tokio::spawn(Arc::clone(self).read(article));
+        Some(frames)
+    }
+
+    /// Reads an article until nobody watches it any more.
+    async fn read(self: Arc<Self>, article: Article) {
+        let mut seen = Seen::nothing_of(&article);
+        let mut ticks = interval(self.period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match self.reads.article(&article).await {
+                Ok(numbers) => seen.update(numbers),
+                Err(error) => seen.degraded = Some(error.to_string()),
+            }
+            // Who begins to watch holds the lock too: nobody is left with an article that is not read any more.
+            let mut articles = self.articles();
+            match articles.get(&article) {
+                Some(frames) if frames.receiver_count() > 0 => {
+                    frames.send_modify(|frame| *frame = frame.next(&seen));
+                }
+                _ => {
+                    articles.remove(&article);
+                    self.articles_now.dec();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn articles(&self) -> MutexGuard<'_, HashMap<Article, watch::Sender<Frame>>> {
+        self.articles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
