@@ -65,6 +65,34 @@ impl Serialize for SecretUrl {
     }
 }
 
+/// A word that opens something: never shown.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Token(pub String);
+
+/// Shorter ones could be guessed.
+const TOKEN_CHARS_MIN: usize = 16;
+
+impl Token {
+    /// The token, if there is one.
+    #[must_use]
+    pub fn get(&self) -> Option<&str> {
+        Some(self.0.as_str()).filter(|token| !token.is_empty())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "" } else { "***" })
+    }
+}
+
+impl Serialize for Token {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{self:?}"))
+    }
+}
+
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)+ }) => {
         $(#[$doc])*
@@ -185,6 +213,14 @@ section!(
         admin: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8012)),
         /// How browsers reach it; ingest redirects `/realtime` to it.
         url: String = "http://127.0.0.1:8001".into(),
+        /// Opens everything. Without one `listen` must be a loopback address.
+        token: Token = Token::default(),
+        /// Opens everything but who reads what: for a screen on the wall.
+        read_token: Token = Token::default(),
+        /// How long a browser stays logged in.
+        session_ms: u64 = 12 * 60 * 60 * 1_000,
+        /// Requests per second of one address; five seconds' worth may come at once.
+        requests_per_second: u32 = 500,
         /// Updates per second that a viewer gets, at most.
         updates_per_second: u32 = 4,
         /// WebSocket clients and other connections at once.
@@ -275,6 +311,8 @@ impl Config {
             ("flusher.poll_ms", self.flusher.poll_ms),
             ("dashboard.updates_per_second", u64::from(self.dashboard.updates_per_second)),
             ("dashboard.connections_max", self.dashboard.connections_max as u64),
+            ("dashboard.session_ms", self.dashboard.session_ms),
+            ("dashboard.requests_per_second", u64::from(self.dashboard.requests_per_second)),
         ];
         let mut mistakes: Vec<String> = positive
             .iter()
@@ -292,6 +330,24 @@ impl Config {
                 "ingest.journal_bytes_max is {}: it must be at least {JOURNAL_BYTES_MIN}, or ingest.journal = \"off\"",
                 self.ingest.journal_bytes_max
             ));
+        }
+        let Dashboard { listen, token, read_token, .. } = &self.dashboard;
+        if token.get().is_none() && !listen.ip().is_loopback() {
+            mistakes.push(format!(
+                "dashboard.listen is {listen}, where others can reach it: set dashboard.token, for example by \
+                 FOOTFALL_DASHBOARD__TOKEN_FILE, or listen on 127.0.0.1"
+            ));
+        }
+        for (name, token) in [("token", token), ("read_token", read_token)] {
+            if token.get().is_some_and(|token| token.chars().count() < TOKEN_CHARS_MIN) {
+                mistakes.push(format!(
+                    "dashboard.{name} has fewer than {TOKEN_CHARS_MIN} characters and could be guessed: \
+                     `openssl rand -hex 16` makes a good one"
+                ));
+            }
+        }
+        if read_token.get().is_some() && (token.get().is_none() || token == read_token) {
+            mistakes.push("dashboard.read_token needs a dashboard.token beside it, and another one".into());
         }
         if self.dashboard.updates_per_second > 50 {
             mistakes.push("dashboard.updates_per_second is above 50: no eye sees that".into());
@@ -354,12 +410,23 @@ mod tests {
     }
 
     #[test]
+    fn with_a_token_the_dashboard_may_be_reached_by_others() {
+        let given = [("FOOTFALL_DASHBOARD__LISTEN", "0.0.0.0:8001"), ("FOOTFALL_DASHBOARD__TOKEN", "0123456789abcdef")];
+        let config = Config::load(None, environment(&given)).expect("valid");
+        assert_eq!(config.dashboard.token.get(), Some("0123456789abcdef"));
+        assert!(!format!("{config:?}").contains("0123456789abcdef"));
+    }
+
+    #[test]
     fn a_mistake_is_named() {
         for (name, value, said) in [
             ("FOOTFALL_FLUSHER__UPDATE", "9", "update"),
             ("FOOTFALL_FLUSHER__UPDATES", "many", "many"),
             ("FOOTFALL_FLUSHER__UPDATES", "0", "flusher.updates"),
             ("FOOTFALL_REDIS__URL_FILE", "/does/not/exist", "/does/not/exist"),
+            ("FOOTFALL_DASHBOARD__LISTEN", "0.0.0.0:8001", "dashboard.token"),
+            ("FOOTFALL_DASHBOARD__TOKEN", "short", "dashboard.token"),
+            ("FOOTFALL_DASHBOARD__READ_TOKEN", "0123456789abcdef", "dashboard.token"),
         ] {
             let error = Config::load(None, environment(&[(name, value)])).expect_err(name).to_string();
             assert!(error.contains(said), "{error}");

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -32,6 +33,10 @@ static CLOSED: LazyLock<IntCounter> = LazyLock::new(|| {
 
 /// What every handler answers.
 pub type Answer = Response<Full<Bytes>>;
+
+/// From where a request came; an extension of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
 
 /// A request's head may be this large, and have 100 headers; a larger one is answered with 431.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -84,8 +89,8 @@ where
             // What the kernel has accepted for us by now is still served.
             () = std::future::ready(()), if is_drained => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, most likely: wait for some to be freed.
                 warn!("a connection could not be accepted: {error}");
@@ -101,7 +106,8 @@ where
         let _ = stream.set_nodelay(true);
         // One that came during the drain is closed after its first answer, and not before it.
         let close = if draining.load(Ordering::Relaxed) { CancellationToken::new() } else { close.clone() };
-        let connection = serve_connection(stream, http.clone(), handler.clone(), Arc::clone(&draining), close);
+        let peer = Peer(peer.ip().to_canonical());
+        let connection = serve_connection(stream, peer, http.clone(), handler.clone(), Arc::clone(&draining), close);
         connections.spawn(async move {
             connection.await;
             drop(permit);
@@ -118,6 +124,7 @@ where
 
 async fn serve_connection<H, F>(
     stream: TcpStream,
+    peer: Peer,
     http: http1::Builder,
     handler: H,
     draining: Arc<AtomicBool>,
@@ -126,7 +133,8 @@ async fn serve_connection<H, F>(
     H: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
         let answer = handler(request);
         let draining = Arc::clone(&draining);
         async move {

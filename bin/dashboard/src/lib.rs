@@ -1,8 +1,9 @@
 //! The dashboard: live numbers for people, over a page and a WebSocket.
 //!
 //! `feed` reads Redis and MySQL, once for all; `numbers` adds up; `conservation` keeps the books; `frame` says it in
-//! JSON; `client` is one viewer; `lists` answers pages of lists; `watched` is one article, live; `routes` is who gets what.
+//! JSON; `access` says who may see what; `client` is one viewer; `lists` answers pages of lists; `watched` is one article, live; `routes` is who gets what.
 
+pub mod access;
 pub mod client;
 pub mod conservation;
 pub mod feed;
@@ -25,6 +26,7 @@ use footfall_shared::telemetry::{self, Readiness};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::access::Access;
 use crate::feed::Feed;
 use crate::lists::Lists;
 use crate::routes::Routes;
@@ -83,7 +85,9 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
         header_timeout: ms(config.dashboard.header_timeout_ms),
         drain: ms(config.dashboard.drain_ms),
     };
-    let routes = Arc::new(Routes::new(frames, watched, reads, lists, readiness.clone(), viewers_max, lifecycle.stop()));
+    let access = Access::new(&config.dashboard);
+    let routes =
+        Arc::new(Routes::new(access, frames, watched, reads, lists, readiness.clone(), viewers_max, lifecycle.stop()));
     let handler = {
         let routes = Arc::clone(&routes);
         move |request| {

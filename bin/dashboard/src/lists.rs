@@ -108,6 +108,11 @@ fn bad(sentence: impl Into<String>) -> Refusal {
 }
 
 impl Question {
+    /// Whether the answer says who reads what.
+    pub fn is_about_readers(&self) -> bool {
+        matches!(self, Self::List(List::Readers(..) | List::Users(..) | List::Reads(..)))
+    }
+
     /// Reads a request; none if nobody can ask that.
     pub fn parse(path: &str, query: Option<&str>) -> Option<Result<Self, Refusal>> {
         match path.strip_prefix("/v1/articles/") {
@@ -219,10 +224,10 @@ fn id<T, E: ToString>(encoded: &str, parse: impl Fn(&[u8]) -> Result<T, E>) -> R
 }
 
 /// The parameters of a request, each at most once.
-struct Query(Vec<(String, String)>);
+pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
-    fn parse(query: &str) -> Result<Self, Refusal> {
+    pub(crate) fn parse(query: &str) -> Result<Self, Refusal> {
         let text = |encoded: &str| {
             let decoded = encoded.replace('+', " ");
             let decoded: Cow<'_, [u8]> = percent_decode_str(&decoded).into();
@@ -247,7 +252,7 @@ impl Query {
         }
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 

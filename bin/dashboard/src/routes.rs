@@ -1,14 +1,19 @@
 //! What the dashboard answers, in one table; and who may open a WebSocket.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use footfall_shared::http::{self, Answer};
+use footfall_shared::clock;
+use footfall_shared::http::{self, Answer, Peer};
 use footfall_shared::reads::Reads;
 use footfall_shared::telemetry::{self, IntCounter, IntGauge, Readiness};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
-    REFERRER_POLICY, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    ORIGIN, REFERRER_POLICY, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, SET_COOKIE,
+    UPGRADE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, StatusCode};
 use tokio::sync::{Semaphore, watch};
@@ -16,21 +21,28 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::{Access, Denied, Scope};
 use crate::client;
 use crate::frame::Frame;
-use crate::lists::{self, Lists, Question, Refusal};
+use crate::lists::{self, Lists, Query, Question, Refusal};
 use crate::watched::Watched;
 
 const PAGE: &str = include_str!("../page/index.html");
+const LOGIN: &str = include_str!("../page/login.html");
 const SCRIPT: &str = include_str!("../page/app.js");
 const STYLE: &str = include_str!("../page/app.css");
 
 /// Nothing but our own files: an article's name can never become code.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                      base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// A token, and what a form puts around it.
+const FORM_BYTES_MAX: usize = 4 * 1024;
+const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What all requests share.
 pub struct Routes {
+    access: Access,
     frames: watch::Receiver<Frame>,
     watched: Arc<Watched>,
     reads: Arc<Reads>,
@@ -50,7 +62,9 @@ fn is_read(method: &Method) -> bool {
 impl Routes {
     /// At most `viewers_max` WebSockets at once.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "each is a part that is made elsewhere")]
     pub fn new(
+        access: Access,
         frames: watch::Receiver<Frame>,
         watched: Arc<Watched>,
         reads: Arc<Reads>,
@@ -60,6 +74,7 @@ impl Routes {
         stop: CancellationToken,
     ) -> Self {
         Self {
+            access,
             frames,
             watched,
             reads,
@@ -84,17 +99,82 @@ impl Routes {
 
     /// Answers one request.
     pub async fn answer(&self, request: Request<Incoming>) -> Answer {
-        let question = Question::parse(request.uri().path(), request.uri().query());
-        let (mut answer, cache) = match question {
-            Some(question) if is_read(request.method()) => (self.ask(question, request.headers()).await, "no-store"),
-            question => self.route(request, question.is_some()),
-        };
+        let mut answer = self.answer_if_allowed(request).await;
         let headers = answer.headers_mut();
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static(cache));
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         answer
+    }
+
+    async fn answer_if_allowed(&self, request: Request<Incoming>) -> Answer {
+        let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+        let path = request.uri().path();
+        // Those who look after the process ask often, and all from one place.
+        if matches!(path, "/livez" | "/readyz") {
+            return self.route(request, false);
+        }
+        if !self.access.may_ask(peer) {
+            return too_often();
+        }
+        if path == "/login" {
+            return self.login(peer, request).await;
+        }
+        let question = Question::parse(path, request.uri().query());
+        let needed = match &question {
+            Some(Ok(question)) if question.is_about_readers() => Scope::Everything,
+            _ if path.starts_with("/assets/") => Scope::Nothing,
+            _ => Scope::Numbers,
+        };
+        match self.access.scope(peer, request.headers(), clock::unix_ms() / 1_000) {
+            Ok(scope) if scope >= needed => {}
+            denied => {
+                self.access.count_denied();
+                return deny(denied, path);
+            }
+        }
+        match question {
+            Some(question) if is_read(request.method()) => self.ask(question, request.headers()).await,
+            question => self.route(request, question.is_some()),
+        }
+    }
+
+    /// The form, or what was written into it.
+    async fn login(&self, peer: IpAddr, request: Request<Incoming>) -> Answer {
+        let page = |status, page: String| http::text(status, "text/html; charset=utf-8", page);
+        if is_read(request.method()) {
+            return page(StatusCode::OK, LOGIN.into());
+        }
+        if *request.method() != Method::POST {
+            return not_allowed("GET, HEAD, POST");
+        }
+        if !is_same_origin(request.headers()) {
+            return http::sentence(StatusCode::FORBIDDEN, "a page of another site may not log in here");
+        }
+        let body = Limited::new(request.into_body(), FORM_BYTES_MAX).collect();
+        let Ok(Ok(body)) = tokio::time::timeout(FORM_TIMEOUT, body).await else {
+            return http::sentence(StatusCode::BAD_REQUEST, "the form did not arrive, or is too large");
+        };
+        let form = String::from_utf8(body.to_bytes().into()).ok().and_then(|form| Query::parse(&form).ok());
+        let token = form.as_ref().and_then(|form| form.get("token")).unwrap_or_default();
+        let now_s = clock::unix_ms() / 1_000;
+        match self.access.scope_of(peer, token.trim()).map(|scope| self.access.session_cookie(scope, now_s)) {
+            Ok(cookie) => {
+                let mut answer = http::empty(StatusCode::SEE_OTHER);
+                answer.headers_mut().insert(LOCATION, HeaderValue::from_static("/"));
+                if let Some(cookie) = cookie {
+                    let cookie = HeaderValue::from_str(&cookie).expect("digits, letters and our own words");
+                    answer.headers_mut().insert(SET_COOKIE, cookie);
+                }
+                answer
+            }
+            Err(Denied::WrongToken) => {
+                self.access.count_denied();
+                page(StatusCode::UNAUTHORIZED, LOGIN.replacen(" hidden>", ">", 1))
+            }
+            Err(Denied::TooOften) => too_often(),
+        }
     }
 
     async fn ask(&self, question: Result<Question, Refusal>, headers: &HeaderMap) -> Answer {
@@ -105,8 +185,7 @@ impl Routes {
         }
     }
 
-    /// The answer, and how long it may be kept.
-    fn route(&self, request: Request<Incoming>, is_question: bool) -> (Answer, &'static str) {
+    fn route(&self, request: Request<Incoming>, is_question: bool) -> Answer {
         let path = request.uri().path();
         let is_known = is_question
             || matches!(
@@ -114,24 +193,17 @@ impl Routes {
                 "/" | "/realtime" | "/v1/stats" | "/assets/app.js" | "/assets/app.css" | "/livez" | "/readyz"
             );
         if is_known && !is_read(request.method()) {
-            let mut answer = http::sentence(StatusCode::METHOD_NOT_ALLOWED, "here is only GET");
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return (answer, "no-store");
+            return not_allowed("GET, HEAD");
         }
-        // Asked for again after each release: one small answer, and never a page of one with a script of another.
-        let file = |content_type, body: &'static str| (http::text(StatusCode::OK, content_type, body), "no-cache");
         match path {
-            "/realtime" if has_token(request.headers(), &UPGRADE, "websocket") => (self.upgrade(request), "no-store"),
+            "/realtime" if has_token(request.headers(), &UPGRADE, "websocket") => self.upgrade(request),
             "/" | "/realtime" => file("text/html; charset=utf-8", PAGE),
             "/assets/app.js" => file("text/javascript; charset=utf-8", SCRIPT),
             "/assets/app.css" => file("text/css; charset=utf-8", STYLE),
-            "/v1/stats" => {
-                let stats = self.frames.borrow().full.to_string();
-                (http::text(StatusCode::OK, "application/json", stats), "no-store")
-            }
-            "/livez" => (http::sentence(StatusCode::OK, "alive"), "no-store"),
-            "/readyz" => (self.readiness.answer(), "no-store"),
-            _ => (http::sentence(StatusCode::NOT_FOUND, "there is nothing here; the dashboard is at /"), "no-store"),
+            "/v1/stats" => http::text(StatusCode::OK, "application/json", self.frames.borrow().full.to_string()),
+            "/livez" => http::sentence(StatusCode::OK, "alive"),
+            "/readyz" => self.readiness.answer(),
+            _ => http::sentence(StatusCode::NOT_FOUND, "there is nothing here; the dashboard is at /"),
         }
     }
 
@@ -178,6 +250,44 @@ impl Routes {
         }
         answer
     }
+}
+
+/// Asked for again after each release: one small answer, and never a page of one with a script of another.
+fn file(content_type: &'static str, body: &'static str) -> Answer {
+    let mut answer = http::text(StatusCode::OK, content_type, body);
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    answer
+}
+
+fn not_allowed(allowed: &'static str) -> Answer {
+    let mut answer = http::sentence(StatusCode::METHOD_NOT_ALLOWED, &format!("here is only {allowed}"));
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
+
+fn too_often() -> Answer {
+    let mut answer =
+        http::sentence(StatusCode::TOO_MANY_REQUESTS, "too many requests from this address: wait a little");
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("6"));
+    answer
+}
+
+/// The answer to somebody who may see less than they ask for: a form for people, a sentence for programs.
+fn deny(scope: Result<Scope, Denied>, path: &str) -> Answer {
+    let mut answer = match scope {
+        Err(Denied::TooOften) => return too_often(),
+        Err(Denied::WrongToken) => http::sentence(StatusCode::UNAUTHORIZED, "this token is not known"),
+        Ok(Scope::Nothing) if path == "/" => http::text(StatusCode::UNAUTHORIZED, "text/html; charset=utf-8", LOGIN),
+        Ok(Scope::Nothing) => {
+            http::sentence(StatusCode::UNAUTHORIZED, "a token is needed: log in at /login, or `Authorization: Bearer`")
+        }
+        Ok(_) => http::sentence(
+            StatusCode::UNAUTHORIZED,
+            "who reads what is shown with `dashboard.token` only: log in at /login, or `Authorization: Bearer`",
+        ),
+    };
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"footfall\""));
+    answer
 }
 
 /// Whether a request may become a WebSocket (RFC 6455, section 4.2.1); answers the accept key.

@@ -13,6 +13,8 @@ use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
 use crate::Result;
@@ -45,11 +47,17 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// Where the numbers come from.
+struct Dashboard<'a> {
+    url: HttpUrl,
+    token: Option<&'a str>,
+}
+
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
-    let url = HttpUrl::parse(&config.dashboard.url)?;
+    let dashboard = Dashboard { url: HttpUrl::parse(&config.dashboard.url)?, token: config.dashboard.token.get() };
     let mut output = Output::new(args);
     if args.once {
-        return match follow(&url, &mut View::default(), &mut output).await {
+        return match follow(&dashboard, &mut View::default(), &mut output).await {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(why) => Err(Failure::Dependency(format!(
                 "the dashboard at {} cannot be watched: {why}; check that it runs and that dashboard.url leads to it",
@@ -64,7 +72,7 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let result = tokio::select! {
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
-        error = follow_for_ever(&url, &mut output) => Err(error),
+        error = follow_for_ever(&dashboard, &mut output) => Err(error),
     };
     output.close();
     match result {
@@ -75,12 +83,12 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
 }
 
 /// Ends only when the numbers cannot be shown.
-async fn follow_for_ever(url: &HttpUrl, output: &mut Output) -> io::Error {
+async fn follow_for_ever(dashboard: &Dashboard<'_>, output: &mut Output) -> io::Error {
     let mut view = View::default();
     let mut retry = RETRY_FIRST;
     loop {
         let started = Instant::now();
-        let why = match follow(url, &mut view, output).await {
+        let why = match follow(dashboard, &mut view, output).await {
             Ok(()) => "the dashboard closed the connection".to_owned(),
             Err(Stopped::Output(error)) => return error,
             Err(Stopped::Connection(why)) => why,
@@ -92,7 +100,7 @@ async fn follow_for_ever(url: &HttpUrl, output: &mut Output) -> io::Error {
         let pause = retry.mul_f64(rand::random_range(0.5..1.0));
         retry = RETRY_MAX.min(retry * 2);
         let sentence = format!("{why}; trying again in {:.1} s", pause.as_secs_f64());
-        if let Err(error) = output.disconnected(&view, url, &sentence) {
+        if let Err(error) = output.disconnected(&view, &dashboard.url, &sentence) {
             return error;
         }
         tokio::time::sleep(pause).await;
@@ -121,8 +129,8 @@ impl From<io::Error> for Stopped {
 }
 
 /// Shows one connection's messages until it ends, or until enough was shown.
-async fn follow(url: &HttpUrl, view: &mut View, output: &mut Output) -> std::result::Result<(), Stopped> {
-    let mut socket = connect(url).await.map_err(Stopped::Connection)?;
+async fn follow(dashboard: &Dashboard<'_>, view: &mut View, output: &mut Output) -> std::result::Result<(), Stopped> {
+    let mut socket = connect(dashboard).await.map_err(Stopped::Connection)?;
     let mut heard = Instant::now();
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -138,7 +146,7 @@ async fn follow(url: &HttpUrl, view: &mut View, output: &mut Output) -> std::res
                     Some(Err(error)) => return Err(Stopped::Connection(error.to_string())),
                 };
                 view.apply(&text).map_err(Stopped::Connection)?;
-                output.message(view, url, &text)?;
+                output.message(view, &dashboard.url, &text)?;
                 if output.once {
                     return Ok(());
                 }
@@ -156,12 +164,16 @@ async fn follow(url: &HttpUrl, view: &mut View, output: &mut Output) -> std::res
     }
 }
 
-async fn connect(url: &HttpUrl) -> std::result::Result<WebSocketStream<TcpStream>, String> {
+async fn connect(dashboard: &Dashboard<'_>) -> std::result::Result<WebSocketStream<TcpStream>, String> {
     let connect = async {
-        let stream = TcpStream::connect(&url.address).await.map_err(|error| error.to_string())?;
-        let (socket, _) = tokio_tungstenite::client_async(url.websocket("/realtime"), stream)
-            .await
-            .map_err(|error| error.to_string())?;
+        let stream = TcpStream::connect(&dashboard.url.address).await.map_err(|error| error.to_string())?;
+        let mut request =
+            dashboard.url.websocket("/realtime").into_client_request().map_err(|error| error.to_string())?;
+        if let Some(token) = dashboard.token {
+            let bearer = format!("Bearer {token}").parse().map_err(|_| "dashboard.token is not printable ASCII")?;
+            request.headers_mut().insert(AUTHORIZATION, bearer);
+        }
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.map_err(|error| error.to_string())?;
         Ok(socket)
     };
     tokio::time::timeout(CONNECT_TIMEOUT, connect)

@@ -2,11 +2,10 @@
 //! to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::common::{Running, eventually, get, request, start};
+use crate::viewer::Viewer;
 use footfall_drill::stack::Role;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -203,66 +202,6 @@ fn one_read_of_an_article_in_mysql_answers_all_who_miss_it() {
     eventually("the hit rate of articles", PATIENCE, || {
         get(&format!("{dashboard}/v1/stats")).json()["interface_hits"]["article"]["total"].as_f64().is_some()
     });
-}
-
-/// A WebSocket that listens.
-struct Viewer(BufReader<TcpStream>);
-
-impl Viewer {
-    fn open(dashboard: &str, path: &str) -> Self {
-        let host = dashboard.strip_prefix("http://").expect("an HTTP URL");
-        let mut stream = TcpStream::connect(host).expect("connect");
-        stream.set_read_timeout(Some(PATIENCE)).expect("time-out");
-        let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
-        let head = format!(
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{key}\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes()).expect("write");
-        let mut viewer = Self(BufReader::new(stream));
-        let mut line = String::new();
-        viewer.0.read_line(&mut line).expect("an answer");
-        assert!(line.starts_with("HTTP/1.1 101"), "{line}");
-        while line != "\r\n" {
-            line.clear();
-            viewer.0.read_line(&mut line).expect("a header");
-        }
-        viewer
-    }
-
-    /// The next message, which is all text.
-    fn message(&mut self) -> serde_json::Value {
-        let mut head = [0; 2];
-        self.0.read_exact(&mut head).expect("a message");
-        assert_eq!(head[0], 0x81, "text, and whole");
-        let len = match head[1] {
-            126 => {
-                let mut len = [0; 2];
-                self.0.read_exact(&mut len).expect("a length");
-                usize::from(u16::from_be_bytes(len))
-            }
-            len => usize::from(len),
-        };
-        let mut text = vec![0; len];
-        self.0.read_exact(&mut text).expect("a message");
-        serde_json::from_slice(&text).expect("JSON")
-    }
-
-    /// Puts updates together until there are so many views; each must follow the one before.
-    fn until_views(&mut self, views: u64) -> serde_json::Value {
-        let mut seen = self.message();
-        assert_eq!(seen["type"], "snapshot");
-        while seen["views"] != views {
-            let update = self.message();
-            assert_eq!(
-                (&update["type"], update["seq"].as_u64()),
-                (&"update".into(), seen["seq"].as_u64().map(|seq| seq + 1))
-            );
-            let fields = update.as_object().expect("an object").clone();
-            assert!(fields.get("views").is_none_or(|views| seen["views"].as_u64() <= views.as_u64()), "it went back");
-            seen.as_object_mut().expect("an object").extend(fields);
-        }
-        seen
-    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! The tests take turns, because each of them would disturb the others' timing.
 
+mod access;
 mod browser;
 mod common;
 mod counting;
@@ -10,3 +11,4 @@ mod faults;
 mod growth;
 mod lists;
 mod tool;
+mod viewer;

@@ -1,0 +1,154 @@
+//! Who may see what, and what becomes of those who ask for something else.
+
+use std::time::Duration;
+
+use footfall_drill::stack::Role;
+
+use crate::common::{Answer, Running, Set, eventually, get, post, raw, request, start};
+use crate::viewer::Viewer;
+
+const TOKEN: &str = "0123456789abcdef-everything";
+const READ_TOKEN: &str = "0123456789abcdef-the-wall";
+const SOON: Duration = Duration::from_secs(5);
+
+/// A dashboard that others could reach, and its URL.
+fn start_open(change: impl FnOnce(&mut footfall_drill::stack::StackOptions)) -> (Running, String) {
+    let running = start(|options| {
+        options.dashboards = 1;
+        options.addresses.dashboard = ([0, 0, 0, 0], 0).into();
+        options.set("FOOTFALL_DASHBOARD__TOKEN", TOKEN);
+        options.set("FOOTFALL_DASHBOARD__READ_TOKEN", READ_TOKEN);
+        change(options);
+    });
+    let dashboard = running.stack.url(Role::Dashboard, 0).replace("0.0.0.0", "127.0.0.1");
+    eventually("a dashboard", SOON, || get(&format!("{dashboard}/readyz")).status == 200);
+    (running, dashboard)
+}
+
+fn get_with(url: &str, token: &str) -> Answer {
+    request("GET", url, &[("Authorization", &format!("Bearer {token}"))], b"")
+}
+
+fn log_in(dashboard: &str, token: &str) -> Answer {
+    request("POST", &format!("{dashboard}/login"), &[], format!("token={token}").as_bytes())
+}
+
+fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+    let lines = answer.head.lines().filter_map(|line| line.split_once(": "));
+    lines.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+/// Everything that says how much is read, and everything that says who reads it.
+const NUMBERS: [&str; 7] =
+    ["/", "/v1/stats", "/v1/minutes", "/v1/articles", "/v1/articles?by=rise", "/v1/articles/a", "/v1/articles/a/hours"];
+const READERS: [&str; 3] = ["/v1/articles/a/readers", "/v1/users", "/v1/users/u/articles"];
+
+#[test]
+fn without_the_token_nothing_is_shown() {
+    let (running, dashboard) = start_open(|options| options.set("FOOTFALL_DASHBOARD__SESSION_MS", "2000"));
+    assert_eq!(post(&format!("{}/v1/views", running.ingest()), r#"{"article":"a","user":"u"}"#).status, 204);
+    let status = |path: &str, token| get_with(&format!("{dashboard}{path}"), token).status;
+    for path in NUMBERS {
+        let missing = get(&format!("{dashboard}{path}"));
+        assert_eq!((missing.status, status(path, READ_TOKEN), status(path, TOKEN)), (401, 200, 200), "{path}");
+        assert!(header(&missing, "WWW-Authenticate").is_some(), "{}", missing.head);
+    }
+    assert_eq!(status("/v1/stats", "0123456789abcdef"), 401);
+    for path in READERS {
+        let url = format!("{dashboard}{path}");
+        assert_eq!((get(&url).status, status(path, READ_TOKEN), status(path, TOKEN)), (401, 401, 200), "{path}");
+    }
+    let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    assert!(Viewer::try_open(&dashboard, "/realtime", "").is_err_and(|status| status.contains(" 401 ")));
+    assert!(Viewer::try_open(&dashboard, "/realtime", &bearer("wrong")).is_err_and(|status| status.contains(" 401 ")));
+    assert!(Viewer::try_open(&dashboard, "/realtime", &bearer(READ_TOKEN)).is_ok());
+
+    // A browser: the form, a cookie, its end.
+    let page = get(&format!("{dashboard}/"));
+    assert!(page.body.contains("<form") && !page.body.contains("app.js"), "{}", page.body);
+    let failed = log_in(&dashboard, "wrong");
+    assert_eq!((failed.status, header(&failed, "Set-Cookie")), (401, None));
+    let entered = log_in(&dashboard, TOKEN);
+    assert_eq!((entered.status, header(&entered, "Location")), (303, Some("/")));
+    let cookie = header(&entered, "Set-Cookie").expect("a cookie");
+    assert!(cookie.contains("; HttpOnly; SameSite=Strict"), "{cookie}");
+    let session = cookie.split(';').next().expect("a pair");
+    let users = format!("{dashboard}/v1/users");
+    let with_session = |session: &str| request("GET", &users, &[("Cookie", session)], b"").status;
+    assert_eq!((with_session(session), with_session(&session.replace('.', "0."))), (200, 401));
+    let ended = eventually("the end of the session", SOON, || with_session(session) == 401);
+    println!("the session ended after {ended:?}");
+
+    // Whoever guesses on is not told any more when a guess is right.
+    eventually("a limit", SOON, || get_with(&users, "wrong again").status == 429);
+    assert_eq!((status("/v1/users", TOKEN), log_in(&dashboard, TOKEN).status), (429, 429));
+    assert_eq!(get(&format!("{dashboard}/livez")).status, 200);
+}
+
+#[test]
+fn on_loopback_only_who_reads_what_needs_the_token() {
+    let running = start(|options| {
+        options.dashboards = 1;
+        options.set("FOOTFALL_DASHBOARD__TOKEN", TOKEN);
+        options.set("FOOTFALL_DASHBOARD__REQUESTS_PER_SECOND", "10");
+    });
+    let dashboard = running.stack.url(Role::Dashboard, 0);
+    eventually("a dashboard", SOON, || get(&format!("{dashboard}/readyz")).status == 200);
+    for path in NUMBERS {
+        assert_eq!(get(&format!("{dashboard}{path}")).status, 200, "{path}");
+    }
+    for path in READERS {
+        let url = format!("{dashboard}{path}");
+        assert_eq!((get(&url).status, get_with(&url, TOKEN).status), (401, 200), "{path}");
+    }
+    let stats = format!("{dashboard}/v1/stats");
+    eventually("too many requests", SOON, || get(&stats).status == 429);
+    eventually("a word again", SOON, || get(&stats).status == 200);
+}
+
+#[test]
+fn what_nobody_should_send_is_refused() {
+    let running = start(|options| options.dashboards = 1);
+    let dashboard = running.stack.url(Role::Dashboard, 0);
+    eventually("a dashboard", SOON, || get(&format!("{dashboard}/readyz")).status == 200);
+    let host = dashboard.strip_prefix("http://").expect("an HTTP URL");
+
+    let evil = "Origin: http://evil.example\r\n";
+    assert!(Viewer::try_open(&dashboard, "/realtime", evil).is_err_and(|status| status.contains(" 403 ")));
+    let own = format!("Origin: {dashboard}\r\n");
+    assert!(Viewer::try_open(&dashboard, "/realtime", &own).is_ok());
+
+    // A frame of 1 MB; frames that are none; a text that is not UTF-8.
+    let mut large = vec![0x82, 0xff];
+    large.extend_from_slice(&(1u64 << 20).to_be_bytes());
+    large.extend_from_slice(&[0; 4 + (1 << 20)]);
+    let junk: Vec<u8> = (0..10_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8 | 0x70).collect();
+    for bytes in [large, junk.clone(), vec![0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe]] {
+        let mut viewer = Viewer::open(&dashboard, "/realtime");
+        viewer.send(&bytes);
+        assert!(viewer.is_ended(), "{:02x?} ...", &bytes[..8]);
+    }
+    assert_eq!(raw(host, &[&junk[..], b"\r\n\r\n"].concat()).status, 400);
+
+    for path in ["/../../etc/passwd", "/assets/../../../etc/passwd", "/assets/..%2f..%2fetc%2fpasswd", "/%2e%2e/x"] {
+        assert_eq!(get(&format!("{dashboard}{path}")).status, 404, "{path}");
+    }
+    for query in ["limit=0", "limit=1001", "after=%ff", "by=' OR 1=1 --".replace(' ', "+").as_str(), "x=1", "by=a&by=b"]
+    {
+        assert_eq!(get(&format!("{dashboard}/v1/articles?{query}")).status, 400, "{query}");
+    }
+
+    // Names are data: as JSON, with a type that no browser takes for a page.
+    let name = "<script>alert(1)</script>";
+    let view = format!(r#"{{"article":"{name}","user":"{name}"}}"#);
+    assert_eq!(post(&format!("{}/v1/views", running.ingest()), &view).status, 204);
+    let url = format!("{dashboard}/v1/articles/%3Cscript%3Ealert(1)%3C%2Fscript%3E");
+    let answer = get(&url);
+    assert_eq!(answer.json()["article"], name);
+    assert_eq!(header(&answer, "Content-Type"), Some("application/json"));
+    assert_eq!(header(&answer, "X-Content-Type-Options"), Some("nosniff"));
+    assert!(header(&answer, "Content-Security-Policy").is_some_and(|policy| !policy.contains("unsafe")));
+
+    // And everybody else is served.
+    assert_eq!(Viewer::open(&dashboard, "/realtime").message()["type"], "snapshot");
+}
