@@ -116,6 +116,9 @@ pub struct Age {
 /// HASH: `<interface>:hits` and `<interface>:misses` of the cache-first reads of all processes.
 pub const READS: &str = "footfall:reads";
 
+/// HASH: `<role> <host>:<port>` -> what a process says of itself, see [`crate::presence`].
+pub const PRESENCE: &str = "footfall:presence";
+
 /// What every key of Footfall matches; `footfall clean` deletes by it.
 pub const ALL: &str = "footfall:*";
 

@@ -10,6 +10,7 @@ pub mod http;
 pub mod keys;
 pub mod lifecycle;
 pub mod packed;
+pub mod presence;
 pub mod queue;
 pub mod random;
 pub mod reads;

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use crate::counter::{Article, Batch, Growth, Producer, Shard};
 use crate::keys::{self, Age, GenerationKeys, ShardKeys};
 use crate::packed::{self, PackedError};
+use crate::presence::Report;
 use crate::store::{Recovery, StoredArticle};
 
 /// What a call of the queue can fail with.
@@ -228,6 +229,30 @@ impl Redis {
         Ok(reads)
     }
 
+    /// Tells whoever watches that a process is there.
+    pub async fn report_presence(&self, report: &Report) -> Result<()> {
+        let json = serde_json::to_string(report).expect("strings and numbers always have a JSON form");
+        let mut pipeline = redis::pipe();
+        pipeline.hset(keys::PRESENCE, presence_field(report), json).ignore();
+        Ok(self.commands(pipeline).await?)
+    }
+
+    /// Takes the report of a process back that has ended, or was not heard for long.
+    pub async fn forget_presence(&self, report: &Report) -> Result<()> {
+        let mut pipeline = redis::pipe();
+        pipeline.hdel(keys::PRESENCE, presence_field(report)).ignore();
+        Ok(self.commands(pipeline).await?)
+    }
+
+    /// The last report of each process, in the order of role and name. What another version may have written, and this
+    /// one cannot read, is left out.
+    pub async fn presence(&self) -> Result<Vec<Report>> {
+        let mut pipeline = redis::pipe();
+        pipeline.hgetall(keys::PRESENCE);
+        let (reports,): (BTreeMap<String, String>,) = self.commands(pipeline).await?;
+        Ok(reports.values().filter_map(|report| serde_json::from_str(report).ok()).collect())
+    }
+
     /// Deletes every key of Footfall and nothing else; answers how many. For `footfall clean`.
     pub async fn delete_everything(&self) -> Result<u64> {
         let mut cursor = 0u64;
@@ -282,6 +307,10 @@ impl Redis {
     pub fn shard(&self, shard: Shard) -> Queue {
         Queue { redis: self.clone(), keys: Arc::new(ShardKeys::new(shard)), shard }
     }
+}
+
+fn presence_field(report: &Report) -> String {
+    format!("{} {}", report.role, report.name)
 }
 
 /// A time-out does not cancel the command, and a server that became read-only is not the master any

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use prometheus::{Encoder, HistogramOpts, Opts, TextEncoder};
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -75,6 +76,40 @@ static DEGRADED: LazyLock<IntGauge> = LazyLock::new(|| {
     gauge("footfall_degraded_level", "The worst state of any part: 0 all is well, 1 degraded, 2 somebody must act.")
 });
 
+/// How a part of the system does, for people who watch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// In one word.
+    pub state: HealthState,
+    /// In a sentence, when there is something to say.
+    pub reason: Option<String>,
+}
+
+/// See [`Health`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthState {
+    /// Works.
+    Ok,
+    /// Works, but is behind or on its way back.
+    Degraded,
+    /// Does not work.
+    Down,
+    /// Cannot be known now.
+    Unknown,
+}
+
+impl Health {
+    /// Works.
+    pub const OK: Self = Self { state: HealthState::Ok, reason: None };
+
+    /// In this state, for this reason.
+    #[must_use]
+    pub fn because(state: HealthState, reason: impl Into<String>) -> Self {
+        Self { state, reason: Some(reason.into()) }
+    }
+}
+
 /// Whether a process can do its work, and if not, why: each part of it that cannot, with its reason. And whether it
 /// does it with less than it should have.
 #[derive(Clone, Default)]
@@ -128,6 +163,16 @@ impl Readiness {
     #[must_use]
     pub fn degraded(&self) -> Option<String> {
         self.state().degraded.values().max_by_key(|(level, _)| *level).map(|(_, what)| what.clone())
+    }
+
+    /// Both in one.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match (self.reason(), self.degraded()) {
+            (Some(reason), _) => Health::because(HealthState::Down, reason),
+            (None, Some(reason)) => Health::because(HealthState::Degraded, reason),
+            (None, None) => Health::OK,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

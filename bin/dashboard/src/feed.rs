@@ -4,6 +4,7 @@
 //! the fence in MySQL, and again if a flush came between. While nothing is flushed, MySQL is asked once a second.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use footfall_shared::clock;
@@ -11,14 +12,17 @@ use footfall_shared::counter::{Article, Shard};
 use footfall_shared::lifecycle::{EXIT_DEPENDENCY, Refusal};
 use footfall_shared::queue::{DataSet, Queue, QueueError, Redis};
 use footfall_shared::store::{Fence, Fences, Store, StoreError};
-use footfall_shared::telemetry::Readiness;
+use footfall_shared::telemetry::{Health, HealthState, Readiness};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::conservation::{Ledger, Unreadable};
-use crate::frame::{Frame, Health, HealthState, Snapshot, Stale};
+use crate::events::{self, Event};
+use crate::frame::{Backlog, Frame, Snapshot, Stale};
+use crate::history::History;
+use crate::instances::Instances;
 use crate::numbers::{self, HitRate, Pending, Ranking, Rate, Totals};
 
 /// Looks at Redis and MySQL in one tick, until no flush came between.
@@ -48,10 +52,12 @@ pub struct Feed {
     /// When it was read.
     ranked_at: Option<Instant>,
     rate: Rate,
+    stored_rate: Rate,
     keyspace: HitRate,
     queries: HitRate,
     interfaces: BTreeMap<String, HitRate>,
     ledger: Ledger,
+    instances: Instances,
     slow_due: Instant,
     /// The last time at which the total was exact, or could not be.
     settled_at: Instant,
@@ -84,6 +90,21 @@ impl ShardView {
     }
 }
 
+impl ShardView {
+    fn backlog(&self) -> Backlog {
+        let shard = self.queue.shard().0;
+        let nothing = Backlog { shard, epoch: 0, generation: 0, pending_views: 0, sealed_generations: 0, lag_ms: 0 };
+        self.data.map_or(nothing, |data| Backlog {
+            shard,
+            epoch: data.epoch,
+            generation: data.position.open,
+            pending_views: data.pending_views(),
+            sealed_generations: data.position.open - data.position.first,
+            lag_ms: data.lag_ms,
+        })
+    }
+}
+
 impl Feed {
     /// A feed that has read nothing yet.
     #[must_use]
@@ -106,10 +127,12 @@ impl Feed {
             ranking: Ranking::default(),
             ranked_at: None,
             rate: Rate::default(),
+            stored_rate: Rate::default(),
             keyspace: HitRate::default(),
             queries: HitRate::default(),
             interfaces: BTreeMap::new(),
             ledger: Ledger::new(),
+            instances: Instances::default(),
             slow_due: now,
             settled_at: now,
             missing_views: 0,
@@ -128,6 +151,7 @@ impl Feed {
         mut self,
         period: Duration,
         frames: watch::Sender<Frame>,
+        history: Arc<History>,
         readiness: Readiness,
         stop: CancellationToken,
     ) -> anyhow::Result<()> {
@@ -135,6 +159,7 @@ impl Feed {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_ready = false;
         loop {
+            let before = self.snapshot.clone();
             let look = async {
                 ticks.tick().await;
                 self.look().await
@@ -143,6 +168,9 @@ impl Feed {
                 () = stop.cancelled() => return Ok(()),
                 looked = look => looked?,
             }
+            let new = events::between(&before, &self.snapshot);
+            events::add(&mut self.snapshot.events, new);
+            history.add(Instant::now(), &self.snapshot);
             // Once: later on it is not this task that decides.
             if !is_ready && self.snapshot.as_of.is_some() {
                 is_ready = true;
@@ -228,6 +256,10 @@ impl Feed {
                 self.snapshot.interface_hits.insert(interface, hits);
             }
             self.snapshot.query_hits = self.queries.add(now, all.0, all.1);
+            let reports = self.redis.presence().await?;
+            for silent in self.instances.look(now, reports) {
+                self.redis.forget_presence(&silent).await?;
+            }
             self.keep_books().await?;
             self.slow_due = Instant::now() + SLOW_PERIOD;
         }
@@ -305,6 +337,9 @@ impl Feed {
         self.snapshot.views = 0;
         self.missing_views = 0;
         self.rate = Rate::default();
+        self.stored_rate = Rate::default();
+        let text = "The numbers in MySQL went back: it was emptied or restored.";
+        events::add(&mut self.snapshot.events, [Event::new(HealthState::Degraded, text)]);
         self.ranking = Ranking::default();
         self.ranked_at = None;
     }
@@ -356,12 +391,21 @@ impl Feed {
             snapshot.views_per_second =
                 if is_readable && self.missing_views == 0 { self.rate.add(now, snapshot.views) } else { None };
         }
+        let is_mysql_readable = self.mysql_error.is_none() && totals.is_some();
+        self.snapshot.stored_views_per_second =
+            if is_mysql_readable { self.stored_rate.add(now, self.snapshot.stored_views) } else { None };
+        self.snapshot.shards = self.shards.iter().map(ShardView::backlog).collect();
+        if self.redis_error.is_some() {
+            self.instances.missed(now);
+        }
+        self.snapshot.instances = self.instances.show(now, self.redis_error.is_none());
         self.snapshot.redis = self.redis_health();
         self.snapshot.mysql = self.mysql_health();
         self.snapshot.flusher = self.flusher_health();
         let since = self.snapshot.stale.take().map(|stale| stale.since);
-        self.snapshot.stale = self.why_stale().map(|(code, reason)| Stale {
+        self.snapshot.stale = self.why_stale().map(|(code, level, reason)| Stale {
             code,
+            level,
             reason,
             since: since.unwrap_or_else(|| clock::rfc3339(clock::unix_ms())),
         });
@@ -407,22 +451,27 @@ impl Feed {
         }
     }
 
-    /// Why the numbers may be behind: a code and a sentence, of the gravest reason only.
-    fn why_stale(&self) -> Option<(&'static str, String)> {
+    /// Why the numbers may be behind: a code, a level and a sentence, of the gravest reason only.
+    fn why_stale(&self) -> Option<(&'static str, HealthState, String)> {
+        let (down, degraded) = (HealthState::Down, HealthState::Degraded);
         if self.redis_error.is_some() {
-            return Some(("redis_down", "Redis cannot be read: the numbers are those of its last answer.".into()));
+            return Some((
+                "redis_down",
+                down,
+                "Redis cannot be read: the numbers are those of its last answer.".into(),
+            ));
         }
         if !self.is_redis_current() {
             let reason = match self.mysql_error {
                 None => "Redis is being recovered: views that wait there are not in the numbers yet.",
                 Some(_) => "Redis waits to be recovered, which needs MySQL, and MySQL cannot be read.",
             };
-            return Some(("recovering", reason.into()));
+            return Some(("recovering", down, reason.into()));
         }
         if self.mysql_error.is_some() {
             let reason =
                 "MySQL cannot be read: views are still counted, readers and articles are those of its last answer.";
-            return Some(("mysql_down", reason.into()));
+            return Some(("mysql_down", degraded, reason.into()));
         }
         // Between COMMIT and ACK the total is too low for a moment: only what lasts is worth a word.
         if self.settled_at.elapsed() > PATIENCE {
@@ -433,16 +482,18 @@ impl Feed {
                 numbers::is_store_older(fence, data)
             });
             return Some(if is_store_older {
-                ("mysql_older", "MySQL is older than Redis: it lacks views that it had before.".into())
+                ("mysql_older", down, "MySQL is older than Redis: it lacks views that it had before.".into())
             } else {
                 (
                     "unsettled",
+                    degraded,
                     "A flush was not acknowledged to Redis: some waiting views are not in the numbers.".into(),
                 )
             });
         }
         let missing = self.missing_views;
-        (missing > 0)
-            .then(|| ("catching_up", format!("Catching up: {missing} views shown before are not back in Redis yet.")))
+        (missing > 0).then(|| {
+            ("catching_up", down, format!("Catching up: {missing} views shown before are not back in Redis yet."))
+        })
     }
 }

@@ -6,9 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use footfall_shared::telemetry::{Health, HealthState};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::events::Event;
 
 /// Everything that the dashboard shows at one moment. Fields are never left out, only null, so that
 /// an update can say that something went away.
@@ -26,6 +29,8 @@ pub struct Snapshot {
     pub pending_views: u64,
     /// Growth of `views` over the last seconds; null while it cannot be known.
     pub views_per_second: Option<f64>,
+    /// Growth of `stored_views`: what the flushers bring to MySQL; null while it cannot be known.
+    pub stored_views_per_second: Option<f64>,
     /// Distinct users in MySQL.
     pub readers: u64,
     /// Distinct (article, user) pairs in MySQL.
@@ -52,6 +57,46 @@ pub struct Snapshot {
     pub mysql: Health,
     /// The flushers, as seen by their work.
     pub flusher: Health,
+    /// What waits in each shard.
+    pub shards: Vec<Backlog>,
+    /// The processes that say that they are there, by role and name.
+    pub instances: Vec<Instance>,
+    /// What happened since this dashboard was started, the newest first.
+    pub events: Vec<Event>,
+}
+
+/// What waits in one shard; zeros while no recovery has opened it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Backlog {
+    /// Which.
+    pub shard: u16,
+    /// How often Redis was opened anew.
+    pub epoch: u64,
+    /// The open generation.
+    pub generation: u64,
+    /// Views that wait.
+    pub pending_views: u64,
+    /// Sealed generations that MySQL is not known to have.
+    pub sealed_generations: u64,
+    /// Age of the oldest view that waits, in milliseconds.
+    pub lag_ms: u64,
+}
+
+/// One process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Instance {
+    /// `ingest`, `flusher` or `dashboard`.
+    pub role: String,
+    /// Host and port.
+    pub name: String,
+    /// Of the program.
+    pub version: String,
+    /// When it was started (RFC 3339).
+    pub since: String,
+    /// How it does.
+    pub state: HealthState,
+    /// In a sentence, when there is something to say.
+    pub reason: Option<String>,
 }
 
 /// Where all views are that were ever accepted: accepted = stored + pending + journalled + quarantined + dropped +
@@ -89,6 +134,8 @@ impl Conservation {
 pub struct Stale {
     /// Which case it is, for programs; the page says what to do about it.
     pub code: &'static str,
+    /// How bad it is.
+    pub level: HealthState,
     /// A sentence for people.
     pub reason: String,
     /// RFC 3339.
@@ -117,40 +164,6 @@ pub struct HitPercent {
     pub total: Option<f64>,
 }
 
-/// How a part of the system does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Health {
-    /// In one word.
-    pub state: HealthState,
-    /// In a sentence, when there is something to say.
-    pub reason: Option<String>,
-}
-
-/// See [`Health`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HealthState {
-    /// Works.
-    Ok,
-    /// Works, but is behind or on its way back.
-    Degraded,
-    /// Does not work.
-    Down,
-    /// Cannot be known now.
-    Unknown,
-}
-
-impl Health {
-    /// Works.
-    pub const OK: Self = Self { state: HealthState::Ok, reason: None };
-
-    /// In this state, for this reason.
-    #[must_use]
-    pub fn because(state: HealthState, reason: impl Into<String>) -> Self {
-        Self { state, reason: Some(reason.into()) }
-    }
-}
-
 impl Snapshot {
     /// What is shown before anything was read.
     #[must_use]
@@ -158,11 +171,17 @@ impl Snapshot {
         let unknown = || Health::because(HealthState::Unknown, "not asked yet");
         Self {
             as_of: None,
-            stale: Some(Stale { code: "starting", reason: "Nothing was read yet.".into(), since }),
+            stale: Some(Stale {
+                code: "starting",
+                level: HealthState::Unknown,
+                reason: "Nothing was read yet.".into(),
+                since,
+            }),
             views: 0,
             stored_views: 0,
             pending_views: 0,
             views_per_second: None,
+            stored_views_per_second: None,
             readers: 0,
             reader_pairs: 0,
             articles: 0,
@@ -176,6 +195,9 @@ impl Snapshot {
             redis: unknown(),
             mysql: unknown(),
             flusher: unknown(),
+            shards: Vec::new(),
+            instances: Vec::new(),
+            events: vec![Event::new(HealthState::Ok, "This dashboard was started.")],
         }
     }
 }
@@ -260,7 +282,12 @@ mod tests {
         let (views, rate, is_stale, top) = seed;
         Snapshot {
             as_of: rate.map(|rate| format!("t{rate}")),
-            stale: is_stale.then(|| Stale { code: "redis", reason: format!("r{views}"), since: "s".into() }),
+            stale: is_stale.then(|| Stale {
+                code: "redis",
+                level: HealthState::Down,
+                reason: format!("r{views}"),
+                since: "s".into(),
+            }),
             views,
             views_per_second: rate.map(|rate| f64::from(rate) / 10.0),
             top: top

@@ -1,13 +1,18 @@
 //! The dashboard: live numbers for people, over a page and a WebSocket.
 //!
 //! `feed` reads Redis and MySQL, once for all; `numbers` adds up; `conservation` keeps the books; `frame` says it in
-//! JSON; `access` says who may see what; `client` is one viewer; `lists` answers pages of lists; `watched` is one article, live; `routes` is who gets what.
+//! JSON; `events` tells what happened, `history` where the numbers come from, `instances` who is there; `access` says who
+//! may see what; `client` is one viewer; `lists` answers pages of lists; `watched` is one article, live; `routes` is who
+//! gets what.
 
 pub mod access;
 pub mod client;
 pub mod conservation;
+pub mod events;
 pub mod feed;
 pub mod frame;
+pub mod history;
+mod instances;
 pub mod lists;
 pub mod numbers;
 pub mod routes;
@@ -19,6 +24,7 @@ use std::time::Duration;
 use footfall_shared::config::{Config, Database, ms};
 use footfall_shared::http::{self, Limits};
 use footfall_shared::lifecycle::{self, Lifecycle};
+use footfall_shared::presence;
 use footfall_shared::queue::Redis;
 use footfall_shared::reads::{HitCounts, Reads};
 use footfall_shared::store::Store;
@@ -28,6 +34,7 @@ use tokio::sync::watch;
 
 use crate::access::Access;
 use crate::feed::Feed;
+use crate::history::History;
 use crate::lists::Lists;
 use crate::routes::Routes;
 use crate::watched::Watched;
@@ -72,11 +79,15 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
             Ok(())
         }
     });
+    let port = listeners.page.local_addr()?.port();
+    let presence = presence::report(redis.clone(), "dashboard", port, readiness.clone(), lifecycle.stop());
+    lifecycle.spawn("presence", presence);
     let feed = Feed::new(redis, store, config.shards);
+    let history = Arc::new(History::default());
     let (sender, frames) = watch::channel(feed.first_frame());
     let period = Duration::from_secs(1) / config.dashboard.updates_per_second;
     let watched = Arc::new(Watched::new(Arc::clone(&reads), period));
-    lifecycle.spawn("feed", feed.run(period, sender, readiness.clone(), lifecycle.stop()));
+    lifecycle.spawn("feed", feed.run(period, sender, Arc::clone(&history), readiness.clone(), lifecycle.stop()));
     lifecycle.spawn("admin server", telemetry::serve_admin(listeners.admin, readiness.clone(), lifecycle.stop()));
 
     let viewers_max = config.dashboard.connections_max;
@@ -86,8 +97,17 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
         drain: ms(config.dashboard.drain_ms),
     };
     let access = Access::new(&config.dashboard);
-    let routes =
-        Arc::new(Routes::new(access, frames, watched, reads, lists, readiness.clone(), viewers_max, lifecycle.stop()));
+    let routes = Arc::new(Routes::new(
+        access,
+        frames,
+        history,
+        watched,
+        reads,
+        lists,
+        readiness.clone(),
+        viewers_max,
+        lifecycle.stop(),
+    ));
     let handler = {
         let routes = Arc::clone(&routes);
         move |request| {

@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::{Access, Denied, Scope};
 use crate::client;
 use crate::frame::Frame;
+use crate::history::History;
 use crate::lists::{self, Lists, Query, Question, Refusal};
 use crate::watched::Watched;
 
@@ -44,6 +45,7 @@ const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Routes {
     access: Access,
     frames: watch::Receiver<Frame>,
+    history: Arc<History>,
     watched: Arc<Watched>,
     reads: Arc<Reads>,
     lists: Lists,
@@ -66,6 +68,7 @@ impl Routes {
     pub fn new(
         access: Access,
         frames: watch::Receiver<Frame>,
+        history: Arc<History>,
         watched: Arc<Watched>,
         reads: Arc<Reads>,
         lists: Lists,
@@ -76,6 +79,7 @@ impl Routes {
         Self {
             access,
             frames,
+            history,
             watched,
             reads,
             lists,
@@ -190,7 +194,13 @@ impl Routes {
         let is_known = is_question
             || matches!(
                 path,
-                "/" | "/realtime" | "/v1/stats" | "/assets/app.js" | "/assets/app.css" | "/livez" | "/readyz"
+                "/" | "/realtime"
+                    | "/v1/stats"
+                    | "/v1/history"
+                    | "/assets/app.js"
+                    | "/assets/app.css"
+                    | "/livez"
+                    | "/readyz"
             );
         if is_known && !is_read(request.method()) {
             return not_allowed("GET, HEAD");
@@ -201,6 +211,7 @@ impl Routes {
             "/assets/app.js" => file("text/javascript; charset=utf-8", SCRIPT),
             "/assets/app.css" => file("text/css; charset=utf-8", STYLE),
             "/v1/stats" => http::text(StatusCode::OK, "application/json", self.frames.borrow().full.to_string()),
+            "/v1/history" => self.history.answer(),
             "/livez" => http::sentence(StatusCode::OK, "alive"),
             "/readyz" => self.readiness.answer(),
             _ => http::sentence(StatusCode::NOT_FOUND, "there is nothing here; the dashboard is at /"),

@@ -12,6 +12,7 @@ use clap::Parser;
 use footfall_shared::config::{Config, ms};
 use footfall_shared::counter::Shard;
 use footfall_shared::lifecycle::{self, Lifecycle};
+use footfall_shared::presence;
 use footfall_shared::queue::Redis;
 use footfall_shared::store::{Fences, Store};
 use footfall_shared::telemetry;
@@ -55,6 +56,9 @@ async fn run(config: Config, store: Store, admin: TcpListener, mut lifecycle: Li
     let redis = Redis::new(&config.redis.url.0, ms(config.redis.timeout_ms))?;
     let readiness = telemetry::Readiness::default();
     let metrics = flush::Metrics::new();
+    let port = admin.local_addr()?.port();
+    let presence = presence::report(redis.clone(), "flusher", port, readiness.clone(), lifecycle.stop());
+    lifecycle.spawn("presence", presence);
     lifecycle.spawn("admin server", telemetry::serve_admin(admin, readiness.clone(), lifecycle.stop()));
     let store: Arc<dyn Fences> = Arc::new(store);
     let mut shards = JoinSet::new();

@@ -21,7 +21,7 @@ use footfall_shared::lifecycle::{self, EXIT_CONFIGURATION, Lifecycle, Refusal};
 use footfall_shared::queue::Redis;
 use footfall_shared::reads::{HitCounts, Reads};
 use footfall_shared::store::Store;
-use footfall_shared::{http, telemetry};
+use footfall_shared::{http, presence, telemetry};
 use tokio::net::TcpListener;
 use tracing::warn;
 
@@ -53,6 +53,9 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
             Ok(())
         }
     });
+    let port = listeners.public.local_addr()?.port();
+    let presence = presence::report(redis.clone(), "ingest", port, readiness.clone(), lifecycle.stop());
+    lifecycle.spawn("presence", presence);
     let disk = journal_folder(&config.ingest.journal)?;
     let counting = Counting::start(
         &config,

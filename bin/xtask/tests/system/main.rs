@@ -10,5 +10,6 @@ mod fallbacks;
 mod faults;
 mod growth;
 mod lists;
+mod live;
 mod tool;
 mod viewer;
