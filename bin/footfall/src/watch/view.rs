@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 
 /// Lines of the ranking.
 const TOP_MAX: usize = 10;
+/// Lines about what happened.
+const EVENTS_MAX: usize = 5;
 /// Characters of an article's id that are shown.
 const ARTICLE_CHARS_MAX: usize = 60;
 /// Shown where the dashboard does not know.
@@ -79,6 +81,7 @@ impl View {
         for service in SERVICES {
             writeln!(page, "{service:<10}{}", self.health(service))?;
         }
+        self.write_processes(page)?;
         let Some(top) = self.fields.get("top").and_then(Value::as_array).filter(|top| !top.is_empty()) else {
             return Ok(());
         };
@@ -87,6 +90,23 @@ impl View {
             let count = |name| article.get(name).map_or(UNKNOWN.into(), count);
             let id = article.get("article").and_then(Value::as_str).unwrap_or(UNKNOWN);
             writeln!(page, "{:>15}{:>15}  {}", count("views"), count("readers"), shortened(id))?;
+        }
+        Ok(())
+    }
+
+    /// Who is there, and what happened lately.
+    fn write_processes(&self, page: &mut String) -> std::fmt::Result {
+        let list = |name| self.fields.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let text = |entry: &Value, name| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let because = |reason: String| if reason.is_empty() { reason } else { format!(" ({reason})") };
+        for instance in list("instances") {
+            let (name, state) = (text(instance, "name"), text(instance, "state"));
+            writeln!(page, "  {:<10}{name:<24}{state}{}", text(instance, "role"), because(text(instance, "reason")))?;
+        }
+        for (index, event) in list("events").iter().take(EVENTS_MAX).enumerate() {
+            let title = if index == 0 { "lately" } else { "" };
+            let words = [text(event, "name"), text(event, "text")].join(" ");
+            writeln!(page, "{title:<10}{}  {}{}", text(event, "at"), words.trim(), because(text(event, "detail")))?;
         }
         Ok(())
     }
@@ -169,7 +189,9 @@ mod tests {
         "stored_views":1234000,"pending_views":567,"views_per_second":12.34,"readers":89,"articles":7,
         "top":[{"article":"yumo","views":99,"readers":8}],"redis_hits":{"minute":97.25,"total":null},
         "sealed_generations":2,"lag_ms":450,"redis":{"state":"ok","reason":null},"mysql":{"state":"ok","reason":null},
-        "flusher":{"state":"degraded","reason":"one is behind"}}"#;
+        "flusher":{"state":"degraded","reason":"one is behind"},
+        "instances":[{"role":"ingest","name":"web1:8000","state":"down","reason":"not heard for 7 s"}],
+        "events":[{"at":"noon","level":"down","name":"ingest web1:8000","text":"is down","detail":"not heard for 5 s"}]}"#;
 
     #[test]
     fn an_update_changes_only_what_it_holds() {
@@ -203,7 +225,15 @@ mod tests {
         assert_eq!(view.page(), "");
         view.apply(SNAPSHOT).expect("valid");
         let page = view.page();
-        for part in ["1,234,567", "97.2 %", "yumo", "degraded (one is behind)", "2 sealed generations"] {
+        for part in [
+            "1,234,567",
+            "97.2 %",
+            "yumo",
+            "degraded (one is behind)",
+            "2 sealed generations",
+            "web1:8000               down (not heard for 7 s)",
+            "lately    noon  ingest web1:8000 is down (not heard for 5 s)",
+        ] {
             assert!(page.contains(part), "{part} in {page}");
         }
         assert!(!page.contains("STALE"), "{page}");
