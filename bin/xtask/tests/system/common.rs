@@ -151,6 +151,22 @@ impl Running {
         rows.into_iter().next().and_then(|row| row.into_iter().next())
     }
 
+    /// A metric of a service, summed over its labels; 0 while it has none.
+    pub(crate) fn metric(&mut self, role: Role, index: usize, name: &str) -> f64 {
+        let text = get(&format!("http://{}/metrics", self.stack.service(role, index).admin())).body;
+        let is_meant = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        text.lines().filter(is_meant).filter_map(value).sum()
+    }
+
+    /// Numbers of `SHOW GLOBAL STATUS` from MariaDB, added up.
+    pub(crate) fn mysql_status(&self, names: &str) -> u64 {
+        let rows = self.stack.mariadb.query(&format!("SHOW GLOBAL STATUS LIKE '{names}'")).expect("status");
+        let numbers: Vec<u64> = rows.iter().filter_map(|row| row.get(1)?.parse().ok()).collect();
+        assert!(!numbers.is_empty(), "there is no {names}");
+        numbers.iter().sum()
+    }
+
     /// Starts `footfall load` against all ingests.
     pub(crate) fn load(&self, ledger: &str, arguments: &str) -> Load {
         let urls: Vec<String> =
