@@ -142,6 +142,8 @@ section!(
     Reads {
         /// How long a cached value lives after its last touch.
         ttl_ms: u64 = 10_000,
+        /// How long that of an article lives after its last view was flushed, if that is longer.
+        warm_ttl_ms: u64 = 600_000,
     }
 );
 section!(

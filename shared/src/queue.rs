@@ -709,7 +709,8 @@ impl Queue {
         Ok(log.iter().map(|packed| packed::decode(packed)).collect::<std::result::Result<_, _>>()?)
     }
 
-    /// Forgets the generations `first..=last`, which MySQL has, with `growth` in them; `version` is that of MySQL.
+    /// Forgets the generations `first..=last`, which MySQL has, with `growth` in them; `version` is that of MySQL. Cached
+    /// values of articles in them live on for at least `warm`.
     /// Answers none if other generations were acknowledged meanwhile, or the version moved: look again.
     pub async fn ack(
         &self,
@@ -718,6 +719,7 @@ impl Queue {
         first: u64,
         last: u64,
         growth: &[Growth],
+        warm: Duration,
     ) -> Result<Option<Position>> {
         let sealed: Vec<GenerationKeys> = (first..=last).map(|generation| self.keys.sealed(generation)).collect();
         let live: Vec<String> = growth.iter().map(|part| self.keys.live(age, &part.article)).collect();
@@ -727,8 +729,15 @@ impl Queue {
         }
         keys.extend(live.iter().map(String::as_str));
         let views: u64 = growth.iter().map(|part| part.views).sum();
-        let mut arguments =
-            vec![text(age.epoch), text(age.version), text(version), text(first), text(last), text(views)];
+        let mut arguments = vec![
+            text(age.epoch),
+            text(age.version),
+            text(version),
+            text(first),
+            text(last),
+            text(views),
+            text(warm.as_millis()),
+        ];
         for part in growth {
             arguments.push(part.article.as_bytes().to_vec());
             arguments.push(text(part.views));
@@ -774,7 +783,7 @@ impl Queue {
         if word == "MOVED" { Ok(None) } else { reply.number(0).map(Some) }
     }
 
-    /// Looks an article up in the cache and, if it is there, keeps it for another `ttl`.
+    /// Looks an article up in the cache and, if it is there, keeps it for at least another `ttl`.
     pub async fn read(&self, age: Age, article: &Article, ttl: Duration) -> Result<Cached> {
         let live = self.keys.live(age, article);
         let keys = vec![&*self.keys.meta, &self.keys.headers, &self.keys.backlog, &self.keys.open.totals, &live];

@@ -18,6 +18,7 @@ use crate::grading::Grade;
 use crate::http::{self, Answer};
 use crate::keys::Age;
 use crate::queue::{Cached, Live, Queue, QueueError, Redis};
+use crate::random;
 use crate::store::{Store, StoreError, StoredArticle};
 use crate::telemetry::{self, IntCounterVec};
 
@@ -176,6 +177,8 @@ impl ReadShard {
 const READ_TRIES: u32 = 6;
 /// Articles that are read from MySQL at once, at most; two of them share a turn by chance.
 const TURNS: usize = 1_024;
+/// Of a time to live, in percent: values that were filled in together do not run out together.
+const JITTER_PERCENT: u64 = 10;
 /// Articles whose last answer is remembered.
 const LAST_MAX: usize = 10_000;
 
@@ -270,12 +273,13 @@ impl Reads {
         if !lock(&shard.breaker).allows(Instant::now()) {
             return Err(CachedError::Queue("it failed a moment ago".into()));
         }
+        let ttl = jitter(self.ttl);
         let mut is_counted = false;
         let mut is_renewed = false;
         let mut turn = None;
         for _ in 0..READ_TRIES {
             let age = shard.age();
-            let read = self.in_time(shard, shard.queue.read(age, article, self.ttl)).await?;
+            let read = self.in_time(shard, shard.queue.read(age, article, ttl)).await?;
             let (first, pending_views) = match read {
                 Some(Cached::Hit(live)) => {
                     if !is_counted {
@@ -320,7 +324,7 @@ impl Reads {
                 // This Redis was overtaken: what waits in it may be in MySQL already.
                 return Err(CachedError::Queue("its data set was overtaken".into()));
             }
-            let filled = self.in_time(shard, shard.queue.fill(age, article, self.ttl, first, &stored)).await?;
+            let filled = self.in_time(shard, shard.queue.fill(age, article, ttl, first, &stored)).await?;
             if let Some(Some(live)) = filled {
                 return Ok((live, "database"));
             }
@@ -376,6 +380,11 @@ enum CachedError {
         pending_views: u64,
         error: String,
     },
+}
+
+fn jitter(ttl: Duration) -> Duration {
+    let percent = 100 - JITTER_PERCENT + random::number() % (2 * JITTER_PERCENT + 1);
+    ttl * u32::try_from(percent).expect("at most 110") / 100
 }
 
 fn lock(breaker: &Mutex<Breaker>) -> MutexGuard<'_, Breaker> {

@@ -109,6 +109,8 @@ const VERSION_PERIOD: Duration = Duration::from_secs(1);
 /// Flushes one shard.
 pub struct Flusher {
     config: config::Flusher,
+    /// See [`config::Reads::warm_ttl_ms`].
+    warm: Duration,
     shards: u16,
     queue: Queue,
     store: Arc<dyn Fences>,
@@ -138,6 +140,7 @@ impl Flusher {
     ) -> Self {
         Self {
             config: config.flusher.clone(),
+            warm: ms(config.reads.warm_ttl_ms),
             shards: config.shards,
             queue,
             store,
@@ -308,14 +311,14 @@ impl Flusher {
                         // What was left out must leave Redis's sums as well.
                         growth = unknown_growth(&flush);
                     }
-                    self.queue.ack(age, version, flush.first, flush.last, &growth).await?
+                    self.queue.ack(age, version, flush.first, flush.last, &growth, self.warm).await?
                 }
                 Committed::Before { generation, version } => {
                     self.metrics.repeats.inc();
                     let last = generation.min(flush.last);
                     let stored = usize::try_from(last - flush.first + 1).expect("a part of what was read into memory");
                     let growth = unknown_growth(&fold::fold(&sealed[..stored])?);
-                    self.queue.ack(age, version, flush.first, last, &growth).await?
+                    self.queue.ack(age, version, flush.first, last, &growth, self.warm).await?
                 }
                 Committed::Gap { producer } => {
                     let what = format!("the batches of producer {producer} in it do not follow those in MySQL");

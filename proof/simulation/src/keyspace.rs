@@ -234,10 +234,17 @@ impl Keyspace {
                 Reply::Status("OK")
             }
             "PEXPIRE" => {
-                let expires_at = Some(context.now_ms + number(at(2)?)? as u64);
+                let expires_at = context.now_ms + number(at(2)?)? as u64;
+                let only_longer = match rest(3) {
+                    [] => false,
+                    [word] if word.eq_ignore_ascii_case(b"GT") => true,
+                    _ => return Err(Refused::new("ERR", "Unsupported option")),
+                };
                 let entry = self.entries.get_mut(at(1)?);
-                let is_there = entry.map(|entry| entry.expires_at = expires_at).is_some();
-                Reply::Int(i64::from(is_there))
+                // One that never expires lives longest.
+                let is_meant = |entry: &&mut Entry| !only_longer || entry.expires_at.is_some_and(|at| at < expires_at);
+                let is_set = entry.filter(is_meant).map(|entry| entry.expires_at = Some(expires_at)).is_some();
+                Reply::Int(i64::from(is_set))
             }
             "PTTL" => Reply::Int(match self.entries.get(at(1)?) {
                 None => -2,

@@ -2,13 +2,14 @@
 -- reader sees a view neither twice nor not at all (I8). A repeat does nothing.
 -- KEYS: meta, headers, backlog, then dirty, totals, log per generation, then live per article
 -- ARGV: epoch, the version that names the live keys, the version in MySQL, first generation, last generation, views,
---       then article, its views, its new readers (or '' where unknown: its cached value is dropped instead)
+--       TTL (ms) of a cached value whose article is being viewed, then article, its views, its new readers (or '' where
+--       unknown: its cached value is dropped instead)
 local first, last = tonumber(ARGV[4]), tonumber(ARGV[5])
 if meta.first > last then return {'OK', meta.gen, meta.first} end
 if meta.first ~= first or last >= meta.gen or meta.version ~= tonumber(ARGV[2]) then return {'MOVED'} end
 
 local live = 3 + 3 * (last - first + 1)
-for i = 7, #ARGV, 3 do
+for i = 8, #ARGV, 3 do
   live = live + 1
   local article, views, readers = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   if redis.call('HINCRBY', KEYS[3], article, -views) <= 0 then redis.call('HDEL', KEYS[3], article) end
@@ -17,6 +18,7 @@ for i = 7, #ARGV, 3 do
   elseif redis.call('EXISTS', KEYS[live]) == 1 then
     redis.call('HINCRBY', KEYS[live], 'views', views)
     redis.call('HINCRBY', KEYS[live], 'readers', readers)
+    redis.call('PEXPIRE', KEYS[live], ARGV[7], 'GT')
   end
 end
 for generation = first, last do

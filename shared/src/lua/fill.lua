@@ -12,7 +12,7 @@ for i = 6, #KEYS do -- committed; not there any more if acknowledged meanwhile
   pending = pending - (tonumber(redis.call('HGET', KEYS[i], ARGV[2])) or 0)
 end
 if fence == meta.first - 1 then
-  redis.call('HSET', KEYS[5], 'views', ARGV[6], 'readers', ARGV[7])
-  redis.call('PEXPIRE', KEYS[5], ARGV[3])
+  local is_new = redis.call('HSET', KEYS[5], 'views', ARGV[6], 'readers', ARGV[7]) > 0
+  if is_new then redis.call('PEXPIRE', KEYS[5], ARGV[3]) end -- else another process was faster
 end
 return {'OK', pending, stored_until(KEYS[2])}
