@@ -1,5 +1,8 @@
 //! Cache-first reads: Redis answers, MySQL fills in what is not cached.
 
+mod counts;
+mod shown;
+
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,10 +10,10 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
-use quick_cache::sync::Cache;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use self::shown::{Seen, Shown};
 use crate::breaker::Breaker;
 use crate::clock;
 use crate::counter::{Article, Shard};
@@ -20,7 +23,8 @@ use crate::keys::Age;
 use crate::queue::{Cached, Live, Queue, QueueError, Redis};
 use crate::random;
 use crate::store::{Store, StoreError, StoredArticle};
-use crate::telemetry::{self, IntCounterVec};
+
+pub use self::counts::{HitCounts, Interface};
 
 /// One article's numbers, with where they come from.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -78,87 +82,16 @@ pub struct Reads {
     /// Of all who miss the same article, one asks MySQL, and the others wait for what it fills in.
     turns: Vec<tokio::sync::Mutex<()>>,
     hasher: RandomState,
-    /// What was answered last, for the time when neither store answers.
-    last: Cache<Article, ArticleNumbers>,
+    shown: Shown,
     counts: HitCounts,
-}
-
-/// What is read cache-first, each counted by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Interface {
-    /// The numbers of one article.
-    Article,
-    /// Lists of articles, and histories.
-    Lists,
-    /// The readers of an article.
-    Readers,
-    /// Users, and what they have read.
-    Users,
-}
-
-impl Interface {
-    const ALL: [Self; 4] = [Self::Article, Self::Lists, Self::Readers, Self::Users];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Article => "article",
-            Self::Lists => "lists",
-            Self::Readers => "readers",
-            Self::Users => "users",
-        }
-    }
-}
-
-/// How often this process answered from a cache, and how often from MySQL.
-#[derive(Debug, Clone)]
-pub struct HitCounts {
-    hits: IntCounterVec,
-    misses: IntCounterVec,
-}
-
-impl Default for HitCounts {
-    fn default() -> Self {
-        let (hits, misses) = ("footfall_read_hits_total", "footfall_read_misses_total");
-        Self {
-            hits: telemetry::counters(hits, "Reads that a cache answered.", "interface"),
-            misses: telemetry::counters(misses, "Reads that MySQL answered.", "interface"),
-        }
-    }
-}
-
-impl HitCounts {
-    /// A cache has answered.
-    pub fn hit(&self, interface: Interface) {
-        self.hits.with_label_values(&[interface.name()]).inc();
-    }
-
-    /// MySQL was asked.
-    pub fn miss(&self, interface: Interface) {
-        self.misses.with_label_values(&[interface.name()]).inc();
-    }
-
-    /// Adds what is new to the counts of all processes, once per `period`, for ever.
-    pub async fn report(&self, redis: &Redis, period: Duration) {
-        let mut reported = [(0, 0); Interface::ALL.len()];
-        loop {
-            tokio::time::sleep(period).await;
-            for (interface, reported) in Interface::ALL.into_iter().zip(&mut reported) {
-                let name = interface.name();
-                let count = |counts: &IntCounterVec| counts.with_label_values(&[name]).get();
-                let now = (count(&self.hits), count(&self.misses));
-                let new = (now.0 - reported.0, now.1 - reported.1);
-                if new != (0, 0) && redis.add_reads(name, new.0, new.1).await.is_ok() {
-                    *reported = now;
-                }
-            }
-        }
-    }
 }
 
 struct ReadShard {
     queue: Queue,
     epoch: AtomicU64,
     version: AtomicU64,
+    /// Views that MySQL had when it was last asked.
+    stored_views: AtomicU64,
     breaker: Mutex<Breaker>,
 }
 
@@ -179,12 +112,11 @@ const READ_TRIES: u32 = 6;
 const TURNS: usize = 1_024;
 /// Of a time to live, in percent: values that were filled in together do not run out together.
 const JITTER_PERCENT: u64 = 10;
-/// Articles whose last answer is remembered.
-const LAST_MAX: usize = 10_000;
 
 const NO_REDIS: &str = "redis cannot be read: views that wait there are missing";
 const NO_MYSQL: &str = "mysql cannot be read: these are only the views that wait in redis";
 const NO_MYSQL_LAST: &str = "mysql cannot be read: these numbers were right when they were last read";
+const CATCHING_UP: &str = "redis is catching up: views shown before are not back yet";
 const NO_STORE: &str = "neither redis nor mysql can be read: these numbers were right when they were last read";
 
 /// Neither store answers, and nothing is remembered.
@@ -200,6 +132,7 @@ impl Reads {
             queue: redis.shard(shard),
             epoch: AtomicU64::new(0),
             version: AtomicU64::new(0),
+            stored_views: AtomicU64::new(0),
             breaker: Mutex::new(Breaker::new(u64::from(shard.0))),
         };
         Self {
@@ -210,7 +143,7 @@ impl Reads {
             mysql: Mutex::new(Breaker::new(0)),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
             hasher: RandomState::new(),
-            last: Cache::new(LAST_MAX),
+            shown: Shown::new(),
             counts,
         }
     }
@@ -229,44 +162,58 @@ impl Reads {
         }
     }
 
-    /// The numbers of one article; an article that was never read has zeros.
+    /// The numbers of one article; an article that was never read has zeros. Views and readers are never below what was
+    /// shown before, unless MySQL has lost them.
     pub async fn article(&self, article: &Article) -> Result<ArticleNumbers, Unreadable> {
-        let numbers = |(stored, readers, pending), as_of: Option<u64>, degraded, source| ArticleNumbers {
-            article: article.to_string(),
-            views: stored + pending,
-            readers,
-            pending,
-            as_of: as_of.map(clock::rfc3339),
-            degraded,
-            source,
-        };
         let shards = u16::try_from(self.shards.len()).expect("there are at most u16::MAX shards");
         let number = Shard::of(article, shards);
         let shard = &self.shards[usize::from(number.0)];
-        let numbers = match self.cached(shard, article).await {
+        let show = |seen, is_whole| self.shown.show(article, seen, is_whole, Instant::now());
+        let (seen, degraded, source) = match self.cached(shard, article).await {
             Ok((live, source)) => {
-                numbers((live.stored_views, live.readers, live.pending_views), Some(live.as_of_ms), None, source)
+                let seen = Seen {
+                    stored_views: Some(live.stored_views),
+                    readers: live.readers,
+                    pending_views: live.pending_views,
+                    as_of_ms: Some(live.as_of_ms),
+                };
+                let shown = show(seen, true);
+                (shown, (shown.views() > seen.views()).then_some(CATCHING_UP), source)
             }
-            Err(CachedError::Store { pending_views, error }) => match self.last.get(article) {
-                Some(last) => ArticleNumbers { degraded: Some(NO_MYSQL_LAST), ..last },
-                None if pending_views > 0 => numbers((0, 0, pending_views), None, Some(NO_MYSQL), "cache"),
-                None => return Err(Unreadable(error)),
-            },
+            Err(CachedError::Store { pending_views, error }) => {
+                let shown = show(Seen { pending_views, ..Seen::default() }, false);
+                match shown.stored_views {
+                    Some(_) => (shown, Some(NO_MYSQL_LAST), "cache"),
+                    None if shown.pending_views > 0 => (shown, Some(NO_MYSQL), "cache"),
+                    None => return Err(Unreadable(error)),
+                }
+            }
             Err(CachedError::Queue(error)) => {
                 debug!("read from the database, because: {error}");
-                match self.stored(number, article).await {
-                    Ok(stored) => numbers((stored.views, stored.readers, 0), None, Some(NO_REDIS), "database"),
-                    Err(error) => match self.last.get(article) {
-                        Some(last) => ArticleNumbers { degraded: Some(NO_STORE), ..last },
-                        None => return Err(Unreadable(error)),
-                    },
+                match self.stored(shard, article).await {
+                    Ok(StoredArticle { views, readers, .. }) => {
+                        let seen = Seen { stored_views: Some(views), readers, ..Seen::default() };
+                        (show(seen, false), Some(NO_REDIS), "database")
+                    }
+                    Err(error) => {
+                        let shown = show(Seen::default(), false);
+                        if shown == Seen::default() {
+                            return Err(Unreadable(error));
+                        }
+                        (shown, Some(NO_STORE), "cache")
+                    }
                 }
             }
         };
-        if numbers.degraded.is_none_or(|reason| reason == NO_REDIS) {
-            self.last.insert(article.clone(), numbers.clone());
-        }
-        Ok(numbers)
+        Ok(ArticleNumbers {
+            article: article.to_string(),
+            views: seen.views(),
+            readers: seen.readers,
+            pending: seen.pending_views,
+            as_of: seen.as_of_ms.map(clock::rfc3339),
+            degraded,
+            source,
+        })
     }
 
     async fn cached(&self, shard: &ReadShard, article: &Article) -> Result<(Live, &'static str), CachedError> {
@@ -274,7 +221,7 @@ impl Reads {
             return Err(CachedError::Queue("it failed a moment ago".into()));
         }
         let ttl = jitter(self.ttl);
-        let mut is_counted = false;
+        let mut is_asked = false;
         let mut is_renewed = false;
         let mut turn = None;
         for _ in 0..READ_TRIES {
@@ -282,7 +229,7 @@ impl Reads {
             let read = self.in_time(shard, shard.queue.read(age, article, ttl)).await?;
             let (first, pending_views) = match read {
                 Some(Cached::Hit(live)) => {
-                    if !is_counted {
+                    if !is_asked {
                         self.counts.hit(Interface::Article);
                     }
                     return Ok((live, "cache"));
@@ -312,14 +259,9 @@ impl Reads {
                     continue;
                 }
             }
-            if !is_counted {
-                is_counted = true;
-                self.counts.miss(Interface::Article);
-            }
-            let stored = self
-                .stored(shard.queue.shard(), article)
-                .await
-                .map_err(|error| CachedError::Store { pending_views, error })?;
+            is_asked = true;
+            let stored =
+                self.stored(shard, article).await.map_err(|error| CachedError::Store { pending_views, error })?;
             if stored.epoch != age.epoch {
                 // This Redis was overtaken: what waits in it may be in MySQL already.
                 return Err(CachedError::Queue("its data set was overtaken".into()));
@@ -353,14 +295,23 @@ impl Reads {
     }
 
     /// What MySQL has, under its breaker.
-    async fn stored(&self, shard: Shard, article: &Article) -> Result<StoredArticle, String> {
+    async fn stored(&self, shard: &ReadShard, article: &Article) -> Result<StoredArticle, String> {
         if !lock(&self.mysql).allows(Instant::now()) {
             return Err("mysql failed a moment ago".into());
         }
-        let read = tokio::time::timeout(self.patience, self.store.article(shard, article)).await;
+        self.counts.miss(Interface::Article);
+        // Known before MySQL is asked: what another read learns meanwhile may be newer than this answer.
+        let known = (shard.stored_views.load(Ordering::Relaxed), self.shown.stored_views(article));
+        let read = tokio::time::timeout(self.patience, self.store.article(shard.queue.shard(), article)).await;
         match read.unwrap_or_else(|_| Err(StoreError::timed_out(self.patience))) {
             Ok(stored) => {
                 lock(&self.mysql).succeeded();
+                // It takes no view back, so it was emptied or put back to an older state: numbers begin anew.
+                if stored.shard_views < known.0 || stored.views < known.1 {
+                    self.shown.forget_all();
+                    shard.stored_views.store(stored.shard_views, Ordering::Relaxed);
+                }
+                shard.stored_views.fetch_max(stored.shard_views, Ordering::Relaxed);
                 Ok(stored)
             }
             Err(error) => {

@@ -235,6 +235,8 @@ pub struct StoredArticle {
     pub generation: u64,
     /// See [`Fence::version`].
     pub version: u64,
+    /// Views of all articles of its shard in MySQL.
+    pub shard_views: u64,
     /// Views in MySQL.
     pub views: u64,
     /// Readers in MySQL.
@@ -353,13 +355,14 @@ impl Store {
 
     /// One article's numbers with the generation that they belong to, in one consistent look.
     pub async fn article(&self, shard: Shard, article: &Article) -> Result<StoredArticle> {
-        let sql = "SELECT f.epoch, f.gen, f.version, a.views, a.readers \
+        let sql = "SELECT f.epoch, f.gen, f.version, f.views AS shard_views, a.views, a.readers \
                    FROM shard_fence f LEFT JOIN articles a ON a.article = ? WHERE f.shard = ?";
         let row = self.one(sql, [article.as_bytes().to_vec().into(), shard.0.into()]).await?.ok_or(NO_FENCE)?;
         Ok(StoredArticle {
             epoch: row.try_get("", "epoch")?,
             generation: row.try_get("", "gen")?,
             version: row.try_get("", "version")?,
+            shard_views: row.try_get("", "shard_views")?,
             views: row.try_get::<Option<u64>>("", "views")?.unwrap_or(0),
             readers: row.try_get::<Option<u64>>("", "readers")?.unwrap_or(0),
         })

@@ -1,8 +1,9 @@
 //! What the tests of the whole system share: a stack in a folder of its own, HTTP, load and verification.
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -122,6 +123,65 @@ pub(crate) fn raw(host: &str, bytes: &[u8]) -> Answer {
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
+/// A connection that is kept and asked again and again: what many requests are made over.
+pub(crate) struct Client {
+    stream: BufReader<TcpStream>,
+    host: String,
+}
+
+impl Client {
+    pub(crate) fn new(url: &str) -> Self {
+        let host = url.strip_prefix("http://").expect("http URL").to_owned();
+        let stream = TcpStream::connect(&host).expect("connect");
+        stream.set_nodelay(true).expect("no delay");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("time-out");
+        Self { stream: BufReader::new(stream), host }
+    }
+
+    pub(crate) fn get(&mut self, path: &str) -> (u16, String) {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host))
+    }
+
+    pub(crate) fn post(&mut self, path: &str, body: &str) -> (u16, String) {
+        let length = body.len();
+        self.ask(&format!("POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\n\r\n{body}", self.host))
+    }
+
+    /// Status and body; 0 if the connection broke, and then there is a new one.
+    fn ask(&mut self, request: &str) -> (u16, String) {
+        let mut ask = || {
+            self.stream.get_mut().write_all(request.as_bytes()).ok()?;
+            let (mut status, mut length) = (None, 0);
+            loop {
+                let mut line = String::new();
+                self.stream.read_line(&mut line).ok().filter(|read| *read > 0)?;
+                let line = line.trim_end().to_ascii_lowercase();
+                if line.is_empty() {
+                    break;
+                }
+                status = status.or_else(|| line.split(' ').nth(1).and_then(|status| status.parse().ok()));
+                length = line.strip_prefix("content-length: ").and_then(|text| text.parse().ok()).unwrap_or(length);
+            }
+            let mut body = vec![0; length];
+            self.stream.read_exact(&mut body).ok()?;
+            Some((status?, String::from_utf8(body).ok()?))
+        };
+        ask().unwrap_or_else(|| {
+            *self = Self::new(&format!("http://{}", self.host));
+            (0, String::new())
+        })
+    }
+}
+
+/// Tells the threads of a test that it is over, a failed one too.
+pub(crate) struct Over<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Tries until the check holds, and answers how long that took.
 pub(crate) fn eventually(what: &str, limit: Duration, mut check: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
@@ -157,6 +217,13 @@ impl Running {
         let is_meant = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
         let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
         text.lines().filter(is_meant).filter_map(value).sum()
+    }
+
+    /// A number of `INFO` from Redis.
+    pub(crate) fn redis_info(&self, field: &str) -> u64 {
+        let info = self.stack.redis.query(&["INFO", "everything"]).expect("INFO").join("\n");
+        let line = info.lines().find_map(|line| line.trim().strip_prefix(field)?.strip_prefix(':').map(str::to_owned));
+        line.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("{field} is not in {info}"))
     }
 
     /// Numbers of `SHOW GLOBAL STATUS` from MariaDB, added up.

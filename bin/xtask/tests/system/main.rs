@@ -11,5 +11,6 @@ mod faults;
 mod growth;
 mod lists;
 mod live;
+mod reads;
 mod tool;
 mod viewer;
