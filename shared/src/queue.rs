@@ -15,6 +15,7 @@ use crate::keys::{self, Age, GenerationKeys, ShardKeys};
 use crate::packed::{self, PackedError};
 use crate::presence::Report;
 use crate::store::{Recovery, StoredArticle};
+use crate::telemetry::{self, IntGaugeVec};
 
 /// What a call of the queue can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +165,11 @@ impl Server for Reached {
     }
 }
 
+static KEYSPACE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    let help = "Redis's own counts of key look-ups since it started, as it told them last.";
+    telemetry::gauges("footfall_redis_keyspace", help, "result")
+});
+
 /// Redis. Cheap to clone.
 #[derive(Clone)]
 pub struct Redis {
@@ -199,7 +205,12 @@ impl Redis {
         let mut pipeline = redis::pipe();
         pipeline.cmd("INFO").arg("stats");
         let (info,): (redis::InfoDict,) = self.commands(pipeline).await?;
-        Ok((info.get("keyspace_hits").unwrap_or(0), info.get("keyspace_misses").unwrap_or(0)))
+        let counts = ["hits", "misses"].map(|result| {
+            let count: i64 = info.get(&format!("keyspace_{result}")).unwrap_or(0);
+            KEYSPACE.with_label_values(&[result]).set(count);
+            count.unsigned_abs()
+        });
+        Ok(counts.into())
     }
 
     /// Adds to the shared counts of cache-first reads of one interface.

@@ -9,6 +9,7 @@ mod counting;
 mod fallbacks;
 mod faults;
 mod growth;
+mod hit_rates;
 mod lists;
 mod live;
 mod reads;
