@@ -3,6 +3,7 @@
 //! The tests take turns, because each of them would disturb the others' timing.
 
 mod access;
+mod backlog;
 mod browser;
 mod common;
 mod counting;
