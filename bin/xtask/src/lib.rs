@@ -11,6 +11,7 @@ pub mod checks;
 mod logs;
 pub mod packages;
 mod ports;
+pub mod python;
 pub mod up;
 
 /// The top folder of the repository.

@@ -4,6 +4,8 @@ use std::process::{Command, Stdio};
 
 use footfall_drill::packages::{INSTALL, Missing, Package, missing};
 
+use crate::python::PYTHON;
+
 /// A browser that a test can drive.
 pub const BROWSER: &[Package] = &[
     Package { name: "chromium", programs: &["chromium"] },
@@ -12,7 +14,18 @@ pub const BROWSER: &[Package] = &[
 
 /// Installs what is missing of `wanted`, as root or through a `sudo` that does not ask for a password.
 pub fn ensure(wanted: &[Package]) -> Result<(), Missing> {
-    let packages = missing(wanted);
+    install(|| missing(wanted))
+}
+
+/// The same for a Python that can make virtual environments: that is a package without a program.
+pub(crate) fn ensure_python() -> Result<(), Missing> {
+    let mut can = Command::new(PYTHON);
+    can.args(["-c", "import ensurepip"]).stdout(Stdio::null()).stderr(Stdio::null());
+    install(|| if can.status().is_ok_and(|status| status.success()) { vec![] } else { vec!["python3-venv"] })
+}
+
+fn install(mut missing: impl FnMut() -> Vec<&'static str>) -> Result<(), Missing> {
+    let packages = missing();
     if packages.is_empty() {
         return Ok(());
     }
@@ -33,7 +46,7 @@ pub fn ensure(wanted: &[Package]) -> Result<(), Missing> {
         }
     }
     // Asked again, because a package that lacks its program would otherwise surface much later.
-    if !missing(wanted).is_empty() {
+    if !missing().is_empty() {
         return Err(Missing::new("programs are still missing after installing", &packages));
     }
     Ok(())
