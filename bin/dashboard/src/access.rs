@@ -8,7 +8,9 @@ use std::time::Duration;
 use footfall_shared::config::{self, ms};
 use footfall_shared::telemetry::{self, IntCounter};
 use hmac::{Hmac, KeyInit, Mac};
-use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap};
+use hyper::Uri;
+use hyper::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap};
+use hyper::http::uri::Authority;
 use quick_cache::sync::Cache;
 use sha2::Sha256;
 use tokio::time::Instant;
@@ -42,6 +44,8 @@ pub struct Access {
     session: Duration,
     /// Whether browsers come over TLS, so that the cookie can be kept to it.
     is_secure: bool,
+    /// The name in `dashboard.url`.
+    name: Option<String>,
     requests: Limit,
     wrong_tokens: Limit,
     denied: IntCounter,
@@ -76,6 +80,7 @@ impl Access {
             tokens,
             session: ms(config.session_ms),
             is_secure: config.url.starts_with("https:"),
+            name: config.url.parse::<Uri>().ok().and_then(|url| url.host().map(str::to_owned)),
             requests: Limit::new(per_second, per_second * REQUESTS_BURST_S),
             wrong_tokens: Limit::new(WRONG_PER_SECOND, WRONG_BURST),
             denied: telemetry::counter(
@@ -87,6 +92,24 @@ impl Access {
                 "Requests refused because their address asks too often.",
             ),
         }
+    }
+
+    /// Whether a request was sent to a name of ours. A page of any site can let its own name point to 127.0.0.1, and is
+    /// then, for the browser of a person who sits here, the same site as this dashboard; what still shows it is the
+    /// name. It matters only where something is shown without a token: nobody else's page has one, nor the cookie.
+    pub fn knows_host(&self, headers: &HeaderMap) -> bool {
+        self.open == Scope::Nothing
+            || headers.get_all(HOST).iter().all(|host| {
+                let authority = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+                authority.is_some_and(|authority| self.knows_name(authority.host()))
+            })
+    }
+
+    fn knows_name(&self, name: &str) -> bool {
+        let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        let is_local = name == "localhost" || name.ends_with(".localhost");
+        is_address || is_local || self.name.as_ref().is_some_and(|ours| name.eq_ignore_ascii_case(ours))
     }
 
     /// Takes one request of this address; whether it may ask now.
@@ -293,11 +316,60 @@ mod tests {
             let later = access("0.0.0.0:0", ["another token for everything", "another token of the wall"]);
             assert_eq!(later.scope(PEER, &session, 1_000), Ok(Scope::Nothing));
         }
+        let over_tls = Access { is_secure: true, ..access("0.0.0.0:0", [TOKEN, ""]) };
+        assert!(over_tls.session_cookie(Scope::Everything, 0).is_some_and(|cookie| cookie.ends_with("; Secure")));
         // Its end cannot be moved.
         let cookie = first.session_cookie(Scope::Everything, 1_000).expect("a session");
         let (_, sealed) = cookie.split_once('.').expect("a seal");
         let forged = headers(COOKIE, &format!("footfall=99999999999.{}", sealed.split(';').next().expect("a seal")));
         assert_eq!(first.scope(PEER, &forged, 1_000), Ok(Scope::Nothing));
+    }
+
+    #[test]
+    fn only_our_names_reach_what_needs_no_token() {
+        let listen = |listen: &str, tokens| {
+            let mut access = access(listen, tokens);
+            access.name = Some("Numbers.example".into());
+            access
+        };
+        let open = listen("127.0.0.1:0", ["", ""]);
+        let with_token = listen("[::1]:0", [TOKEN, ""]);
+        for ours in [
+            "127.0.0.1",
+            "127.0.0.1:8001",
+            "[::1]:8001",
+            "192.0.2.1",
+            "localhost",
+            "LOCALHOST:8001",
+            "localhost.",
+            "a.localhost:1",
+            "numbers.example",
+            "numbers.example:443",
+        ] {
+            let headers = headers(HOST, ours);
+            assert!(open.knows_host(&headers) && with_token.knows_host(&headers), "{ours}");
+        }
+        assert!(open.knows_host(&HeaderMap::new()), "whoever sends none is no browser");
+        let everywhere = listen("0.0.0.0:0", [TOKEN, ""]);
+        for other in [
+            "evil.example",
+            "evil.example:8001",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "notlocalhost",
+            "numbers.example.evil.example",
+            "127.0.0.1@evil.example",
+            "",
+            ":8001",
+            "a b",
+        ] {
+            let headers = headers(HOST, other);
+            assert!(!open.knows_host(&headers) && !with_token.knows_host(&headers), "{other}");
+            assert!(everywhere.knows_host(&headers), "the token keeps it");
+        }
+        let mut twice = headers(HOST, "localhost");
+        twice.append(HOST, HeaderValue::from_static("evil.example"));
+        assert!(!open.knows_host(&twice));
     }
 
     #[test]

@@ -122,6 +122,13 @@ impl Routes {
         if !self.access.may_ask(peer) {
             return too_often();
         }
+        if !self.access.knows_host(request.headers()) {
+            self.access.count_denied();
+            return http::sentence(
+                StatusCode::MISDIRECTED_REQUEST,
+                "this dashboard is not known by this name: if the name is right, set `dashboard.url` to it",
+            );
+        }
         if path == "/login" {
             return self.login(peer, request).await;
         }

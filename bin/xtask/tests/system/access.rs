@@ -81,6 +81,7 @@ fn without_the_token_nothing_is_shown() {
 
     // Whoever guesses on is not told any more when a guess is right.
     eventually("a limit", SOON, || get_with(&users, "wrong again").status == 429);
+    assert!(header(&get_with(&users, TOKEN), "Retry-After").is_some());
     assert_eq!((status("/v1/users", TOKEN), log_in(&dashboard, TOKEN).status), (429, 429));
     assert_eq!(get(&format!("{dashboard}/livez")).status, 200);
 }
@@ -103,6 +104,8 @@ fn on_loopback_only_who_reads_what_needs_the_token() {
     }
     let stats = format!("{dashboard}/v1/stats");
     eventually("too many requests", SOON, || get(&stats).status == 429);
+    assert!(header(&get(&stats), "Retry-After").is_some());
+    assert_eq!(log_in(&dashboard, TOKEN).status, 429);
     eventually("a word again", SOON, || get(&stats).status == 200);
 }
 
@@ -113,10 +116,28 @@ fn what_nobody_should_send_is_refused() {
     eventually("a dashboard", SOON, || get(&format!("{dashboard}/readyz")).status == 200);
     let host = dashboard.strip_prefix("http://").expect("an HTTP URL");
 
-    let evil = "Origin: http://evil.example\r\n";
-    assert!(Viewer::try_open(&dashboard, "/realtime", evil).is_err_and(|status| status.contains(" 403 ")));
+    let other = "Origin: http://evil.example\r\n";
+    assert!(Viewer::try_open(&dashboard, "/realtime", other).is_err_and(|status| status.contains(" 403 ")));
     let own = format!("Origin: {dashboard}\r\n");
     assert!(Viewer::try_open(&dashboard, "/realtime", &own).is_ok());
+
+    let form = format!("{dashboard}/login");
+    assert_eq!(request("POST", &form, &[("Origin", "http://evil.example")], b"token=x").status, 403);
+
+    // A name of another site that points here, with a page of that site: for the browser all of it is one site.
+    let evil = "Host: evil.example\r\nOrigin: http://evil.example";
+    let upgrade = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    for path in ["/", "/v1/stats", "/v1/users", "/login", "/realtime"] {
+        let ask = |headers: &str| {
+            raw(host, format!("GET {path} HTTP/1.1\r\n{headers}\r\nConnection: Upgrade, close\r\n\r\n").as_bytes())
+        };
+        for headers in [evil, &format!("{evil}\r\n{upgrade}")] {
+            let answer = ask(headers);
+            assert_eq!(answer.status, 421, "{path}");
+            assert!(answer.body.contains("`dashboard.url`"), "{}", answer.body);
+        }
+        assert_eq!(ask("Host: localhost:1").status, 200, "{path}");
+    }
 
     // A frame of 1 MB; frames that are none; a text that is not UTF-8.
     let mut large = vec![0x82, 0xff];
