@@ -29,6 +29,7 @@ use footfall_shared::queue::Redis;
 use footfall_shared::reads::{HitCounts, Reads};
 use footfall_shared::store::Store;
 use footfall_shared::telemetry::{self, Readiness};
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -44,6 +45,9 @@ use crate::watched::Watched;
 const STORE_TIMEOUT_MS_MAX: u64 = 1_000;
 /// The one reader needs one connection, and one more while a lost one is given up.
 const DATABASE_CONNECTIONS_MAX: u32 = 2;
+/// What the kernel keeps for a client who reads slowly. By itself it would keep up to 4 MB: a viewer would be shown
+/// numbers of minutes ago, and thousands of viewers would fill the machine's memory.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Where the dashboard listens.
 pub struct Listeners {
@@ -96,6 +100,8 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
         header_timeout: ms(config.dashboard.header_timeout_ms),
         drain: ms(config.dashboard.drain_ms),
     };
+    // Accepted connections inherit it.
+    set_socket_send_buffer_size(&listeners.page, SEND_BUFFER_BYTES)?;
     let access = Access::new(&config.dashboard);
     let routes = Arc::new(Routes::new(
         access,

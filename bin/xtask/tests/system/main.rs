@@ -16,3 +16,4 @@ mod live;
 mod reads;
 mod tool;
 mod viewer;
+mod viewers;
