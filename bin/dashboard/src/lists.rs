@@ -130,43 +130,69 @@ pub fn watched_article(query: Option<&str>) -> Result<Option<Article>, Refusal> 
     article.map_err(|error| Refusal(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
 }
 
+/// How a list is asked for.
+pub(crate) struct Form {
+    /// The path; its part in braces, if there is one, stands for an id.
+    pub(crate) path: &'static str,
+    /// The query parameters that it knows.
+    pub(crate) parameters: &'static [&'static str],
+    /// Which list it is, with this id.
+    list: fn(&str, &Query) -> Result<List, Refusal>,
+}
+
+const PAGED: &[&str] = &["after", "limit"];
+
+/// All lists.
+pub(crate) const FORMS: [Form; 6] = [
+    Form {
+        path: "/v1/articles",
+        parameters: &["by", "prefix", "after", "limit"],
+        list: |_, query| List::articles(query),
+    },
+    Form {
+        path: "/v1/articles/{article}/readers",
+        parameters: PAGED,
+        list: |article, query| {
+            Ok(List::Readers(id(article, Article::parse)?, query.after(User::parse)?, query.limit()?))
+        },
+    },
+    Form {
+        path: "/v1/articles/{article}/hours",
+        parameters: &["last"],
+        list: |article, query| Ok(List::Hours(id(article, Article::parse)?, query.last()?)),
+    },
+    Form {
+        path: "/v1/users",
+        parameters: PAGED,
+        list: |_, query| Ok(List::Users(query.after(User::parse)?, query.limit()?)),
+    },
+    Form {
+        path: "/v1/users/{user}/articles",
+        parameters: PAGED,
+        list: |user, query| Ok(List::Reads(id(user, User::parse)?, query.after(Article::parse)?, query.limit()?)),
+    },
+    Form { path: "/v1/minutes", parameters: &["last"], list: |_, query| Ok(List::Minutes(query.last()?)) },
+];
+
+impl Form {
+    /// The id in a path of this form, still encoded; empty if the form has none.
+    fn id_in<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let Some((before, rest)) = self.path.split_once('{') else { return (path == self.path).then_some("") };
+        let (_, after) = rest.split_once('}')?;
+        path.strip_prefix(before)?.strip_suffix(after).filter(|id| !id.contains('/'))
+    }
+}
+
 impl List {
     fn parse(path: &str, query: Option<&str>) -> Option<Result<List, Refusal>> {
-        let rest = path.strip_prefix("/v1/")?;
-        let query = || Query::parse(query.unwrap_or(""));
-        Some(match rest {
-            "articles" => query().and_then(|query| Self::articles(&query)),
-            "users" => query().and_then(|query| {
-                query.knows(&["after", "limit"])?;
-                Ok(List::Users(query.after(User::parse)?, query.limit()?))
-            }),
-            "minutes" => query().and_then(|query| {
-                query.knows(&["last"])?;
-                Ok(List::Minutes(query.number("last", SPAN, SPAN_MAX)?))
-            }),
-            _ => match (rest.strip_prefix("articles/"), rest.strip_prefix("users/")) {
-                (Some(rest), _) if rest.ends_with("/readers") => query().and_then(|query| {
-                    query.knows(&["after", "limit"])?;
-                    let article = id(rest.trim_end_matches("/readers"), Article::parse)?;
-                    Ok(List::Readers(article, query.after(User::parse)?, query.limit()?))
-                }),
-                (Some(rest), _) if rest.ends_with("/hours") => query().and_then(|query| {
-                    query.knows(&["last"])?;
-                    let article = id(rest.trim_end_matches("/hours"), Article::parse)?;
-                    Ok(List::Hours(article, query.number("last", SPAN, SPAN_MAX)?))
-                }),
-                (_, Some(rest)) if rest.ends_with("/articles") => query().and_then(|query| {
-                    query.knows(&["after", "limit"])?;
-                    let user = id(rest.trim_end_matches("/articles"), User::parse)?;
-                    Ok(List::Reads(user, query.after(Article::parse)?, query.limit()?))
-                }),
-                _ => return None,
-            },
-        })
+        let (form, id) = FORMS.iter().find_map(|form| Some((form, form.id_in(path)?)))?;
+        Some(Query::parse(query.unwrap_or("")).and_then(|query| {
+            query.knows(form.parameters)?;
+            (form.list)(id, &query)
+        }))
     }
 
     fn articles(query: &Query) -> Result<List, Refusal> {
-        query.knows(&["by", "prefix", "after", "limit"])?;
         let by = match (query.get("by"), query.get("prefix")) {
             (Some("name"), _) | (None, Some(_)) => {
                 let prefix = query.get("prefix").unwrap_or("").as_bytes().to_vec();
@@ -264,6 +290,10 @@ impl Query {
 
     fn limit(&self) -> Result<u32, Refusal> {
         self.number("limit", LIMIT, LIMIT_MAX)
+    }
+
+    fn last(&self) -> Result<u32, Refusal> {
+        self.number("last", SPAN, SPAN_MAX)
     }
 
     fn after<T, E>(&self, parse: impl Fn(&[u8]) -> Result<T, E>) -> Result<Option<T>, Refusal> {
@@ -467,7 +497,9 @@ mod tests {
         assert_eq!(parse("/v1/users/u/articles", "after=x"), Ok(List::Reads(user, Some(article("x")), LIMIT)));
         assert_eq!(parse("/v1/articles", "by=rise&limit=9"), Ok(List::Rising(9)));
         assert_eq!(parse("/v1/minutes", ""), Ok(List::Minutes(SPAN)));
-        assert_eq!(List::parse("/v1/nothing", None), None);
+        for path in ["/v1/nothing", "/v1/articles/a/b/readers", "/v1/users/u", "/v1/minutes/"] {
+            assert_eq!(List::parse(path, None), None, "{path}");
+        }
         assert_eq!(List::parse("/v1/articles/a", None), None);
         assert_eq!(Question::parse("/v1/articles/a%2Fb", None), Some(Ok(Question::Article(article("a/b")))));
         assert!(Question::parse("/v1/articles/", None).is_some_and(|question| question.is_err()));

@@ -33,6 +33,11 @@ const LOGIN: &str = include_str!("../page/login.html");
 const SCRIPT: &str = include_str!("../page/app.js");
 const STYLE: &str = include_str!("../page/app.css");
 
+/// What programs may ask, for people and programs.
+const OPENAPI: &str = include_str!("../openapi.json");
+/// What is asked for by its path alone, beside the page and what belongs to it.
+const PLAIN: [&str; 5] = ["/v1/stats", "/v1/history", "/openapi.json", "/livez", "/readyz"];
+
 /// Nothing but our own files: an article's name can never become code.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
                       base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
@@ -135,7 +140,7 @@ impl Routes {
         let question = Question::parse(path, request.uri().query());
         let needed = match &question {
             Some(Ok(question)) if question.is_about_readers() => Scope::Everything,
-            _ if path.starts_with("/assets/") => Scope::Nothing,
+            _ if path.starts_with("/assets/") || path == "/openapi.json" => Scope::Nothing,
             _ => Scope::Numbers,
         };
         match self.access.scope(peer, request.headers(), clock::unix_ms() / 1_000) {
@@ -199,16 +204,8 @@ impl Routes {
     fn route(&self, request: Request<Incoming>, is_question: bool) -> Answer {
         let path = request.uri().path();
         let is_known = is_question
-            || matches!(
-                path,
-                "/" | "/realtime"
-                    | "/v1/stats"
-                    | "/v1/history"
-                    | "/assets/app.js"
-                    | "/assets/app.css"
-                    | "/livez"
-                    | "/readyz"
-            );
+            || PLAIN.contains(&path)
+            || matches!(path, "/" | "/realtime" | "/assets/app.js" | "/assets/app.css");
         if is_known && !is_read(request.method()) {
             return not_allowed("GET, HEAD");
         }
@@ -219,6 +216,7 @@ impl Routes {
             "/assets/app.css" => file("text/css; charset=utf-8", STYLE),
             "/v1/stats" => http::text(StatusCode::OK, "application/json", self.frames.borrow().full.to_string()),
             "/v1/history" => self.history.answer(),
+            "/openapi.json" => file("application/json", OPENAPI),
             "/livez" => http::sentence(StatusCode::OK, "alive"),
             "/readyz" => self.readiness.answer(),
             _ => http::sentence(StatusCode::NOT_FOUND, "there is nothing here; the dashboard is at /"),
@@ -350,7 +348,12 @@ fn is_same_origin(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
     use super::*;
+    use crate::lists::FORMS;
 
     fn headers(changes: &[(HeaderName, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -400,6 +403,33 @@ mod tests {
             let (status, _) = check_upgrade(&method, &headers(&[change])).expect_err("wrong");
             assert_eq!(status, expected);
         }
+    }
+
+    /// Each path and the query parameters of its GET.
+    fn documented() -> BTreeSet<(String, BTreeSet<String>)> {
+        let document: Value = serde_json::from_str(OPENAPI).expect("JSON");
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        let parameter = |parameter: &Value| {
+            let named = parameter["$ref"].as_str().and_then(|name| document.pointer(name.strip_prefix('#')?));
+            named.unwrap_or(parameter).clone()
+        };
+        let parameters = |operation: &Value| -> BTreeSet<String> {
+            let all = operation["parameters"].as_array().into_iter().flatten().map(parameter);
+            let of_query = all.filter(|parameter| parameter["in"] == "query");
+            of_query.map(|parameter| parameter["name"].as_str().expect("a name").to_owned()).collect()
+        };
+        let paths = document["paths"].as_object().expect("paths");
+        paths.iter().map(|(path, item)| (path.clone(), parameters(&item["get"]))).collect()
+    }
+
+    #[test]
+    fn what_can_be_asked_is_what_the_document_says() {
+        let plain = PLAIN.into_iter().filter(|path| *path != "/openapi.json");
+        let plain = plain.chain(["/v1/articles/{article}"]).map(|path| (path.to_owned(), BTreeSet::new()));
+        let lists = FORMS.iter().map(|form| {
+            (form.path.to_owned(), form.parameters.iter().map(|parameter| (*parameter).to_owned()).collect())
+        });
+        assert_eq!(documented(), plain.chain(lists).collect());
     }
 
     #[test]

@@ -7,12 +7,12 @@ use footfall_drill::stack::Role;
 use crate::common::{Answer, Running, Set, eventually, get, post, raw, request, start};
 use crate::viewer::Viewer;
 
-const TOKEN: &str = "0123456789abcdef-everything";
+pub(crate) const TOKEN: &str = "0123456789abcdef-everything";
 const READ_TOKEN: &str = "0123456789abcdef-the-wall";
 const SOON: Duration = Duration::from_secs(5);
 
 /// A dashboard that others could reach, and its URL.
-fn start_open(change: impl FnOnce(&mut footfall_drill::stack::StackOptions)) -> (Running, String) {
+pub(crate) fn start_open(change: impl FnOnce(&mut footfall_drill::stack::StackOptions)) -> (Running, String) {
     let running = start(|options| {
         options.dashboards = 1;
         options.addresses.dashboard = ([0, 0, 0, 0], 0).into();

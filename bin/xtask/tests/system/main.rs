@@ -13,6 +13,7 @@ mod growth;
 mod hit_rates;
 mod lists;
 mod live;
+mod openapi;
 mod reads;
 mod tool;
 mod viewer;
