@@ -21,14 +21,16 @@ pub(crate) const PYTHON: &str = "/usr/bin/python3";
 pub fn environment() -> anyhow::Result<PathBuf> {
     let folder = crate::target_dir().join("footfall-python");
     let requirements = crate::root().join("bin/xtask/tests/requirements.txt");
-    let wanted = fs::read(&requirements).with_context(|| requirements.display().to_string())?;
+    let wanted = fs::read_to_string(&requirements).with_context(|| requirements.display().to_string())?;
+    // Its programs know where they are: a copy of the target folder needs an environment of its own.
+    let installed = format!("{wanted}\n# Installed into {}.\n", folder.display());
     // Tests run side by side: one makes it, the others wait.
     fs::create_dir_all(crate::target_dir())?;
     let lock = File::create(folder.with_extension("lock"))?;
     lock.lock()?;
     // Written last: what was begun and not finished is made anew.
     let stamp = folder.join("requirements.txt");
-    if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
+    if fs::read_to_string(&stamp).is_ok_and(|before| before == installed) {
         return Ok(folder);
     }
     packages::ensure_python()?;
@@ -38,7 +40,7 @@ pub fn environment() -> anyhow::Result<PathBuf> {
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"])
         .arg("--requirement")
         .arg(&requirements))?;
-    fs::write(&stamp, wanted)?;
+    fs::write(&stamp, installed)?;
     Ok(folder)
 }
 
