@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use footfall_drill::packages::STORES;
 
-use crate::{chaos, packages, python};
+use crate::{chaos, packages, prometheus, python};
 
 /// The cargo calls, after the packages. All features: one of them builds a flusher that is wrong on purpose, for a test.
 const STEPS: [&str; 4] = [
@@ -27,6 +27,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     announce("packages");
     packages::ensure(&[STORES, packages::BROWSER].concat())?;
     python::environment()?;
+    prometheus::program("promtool")?;
     timings.push(("packages", started.elapsed(), true));
 
     let mut code = 0;

@@ -11,6 +11,7 @@ pub mod checks;
 mod logs;
 pub mod packages;
 mod ports;
+pub mod prometheus;
 pub mod python;
 pub mod up;
 

@@ -29,21 +29,12 @@ fn install(mut missing: impl FnMut() -> Vec<&'static str>) -> Result<(), Missing
     if packages.is_empty() {
         return Ok(());
     }
-    let sudo: &[&str] = if rustix::process::geteuid().is_root() {
-        &[]
-    } else if sudo_is_free() {
-        &["sudo", "-n"]
-    } else {
+    let Some(sudo) = sudo() else {
         return Err(Missing::new("Debian packages are missing", &packages));
     };
-
     println!("Installing {} ...", packages.join(", "));
-    for arguments in apt_calls(&packages) {
-        let line: Vec<&str> = sudo.iter().copied().chain(arguments).collect();
-        let done = Command::new(line[0]).args(&line[1..]).status();
-        if !done.is_ok_and(|status| status.success()) {
-            return Err(Missing::new("Debian packages could not be installed", &packages));
-        }
+    if !apt_calls(&packages).iter().all(|call| succeeds(sudo, call)) {
+        return Err(Missing::new("Debian packages could not be installed", &packages));
     }
     // Asked again, because a package that lacks its program would otherwise surface much later.
     if !missing().is_empty() {
@@ -52,14 +43,31 @@ fn install(mut missing: impl FnMut() -> Vec<&'static str>) -> Result<(), Missing
     Ok(())
 }
 
-fn sudo_is_free() -> bool {
-    Command::new("sudo")
-        .args(["-n", "true"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+/// Has apt's lists brought up to date; answers whether they are.
+pub(crate) fn update() -> bool {
+    let [update, _] = apt_calls(&[]);
+    sudo().is_some_and(|sudo| succeeds(sudo, &update))
+}
+
+/// What makes a command run as root, if anything does.
+fn sudo() -> Option<&'static [&'static str]> {
+    let is_free = || {
+        let mut sudo = Command::new("sudo");
+        sudo.args(["-n", "true"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        sudo.status().is_ok_and(|status| status.success())
+    };
+    if rustix::process::geteuid().is_root() {
+        Some(&[])
+    } else if is_free() {
+        Some(&["sudo", "-n"])
+    } else {
+        None
+    }
+}
+
+fn succeeds(sudo: &[&str], call: &[&str]) -> bool {
+    let line = [sudo, call].concat();
+    Command::new(line[0]).args(&line[1..]).status().is_ok_and(|status| status.success())
 }
 
 /// The command lines that refresh the package lists and install. The environment is set by `env`, because `sudo` would
