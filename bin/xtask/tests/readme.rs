@@ -1,4 +1,5 @@
-//! README.md says what is so: its table of settings is the configuration, and its commands exist.
+//! README.md says what is so: its table of settings is the configuration, and its commands exist. So do the settings and
+//! commands that docs/operations.md names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,9 +9,11 @@ use std::process::Command;
 use footfall_shared::config::Config;
 use serde_json::Value;
 
-fn readme() -> String {
-    let path = xtask::root().join("README.md");
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+const README: &str = "README.md";
+const OPERATIONS: &str = "docs/operations.md";
+
+fn document(path: &str) -> String {
+    fs::read_to_string(xtask::root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// All settings with their defaults, as they are written into a file: `section.key`, and `key` outside the sections.
@@ -83,6 +86,23 @@ fn differences(text: &str, settings: &BTreeMap<String, String>) -> Vec<String> {
         let default = &settings[*key];
         format!("README.md: no table of settings has a row that begins with | `{key}` | `{default}` |")
     }));
+    differences.extend(unknown_settings(README, text, settings));
+    differences
+}
+
+/// Settings that a text names and that do not exist, a sentence each.
+fn unknown_settings(path: &str, text: &str, settings: &BTreeMap<String, String>) -> Vec<String> {
+    let mut unknown = Vec::new();
+    let sections: BTreeSet<&str> = settings.keys().filter_map(|key| Some(key.split_once('.')?.0)).collect();
+    for (index, line) in text.lines().enumerate() {
+        for word in line.split('`').skip(1).step_by(2) {
+            let is_key = word.chars().all(|character| character.is_ascii_lowercase() || "._".contains(character));
+            let is_ours = word.split_once('.').is_some_and(|(section, _)| sections.contains(section));
+            if is_key && is_ours && !settings.contains_key(word) {
+                unknown.push(format!("{path}:{}: there is no setting `{word}`", index + 1));
+            }
+        }
+    }
     for (line, name) in variables(text) {
         let Some(setting) = name.strip_prefix("FOOTFALL_") else { continue };
         let is_known = |setting: &str| settings.contains_key(&setting.to_lowercase().replace("__", "."));
@@ -91,10 +111,10 @@ fn differences(text: &str, settings: &BTreeMap<String, String>) -> Vec<String> {
         let of_tests = ["TEST_", "SIMULATION_"].iter().any(|test| setting.starts_with(test));
         let is_other = setting == "CONFIG" || of_tests || setting.is_empty();
         if !is_other && !is_known(setting) && !is_known(secret) {
-            differences.push(format!("README.md:{line}: `{name}` sets nothing"));
+            unknown.push(format!("{path}:{line}: `{name}` sets nothing"));
         }
     }
-    differences
+    unknown
 }
 
 /// All words of the kind `FOOTFALL_INGEST__LISTEN`, each with its line.
@@ -157,13 +177,14 @@ fn commands_in_help(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn the_settings_are_those_of_the_program() {
-    let differences = differences(&readme(), &settings());
-    assert!(differences.is_empty(), "README.md has drifted:\n{}", differences.join("\n"));
+    let mut differences = differences(&document(README), &settings());
+    differences.extend(unknown_settings(OPERATIONS, &document(OPERATIONS), &settings()));
+    assert!(differences.is_empty(), "the documents have drifted:\n{}", differences.join("\n"));
 }
 
 #[test]
 fn the_two_commands_are_named_and_exist() {
-    let (readme, help) = (readme(), help(Path::new(env!("CARGO_BIN_EXE_xtask")), &["--help"]));
+    let (readme, help) = (document(README), help(Path::new(env!("CARGO_BIN_EXE_xtask")), &["--help"]));
     for command in ["up", "test"] {
         assert!(readme.contains(&format!("cargo xtask {command}")), "README.md does not name `cargo xtask {command}`");
         assert!(commands_in_help(&help).contains(command), "{help}");
@@ -180,14 +201,17 @@ fn every_program_explains_itself() {
 
 #[test]
 fn the_commands_of_the_tool_are_those_of_the_program() {
-    let (readme, help) = (readme(), help(&program("footfall"), &["--help"]));
+    let help = help(&program("footfall"), &["--help"]);
+    let readme = document(README);
     assert_eq!(commands(&readme), commands_in_help(&help), "README.md's table of commands, and `footfall --help`");
-    for (line, mut arguments) in calls(&readme) {
-        let call = arguments.join(" ");
-        // It reads all that is before this, and then does nothing.
-        arguments.push("--help");
-        let (ok, text) = run(&program("footfall"), &arguments);
-        assert!(ok, "README.md:{line}: `footfall {call}` is refused: {text}");
+    for (path, text) in [(README, readme), (OPERATIONS, document(OPERATIONS))] {
+        for (line, mut arguments) in calls(&text) {
+            let call = arguments.join(" ");
+            // It reads all that is before this, and then does nothing.
+            arguments.push("--help");
+            let (ok, text) = run(&program("footfall"), &arguments);
+            assert!(ok, "{path}:{line}: `footfall {call}` is refused: {text}");
+        }
     }
 }
 
@@ -219,7 +243,7 @@ fn help(program: &Path, arguments: &[&str]) -> String {
 #[test]
 fn every_drift_is_seen() {
     let settings = BTreeMap::from([("a.n", "7"), ("a.url", "x://y"), ("top", "1")].map(|(k, v)| (k.into(), v.into())));
-    let fine = "| other | table |\n|---|---|\n| `b.c` | 3 |\n\n| setting | default | meaning |\n|---|---:|---|\n| `a.n` | 7 | m |\n\
+    let fine = "| other | table of `a.n`, `c.x`, `a.txt2` |\n|---|---|\n| `b.c` | 3 |\n\n| setting | default | meaning |\n|---|---:|---|\n| `a.n` | 7 | m |\n\
                 | `a.url` | `x://y` | m |\n\n|key|Default|\n|-|-|\n|`top`|1|\n`FOOTFALL_A__URL_FILE`, FOOTFALL_A__N=3, FOOTFALL_... FOOTFALL_CONFIG";
     assert_eq!(differences(fine, &settings), Vec::<String>::new());
     for (from, to, said) in [
@@ -228,6 +252,7 @@ fn every_drift_is_seen() {
         ("| `a.n` | 7 | m |\n", "", "begins with | `a.n` | `7` |"),
         ("|`top`|1|", "|`top`|1|\n|`top`|1|", "README.md:13: `top` is in the table twice"),
         ("A__N=3", "A__M=3", "README.md:13: `FOOTFALL_A__M` sets nothing"),
+        ("FOOTFALL_... ", "`a.x` ", "README.md:13: there is no setting `a.x`"),
     ] {
         let changed = fine.replace(from, to);
         assert_ne!(changed, fine);
