@@ -6,6 +6,7 @@
 //! gets what.
 
 pub mod access;
+mod assets;
 pub mod client;
 pub mod conservation;
 pub mod events;

@@ -1,0 +1,78 @@
+// What is the matter, and what a person can do about it: one sentence above everything else.
+
+import { byId, set, show } from './dom.js';
+import { both, clock, say } from './words.js';
+
+// For each `stale.code` the next action.
+const ADVICE = {
+  starting: "The first numbers arrive within seconds.",
+  redis_down: "Check that Redis runs and that redis.url is right. The numbers go on by themselves.",
+  recovering: "Nothing to do if it takes seconds; else check that MySQL, ingest and flusher run.",
+  mysql_down: "Check that MySQL runs and that database.url is right. Views wait in Redis meanwhile.",
+  mysql_older: "Was it restored from a backup? Counting stands still until a person decides.",
+  unsettled: "Check that a flusher runs; it finishes the flush when it starts.",
+  catching_up: "Ingest sends again what Redis lost. If it takes minutes, check that ingest runs.",
+};
+const SINCE = { unknown: "Starting since #", degraded: "Degraded since #", down: "Not live since #" };
+
+// Whether the numbers are those of now.
+export function isLive({ state, numbers }) {
+  return state === 'live' && numbers.as_of !== null && numbers.stale?.level !== 'down';
+}
+
+function judge({ state, numbers }) {
+  if (state !== 'live') {
+    const old = numbers?.as_of ? say("What you see is from #.", clock(numbers.as_of)) : null;
+    if (state === 'connecting') return ['unknown', say("Connecting"), say("Waiting for the first numbers.")];
+    if (state === 'denied') return ['down', say("Not logged in"), both(say("The session has ended."), old), '/login'];
+    return ['down', say("Not connected to the dashboard"), both(say("Trying again by itself."), old, say("If it lasts, check that footfall-dashboard runs."))];
+  }
+  const { stale, flusher, conservation } = numbers;
+  if (stale !== null) {
+    const advice = ADVICE[stale.code];
+    return [stale.level, say(SINCE[stale.level], clock(stale.since)), both(say(stale.reason), advice && say(advice))];
+  }
+  if (flusher.state !== 'ok') {
+    const advice = flusher.state === 'down' ? "Start footfall-flusher." : "If it lasts, look at its log and at the load of MySQL.";
+    return [flusher.state, say("Flushing is behind"), both(say("The flusher #.", say(flusher.reason ?? '')), say("Views are counted and wait in Redis."), say(advice))];
+  }
+  if (conservation !== null && isBroken(conservation)) {
+    return ['down', say("The books do not add up"), both(say("Views are missing or counted too often: see the way of a view below."), say("Run footfall verify and keep the logs."))];
+  }
+  return ['ok', say("All is well"), say("Every view is counted, and on its way to MySQL or there.")];
+}
+
+// Repeats in Redis are known only once they are flushed.
+export const isBroken = (books) => books.unaccounted < 0 || (books.pending === 0 && books.unaccounted !== 0);
+
+const WORDS = { connecting: "connecting", live: "live", lost: "not connected", denied: "not logged in" };
+let announced = '';
+
+export function renderStatus(connection) {
+  const { state, numbers } = connection;
+  const [level, title, text, way] = judge(connection);
+  const live = isLive(connection);
+  set(byId('status'), 'data-level', level);
+  show(byId('status-title'), title);
+  const line = byId('status-text');
+  if (way === undefined) show(line, text);
+  else if (line.querySelector('a') === null || line.dataset.text !== text) {
+    const link = document.createElement('a');
+    link.href = way;
+    link.textContent = say("Log in");
+    line.dataset.text = text;
+    line.replaceChildren(text, ' ', link);
+  }
+  // Only what is new is read out, not each second that it lasts.
+  if (announced !== title) {
+    announced = title;
+    byId('announcement').textContent = both(`${title}.`, text);
+  }
+  const word = state === 'live' && !live ? "not live" : WORDS[state];
+  set(byId('connection'), 'data-level', { connecting: 'unknown', live: live ? 'ok' : 'degraded', lost: 'down', denied: 'down' }[state]);
+  show(byId('connection').lastElementChild, say(word));
+  document.body.classList.toggle('old', !live);
+  document.body.classList.toggle('lost', state !== 'live');
+  const asOf = numbers?.as_of;
+  show(byId('as-of'), asOf ? say("Numbers as of #", clock(asOf)) : '');
+}
