@@ -6,10 +6,17 @@ use footfall_drill::packages::{INSTALL, Missing, Package, missing};
 
 use crate::python::PYTHON;
 
-/// A browser that a test can drive.
+/// A browser that a test can drive, and the letters of the languages that it shows.
 pub const BROWSER: &[Package] = &[
     Package { name: "chromium", programs: &["chromium"] },
     Package { name: "chromium-driver", programs: &["chromedriver"] },
+    Package {
+        name: "fonts-wqy-microhei",
+        programs: &[
+            "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc",
+            "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
+        ],
+    },
 ];
 
 /// Installs what is missing of `wanted`, as root or through a `sudo` that does not ask for a password.

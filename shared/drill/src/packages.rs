@@ -1,6 +1,7 @@
 //! Debian packages: what is missing, and the command that brings it.
 
 use std::fmt;
+use std::path::Path;
 
 use footfall_sandbox::find_program;
 
@@ -9,7 +10,7 @@ use footfall_sandbox::find_program;
 pub struct Package {
     /// As apt knows it.
     pub name: &'static str,
-    /// Any of these shows that it, or one that does as well, is installed.
+    /// Any of these shows that it, or one that does as well, is installed: a program's name, or the whole path of a file.
     pub programs: &'static [&'static str],
 }
 
@@ -52,7 +53,10 @@ impl std::error::Error for Missing {}
 
 /// The names of the packages that are wanted and not there.
 pub fn missing(wanted: &[Package]) -> Vec<&'static str> {
-    missing_unless(wanted, |program| find_program(program).is_some())
+    missing_unless(wanted, |program| {
+        let path = Path::new(program);
+        if path.is_absolute() { path.exists() } else { find_program(program).is_some() }
+    })
 }
 
 /// Fails if any of `wanted` is missing.
@@ -89,6 +93,13 @@ mod tests {
             ["mariadb-server-core"],
             "a redis-server in PATH is enough"
         );
+    }
+
+    #[test]
+    fn a_file_shows_it_as_a_program_does() {
+        let package = |file| Package { name: "x", programs: std::slice::from_ref(file) };
+        assert!(missing(&[package(&"/proc/self/status")]).is_empty());
+        assert_eq!(missing(&[package(&"/no/such/file")]), ["x"]);
     }
 
     #[test]

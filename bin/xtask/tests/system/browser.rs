@@ -1,188 +1,25 @@
 //! What people see: the pages in a real Chromium, driven through chromedriver.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use fantoccini::wd::WebDriverCompatibleCommand;
-use fantoccini::{Client, ClientBuilder, Locator};
-use footfall_drill::stack::{Role, StackOptions};
-use footfall_sandbox::{Process, find_program};
-use http::Method;
-use hyper_util::client::legacy::connect::HttpConnector;
-use serde_json::{Value, json};
-use tokio::runtime::Runtime;
-use url::Url;
+use footfall_drill::stack::Role;
+use footfall_shared::clock;
+use serde_json::json;
 
-use crate::common::{Running, eventually, get, post, start};
+use crate::common::{eventually, get, post};
+use driver::{Browser, start_with_browser};
+
+mod driver;
+mod looks;
 
 /// For what the page learns from a service that runs.
 const SOON: Duration = Duration::from_secs(3);
 /// For a first start of the browser on a busy machine, and for a page to find a service that came back: it asks
-/// after up to 15 s, see `lost` in app.js.
+/// after up to 15 s, see RETRY_MS_MAX in connection.js.
 const PATIENT: Duration = Duration::from_secs(30);
 /// An article that is code to whoever forgets that it is text.
 const EVIL: &str = "<script>document.title='pwned'</script>";
 const EVIL_PATH: &str = "%3Cscript%3Edocument.title%3D'pwned'%3C%2Fscript%3E";
-
-/// A Chromium with one tab and a fresh profile.
-struct Browser {
-    /// None only while it is being dropped.
-    client: Option<Client>,
-    runtime: Runtime,
-    driver: Process,
-}
-
-impl Browser {
-    fn open(running: &Running, [browser, driver]: [PathBuf; 2]) -> Self {
-        let home = running.path("browser");
-        std::fs::create_dir(&home).expect("folder");
-        let mut command = Command::new(driver);
-        // The system chooses the port: one that a test finds free may be taken until the driver opens it.
-        command.arg("--port=0").env("HOME", &home);
-        let mut driver = Process::spawn(command, &running.path("logs/chromedriver.log")).expect("chromedriver starts");
-        let log = driver.log().to_owned();
-        let mut port = None;
-        let announced = driver.wait_until(PATIENT, || {
-            let text = std::fs::read_to_string(&log)?;
-            port = text
-                .split_once("successfully on port ")
-                .and_then(|(_, rest)| rest.split_once('.'))
-                .map(|(port, _)| port.to_owned());
-            if port.is_some() { Ok(()) } else { Err(std::io::Error::other("it has not named its port")) }
-        });
-        announced.unwrap_or_else(|error| panic!("{error}"));
-        let url = format!("http://127.0.0.1:{}", port.expect("wait_until succeeded"));
-
-        let profile = format!("--user-data-dir={}", home.join("profile").display());
-        let options = json!({
-            "browserName": "chrome",
-            "goog:loggingPrefs": { "browser": "ALL" },
-            "goog:chromeOptions": {
-                "binary": browser,
-                "args": [
-                    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                    // Between driver and browser a pipe: it needs no port, and the browser ends when the driver does.
-                    "--remote-debugging-pipe", &profile,
-                ],
-            },
-        });
-        let Value::Object(options) = options else { unreachable!("it is written with braces") };
-        // One thread of our own, because the tests and all that they share block.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-        let client = runtime
-            .block_on(ClientBuilder::new(HttpConnector::new()).capabilities(options).connect(&url))
-            .unwrap_or_else(|error| panic!("chromium does not start: {error}"));
-        Self { client: Some(client), runtime, driver }
-    }
-
-    fn client(&self) -> &Client {
-        self.client.as_ref().expect("open until it is dropped")
-    }
-
-    /// Opens an address and waits until it is loaded.
-    fn visit(&self, url: &str) {
-        self.runtime.block_on(self.client().goto(url)).unwrap_or_else(|error| panic!("{url}: {error}"));
-    }
-
-    /// What the body of a function answers in the page.
-    #[track_caller]
-    fn run(&self, script: &str) -> Value {
-        let answer = self.runtime.block_on(self.client().execute(script, Vec::new()));
-        answer.unwrap_or_else(|error| panic!("{script}: {error}"))
-    }
-
-    /// The text of an element as it is seen: nothing of what is hidden. Of an element that is not there, or not there
-    /// any more, what can be no text: it may come.
-    #[track_caller]
-    fn text(&self, selector: &str) -> String {
-        let text = self.runtime.block_on(async { self.client().find(Locator::Css(selector)).await?.text().await });
-        text.unwrap_or_else(|error| {
-            let is_missing = error.is_no_such_element() || error.is_stale_element_reference();
-            assert!(is_missing, "{selector}: {error}");
-            "(no such element)".to_owned()
-        })
-    }
-
-    /// The whole number that an element shows.
-    #[track_caller]
-    fn number(&self, selector: &str) -> u64 {
-        let text = self.text(selector);
-        text.replace(',', "").parse().unwrap_or_else(|_| panic!("{selector} shows {text:?}, not a number"))
-    }
-
-    /// Waits until an element shows a text; answers how long that took.
-    #[track_caller]
-    fn wait_for(&self, selector: &str, wanted: &str, limit: Duration) -> Duration {
-        let started = Instant::now();
-        loop {
-            let text = self.text(selector);
-            if text == wanted {
-                return started.elapsed();
-            }
-            assert!(started.elapsed() < limit, "{selector} shows {text:?}, not {wanted:?}, after {limit:?}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// The errors in the browser's log since this was asked last: scripts that failed, what the page's policy refused,
-    /// files that could not be loaded.
-    #[track_caller]
-    fn errors(&self) -> Vec<String> {
-        let log = self.runtime.block_on(self.client().issue_cmd(BrowserLog));
-        let log = log.unwrap_or_else(|error| panic!("the browser's log: {error}"));
-        let lines = log.as_array().expect("a list of log lines").iter();
-        lines.filter(|line| line["level"] == "SEVERE").map(|line| line["message"].to_string()).collect()
-    }
-
-    /// No errors, and also the proof that one would have been seen.
-    #[track_caller]
-    fn assert_no_errors(&self) {
-        assert_eq!(self.errors(), Vec::<String>::new());
-        self.run("const code = document.createElement('script'); code.textContent = '1'; document.body.append(code);");
-        let errors = self.errors();
-        assert!(errors.len() == 1 && errors[0].contains("Content Security Policy"), "{errors:?}");
-    }
-}
-
-/// Ends the browser before its driver and its profile go.
-impl Drop for Browser {
-    fn drop(&mut self) {
-        if let Some(client) = self.client.take() {
-            let closing = async { tokio::time::timeout(Duration::from_secs(10), client.close()).await };
-            // If it fails, the end of the driver ends the browser.
-            let _ = self.runtime.block_on(closing);
-        }
-        let _ = self.driver.kill();
-    }
-}
-
-/// Chromium's own command, because W3C has none for the log: the lines since the last call.
-#[derive(Debug)]
-struct BrowserLog;
-
-impl WebDriverCompatibleCommand for BrowserLog {
-    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, url::ParseError> {
-        base.join(&format!("session/{}/se/log", session.expect("the session is open")))
-    }
-
-    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
-        (Method::POST, Some(json!({"type": "browser"}).to_string()))
-    }
-}
-
-/// A stack and a browser that looks at it; the browser is dropped first.
-fn start_with_browser(change: impl FnOnce(&mut StackOptions)) -> (Running, Browser) {
-    let programs = [("chromium", "chromium"), ("chromedriver", "chromium-driver")].map(|(name, package)| {
-        find_program(name).unwrap_or_else(|| {
-            panic!("{name} is not installed: it is in the Debian package {package}, which `cargo xtask test` installs")
-        })
-    });
-    let running = start(change);
-    let browser = Browser::open(&running, programs);
-    (running, browser)
-}
 
 #[test]
 fn the_demo_page_stays_live_and_shows_names_as_text() {
@@ -254,7 +91,7 @@ fn the_dashboard_shows_what_mysql_has() {
     for (line, wanted) in stored.iter().enumerate() {
         let cell = |cell: &str| browser.text(&format!("#top tr:nth-child({}) {cell}", line + 1));
         eventually(&format!("line {line} of the articles shows {wanted:?}"), SOON, || {
-            [cell("th span"), cell("td:nth-child(2)").replace(',', ""), cell("td:nth-child(3)")] == wanted[..]
+            [cell("th"), cell("td:nth-child(3)").replace(',', ""), cell("td:nth-child(4)")] == wanted[..]
         });
     }
     // It stays there: nothing that arrives later counts twice.
@@ -264,6 +101,56 @@ fn the_dashboard_shows_what_mysql_has() {
     assert_eq!(browser.run("return document.title"), format!("{total} views · Footfall"));
     assert_eq!(browser.run("return window.mark"), "not loaded again");
     browser.assert_no_errors();
+}
+
+/// How soon a view is seen: 99 of 100 within this.
+const SEEN_MS_P99: u64 = 500;
+
+#[test]
+fn a_view_is_seen_at_once_and_a_keyboard_reaches_everything() {
+    const VIEWS: u64 = 220;
+    let (running, browser) = start_with_browser(|options| options.dashboards = 1);
+    browser.visit(&running.stack.url(Role::Dashboard, 0));
+    browser.wait_for("#connection", "live", SOON);
+    browser.wait_for("#views", "0", SOON);
+    // Both clocks are this machine's.
+    browser.run(
+        "window.seen = [];
+        const views = document.getElementById('views');
+        new MutationObserver(() => seen.push([Date.now(), Number(views.textContent.replaceAll(',', ''))]))
+            .observe(views, { childList: true, characterData: true, subtree: true });",
+    );
+    let view = json!({"article": "yumo", "user": "u"}).to_string();
+    let url = format!("{}/v1/views", running.ingest());
+    let mut acknowledged_ms = Vec::new();
+    for number in 0..VIEWS {
+        assert_eq!(post(&url, &view).status, 204);
+        acknowledged_ms.push(clock::unix_ms());
+        // At other moments of the feed's period each time.
+        std::thread::sleep(Duration::from_millis(7 + number * 13 % 31));
+    }
+    browser.wait_for("#views", &VIEWS.to_string(), SOON);
+    let seen = browser.run("return window.seen");
+    let seen: Vec<(u64, u64)> = serde_json::from_value(seen).expect("pairs of numbers");
+    assert!(seen.is_sorted_by_key(|(_, views)| *views), "the total went backwards: {seen:?}");
+    let mut took_ms: Vec<u64> = acknowledged_ms
+        .iter()
+        .zip(1..)
+        .map(|(acknowledged_ms, number)| {
+            let (seen_ms, _) = seen.iter().find(|(_, views)| *views >= number).expect("it was seen in the end");
+            seen_ms.saturating_sub(*acknowledged_ms)
+        })
+        .collect();
+    took_ms.sort_unstable();
+    let percentile = |percent: usize| took_ms[(took_ms.len() * percent).div_ceil(100) - 1];
+    let (p50, p99, max) = (percentile(50), percentile(99), percentile(100));
+    println!(
+        "from the acknowledgement of a view to the page: p50 {p50} ms, p99 {p99} ms, max {max} ms of {VIEWS} views"
+    );
+    assert!(p99 <= SEEN_MS_P99, "{took_ms:?}");
+
+    browser.wait_for("#pending", "0", SOON);
+    looks::assert_a_keyboard_reaches_everything(&browser, &running.stack.url(Role::Dashboard, 0));
 }
 
 #[test]
@@ -286,25 +173,37 @@ fn the_dashboard_says_when_it_is_not_live() {
     assert_live(&browser, PATIENT);
     browser.wait_for("#views", "2", SOON);
 
-    // Hanging, its connections open: silence is noticed after 5 s, see SILENCE_MS_MAX in app.js.
+    // The page of an article has a connection of its own.
+    browser.run("location.hash = '#/article/yumo'");
+    browser.wait_for("#article-views", "2", SOON);
+    browser.wait_for("#list tbody th", "1", SOON);
+    // Hanging, its connections open: silence is noticed after 5 s, see SILENCE_MS_MAX in
+    // connection.js.
     running.stack.service(Role::Dashboard, 0).pause().expect("pauses");
     assert_not_live(&browser, Duration::from_secs(5) + SOON);
     assert_eq!(post(&views, view).status, 204);
     running.stack.service(Role::Dashboard, 0).resume().expect("goes on");
     assert_live(&browser, PATIENT);
+    browser.wait_for("#article-views", "3", SOON);
+    browser.run("location.hash = '#/'");
     browser.wait_for("#views", "3", SOON);
     assert_eq!(browser.run("return window.mark"), "not loaded again");
 }
 
-/// How faint the numbers are.
-const OPACITY: &str = "return getComputedStyle(document.querySelector('#numbers > section')).opacity";
+/// How many things move.
+const MOVING: &str = "return document.getAnimations().filter((animation) => animation.playState === 'running').length";
+
+/// Whether the numbers are grey and hatched.
+const LOOKS_OLD: &str = "const style = (element) => getComputedStyle(element);
+    const main = document.getElementById('main');
+    return [style(main).color === style(document.querySelector('footer p')).color, style(main).backgroundImage !== 'none']";
 
 #[track_caller]
 fn assert_live(browser: &Browser, limit: Duration) {
     let took = browser.wait_for("#connection", "live", limit);
     println!("live after {took:?}");
     browser.wait_for("#status-title", "All is well", PATIENT);
-    assert_eq!(browser.run(OPACITY), "1");
+    assert_eq!(browser.run(LOOKS_OLD), json!([false, false]));
 }
 
 #[track_caller]
@@ -312,7 +211,8 @@ fn assert_not_live(browser: &Browser, limit: Duration) {
     let took = browser.wait_for("#connection", "not connected", limit);
     println!("not connected after {took:?}");
     assert_eq!(browser.text("#status-title"), "Not connected to the dashboard");
-    assert_eq!(browser.run(OPACITY), "0.5");
+    assert_eq!(browser.run(LOOKS_OLD), json!([true, true]));
+    assert_eq!(browser.run(MOVING), 0);
     let text = browser.text("body");
-    assert!(!text.contains("live") && !text.contains("All is well"), "{text}");
+    assert!(text.lines().all(|line| line != "live") && !text.contains("All is well"), "{text}");
 }
