@@ -131,6 +131,7 @@ export const CHINESE = {
   "redis cannot be read: views that wait there are missing": "无法读取 Redis：缺少在其中等待写入的阅读",
   "mysql cannot be read: these are only the views that wait in redis": "无法读取 MySQL：这里只有在 Redis 中等待写入的阅读",
   "mysql cannot be read: these numbers were right when they were last read": "无法读取 MySQL：这些是上次读取时的数据",
+  "redis is catching up: views shown before are not back yet": "Redis 正在追赶：之前显示过的部分阅读尚未恢复",
   "neither redis nor mysql can be read: these numbers were right when they were last read": "Redis 和 MySQL 均无法读取：这些是上次读取时的数据",
   "the numbers cannot be read at the moment": "目前无法读取数据",
 

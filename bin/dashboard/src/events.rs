@@ -54,10 +54,14 @@ pub(crate) fn between(before: &Snapshot, after: &Snapshot) -> Vec<Event> {
 }
 
 fn staleness(before: &Snapshot, after: &Snapshot, events: &mut Vec<Event>) {
+    // Until there were numbers once, nothing is lost: a first start has no numbers, no data set and no flusher yet.
+    if before.as_of.is_none() {
+        return;
+    }
     let code = |snapshot: &Snapshot| snapshot.stale.as_ref().map(|stale| stale.code);
     match &after.stale {
         Some(stale) if code(before) != Some(stale.code) => events.push(Event::new(stale.level, stale.reason.clone())),
-        None if code(before).is_some_and(|code| code != "starting") => {
+        None if code(before).is_some() => {
             events.push(Event::new(HealthState::Ok, "The numbers are live again."));
         }
         _ => {}
@@ -144,12 +148,14 @@ mod tests {
     #[test]
     fn a_person_reads_what_changed_and_nothing_else() {
         let starting = Snapshot::before_the_first_look("s".into());
-        let well = Snapshot { stale: None, flusher: Health::OK, ..starting.clone() };
+        let well = Snapshot { as_of: Some("t".into()), stale: None, flusher: Health::OK, ..starting.clone() };
         let stale = |code, reason: &str| {
             Some(Stale { code, level: HealthState::Down, reason: reason.into(), since: "s".into() })
         };
         let down = Snapshot { stale: stale("redis_down", "Redis is away."), ..well.clone() };
-        assert_eq!(texts(&starting, &well), [""; 0]);
+        let recovering = Snapshot { stale: down.stale.clone(), ..starting.clone() };
+        assert_eq!(texts(&starting, &recovering), [""; 0]);
+        assert_eq!(texts(&recovering, &well), [""; 0]);
         assert_eq!(texts(&well, &well), [""; 0]);
         assert_eq!(texts(&well, &down), ["Redis is away."]);
         assert_eq!(texts(&down, &well), ["The numbers are live again."]);

@@ -1,6 +1,6 @@
 //! A read costs the same however much waits for MySQL.
 //!
-//! `FOOTFALL_TEST_OUTAGE_S` sets how long MySQL is away; the default keeps the ordinary run short.
+//! `FOOTFALL_TEST_OUTAGE_SECONDS` sets how long MySQL is away; the default keeps the ordinary run short.
 
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ fn cost(running: &Running) -> Cost {
 
 #[test]
 fn a_read_costs_the_same_behind_a_long_outage() {
-    let seconds = std::env::var("FOOTFALL_TEST_OUTAGE_S").ok().and_then(|text| text.parse().ok()).unwrap_or(8u64);
+    let seconds = std::env::var("FOOTFALL_TEST_OUTAGE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8u64);
     let mut running = start(|options| {
         // Thousands of generations in a few seconds too.
         options.set("FOOTFALL_INGEST__GENERATION_VIEWS_MAX", if seconds < 60 { "20" } else { "1000" });
