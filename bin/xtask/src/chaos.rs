@@ -155,8 +155,9 @@ fn carry_out(campaign: &Campaign, plans: Vec<Plan>) -> anyhow::Result<Outcomes> 
 /// The programs, all of them, also the one that is wrong on purpose.
 fn build() -> anyhow::Result<PathBuf> {
     println!("Building ...");
-    // As `cargo xtask test` does it: another choice of features would build everything anew.
-    let arguments = ["build", "--release", "--workspace", "--all-features"];
+    // As `cargo xtask test` does it, tests included: what only tests need gives dependencies other features, and all would
+    // be built anew.
+    let arguments = ["build", "--release", "--workspace", "--all-features", "--bins", "--tests"];
     let status = crate::cargo().args(arguments).status().context("cargo did not start")?;
     if !status.success() {
         bail!("the build failed");
