@@ -73,13 +73,13 @@ macro_rules! script {
 
 // `#!lua` makes Redis refuse a script that may write, before it has written anything, when memory is full. What leads to
 // a flush, and so to free memory, and what reads must still run then.
-static APPLY: LazyLock<Script> = script!("", "guard", "epoch", apply);
+static APPLY: LazyLock<Script> = script!("", "guard", "epoch", "add", apply);
 static REGISTER: LazyLock<Script> = script!("", "guard", "epoch", register);
 static ROTATE: LazyLock<Script> = script!("", "guard", "epoch", rotate);
-static SEAL: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "contents", seal);
-static ACK: LazyLock<Script> = script!("allow-oom", "guard", "epoch", ack);
+static SEAL: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "add", "contents", seal);
+static ACK: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "add", ack);
 static VERSION: LazyLock<Script> = script!("allow-oom", "guard", "epoch", version);
-static REOPEN: LazyLock<Script> = script!("allow-oom", "guard", "contents", reopen);
+static REOPEN: LazyLock<Script> = script!("allow-oom", "guard", "add", "contents", reopen);
 static STATE: LazyLock<Script> = script!("no-writes", "guard", state);
 static SEALED: LazyLock<Script> = script!("no-writes", "guard", "epoch", sealed);
 static LEASE: LazyLock<Script> = script!("allow-oom", lease);

@@ -1,4 +1,4 @@
-//! Footfall's own commands for developers: `cargo xtask up`, `cargo xtask test` and `cargo xtask chaos`.
+//! Footfall's own commands for developers: `cargo xtask up`, `test`, `chaos` and `bench`.
 //!
 //! It is a library too, for the tests in `tests/`.
 
@@ -6,6 +6,9 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::{Context, bail};
+
+pub mod bench;
 pub mod chaos;
 pub mod checks;
 mod logs;
@@ -41,4 +44,19 @@ fn cargo() -> Command {
         }
     }
     command
+}
+
+/// Builds the services, the tool and what else is named, and returns where they are.
+fn build(more: &[&str]) -> anyhow::Result<PathBuf> {
+    println!("Building ...");
+    let mut command = cargo();
+    command.args(["build", "--release"]);
+    // By name, and not by default members and others: cargo takes one or the other.
+    for package in ["footfall-ingest", "footfall-flusher", "footfall-dashboard", "footfall"].iter().chain(more) {
+        command.args(["--package", package]);
+    }
+    if !command.status().context("cargo did not start")?.success() {
+        bail!("the build failed");
+    }
+    Ok(target_dir().join("release"))
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use footfall_drill::packages::Missing;
-use xtask::{chaos, checks, up};
+use xtask::{bench, chaos, checks, up};
 
 /// Footfall's commands for developers.
 #[derive(Parser)]
@@ -13,6 +13,7 @@ enum Cli {
     /// Run everything on private stores until Ctrl-C.
     Up(up::Args),
     Chaos(chaos::Args),
+    Bench(bench::Args),
     /// Run everything that CI runs.
     Test,
 }
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse() {
         Cli::Up(args) => up::run(&args),
         Cli::Chaos(args) => chaos::run(&args),
+        Cli::Bench(args) => bench::run(&args),
         Cli::Test => checks::run(),
     };
     result.unwrap_or_else(|error| {

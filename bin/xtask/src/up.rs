@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     packages::ensure(STORES)?;
     let binaries = match &args.binaries {
         Some(binaries) => binaries.clone(),
-        None => build()?,
+        None => crate::build(&[])?,
     };
 
     // From here on a first signal ends us in order and a second one at once; before, there is nothing to put in order.
@@ -138,16 +138,6 @@ fn addresses(args: &Args) -> Addresses {
         dashboard: args.dashboard,
         dashboard_admin: local(8012),
     }
-}
-
-/// Builds services and tool, and returns where they are.
-fn build() -> anyhow::Result<PathBuf> {
-    println!("Building ...");
-    let status = crate::cargo().args(["build", "--release"]).status().context("cargo did not start")?;
-    if !status.success() {
-        bail!("the build failed");
-    }
-    Ok(crate::target_dir().join("release"))
 }
 
 /// The flag that the first signal sets.

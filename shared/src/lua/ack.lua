@@ -8,11 +8,15 @@ local first, last = tonumber(ARGV[4]), tonumber(ARGV[5])
 if meta.first > last then return {'OK', meta.gen, meta.first} end
 if meta.first ~= first or last >= meta.gen or meta.version ~= tonumber(ARGV[2]) then return {'MOVED'} end
 
+local articles, counts = {}, {}
+for i = 8, #ARGV, 3 do
+  articles[#articles + 1], counts[#counts + 1] = ARGV[i], ARGV[i + 1]
+end
+add(KEYS[3], articles, counts, -1)
 local live = 3 + 3 * (last - first + 1)
 for i = 8, #ARGV, 3 do
   live = live + 1
-  local article, views, readers = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  if redis.call('HINCRBY', KEYS[3], article, -views) <= 0 then redis.call('HDEL', KEYS[3], article) end
+  local views, readers = ARGV[i + 1], ARGV[i + 2]
   if readers == '' then
     redis.call('DEL', KEYS[live])
   elseif redis.call('EXISTS', KEYS[live]) == 1 then

@@ -22,14 +22,13 @@ if ids <= #ARGV then
 end
 
 if redis.call('RPUSH', KEYS[5], ARGV[7]) == 1 then redis.call('HSET', KEYS[1], 'opened', now_ms()) end
+local articles, counts = {}, {}
 for i = 9, ids - 1, 2 do
-  local views = ARGV[i + 1]
-  if redis.call('HINCRBY', KEYS[4], ARGV[i], views) == tonumber(views) then
-    redis.call('RPUSH', KEYS[3], ARGV[i]) -- its first touch in this generation
-  end
+  articles[#articles + 1], counts[#counts + 1] = ARGV[i], ARGV[i + 1]
 end
-redis.call('HINCRBY', KEYS[1], 'views', ARGV[5])
-redis.call('HINCRBY', KEYS[1], 'batches', 1)
+add(KEYS[4], articles, counts, 1, KEYS[3]) -- with its first touch in this generation an article is dirty
+redis.call('HSET', KEYS[1], 'views', string.format('%d', meta.views + ARGV[5]), 'batches',
+  string.format('%d', meta.batches + 1))
 -- Last of all: should anything above stumble, the batch is not taken, and its repeat must not find itself.
 for i = ids, #ARGV do redis.call('SADD', KEYS[6], ARGV[i]) end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3] .. ':' .. ARGV[6])

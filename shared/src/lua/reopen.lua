@@ -33,7 +33,7 @@ if meta.epoch and keep then
   if meta.batches > 0 and not nothing_is_left then -- the open generation is sealed like any other
     local dirty, totals, log = keys_of(last)
     redis.call('HSET', KEYS[3], last, string.format('%d:%d:%d', meta.batches, meta.views, meta.opened))
-    for i, article in ipairs(articles) do redis.call('HINCRBY', KEYS[4], article, counts[i]) end
+    add(KEYS[4], articles, counts, 1)
     redis.call('RENAME', KEYS[9], log)
     if meta.views > 0 then
       redis.call('RENAME', KEYS[7], dirty)
@@ -45,9 +45,7 @@ if meta.epoch and keep then
     local dirty, totals, log = keys_of(generation)
     local part = gone[generation]
     if part then
-      for i, article in ipairs(part.articles) do
-        if redis.call('HINCRBY', KEYS[4], article, -part.counts[i]) <= 0 then redis.call('HDEL', KEYS[4], article) end
-      end
+      add(KEYS[4], part.articles, part.counts, -1)
       sealed_views = sealed_views - part.views
       redis.call('HDEL', KEYS[3], generation)
     end

@@ -5,7 +5,7 @@ if meta.gen == tonumber(ARGV[2]) and meta.batches > 0 then
   local articles, counts = contents(KEYS[2], KEYS[3], KEYS[4], KEYS[6], meta.batches, meta.views)
   if not articles then return {'DAMAGED', meta.gen} end
   redis.call('HSET', KEYS[5], meta.gen, string.format('%d:%d:%d', meta.batches, meta.views, meta.opened))
-  for i, article in ipairs(articles) do redis.call('HINCRBY', KEYS[6], article, counts[i]) end
+  add(KEYS[6], articles, counts, 1)
   redis.call('RENAME', KEYS[4], KEYS[9])
   if meta.views > 0 then -- else every view of it was a repeat
     redis.call('RENAME', KEYS[2], KEYS[7])

@@ -213,10 +213,7 @@ impl Running {
 
     /// A metric of a service, summed over its labels; 0 while it has none.
     pub(crate) fn metric(&mut self, role: Role, index: usize, name: &str) -> f64 {
-        let text = get(&format!("http://{}/metrics", self.stack.service(role, index).admin())).body;
-        let is_meant = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
-        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
-        text.lines().filter(is_meant).filter_map(value).sum()
+        self.stack.service(role, index).metric(name).expect("metrics")
     }
 
     /// A number of `INFO` from Redis.

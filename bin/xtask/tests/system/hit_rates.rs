@@ -16,6 +16,7 @@ use footfall_shared::random;
 /// pages/s, once in 240 s of 600 s.
 struct Traffic {
     articles: usize,
+    connections: usize,
     /// Pages per second.
     rate: u64,
     /// None: the defaults.
@@ -28,6 +29,7 @@ fn traffic() -> Traffic {
     match std::env::var("FOOTFALL_TEST_ARTICLES").ok().and_then(|articles| articles.parse().ok()) {
         Some(articles) => Traffic {
             articles,
+            connections: 32,
             rate: 5_000,
             ttl_ms: None,
             warm_up: Duration::from_secs(630),
@@ -35,6 +37,7 @@ fn traffic() -> Traffic {
         },
         None => Traffic {
             articles: 500,
+            connections: 8,
             rate: 1_000,
             ttl_ms: Some((500, 10_000)),
             warm_up: Duration::from_secs(10),
@@ -42,8 +45,6 @@ fn traffic() -> Traffic {
         },
     }
 }
-
-const CONNECTIONS: usize = 8;
 
 /// Zipf's law with exponent 1, by the sums of its weights.
 fn zipf(articles: usize) -> Vec<f64> {
@@ -115,7 +116,7 @@ fn page_views(running: &mut Running, traffic: &Traffic) {
     let started = Instant::now();
     let (counts, rate) = std::thread::scope(|threads| {
         let _over = Over(&is_over);
-        for _ in 0..CONNECTIONS {
+        for _ in 0..traffic.connections {
             threads.spawn(|| {
                 let mut client = Client::new(&url);
                 while !is_over.load(Ordering::Relaxed) {
@@ -208,9 +209,9 @@ fn one_select_per_article_and_ttl(running: &mut Running, traffic: &Traffic) {
     const ROUNDS: u64 = 4;
     let (url, ttl) = (running.ingest(), Duration::from_millis(traffic.ttl_ms.map_or(10_000, |(ttl, _)| ttl)));
     let before = Counts::of(running);
-    let together = Barrier::new(CONNECTIONS);
+    let together = Barrier::new(traffic.connections);
     std::thread::scope(|threads| {
-        for _ in 0..CONNECTIONS {
+        for _ in 0..traffic.connections {
             threads.spawn(|| {
                 let mut client = Client::new(&url);
                 for _ in 0..ROUNDS {
@@ -226,8 +227,8 @@ fn one_select_per_article_and_ttl(running: &mut Running, traffic: &Traffic) {
         }
     });
     let counts = Counts::of(running).since(&before);
-    println!("{ARTICLES} articles, {ROUNDS} times to live, {CONNECTIONS} at once: {counts:?}");
+    println!("{ARTICLES} articles, {ROUNDS} times to live, {} at once: {counts:?}", traffic.connections);
     assert_eq!(counts.selects, ROUNDS * ARTICLES as u64, "{counts:?}");
     assert_eq!(counts.misses, counts.selects as f64, "{counts:?}");
-    assert_eq!(counts.hits + counts.misses, (2 * CONNECTIONS * ARTICLES) as f64 * ROUNDS as f64, "{counts:?}");
+    assert_eq!(counts.hits + counts.misses, (2 * traffic.connections * ARTICLES) as f64 * ROUNDS as f64, "{counts:?}");
 }

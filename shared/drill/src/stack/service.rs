@@ -11,6 +11,7 @@ use std::time::Duration;
 use footfall_sandbox::{MariaDb, Process, Protocol, Proxy, Redis, Upstream};
 
 use super::{Role, START_TIMEOUT};
+use crate::http;
 
 /// A service that accepts and does not answer is asked again after this.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -71,6 +72,14 @@ impl Service {
     /// `http://host:port`, public if it has a public address, else that of the metrics.
     pub fn url(&self) -> String {
         format!("http://{}", self.addresses.main())
+    }
+
+    /// A metric, the sum of all its labels; 0 if there is none of that name.
+    pub fn metric(&self, name: &str) -> io::Result<f64> {
+        let text = http::get(self.admin(), "/metrics", PROBE_TIMEOUT)?.body;
+        let is_meant = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        Ok(text.lines().filter(is_meant).filter_map(value).sum())
     }
 
     /// Its own proxies to the stores.
