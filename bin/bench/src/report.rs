@@ -29,6 +29,16 @@ pub(crate) enum Figure {
     CpuAll,
     /// CPU seconds per million requests of the load itself: not in the sum.
     CpuLoad,
+    /// Memory in Redis per view that waits there.
+    RedisBytes,
+    /// The most memory that the flusher ever had.
+    MemoryMib,
+    /// Flush transactions per second.
+    TransactionsPerSecond,
+    /// Rows that MariaDB writes, of all tables.
+    RowsPerView,
+    /// Times that MariaDB brings a file to the disk, per million views.
+    FsyncsPerMillion,
     /// What waits in Redis at the end, in seconds of the load.
     PendingSeconds,
 }
@@ -46,6 +56,11 @@ impl Figure {
             Self::CpuMariaDb => "MariaDB",
             Self::CpuAll => "all",
             Self::CpuLoad => "load",
+            Self::RedisBytes => "bytes in Redis",
+            Self::MemoryMib => "flusher MiB",
+            Self::TransactionsPerSecond => "transactions/s",
+            Self::RowsPerView => "rows written",
+            Self::FsyncsPerMillion => "fsyncs/million",
             Self::PendingSeconds => "pending s",
         }
     }

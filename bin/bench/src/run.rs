@@ -1,13 +1,16 @@
 //! The rounds: in each, every peer under every load, one after the other, so that a noisy minute meets all of them.
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use footfall_drill::stack::Role;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::load::{BATCH_VIEWS, Kind};
+use crate::measure::{cpu_seconds, memory_mib, raise_file_limit};
 use crate::report::{Figure, Report, Row, Wanted};
 use crate::scene::{Load, Scene, Sent};
 use crate::traffic::{ARTICLES, USERS};
@@ -21,7 +24,7 @@ pub(crate) struct Args {
     /// Seconds of each of them that are measured
     #[arg(long, value_name = "S", default_value_t = 2.0)]
     seconds: f64,
-    /// Only these parts; repeat it for several [default: all but growth and outage, which take long]
+    /// Only these parts; repeat it for several [default: all]
     #[arg(long = "part", value_name = "PART", value_enum)]
     parts: Vec<Part>,
     /// Where report.json and report.md go [default: a folder in target]
@@ -40,6 +43,12 @@ enum Part {
     Latency,
     /// Reads of cached articles
     Read,
+    /// A backlog: its memory in Redis, and how fast it is drained
+    Backlog,
+    /// A steady 20,000 views/s: what they cost MariaDB
+    Steady,
+    /// Memory of ingest, by connections
+    Memory,
 }
 
 const BARE: &str = "bare hyper server: the limit";
@@ -52,6 +61,17 @@ const VIEWS: &str = "Single views";
 const BATCHES: &str = "1,000 views in a request";
 const LATENCY: &str = "Answer times on a schedule";
 const READS: &str = "Reads of cached articles";
+const STEADY: &str = "A steady 20,000 views/s, 1,000 in a request";
+/// Below the 20,000 that ingest allows by default.
+const IDLE_CONNECTIONS: usize = 19_000;
+/// The rate of it.
+const STEADY_VIEWS: f64 = 20_000.0;
+const DRAINS: &str = "Views that waited, on their way to MariaDB";
+
+/// Rows that MariaDB was given to insert or, where they were there, to change; of any table.
+const ROWS_WRITTEN: &str = "SHOW GLOBAL STATUS LIKE 'Handler_write'";
+/// Times that MariaDB brought a file to the disk.
+const FSYNCS: &str = "SHOW GLOBAL STATUS LIKE 'Innodb_data_fsyncs'";
 
 /// Measures, prints, writes.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -59,6 +79,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     eprintln!("Starting Redis, MariaDB, the services and the peers ...");
     let mut bench = Bench { args, scene: Scene::start(dir.path())?, report: Report::default(), bar: bar() };
+    if args.parts.is_empty() || args.parts.contains(&Part::Memory) {
+        bench.memory()?;
+    }
     bench.rounds()?;
     bench.bar.finish_and_clear();
     let mut report = bench.report;
@@ -113,6 +136,25 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
+    /// What connections cost ingest, once, while it is young.
+    fn memory(&mut self) -> anyhow::Result<()> {
+        raise_file_limit()?;
+        let (address, pid) = (self.scene.ingest(), self.scene.pid(Role::Ingest));
+        self.scene.send_to_ours(&self.load(Kind::Post, 512))?;
+        let (_, busy) = memory_mib(pid)?;
+        let idle: Vec<TcpStream> =
+            (0..IDLE_CONNECTIONS).map(|_| TcpStream::connect(address)).collect::<Result<_, _>>()?;
+        // Until the last one was taken in.
+        std::thread::sleep(Duration::from_secs(1));
+        let (with_idle, _) = memory_mib(pid)?;
+        drop(idle);
+        self.scene.drain()?;
+        self.report.target("ingest's memory with 512 busy connections, in MiB", Wanted::AtMost(64.0), Some(busy));
+        let what = "ingest's memory with 19,000 idle connections, in MiB";
+        self.report.target(what, Wanted::AtMost(300.0), Some(with_idle));
+        Ok(())
+    }
+
     /// Everything that a round consists of; each limit before what is compared with it.
     fn steps(&self) -> Vec<Step<'a>> {
         let is_wanted = |part| self.args.parts.is_empty() || self.args.parts.contains(&part);
@@ -147,6 +189,15 @@ impl<'a> Bench<'a> {
                     Box::new(move |bench, name| bench.reads(peer, &load, name)),
                 ));
             }
+        }
+        if is_wanted(Part::Backlog) {
+            let load = self.load(Kind::Batch, 8);
+            let name = "of 1,000 in a request".to_owned();
+            steps.push((WHOLE, name, Box::new(move |bench, name| bench.backlog(&load, name))));
+        }
+        if is_wanted(Part::Steady) {
+            let load = Load { rate: Some(STEADY_VIEWS / BATCH_VIEWS as f64), ..self.load(Kind::Batch, 8) };
+            steps.push((WHOLE, "steady".to_owned(), Box::new(move |bench, _| bench.steady(&load))));
         }
         steps
     }
@@ -207,6 +258,56 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
+    /// Lets views wait in Redis, and looks at what they take there; then at how fast the flusher moves them.
+    fn backlog(&mut self, load: &Load, name: &str) -> anyhow::Result<()> {
+        self.scene.drain()?;
+        self.scene.pause_flusher(true)?;
+        let empty = self.scene.redis_bytes()?;
+        let sent = self.scene.send_to_ours(load);
+        let full = self.scene.redis_bytes();
+        self.scene.pause_flusher(false)?;
+        let views = sent?.report.views as f64;
+        let [flusher, mariadb] = [self.scene.pid(Role::Flusher), self.scene.stack.mariadb.process().pid()];
+        let before = [cpu_seconds(flusher)?, cpu_seconds(mariadb)?];
+        let began = Instant::now();
+        self.scene.drain()?;
+        let per_second = views / began.elapsed().as_secs_f64();
+        let millions = views / 1e6;
+        let figures = [
+            (Figure::PerSecond, per_second),
+            (Figure::CpuFlusher, (cpu_seconds(flusher)? - before[0]) / millions),
+            (Figure::CpuMariaDb, (cpu_seconds(mariadb)? - before[1]) / millions),
+            (Figure::RedisBytes, (full? - empty) / views),
+            (Figure::MemoryMib, memory_mib(flusher)?.1),
+        ];
+        self.report.add(DRAINS, WHOLE, name, &figures);
+        Ok(())
+    }
+
+    fn steady(&mut self, load: &Load) -> anyhow::Result<()> {
+        self.scene.drain()?;
+        let count = |scene: &mut Scene| -> anyhow::Result<[f64; 3]> {
+            let transactions = scene.metric(Role::Flusher, "footfall_flush_transactions_total")?;
+            Ok([transactions, scene.mysql_number(ROWS_WRITTEN)?, scene.mysql_number(FSYNCS)?])
+        };
+        let (before, began) = (count(&mut self.scene)?, Instant::now());
+        let sent = self.scene.send_to_ours(load)?;
+        let lasted = began.elapsed().as_secs_f64();
+        self.scene.drain()?;
+        let after = count(&mut self.scene)?;
+        let [transactions, rows, fsyncs] = [0, 1, 2].map(|at| after[at] - before[at]);
+        let views = sent.report.views as f64;
+        let mut figures = vec![
+            (Figure::PerSecond, views / lasted),
+            (Figure::TransactionsPerSecond, transactions / lasted),
+            (Figure::RowsPerView, rows / views),
+            (Figure::FsyncsPerMillion, fsyncs / views * 1e6),
+        ];
+        figures.extend(&sent.cpu);
+        self.report.add(STEADY, WHOLE, "8 connections", &figures);
+        Ok(())
+    }
+
     /// Notes what a peer came to, beside the limit of the same round if there is one.
     fn add(&mut self, table: &'static str, peer: &'static str, load: &str, sent: &Sent) -> &mut Row {
         let limit = self.report.row(table, BARE, load);
@@ -252,4 +353,14 @@ fn targets(report: &mut Report) {
     report.target("p99 at half of the maximal rate, in ms", Wanted::AtMost(5.0), p99);
     let reads = median(report, READS, WHOLE, "GET, 64 connections", Figure::OfLimit);
     report.target("reads of a cached article, of the limit", Wanted::AtLeast(0.75), reads);
+
+    let redis = median(report, DRAINS, WHOLE, "of 1,000 in a request", Figure::RedisBytes);
+    report.target("Redis, bytes per view that waits, ids of 10 bytes", Wanted::AtMost(40.0), redis);
+    let flusher = median(report, DRAINS, WHOLE, "of 1,000 in a request", Figure::MemoryMib);
+    report.target("the flusher's memory while it drains, in MiB", Wanted::AtMost(128.0), flusher);
+    let steady = |report: &Report, figure| median(report, STEADY, WHOLE, "8 connections", figure);
+    let transactions = steady(report, Figure::TransactionsPerSecond);
+    report.target("transactions per second at 20,000 views/s", Wanted::AtMost(20.0), transactions);
+    let rows = steady(report, Figure::RowsPerView);
+    report.target("rows that MariaDB writes per view at 20,000 views/s", Wanted::AtMost(1.15), rows);
 }

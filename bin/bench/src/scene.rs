@@ -150,6 +150,19 @@ impl Scene {
         Ok(self.stack.service(role, 0).metric(name)?)
     }
 
+    /// The first number that MariaDB answers.
+    pub(crate) fn mysql_number(&self, sql: &str) -> anyhow::Result<f64> {
+        let rows = self.stack.mariadb.query(sql)?;
+        Ok(rows.first().and_then(|row| row.last()).with_context(|| format!("no answer to {sql}"))?.parse()?)
+    }
+
+    /// Memory that Redis has in use, in bytes.
+    pub(crate) fn redis_bytes(&self) -> anyhow::Result<f64> {
+        let info = self.stack.redis.query(&["INFO", "memory"])?.join("\n");
+        let used = info.lines().find_map(|line| line.trim().strip_prefix("used_memory:"));
+        Ok(used.context("INFO says what memory is used")?.parse()?)
+    }
+
     /// Makes the flusher stand still, or go on.
     pub(crate) fn pause_flusher(&mut self, pause: bool) -> anyhow::Result<()> {
         let flusher = self.stack.service(Role::Flusher, 0);

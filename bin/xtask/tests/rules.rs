@@ -85,9 +85,11 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 const THIS: &str = "bin/xtask/tests/rules.rs";
 
 /// What runs in production. Tests and drills look at the stores from outside, the sandbox starts them, and the bench has
-/// other ways to count beside ours.
+/// other ways to count beside ours. The simulation pretends to be the stores.
 fn is_product(path: &str) -> bool {
-    let is_outside = ["shared/sandbox/", "shared/drill/", "bin/bench/"].iter().any(|folder| path.starts_with(folder));
+    let is_outside = ["shared/sandbox/", "shared/drill/", "bin/bench/", "bin/simulation/"]
+        .iter()
+        .any(|folder| path.starts_with(folder));
     path.ends_with(".rs") && path.contains("/src/") && !is_outside
 }
 
@@ -187,6 +189,10 @@ fn neighbours(path: &str) -> (&'static [&'static str], &'static [&'static str]) 
         }
         // Its peers take the same requests apart as ingest does.
         "bin/bench/Cargo.toml" => (&["footfall-shared", "footfall-drill", "footfall-sandbox", "footfall-ingest"], &[]),
+        // The code of both, in one process.
+        "bin/simulation/Cargo.toml" => {
+            (&["footfall-shared", "footfall-journal", "footfall-ingest", "footfall-flusher"], &[])
+        }
         // As light as it is: `cargo xtask` is built with it before anything else.
         "shared/drill/Cargo.toml" => (&["footfall-sandbox", "footfall-journal"], &[]),
         "migrations/Cargo.toml" => (&["footfall-shared"], &["footfall-sandbox"]),

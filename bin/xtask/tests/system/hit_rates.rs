@@ -164,7 +164,8 @@ fn page_views(running: &mut Running, traffic: &Traffic) {
     );
     // First views were not long ago, a flush takes its time, and chance has its part.
     assert!(counts.misses <= 2.0 * expected + 20.0, "{counts:?}, {expected} misses were to be expected");
-    if rate >= 0.9 * traffic.rate as f64 {
+    // Slower traffic leaves more time between the views of an article: below about 3,000 pages/s no cache could do it.
+    if expected < 0.006 * reads {
         assert!(counts.percent() >= 99.0, "{counts:?}: {:.2} %", counts.percent());
         assert!(traffic.ttl_ms.is_some() || minute >= 99.0, "the dashboard says {minute} % of the last minute");
     } else {
@@ -213,8 +214,9 @@ fn one_select_per_article_and_ttl(running: &mut Running, traffic: &Traffic) {
     std::thread::scope(|threads| {
         for _ in 0..traffic.connections {
             threads.spawn(|| {
-                let mut client = Client::new(&url);
                 for _ in 0..ROUNDS {
+                    // Anew each time: one that is idle for longer than `ingest.header_timeout_ms` is closed.
+                    let mut client = Client::new(&url);
                     for article in 0..ARTICLES {
                         together.wait();
                         for _ in 0..2 {
