@@ -166,7 +166,12 @@ impl Scene {
     /// Makes the flusher stand still, or go on.
     pub(crate) fn pause_flusher(&mut self, pause: bool) -> anyhow::Result<()> {
         let flusher = self.stack.service(Role::Flusher, 0);
-        Ok(if pause { flusher.pause()? } else { flusher.resume()? })
+        if pause {
+            flusher.pause()?
+        } else {
+            flusher.resume()?
+        }
+        Ok(())
     }
 
     /// Views that ingest has acknowledged and the flusher has not moved yet.
