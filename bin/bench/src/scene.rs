@@ -166,12 +166,8 @@ impl Scene {
     /// Makes the flusher stand still, or go on.
     pub(crate) fn pause_flusher(&mut self, pause: bool) -> anyhow::Result<()> {
         let flusher = self.stack.service(Role::Flusher, 0);
-        if pause {
-            flusher.pause()?
-        } else {
-            flusher.resume()?
-        }
-        Ok(())
+        let done = if pause { flusher.pause() } else { flusher.resume() };
+        done.context("the flusher")
     }
 
     /// Views that ingest has acknowledged and the flusher has not moved yet.
