@@ -40,6 +40,8 @@ impl Kind {
 
 /// Views in one request of [`Kind::Batch`].
 pub(crate) const BATCH_VIEWS: usize = 1_000;
+/// Before the seconds that are measured.
+const WARM_UP: Duration = Duration::from_millis(500);
 /// Articles that are read: they stay cached.
 const READ_ARTICLES: u32 = 10;
 
@@ -57,15 +59,9 @@ pub(crate) struct Args {
     /// Seconds that are measured; before them, some more to warm up.
     #[arg(long)]
     seconds: f64,
-    #[arg(long, default_value_t = 0.5)]
-    warm_up_seconds: f64,
     /// Requests per second, on a schedule; as many as are answered if none.
     #[arg(long)]
     rate: Option<f64>,
-    #[arg(long, default_value_t = ARTICLES)]
-    articles: u32,
-    #[arg(long, default_value_t = USERS)]
-    users: u32,
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -106,9 +102,9 @@ async fn send(args: &Args) -> anyhow::Result<Report> {
         stream.set_nodelay(true)?;
         streams.push(stream);
     }
-    let traffic = Traffic::new(args.articles, args.users, args.seed);
+    let traffic = Traffic::new(ARTICLES, USERS, args.seed);
     let start = Instant::now();
-    let from = start + Duration::from_secs_f64(args.warm_up_seconds);
+    let from = start + WARM_UP;
     let until = from + Duration::from_secs_f64(args.seconds);
     let connections = args.connections as f64;
     let tasks: Vec<_> = streams
@@ -244,7 +240,7 @@ impl Request {
         let at = |id: &str| text.match_indices(id).map(|(at, _)| at + 1).collect::<Vec<_>>();
         let mut users = at("u000000000").into_iter();
         let places = at("a000000000").into_iter().map(|article| (article, users.next())).collect();
-        let articles = if args.kind == Kind::Read { READ_ARTICLES } else { args.articles };
+        let articles = if args.kind == Kind::Read { READ_ARTICLES } else { ARTICLES };
         Self { bytes: text.into_bytes(), places, traffic, articles }
     }
 

@@ -13,7 +13,6 @@ use crate::load::{BATCH_VIEWS, Kind};
 use crate::measure::{cpu_seconds, memory_mib, raise_file_limit};
 use crate::report::{Figure, Report, Row, Wanted};
 use crate::scene::{Load, Scene, Sent};
-use crate::traffic::{ARTICLES, USERS};
 
 /// How long, and what.
 #[derive(Clone, Debug, clap::Args)]
@@ -203,7 +202,7 @@ impl<'a> Bench<'a> {
     }
 
     fn load(&self, kind: Kind, connections: usize) -> Load {
-        Load { kind, connections, rate: None, seconds: self.args.seconds, traffic: (ARTICLES, USERS) }
+        Load { kind, connections, rate: None, seconds: self.args.seconds }
     }
 
     fn views(&mut self, peer: &'static str, load: &Load, name: &str) -> anyhow::Result<()> {
@@ -290,16 +289,16 @@ impl<'a> Bench<'a> {
             let transactions = scene.metric(Role::Flusher, "footfall_flush_transactions_total")?;
             Ok([transactions, scene.mysql_number(ROWS_WRITTEN)?, scene.mysql_number(FSYNCS)?])
         };
-        let (before, began) = (count(&mut self.scene)?, Instant::now());
+        let before = count(&mut self.scene)?;
         let sent = self.scene.send_to_ours(load)?;
-        let lasted = began.elapsed().as_secs_f64();
         self.scene.drain()?;
         let after = count(&mut self.scene)?;
         let [transactions, rows, fsyncs] = [0, 1, 2].map(|at| after[at] - before[at]);
         let views = sent.report.views as f64;
         let mut figures = vec![
-            (Figure::PerSecond, views / lasted),
-            (Figure::TransactionsPerSecond, transactions / lasted),
+            (Figure::PerSecond, sent.per_second() * BATCH_VIEWS as f64),
+            // In as much time as the schedule gives these views, those of the last ones too.
+            (Figure::TransactionsPerSecond, transactions / (views / STEADY_VIEWS)),
             (Figure::RowsPerView, rows / views),
             (Figure::FsyncsPerMillion, fsyncs / views * 1e6),
         ];

@@ -28,8 +28,6 @@ pub(crate) struct Load {
     pub(crate) rate: Option<f64>,
     /// Seconds.
     pub(crate) seconds: f64,
-    /// How many articles and users.
-    pub(crate) traffic: (u32, u32),
 }
 
 /// What a load came to.
@@ -119,7 +117,6 @@ impl Scene {
         let kind = clap::ValueEnum::to_possible_value(&load.kind).expect("no kind is skipped");
         command.args(["load", "--address", &address.to_string(), "--kind", kind.get_name()]);
         command.args(["--connections", &load.connections.to_string(), "--seconds", &load.seconds.to_string()]);
-        command.args(["--articles", &load.traffic.0.to_string(), "--users", &load.traffic.1.to_string()]);
         command.args(["--seed", &self.seed.to_string()]);
         if let Some(rate) = load.rate {
             command.args(["--rate", &rate.to_string()]);
