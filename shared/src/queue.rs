@@ -794,21 +794,30 @@ impl Queue {
         if word == "MOVED" { Ok(None) } else { reply.number(0).map(Some) }
     }
 
-    /// Looks an article up in the cache and, if it is there, keeps it for at least another `ttl`.
-    pub async fn read(&self, age: Age, article: &Article, ttl: Duration) -> Result<Cached> {
-        let live = self.keys.live(age, article);
-        let keys = vec![&*self.keys.meta, &self.keys.headers, &self.keys.backlog, &self.keys.open.totals, &live];
-        let arguments = vec![text(age.epoch), article.as_bytes().to_vec(), text(ttl.as_millis()), text(age.version)];
-        let (word, reply) = self.call(&READ, keys, arguments).await?;
-        if word == "MISS" {
-            return Ok(Cached::Miss { first: reply.number(0)?, pending_views: reply.number(1)? });
+    /// Looks articles up in the cache, and keeps each that is there for at least the time given with it.
+    pub async fn read(&self, age: Age, articles: &[(&Article, Duration)]) -> Result<Vec<Cached>> {
+        let live: Vec<String> = articles.iter().map(|(article, _)| self.keys.live(age, article)).collect();
+        let mut keys = vec![&*self.keys.meta, &self.keys.headers, &self.keys.backlog, &self.keys.open.totals];
+        keys.extend(live.iter().map(String::as_str));
+        let mut arguments = vec![text(age.epoch), text(age.version)];
+        for (article, ttl) in articles {
+            arguments.extend([article.as_bytes().to_vec(), text(ttl.as_millis())]);
         }
-        Ok(Cached::Hit(Live {
-            stored_views: reply.number(0)?,
-            readers: reply.number(1)?,
-            pending_views: reply.number(2)?,
-            as_of_ms: reply.number(3)?,
-        }))
+        let (_, reply) = self.call(&READ, keys, arguments).await?;
+        let (first, as_of_ms) = (reply.number(0)?, reply.number(1)?);
+        (0..articles.len())
+            .map(|article| {
+                let at = 2 + 3 * article;
+                let pending_views = reply.number(at)?;
+                Ok(match reply.optional(at + 1)? {
+                    None => Cached::Miss { first, pending_views },
+                    Some(stored_views) => {
+                        let readers = reply.number(at + 2)?;
+                        Cached::Hit(Live { stored_views, readers, pending_views, as_of_ms })
+                    }
+                })
+            })
+            .collect()
     }
 
     /// Offers a value that MySQL had, after a look-up that answered `first`.
@@ -1000,6 +1009,10 @@ impl Reply {
             }
             other => Err(QueueError::Corrupt(format!("a script answered {other:?} instead of a number"))),
         }
+    }
+
+    fn optional(&self, at: usize) -> Result<Option<u64>> {
+        if self.0.get(at) == Some(&Value::Nil) { Ok(None) } else { self.number(at).map(Some) }
     }
 
     fn text(&self, at: usize) -> Result<String> {

@@ -1,11 +1,12 @@
 //! Cache-first reads: Redis answers, MySQL fills in what is not cached.
 
 mod counts;
+mod shard;
 mod shown;
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -13,15 +14,14 @@ use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, 
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use self::shard::{ReadShard, Unread, lock};
 use self::shown::{Seen, Shown};
 use crate::breaker::Breaker;
 use crate::clock;
 use crate::counter::{Article, Shard};
 use crate::grading::Grade;
 use crate::http::{self, Answer};
-use crate::keys::Age;
-use crate::queue::{Cached, Live, Queue, QueueError, Redis};
-use crate::random;
+use crate::queue::{Cached, Live, Redis};
 use crate::store::{Store, StoreError, StoredArticle};
 
 pub use self::counts::{HitCounts, Interface};
@@ -73,9 +73,8 @@ impl ArticleNumbers {
 
 /// Reads of single articles, shared by all requests of a process.
 pub struct Reads {
-    shards: Vec<ReadShard>,
+    shards: Vec<Arc<ReadShard>>,
     store: Store,
-    ttl: Duration,
     /// Nobody waits longer for a store that hangs.
     patience: Duration,
     mysql: Mutex<Breaker>,
@@ -86,32 +85,10 @@ pub struct Reads {
     counts: HitCounts,
 }
 
-struct ReadShard {
-    queue: Queue,
-    epoch: AtomicU64,
-    version: AtomicU64,
-    /// Views that MySQL had when it was last asked.
-    stored_views: AtomicU64,
-    breaker: Mutex<Breaker>,
-}
-
-impl ReadShard {
-    fn age(&self) -> Age {
-        Age { epoch: self.epoch.load(Ordering::Relaxed), version: self.version.load(Ordering::Relaxed) }
-    }
-
-    fn set_age(&self, age: Age) {
-        self.epoch.store(age.epoch, Ordering::Relaxed);
-        self.version.store(age.version, Ordering::Relaxed);
-    }
-}
-
 /// Times that a read is tried because a flush or a recovery came between.
 const READ_TRIES: u32 = 6;
 /// Articles that are read from MySQL at once, at most; two of them share a turn by chance.
 const TURNS: usize = 1_024;
-/// Of a time to live, in percent: values that were filled in together do not run out together.
-const JITTER_PERCENT: u64 = 10;
 
 const NO_REDIS: &str = "redis cannot be read: views that wait there are missing";
 const NO_MYSQL: &str = "mysql cannot be read: these are only the views that wait in redis";
@@ -128,17 +105,11 @@ impl Reads {
     /// Reads from these stores; connects when needed.
     #[must_use]
     pub fn new(redis: &Redis, store: Store, counts: HitCounts, shards: u16, ttl: Duration, patience: Duration) -> Self {
-        let shard = |shard| ReadShard {
-            queue: redis.shard(shard),
-            epoch: AtomicU64::new(0),
-            version: AtomicU64::new(0),
-            stored_views: AtomicU64::new(0),
-            breaker: Mutex::new(Breaker::new(u64::from(shard.0))),
-        };
         Self {
-            shards: Shard::all(shards).map(shard).collect(),
+            shards: Shard::all(shards)
+                .map(|shard| Arc::new(ReadShard::new(redis.shard(shard), ttl, patience)))
+                .collect(),
             store,
-            ttl,
             patience,
             mysql: Mutex::new(Breaker::new(0)),
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
@@ -188,7 +159,7 @@ impl Reads {
                     None => return Err(Unreadable(error)),
                 }
             }
-            Err(CachedError::Queue(error)) => {
+            Err(CachedError::Queue(Unread(error))) => {
                 debug!("read from the database, because: {error}");
                 match self.stored(shard, article).await {
                     Ok(StoredArticle { views, readers, .. }) => {
@@ -216,34 +187,30 @@ impl Reads {
         })
     }
 
-    async fn cached(&self, shard: &ReadShard, article: &Article) -> Result<(Live, &'static str), CachedError> {
-        if !lock(&shard.breaker).allows(Instant::now()) {
-            return Err(CachedError::Queue("it failed a moment ago".into()));
-        }
-        let ttl = jitter(self.ttl);
+    async fn cached(&self, shard: &Arc<ReadShard>, article: &Article) -> Result<(Live, &'static str), CachedError> {
         let mut is_asked = false;
-        let mut is_renewed = false;
+        let mut renewed = None;
         let mut turn = None;
         for _ in 0..READ_TRIES {
-            let age = shard.age();
-            let read = self.in_time(shard, shard.queue.read(age, article, ttl)).await?;
-            let (first, pending_views) = match read {
-                Some(Cached::Hit(live)) => {
+            let Some((age, found)) = shard.look_up(article).await? else {
+                let state = shard.in_time(shard.queue.state()).await?;
+                match state.and_then(|state| state.data).filter(|data| data.is_current) {
+                    Some(data) if renewed != Some(data.age()) => {
+                        shard.set_age(data.age());
+                        renewed = Some(data.age());
+                    }
+                    _ => return Err(Unread("its data set was not opened yet".into()).into()),
+                }
+                continue;
+            };
+            let (first, pending_views) = match found {
+                Cached::Hit(live) => {
                     if !is_asked {
                         self.counts.hit(Interface::Article);
                     }
                     return Ok((live, "cache"));
                 }
-                Some(Cached::Miss { first, pending_views }) => (first, pending_views),
-                None => {
-                    let state = self.in_time(shard, shard.queue.state()).await?;
-                    match state.and_then(|state| state.data).filter(|data| data.is_current) {
-                        Some(data) if !is_renewed || data.age() != age => shard.set_age(data.age()),
-                        _ => return Err(CachedError::Queue("its data set was not opened yet".into())),
-                    }
-                    is_renewed = true;
-                    continue;
-                }
+                Cached::Miss { first, pending_views } => (first, pending_views),
             };
             if turn.is_none() {
                 let place = &self.turns[self.hasher.hash_one(article) as usize % TURNS];
@@ -264,34 +231,14 @@ impl Reads {
                 self.stored(shard, article).await.map_err(|error| CachedError::Store { pending_views, error })?;
             if stored.epoch != age.epoch {
                 // This Redis was overtaken: what waits in it may be in MySQL already.
-                return Err(CachedError::Queue("its data set was overtaken".into()));
+                return Err(Unread("its data set was overtaken".into()).into());
             }
-            let filled = self.in_time(shard, shard.queue.fill(age, article, ttl, first, &stored)).await?;
+            let filled = shard.in_time(shard.queue.fill(age, article, shard.ttl(), first, &stored)).await?;
             if let Some(Some(live)) = filled {
                 return Ok((live, "database"));
             }
         }
-        Err(CachedError::Queue("it moved on during every try".into()))
-    }
-
-    /// One step in Redis, under the shard's breaker; none if epoch or version are not those of the data set any more.
-    async fn in_time<T>(
-        &self,
-        shard: &ReadShard,
-        step: impl Future<Output = Result<T, QueueError>>,
-    ) -> Result<Option<T>, CachedError> {
-        let timed_out = |_| Err(QueueError::timed_out());
-        match tokio::time::timeout(self.patience, step).await.unwrap_or_else(timed_out) {
-            Ok(answer) => {
-                lock(&shard.breaker).succeeded();
-                Ok(Some(answer))
-            }
-            Err(QueueError::Epoch) => Ok(None),
-            Err(error) => {
-                lock(&shard.breaker).failed(error.class(), Instant::now());
-                Err(CachedError::Queue(error.to_string()))
-            }
-        }
+        Err(Unread("it moved on during every try".into()).into())
     }
 
     /// What MySQL has, under its breaker.
@@ -323,8 +270,7 @@ impl Reads {
 }
 
 enum CachedError {
-    /// Redis cannot be read.
-    Queue(String),
+    Queue(Unread),
     /// The value is not cached, and MySQL cannot be read.
     Store {
         /// Views that wait in Redis.
@@ -333,11 +279,8 @@ enum CachedError {
     },
 }
 
-fn jitter(ttl: Duration) -> Duration {
-    let percent = 100 - JITTER_PERCENT + random::number() % (2 * JITTER_PERCENT + 1);
-    ttl * u32::try_from(percent).expect("at most 110") / 100
-}
-
-fn lock(breaker: &Mutex<Breaker>) -> MutexGuard<'_, Breaker> {
-    breaker.lock().unwrap_or_else(PoisonError::into_inner)
+impl From<Unread> for CachedError {
+    fn from(unread: Unread) -> Self {
+        Self::Queue(unread)
+    }
 }

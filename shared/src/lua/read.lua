@@ -1,8 +1,16 @@
--- KEYS: meta, headers, backlog, totals, live   ARGV: epoch, article, TTL (ms), version
-if meta.version ~= tonumber(ARGV[4]) then return {'EPOCH'} end
-local pending = (tonumber(redis.call('HGET', KEYS[3], ARGV[2])) or 0)
-  + (tonumber(redis.call('HGET', KEYS[4], ARGV[2])) or 0)
-local base = redis.call('HMGET', KEYS[5], 'views', 'readers')
-if not base[1] then return {'MISS', meta.first, pending} end
-redis.call('PEXPIRE', KEYS[5], ARGV[3], 'GT') -- one that is being viewed lives longer
-return {'OK', tonumber(base[1]), tonumber(base[2]), pending, stored_until(KEYS[2])}
+-- Looks articles up.
+-- KEYS: meta, headers, backlog, totals, then live per article   ARGV: epoch, version, then article, TTL (ms), ...
+if meta.version ~= tonumber(ARGV[2]) then return {'EPOCH'} end
+local articles = {}
+for i = 3, #ARGV, 2 do articles[#articles + 1] = ARGV[i] end
+local sealed = redis.call('HMGET', KEYS[3], unpack(articles))
+local open = redis.call('HMGET', KEYS[4], unpack(articles))
+local reply = {'OK', meta.first, stored_until(KEYS[2])}
+for i = 1, #articles do
+  local base = redis.call('HMGET', KEYS[4 + i], 'views', 'readers')
+  if base[1] then redis.call('PEXPIRE', KEYS[4 + i], ARGV[2 + 2 * i], 'GT') end -- one that is being viewed lives longer
+  reply[#reply + 1] = (sealed[i] or 0) + (open[i] or 0)
+  reply[#reply + 1] = tonumber(base[1] or nil) or false
+  reply[#reply + 1] = tonumber(base[2] or nil) or false
+end
+return reply

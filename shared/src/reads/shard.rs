@@ -1,0 +1,159 @@
+//! One shard of Redis, as reads see it. Look-ups are gathered: while one script is under way, all articles that are asked
+//! for wait for the next one, so that many readers cost hardly more than one. Nobody joins a script that was sent before
+//! he asked: it might not have seen a view that he knows of.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::breaker::Breaker;
+use crate::counter::Article;
+use crate::grading::Grade;
+use crate::keys::Age;
+use crate::queue::{Cached, Queue, QueueError};
+use crate::random;
+use crate::telemetry::{self, IntGauge};
+
+/// Articles in one script, at most: nobody else is answered by Redis meanwhile.
+const TOGETHER_MAX: usize = 256;
+/// Look-ups that wait, at most: more than there are connections.
+const WAITING_MAX: usize = 1 << 16;
+/// Of a time to live, in percent: values that were filled in together do not run out together.
+const JITTER_PERCENT: u64 = 10;
+
+static WAITING: LazyLock<IntGauge> =
+    LazyLock::new(|| telemetry::gauge("footfall_waiting_lookups", "Look-ups that wait for the next script in Redis."));
+
+/// Redis cannot be read.
+#[derive(Debug, Clone)]
+pub(super) struct Unread(pub(super) String);
+
+/// What was found, and under which age; none if the data set has another age by now.
+pub(super) type Found = Result<Option<(Age, Cached)>, Unread>;
+
+pub(super) struct ReadShard {
+    pub(super) queue: Queue,
+    /// Views that MySQL had when it was last asked.
+    pub(super) stored_views: AtomicU64,
+    ttl: Duration,
+    /// Nobody waits longer for a Redis that hangs.
+    patience: Duration,
+    age: Mutex<Age>,
+    breaker: Mutex<Breaker>,
+    look_ups: Mutex<LookUps>,
+}
+
+#[derive(Default)]
+struct LookUps {
+    /// Whether somebody takes care of those that wait.
+    is_under_way: bool,
+    waiting: Vec<(Article, oneshot::Sender<Found>)>,
+}
+
+impl ReadShard {
+    pub(super) fn new(queue: Queue, ttl: Duration, patience: Duration) -> Self {
+        let seed = u64::from(queue.shard().0);
+        Self {
+            queue,
+            stored_views: AtomicU64::new(0),
+            ttl,
+            patience,
+            age: Mutex::default(),
+            breaker: Mutex::new(Breaker::new(seed)),
+            look_ups: Mutex::default(),
+        }
+    }
+
+    pub(super) fn set_age(&self, age: Age) {
+        *lock(&self.age) = age;
+    }
+
+    /// How long a value is kept.
+    pub(super) fn ttl(&self) -> Duration {
+        let percent = 100 - JITTER_PERCENT + random::number() % (2 * JITTER_PERCENT + 1);
+        self.ttl * u32::try_from(percent).expect("at most 110") / 100
+    }
+
+    /// Looks an article up.
+    pub(super) async fn look_up(self: &Arc<Self>, article: &Article) -> Found {
+        let (answer, answered) = oneshot::channel();
+        let is_first = {
+            let mut look_ups = lock(&self.look_ups);
+            if look_ups.waiting.len() >= WAITING_MAX {
+                return Err(Unread("too many look-ups wait".into()));
+            }
+            look_ups.waiting.push((article.clone(), answer));
+            !std::mem::replace(&mut look_ups.is_under_way, true)
+        };
+        if is_first {
+            // Not by the one who asks: he may go away, and the others wait.
+            tokio::spawn(Arc::clone(self).look_all_up());
+        }
+        answered.await.unwrap_or_else(|_| Err(Unread("this process ends".into())))
+    }
+
+    /// One script after the other until nobody waits.
+    async fn look_all_up(self: Arc<Self>) {
+        loop {
+            let mut asked = {
+                let mut look_ups = lock(&self.look_ups);
+                let together = look_ups.waiting.len().min(TOGETHER_MAX);
+                let asked: Vec<_> = look_ups.waiting.drain(..together).collect();
+                WAITING.set(look_ups.waiting.len().try_into().unwrap_or(i64::MAX));
+                if asked.is_empty() {
+                    look_ups.is_under_way = false;
+                    return;
+                }
+                asked
+            };
+            asked.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+            let by_article: Vec<_> = asked.chunk_by(|(a, _), (b, _)| a == b).collect();
+            let age = *lock(&self.age);
+            let articles: Vec<_> = by_article.iter().map(|same| (&same[0].0, self.ttl())).collect();
+            let is_allowed = lock(&self.breaker).allows(Instant::now());
+            let found = match is_allowed {
+                true => self.in_time(self.queue.read(age, &articles)).await,
+                false => Err(Unread("it failed a moment ago".into())),
+            };
+            let mut answers = Vec::with_capacity(asked.len());
+            for (at, same) in by_article.iter().enumerate() {
+                let answer = match &found {
+                    Ok(Some(found)) => Ok(Some((age, found[at]))),
+                    Ok(None) => Ok(None),
+                    Err(error) => Err(error.clone()),
+                };
+                answers.extend(same.iter().map(|_| answer.clone()));
+            }
+            for ((_, waits), answer) in asked.into_iter().zip(answers) {
+                let _ = waits.send(answer); // Who has gone needs none.
+            }
+        }
+    }
+
+    /// One step in Redis, under the breaker; none if epoch or version are not those of the data set any more.
+    pub(super) async fn in_time<T>(
+        &self,
+        step: impl Future<Output = Result<T, QueueError>>,
+    ) -> Result<Option<T>, Unread> {
+        let timed_out = |_| Err(QueueError::timed_out());
+        match tokio::time::timeout(self.patience, step).await.unwrap_or_else(timed_out) {
+            Ok(answer) => {
+                lock(&self.breaker).succeeded();
+                Ok(Some(answer))
+            }
+            Err(QueueError::Epoch) => Ok(None),
+            Err(error) => {
+                lock(&self.breaker).failed(error.class(), Instant::now());
+                Err(Unread(error.to_string()))
+            }
+        }
+    }
+}
+
+/// What is locked here is whole at any time.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
