@@ -8,9 +8,7 @@ use crate::counter::{Article, Shard};
 /// What belongs to one generation, while it is open or once it is sealed.
 #[derive(Debug, Clone)]
 pub struct GenerationKeys {
-    /// LIST: the articles touched, each once.
-    pub dirty: String,
-    /// HASH: article -> views.
+    /// HASH: each article touched -> its views.
     pub totals: String,
     /// LIST: the packed batches.
     pub log: String,
@@ -57,11 +55,7 @@ impl ShardKeys {
             headers: format!("{prefix}headers"),
             backlog: format!("{prefix}backlog"),
             lease: format!("{prefix}lease"),
-            open: GenerationKeys {
-                dirty: format!("{prefix}dirty"),
-                totals: format!("{prefix}totals"),
-                log: format!("{prefix}log"),
-            },
+            open: GenerationKeys { totals: format!("{prefix}totals"), log: format!("{prefix}log") },
             prefix,
         }
     }
@@ -70,13 +64,12 @@ impl ShardKeys {
     #[must_use]
     pub fn sealed(&self, generation: u64) -> GenerationKeys {
         GenerationKeys {
-            dirty: format!("{}:{generation}", self.open.dirty),
             totals: format!("{}:{generation}", self.open.totals),
             log: format!("{}:{generation}", self.open.log),
         }
     }
 
-    /// HASH with a TTL: `views` and `readers` of an article as acknowledged by MySQL. Epoch and version are
+    /// STRING with a TTL: `views:readers` of an article as acknowledged by MySQL. Epoch and version are
     /// in the name, so that a recovery, or a count that went to MySQL directly, makes all older values invisible at once.
     #[must_use]
     pub fn live(&self, age: Age, article: &Article) -> String {

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 use tokio::sync::Mutex;
 
 use crate::counter::{Article, Batch, Growth, Producer, Shard};
@@ -59,6 +59,19 @@ pub struct Script {
     prepared: redis::Script,
 }
 
+impl Script {
+    /// A call with these keys; its arguments are added behind them.
+    fn call<'a>(&self, keys: impl IntoIterator<Item = &'a str, IntoIter: ExactSizeIterator>) -> Cmd {
+        let keys = keys.into_iter();
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(self.prepared.get_hash()).arg(keys.len());
+        for key in keys {
+            call.arg(key);
+        }
+        call
+    }
+}
+
 macro_rules! script {
     ($flags:literal, $($before:literal,)* $name:ident) => {
         LazyLock::new(|| {
@@ -100,8 +113,8 @@ pub type Answer<'a> = Pin<Box<dyn Future<Output = std::result::Result<Value, Red
 
 /// What runs scripts and commands: a Redis server, or in a simulation what behaves like one.
 pub trait Server: Send + Sync {
-    /// Runs a script.
-    fn script<'a>(&'a self, script: &'static Script, keys: Vec<&'a str>, arguments: Vec<Vec<u8>>) -> Answer<'a>;
+    /// Runs a script; `call` is the command that does so if the server knows it.
+    fn script(&self, script: &'static Script, call: Cmd) -> Answer<'_>;
     /// Runs commands in one go; answers an array of their replies.
     fn pipeline(&self, pipeline: redis::Pipeline) -> Answer<'_>;
 }
@@ -139,17 +152,17 @@ impl Reached {
 }
 
 impl Server for Reached {
-    fn script<'a>(&'a self, script: &'static Script, keys: Vec<&'a str>, arguments: Vec<Vec<u8>>) -> Answer<'a> {
+    fn script(&self, script: &'static Script, call: Cmd) -> Answer<'_> {
         Box::pin(async move {
             let mut connection = self.connection().await?;
-            let mut invocation = script.prepared.prepare_invoke();
-            for key in keys {
-                invocation.key(key);
+            let is_unknown = |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
+            let mut result = call.query_async(&mut connection).await;
+            if result.as_ref().is_err_and(is_unknown) {
+                result = match script.prepared.load_async(&mut connection).await {
+                    Ok(_) => call.query_async(&mut connection).await,
+                    Err(error) => Err(error),
+                };
             }
-            for argument in arguments {
-                invocation.arg(argument);
-            }
-            let result = invocation.invoke_async(&mut connection).await;
             self.look_at(&result).await;
             result
         })
@@ -442,8 +455,6 @@ pub struct Sealed {
     pub batches: Vec<Batch>,
     /// Views per article as Redis counted them, to be compared with the batches.
     pub totals: BTreeMap<Vec<u8>, u64>,
-    /// Articles in `dirty`.
-    pub dirty: Vec<Vec<u8>>,
     /// Batches and views as the header says; none if the header is missing.
     pub header: Option<(u64, u64)>,
 }
@@ -489,8 +500,8 @@ impl Queue {
     }
 
     /// Runs a script; answers its first word and the rest. `EPOCH` becomes an error.
-    async fn call(&self, script: &'static Script, keys: Vec<&str>, arguments: Vec<Vec<u8>>) -> Result<(String, Reply)> {
-        let reply = self.redis.server.script(script, keys, arguments).await?;
+    async fn call(&self, script: &'static Script, call: Cmd) -> Result<(String, Reply)> {
+        let reply = self.redis.server.script(script, call).await?;
         let mut reply: Vec<Value> = redis::from_redis_value(reply).map_err(RedisError::from)?;
         if reply.is_empty() {
             return Err(QueueError::Corrupt("a script answered nothing".into()));
@@ -509,18 +520,17 @@ impl Queue {
     /// The state of the data set, open or not.
     pub async fn state(&self) -> Result<State> {
         let (all, open) = (&self.keys, &self.keys.open);
-        let keys = vec![
+        let keys = [
             &*all.meta,
-            &open.dirty,
+            &open.totals,
             &all.headers,
             &open.log,
             &all.producers,
             &all.backlog,
-            &open.totals,
             &all.ids,
             &all.ids_before,
         ];
-        let (word, reply) = self.call(&STATE, keys, vec![]).await?;
+        let (word, reply) = self.call(&STATE, STATE.call(keys)).await?;
         let incarnation = reply.text(0)?;
         let data = if word == "NONE" {
             None
@@ -544,9 +554,9 @@ impl Queue {
 
     /// Admits a producer; answers the number of its last batch in this data set.
     pub async fn register(&self, epoch: u64, producer: Producer, shards: u16) -> Result<(u64, Position)> {
-        let keys = vec![&*self.keys.meta, &self.keys.producers];
-        let arguments = vec![text(epoch), text(producer), text(shards)];
-        let (word, reply) = self.call(&REGISTER, keys, arguments).await?;
+        let mut call = REGISTER.call([&*self.keys.meta, &self.keys.producers]);
+        call.arg(epoch).arg(producer.to_string()).arg(shards);
+        let (word, reply) = self.call(&REGISTER, call).await?;
         match word.as_str() {
             "SHARDS" => Err(QueueError::Shards(reply.text(0)?)),
             _ => Ok((reply.number(0)?, reply.position(1)?)),
@@ -556,31 +566,29 @@ impl Queue {
     /// Appends a batch once, whatever the number of calls.
     pub async fn apply(&self, epoch: u64, batch: &Batch, generation_views_max: u64) -> Result<Applied> {
         let open = &self.keys.open;
-        let keys = vec![
+        let mut call = APPLY.call([
             &*self.keys.meta,
             &self.keys.producers,
-            &open.dirty,
             &open.totals,
             &open.log,
             &self.keys.ids,
             &self.keys.ids_before,
-        ];
-        let mut arguments = vec![
-            text(epoch),
-            text(batch.producer),
-            text(batch.number),
-            text(generation_views_max),
-            text(batch.views()),
-            text(batch.cumulative_views),
-            packed::encode(batch),
-            text(batch.articles().count()),
-        ];
+        ]);
+        call.arg(epoch)
+            .arg(batch.producer.to_string())
+            .arg(batch.number)
+            .arg(generation_views_max)
+            .arg(batch.views())
+            .arg(batch.cumulative_views)
+            .arg(packed::encode(batch))
+            .arg(batch.articles().count());
         for (article, views) in batch.articles() {
-            arguments.push(article.as_bytes().to_vec());
-            arguments.push(text(views));
+            call.arg(article.as_bytes()).arg(views);
         }
-        arguments.extend(batch.ids.iter().map(|view| view.id.as_bytes().to_vec()));
-        let (word, reply) = self.call(&APPLY, keys, arguments).await?;
+        for view in &batch.ids {
+            call.arg(view.id.as_bytes());
+        }
+        let (word, reply) = self.call(&APPLY, call).await?;
         Ok(match word.as_str() {
             "FULL" => Applied::Full { open: reply.number(0)? },
             "BEHIND" => Applied::Behind,
@@ -591,8 +599,9 @@ impl Queue {
 
     /// Forgets the view ids of the period before the last one, if `rotation` still is what the data set says.
     pub async fn rotate_ids(&self, epoch: u64, rotation: u64) -> Result<()> {
-        let keys = vec![&*self.keys.meta, &self.keys.ids, &self.keys.ids_before];
-        self.call(&ROTATE, keys, vec![text(epoch), text(rotation)]).await.map(drop)
+        let mut call = ROTATE.call([&*self.keys.meta, &self.keys.ids, &self.keys.ids_before]);
+        call.arg(epoch).arg(rotation);
+        self.call(&ROTATE, call).await.map(drop)
     }
 
     /// Tells the others how many views an ingest has acknowledged that only its journal holds. `beat` grows each time:
@@ -632,7 +641,9 @@ impl Queue {
 
     /// Makes the values that were cached under an older version invisible.
     pub async fn raise_version(&self, age: Age) -> Result<()> {
-        self.call(&VERSION, vec![&*self.keys.meta], vec![text(age.epoch), text(age.version)]).await.map(drop)
+        let mut call = VERSION.call([&*self.keys.meta]);
+        call.arg(age.epoch).arg(age.version);
+        self.call(&VERSION, call).await.map(drop)
     }
 
     /// The cumulative views of all producers, as they said with their last batch in this data set.
@@ -663,18 +674,17 @@ impl Queue {
     /// Seals generation `open` if it still is the open one and holds anything.
     pub async fn seal(&self, epoch: u64, open: u64) -> Result<Position> {
         let (from, to) = (&self.keys.open, self.keys.sealed(open));
-        let keys = vec![
+        let mut call = SEAL.call([
             &*self.keys.meta,
-            &from.dirty,
             &from.totals,
             &from.log,
             &self.keys.headers,
             &self.keys.backlog,
-            &to.dirty,
             &to.totals,
             &to.log,
-        ];
-        let (_, reply) = self.call(&SEAL, keys, vec![text(epoch), text(open)]).await?;
+        ]);
+        call.arg(epoch).arg(open);
+        let (_, reply) = self.call(&SEAL, call).await?;
         reply.position(0)
     }
 
@@ -689,26 +699,19 @@ impl Queue {
     /// Reads a sealed generation of the data set that is open under `epoch`.
     pub async fn sealed(&self, epoch: u64, generation: u64) -> Result<Sealed> {
         let of = self.keys.sealed(generation);
-        let keys = vec![&*self.keys.meta, &self.keys.headers, &of.dirty, &of.totals, &of.log];
-        let (_, reply) = self.call(&SEALED, keys, vec![text(epoch), text(generation)]).await?;
-        let [header, log, totals, dirty] = <[Value; 4]>::try_from(reply.0)
+        let mut call = SEALED.call([&*self.keys.meta, &self.keys.headers, &of.totals, &of.log]);
+        call.arg(epoch).arg(generation);
+        let (_, reply) = self.call(&SEALED, call).await?;
+        let [header, log, totals] = <[Value; 3]>::try_from(reply.0)
             .map_err(|_| QueueError::Corrupt("a script answered less than a generation".into()))?;
-        let read = |log, totals, dirty, header: String| -> std::result::Result<_, RedisError> {
-            let (log, dirty): (Vec<Vec<u8>>, Vec<Vec<u8>>) = (from_value(log)?, from_value(dirty)?);
-            Ok((log, from_value(totals)?, dirty, Some(header)))
-        };
-        sealed_of(generation, read(log, totals, dirty, from_value(header)?)?)
+        sealed_of(generation, (from_value(log)?, from_value(totals)?, from_value(header).map(Some)?))
     }
 
     /// Reads a sealed generation of whatever data set there is, open or not, for `footfall verify`.
     pub async fn peek_sealed(&self, generation: u64) -> Result<Sealed> {
         let keys = self.keys.sealed(generation);
         let mut pipeline = redis::pipe();
-        pipeline
-            .lrange(&keys.log, 0, -1)
-            .hgetall(&keys.totals)
-            .lrange(&keys.dirty, 0, -1)
-            .hget(&self.keys.headers, generation);
+        pipeline.lrange(&keys.log, 0, -1).hgetall(&keys.totals).hget(&self.keys.headers, generation);
         sealed_of(generation, self.redis.commands(pipeline).await?)
     }
 
@@ -736,25 +739,20 @@ impl Queue {
         let live: Vec<String> = growth.iter().map(|part| self.keys.live(age, &part.article)).collect();
         let mut keys = vec![&*self.keys.meta, &self.keys.headers, &self.keys.backlog];
         for generation in &sealed {
-            keys.extend([&*generation.dirty, &generation.totals, &generation.log]);
+            keys.extend([&*generation.totals, &generation.log]);
         }
         keys.extend(live.iter().map(String::as_str));
         let views: u64 = growth.iter().map(|part| part.views).sum();
-        let mut arguments = vec![
-            text(age.epoch),
-            text(age.version),
-            text(version),
-            text(first),
-            text(last),
-            text(views),
-            text(warm.as_millis()),
-        ];
+        let mut call = ACK.call(keys);
+        call.arg(age.epoch).arg(age.version).arg(version).arg(first).arg(last).arg(views).arg(warm.as_millis());
         for part in growth {
-            arguments.push(part.article.as_bytes().to_vec());
-            arguments.push(text(part.views));
-            arguments.push(part.readers.map(text).unwrap_or_default());
+            call.arg(part.article.as_bytes()).arg(part.views);
+            match part.readers {
+                Some(readers) => call.arg(readers),
+                None => call.arg(""),
+            };
         }
-        let (word, reply) = self.call(&ACK, keys, arguments).await?;
+        let (word, reply) = self.call(&ACK, call).await?;
         if word == "MOVED" { Ok(None) } else { reply.position(0).map(Some) }
     }
 
@@ -771,26 +769,26 @@ impl Queue {
             self.keys.backlog.clone(),
             self.keys.ids.clone(),
             self.keys.ids_before.clone(),
-            open.dirty.clone(),
             open.totals.clone(),
             open.log.clone(),
         ];
-        let mut arguments = vec![text(recovery.epoch), text(&state.incarnation)];
-        if let Some(DataSet { epoch, position, .. }) = state.data {
-            arguments.extend([text(epoch), text(position.first), text(position.open)]);
+        if let Some(DataSet { position, .. }) = state.data {
             for generation in position.first..=position.open {
-                let GenerationKeys { dirty, totals, log } = self.keys.sealed(generation);
-                keys.extend([dirty, totals, log, self.keys.aside(recovery.epoch, generation)]);
+                let GenerationKeys { totals, log } = self.keys.sealed(generation);
+                keys.extend([totals, log, self.keys.aside(recovery.epoch, generation)]);
             }
-        } else {
-            arguments.extend([vec![], vec![], vec![]]);
         }
-        arguments.extend([text(recovery.generation), text(u8::from(keep)), text(shards), text(recovery.version)]);
+        let mut call = REOPEN.call(keys.iter().map(String::as_str));
+        call.arg(recovery.epoch).arg(&state.incarnation);
+        match state.data {
+            Some(DataSet { epoch, position, .. }) => call.arg((epoch, position.first, position.open)),
+            None => call.arg(("", "", "")),
+        };
+        call.arg(recovery.generation).arg(u8::from(keep)).arg(shards).arg(recovery.version);
         for (producer, number, views) in &recovery.producers {
-            arguments.extend([text(producer), text(format_args!("{number}:{views}"))]);
+            call.arg((producer.to_string(), format!("{number}:{views}")));
         }
-        let keys = keys.iter().map(String::as_str).collect();
-        let (word, reply) = self.call(&REOPEN, keys, arguments).await?;
+        let (word, reply) = self.call(&REOPEN, call).await?;
         if word == "MOVED" { Ok(None) } else { reply.number(0).map(Some) }
     }
 
@@ -799,11 +797,12 @@ impl Queue {
         let live: Vec<String> = articles.iter().map(|(article, _)| self.keys.live(age, article)).collect();
         let mut keys = vec![&*self.keys.meta, &self.keys.headers, &self.keys.backlog, &self.keys.open.totals];
         keys.extend(live.iter().map(String::as_str));
-        let mut arguments = vec![text(age.epoch), text(age.version)];
+        let mut call = READ.call(keys);
+        call.arg(age.epoch).arg(age.version);
         for (article, ttl) in articles {
-            arguments.extend([article.as_bytes().to_vec(), text(ttl.as_millis())]);
+            call.arg(article.as_bytes()).arg(ttl.as_millis());
         }
-        let (_, reply) = self.call(&READ, keys, arguments).await?;
+        let (_, reply) = self.call(&READ, call).await?;
         let (first, as_of_ms) = (reply.number(0)?, reply.number(1)?);
         (0..articles.len())
             .map(|article| {
@@ -835,17 +834,16 @@ impl Queue {
             (first..=stored.generation).map(|generation| self.keys.sealed(generation).totals).collect();
         let mut keys = vec![&*self.keys.meta, &self.keys.headers, &self.keys.backlog, &self.keys.open.totals, &live];
         keys.extend(committed.iter().map(String::as_str));
-        let arguments = vec![
-            text(age.epoch),
-            article.as_bytes().to_vec(),
-            text(ttl.as_millis()),
-            text(age.version),
-            text(stored.generation),
-            text(stored.views),
-            text(stored.readers),
-            text(stored.version),
-        ];
-        let (word, reply) = self.call(&FILL, keys, arguments).await?;
+        let mut call = FILL.call(keys);
+        call.arg(age.epoch)
+            .arg(article.as_bytes())
+            .arg(ttl.as_millis())
+            .arg(age.version)
+            .arg(stored.generation)
+            .arg(stored.views)
+            .arg(stored.readers)
+            .arg(stored.version);
+        let (word, reply) = self.call(&FILL, call).await?;
         if word == "MOVED" {
             return Ok(None);
         }
@@ -855,16 +853,17 @@ impl Queue {
 
     /// Takes or renews the advisory lease of this shard for `holder`; false if another has it.
     pub async fn lease(&self, holder: &str, duration: Duration) -> Result<bool> {
-        let keys = vec![&*self.keys.lease];
-        let arguments = vec![text(holder), text(duration.as_millis())];
-        let held = self.redis.server.script(&LEASE, keys, arguments).await?;
+        let mut call = LEASE.call([&*self.keys.lease]);
+        call.arg(holder).arg(duration.as_millis());
+        let held = self.redis.server.script(&LEASE, call).await?;
         Ok(held == Value::Int(1))
     }
 
     /// Gives the advisory lease back, if `holder` has it.
     pub async fn release(&self, holder: &str) -> Result<()> {
-        let keys = vec![&*self.keys.lease];
-        self.redis.server.script(&LEASE, keys, vec![text(holder), text(0)]).await?;
+        let mut call = LEASE.call([&*self.keys.lease]);
+        call.arg(holder).arg(0);
+        self.redis.server.script(&LEASE, call).await?;
         Ok(())
     }
 
@@ -969,8 +968,11 @@ impl Queue {
         changes: Vec<(usize, Vec<u8>, Vec<u8>)>,
     ) -> Result<bool> {
         let key = self.keys.aside(epoch, generation);
-        let arguments = changes.into_iter().flat_map(|(position, old, new)| [text(position), old, new]).collect();
-        let answer = self.redis.server.script(&REWRITE, vec![&*key], arguments).await?;
+        let mut call = REWRITE.call([&*key]);
+        for (position, old, new) in changes {
+            call.arg(position).arg(old).arg(new);
+        }
+        let answer = self.redis.server.script(&REWRITE, call).await?;
         Ok(answer == Value::Int(1))
     }
 }
@@ -979,23 +981,19 @@ fn from_value<T: FromRedisValue>(value: Value) -> std::result::Result<T, RedisEr
     Ok(redis::from_redis_value(value)?)
 }
 
-/// Log, totals, dirty list and header.
-type Parts = (Vec<Vec<u8>>, BTreeMap<Vec<u8>, u64>, Vec<Vec<u8>>, Option<String>);
+/// Log, totals and header.
+type Parts = (Vec<Vec<u8>>, BTreeMap<Vec<u8>, u64>, Option<String>);
 
-fn sealed_of(generation: u64, (log, totals, dirty, header): Parts) -> Result<Sealed> {
+fn sealed_of(generation: u64, (log, totals, header): Parts) -> Result<Sealed> {
     let header = header.as_deref().and_then(header_of);
     let batches = log.iter().map(|packed| packed::decode(packed)).collect::<std::result::Result<_, _>>()?;
-    Ok(Sealed { generation, batches, totals, dirty, header })
+    Ok(Sealed { generation, batches, totals, header })
 }
 
 /// Batches and views of a sealed generation.
 fn header_of(header: &str) -> Option<(u64, u64)> {
     let mut fields = header.split(':').map(str::parse);
     Some((fields.next()?.ok()?, fields.next()?.ok()?))
-}
-
-fn text(value: impl std::fmt::Display) -> Vec<u8> {
-    value.to_string().into_bytes()
 }
 
 /// The values of a script's reply behind its first word.

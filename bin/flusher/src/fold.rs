@@ -72,7 +72,7 @@ pub fn fold(sealed: &[Sealed]) -> Result<Flush, Mismatch> {
     })
 }
 
-/// Log, totals, dirty list and header were written by different commands: they must agree.
+/// Log, totals and header were written by different commands: they must agree.
 fn check(sealed: &Sealed) -> Result<(), Mismatch> {
     let mismatch = |what| Err(Mismatch { generation: sealed.generation, what });
     let Some((batches, views)) = sealed.header else {
@@ -97,11 +97,6 @@ fn check(sealed: &Sealed) -> Result<(), Mismatch> {
     {
         return mismatch("the totals are not those of the log");
     }
-    let mut dirty: Vec<&[u8]> = sealed.dirty.iter().map(|article| &**article).collect();
-    dirty.sort_unstable();
-    if !dirty.into_iter().eq(totals.into_keys()) {
-        return mismatch("the dirty list is not the list of the articles in the log");
-    }
     Ok(())
 }
 
@@ -117,8 +112,7 @@ mod tests {
             *totals.entry(article.as_bytes().to_vec()).or_default() += views;
         }
         let views = batches.iter().map(Batch::views).sum();
-        let dirty = totals.keys().rev().cloned().collect();
-        Sealed { generation, header: Some((batches.len() as u64, views)), batches, totals, dirty }
+        Sealed { generation, header: Some((batches.len() as u64, views)), batches, totals }
     }
 
     fn batches(views: Vec<(u8, u8)>, size: usize) -> Vec<Batch> {
@@ -169,7 +163,7 @@ mod tests {
             |sealed| sealed.header = Some((3, 4)),
             |sealed| sealed.totals.extend([(b"a1".to_vec(), 1)]),
             |sealed| sealed.totals.extend([(b"a3".to_vec(), 1)]),
-            |sealed| sealed.dirty.truncate(1),
+            |sealed| drop(sealed.totals.pop_first()),
             |sealed| sealed.batches[1].number = 5,
         ];
         for (index, damage) in broken.iter().enumerate() {

@@ -210,10 +210,22 @@ impl Keyspace {
                 Some(Stored::Text(value)) => Reply::Text(value.clone()),
                 Some(_) => return Err(Refused::wrong_type()),
             },
+            "MGET" => {
+                let value = |key: &Vec<u8>| match self.entries.get(key.as_slice()).map(|entry| &*entry.value) {
+                    Some(Stored::Text(value)) => Reply::Text(value.clone()),
+                    _ => Reply::Nil,
+                };
+                Reply::Array(rest(1).iter().map(value).collect())
+            }
             "SET" => {
-                let expires_at = match rest(3) {
+                let held = self.entries.get(at(1)?);
+                let words: Vec<_> = rest(3).iter().map(|word| word.to_ascii_uppercase()).collect();
+                let words: Vec<_> = words.iter().map(Vec::as_slice).collect();
+                let expires_at = match words[..] {
                     [] => None,
-                    [word, ms] if word.eq_ignore_ascii_case(b"PX") => Some(context.now_ms + number(ms)? as u64),
+                    [b"KEEPTTL"] => held.and_then(|held| held.expires_at),
+                    [b"PX", _, b"NX"] if held.is_some() => return Ok(Reply::Nil),
+                    [b"PX", ms] | [b"PX", ms, b"NX"] => Some(context.now_ms + number(ms)? as u64),
                     _ => return Err(Refused::new("ERR", "syntax error")),
                 };
                 let entry = Entry { value: Arc::new(Stored::Text(at(2)?.to_vec())), expires_at };

@@ -10,7 +10,7 @@ use footfall_shared::counter::Shard;
 use footfall_shared::keys::ShardKeys;
 use footfall_shared::packed;
 use footfall_shared::queue::{Answer, Script, Server};
-use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 
 use crate::books::{BatchName, Books};
 use crate::keyspace::{Context, Keyspace, Refused, Reply};
@@ -26,7 +26,7 @@ const HISTORY: usize = 80;
 const COPY_EVERY: u64 = 25;
 
 /// What is damaged. Of the parts of a generation each tells what is missing in another;
-const PARTS: [&str; 4] = [":log", ":totals", ":dirty", ":headers"];
+const PARTS: [&str; 3] = [":log", ":totals", ":headers"];
 /// of these nothing does, so that only the whole key can be found to be wrong.
 const UNIQUE: [&str; 3] = [":producers", ":ids", ":backlog"];
 
@@ -490,9 +490,21 @@ impl Client {
     }
 }
 
+fn words_of(command: &Cmd) -> Vec<Vec<u8>> {
+    let word = |word: redis::Arg<&[u8]>| match word {
+        redis::Arg::Simple(word) => Some(word.to_vec()),
+        _ => None,
+    };
+    command.args_iter().filter_map(word).collect()
+}
+
 impl Server for Client {
-    fn script<'a>(&'a self, script: &'static Script, keys: Vec<&'a str>, arguments: Vec<Vec<u8>>) -> Answer<'a> {
-        let keys: Vec<Vec<u8>> = keys.into_iter().map(|key| key.as_bytes().to_vec()).collect();
+    fn script(&self, script: &'static Script, call: Cmd) -> Answer<'_> {
+        // EVALSHA, hash, number of keys, keys, arguments.
+        let words = words_of(&call);
+        let keys = std::str::from_utf8(&words[2]).ok().and_then(|number| number.parse().ok());
+        let (keys, arguments) = words[3..].split_at(keys.expect("a number"));
+        let (keys, arguments) = (keys.to_vec(), arguments.to_vec());
         let who = self.who;
         Box::pin(self.ask(script.name, move |farm, server, life| {
             Box::pin(async move { farm.run_script(server, life, who, script, &keys, &arguments) })
@@ -509,11 +521,7 @@ impl Server for Client {
                     if farm.stage.dice.chance(5) {
                         sleep_ms(1).await;
                     }
-                    let words = command.args_iter().filter_map(|word| match word {
-                        redis::Arg::Simple(word) => Some(word.to_vec()),
-                        _ => None,
-                    });
-                    match farm.run_command(server, life, &words.collect::<Vec<_>>())? {
+                    match farm.run_command(server, life, &words_of(command))? {
                         Ok(reply) => replies.push(value_of(reply)),
                         Err(error) => drop(refused.get_or_insert(error)),
                     }

@@ -74,7 +74,7 @@ fn no_seed_loses_or_doubles_a_view() {
 /// order; what they found has tests of its own where it was repaired.
 const KEPT: [(u64, &str); 16] = [
     (43, "an open log of a wrong type could never be set aside, because the look at the state stumbled over it"),
-    (184, "the same with a dirty list, after a restart"),
+    (184, "the same after a restart"),
     (103, "a lease outlived its holder by as much as the clock was set back"),
     (247, "an open log that was gone looked drained, and ingest let go of its batches"),
     (589, "the same, found by an adopter"),

@@ -1,6 +1,6 @@
 -- Forgets generations that MySQL has, and moves the cached values of their articles along, so that a
 -- reader sees a view neither twice nor not at all (I8). A repeat does nothing.
--- KEYS: meta, headers, backlog, then dirty, totals, log per generation, then live per article
+-- KEYS: meta, headers, backlog, then totals, log per generation, then live per article
 -- ARGV: epoch, the version that names the live keys, the version in MySQL, first generation, last generation, views,
 --       TTL (ms) of a cached value whose article is being viewed, then article, its views, its new readers (or '' where
 --       unknown: its cached value is dropped instead)
@@ -8,27 +8,34 @@ local first, last = tonumber(ARGV[4]), tonumber(ARGV[5])
 if meta.first > last then return {'OK', meta.gen, meta.first} end
 if meta.first ~= first or last >= meta.gen or meta.version ~= tonumber(ARGV[2]) then return {'MOVED'} end
 
-local articles, counts = {}, {}
+local articles, counts, readers = {}, {}, {}
 for i = 8, #ARGV, 3 do
-  articles[#articles + 1], counts[#counts + 1] = ARGV[i], ARGV[i + 1]
+  local n = #articles + 1
+  articles[n], counts[n], readers[n] = ARGV[i], ARGV[i + 1], ARGV[i + 2]
 end
-add(KEYS[3], articles, counts, -1)
-local live = 3 + 3 * (last - first + 1)
-for i = 8, #ARGV, 3 do
-  live = live + 1
-  local views, readers = ARGV[i + 1], ARGV[i + 2]
-  if readers == '' then
-    redis.call('DEL', KEYS[live])
-  elseif redis.call('EXISTS', KEYS[live]) == 1 then
-    redis.call('HINCRBY', KEYS[live], 'views', views)
-    redis.call('HINCRBY', KEYS[live], 'readers', readers)
-    redis.call('PEXPIRE', KEYS[live], ARGV[7], 'GT')
+if not add(KEYS[3], articles, counts, -1) then return {'DAMAGED', first} end
+local live = 3 + 2 * (last - first + 1) -- their keys come behind this one
+for from = 1, #articles, 500 do -- see `add`
+  local to = math.min(from + 499, #articles)
+  local cached = redis.call('MGET', unpack(KEYS, live + from, live + to))
+  for i = from, to do
+    local value, key = cached[i - from + 1], KEYS[live + i]
+    if value then
+      local had_views, had_readers = string.match(value, '^(%d+):(%d+)$')
+      if had_views and readers[i] ~= '' then
+        value = string.format('%d:%d', had_views + counts[i], had_readers + readers[i])
+        redis.call('SET', key, value, 'KEEPTTL')
+        redis.call('PEXPIRE', key, ARGV[7], 'GT')
+      else
+        redis.call('DEL', key)
+      end
+    end
   end
 end
 for generation = first, last do
   redis.call('HDEL', KEYS[2], generation)
-  local k = 3 + 3 * (generation - first)
-  redis.call('UNLINK', KEYS[k + 1], KEYS[k + 2], KEYS[k + 3])
+  local k = 3 + 2 * (generation - first)
+  redis.call('UNLINK', KEYS[k + 1], KEYS[k + 2])
 end
 redis.call('HINCRBY', KEYS[1], 'sealed_views', -ARGV[6])
 redis.call('HSET', KEYS[1], 'first', last + 1)

@@ -12,7 +12,6 @@ for i = 6, #KEYS do -- committed; not there any more if acknowledged meanwhile
   pending = pending - (tonumber(redis.call('HGET', KEYS[i], ARGV[2])) or 0)
 end
 if fence == meta.first - 1 then
-  local is_new = redis.call('HSET', KEYS[5], 'views', ARGV[6], 'readers', ARGV[7]) > 0
-  if is_new then redis.call('PEXPIRE', KEYS[5], ARGV[3]) end -- else another process was faster
+  redis.call('SET', KEYS[5], ARGV[6] .. ':' .. ARGV[7], 'PX', ARGV[3], 'NX') -- another process may have been faster
 end
 return {'OK', pending, stored_until(KEYS[2])}

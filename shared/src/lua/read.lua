@@ -5,12 +5,20 @@ local articles = {}
 for i = 3, #ARGV, 2 do articles[#articles + 1] = ARGV[i] end
 local sealed = redis.call('HMGET', KEYS[3], unpack(articles))
 local open = redis.call('HMGET', KEYS[4], unpack(articles))
+local live = redis.call('MGET', unpack(KEYS, 5))
 local reply = {'OK', meta.first, stored_until(KEYS[2])}
 for i = 1, #articles do
-  local base = redis.call('HMGET', KEYS[4 + i], 'views', 'readers')
-  if base[1] then redis.call('PEXPIRE', KEYS[4 + i], ARGV[2 + 2 * i], 'GT') end -- one that is being viewed lives longer
+  local views, readers
+  if live[i] then
+    views, readers = string.match(live[i], '^(%d+):(%d+)$')
+    if views then
+      redis.call('PEXPIRE', KEYS[4 + i], ARGV[2 + 2 * i], 'GT') -- one that is being viewed lives longer
+    else
+      redis.call('DEL', KEYS[4 + i])
+    end
+  end
   reply[#reply + 1] = (sealed[i] or 0) + (open[i] or 0)
-  reply[#reply + 1] = tonumber(base[1] or nil) or false
-  reply[#reply + 1] = tonumber(base[2] or nil) or false
+  reply[#reply + 1] = tonumber(views) or false
+  reply[#reply + 1] = tonumber(readers) or false
 end
 return reply

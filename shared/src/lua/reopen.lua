@@ -1,6 +1,6 @@
 -- Opens this data set, on this incarnation, under a new epoch that MySQL has handed out.
--- KEYS: meta, producers, headers, backlog, ids, ids before, dirty, totals, log (open), then dirty, totals, log, aside
---       of each generation from `first` to `gen` of the data set (`gen` too: the open one may be sealed)
+-- KEYS: meta, producers, headers, backlog, ids, ids before, totals, log (open), then totals, log, aside of each
+--       generation from `first` to `gen` of the data set (`gen` too: the open one may be sealed)
 -- ARGV: new epoch, incarnation, the data set's epoch, first, gen ('' if it has none), fence's generation,
 --       keep (1) or set aside (0), shards, version, then producer, number:views, ... as fenced in MySQL
 if ARGV[2] ~= incarnation() then return {'MOVED'} end
@@ -10,8 +10,8 @@ end
 local fence, keep = tonumber(ARGV[6]), ARGV[7] == '1'
 local open, sealed_views, aside = fence + 1, 0, 0
 local function keys_of(generation)
-  local k = 9 + 4 * (generation - meta.first)
-  return KEYS[k + 1], KEYS[k + 2], KEYS[k + 3], KEYS[k + 4]
+  local k = 8 + 3 * (generation - meta.first)
+  return KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
 end
 
 if meta.epoch and keep then
@@ -19,59 +19,59 @@ if meta.epoch and keep then
   local nothing_is_left = fence >= last -- the usual case after older data came back, and far cheaper
   local articles, counts, gone = nil, nil, {}
   if not nothing_is_left then -- look at everything before anything is changed
-    articles, counts = contents(KEYS[7], KEYS[8], KEYS[9], KEYS[4], meta.batches, meta.views)
+    for _, views in ipairs(redis.call('HVALS', KEYS[4])) do
+      if not tonumber(views) then return {'DAMAGED', meta.gen} end
+    end
+    articles, counts = contents(KEYS[7], KEYS[8], meta.batches, meta.views)
     if not articles or redis.call('HLEN', KEYS[3]) ~= meta.gen - meta.first then return {'DAMAGED', meta.gen} end
     for generation = meta.first, fence do
-      local dirty, totals, log = keys_of(generation)
+      local totals, log = keys_of(generation)
       local batches, views = string.match(redis.call('HGET', KEYS[3], generation) or '', '^(%d+):(%d+):')
-      local a, c = contents(dirty, totals, log, KEYS[4], tonumber(batches), tonumber(views))
+      local a, c = contents(totals, log, tonumber(batches), tonumber(views))
       if not a then return {'DAMAGED', generation} end
       gone[generation] = {articles = a, counts = c, views = tonumber(views)}
     end
   end
   sealed_views = meta.sealed_views
   if meta.batches > 0 and not nothing_is_left then -- the open generation is sealed like any other
-    local dirty, totals, log = keys_of(last)
+    local totals, log = keys_of(last)
     redis.call('HSET', KEYS[3], last, string.format('%d:%d:%d', meta.batches, meta.views, meta.opened))
     add(KEYS[4], articles, counts, 1)
-    redis.call('RENAME', KEYS[9], log)
-    if meta.views > 0 then
-      redis.call('RENAME', KEYS[7], dirty)
-      redis.call('RENAME', KEYS[8], totals)
-    end
+    redis.call('RENAME', KEYS[8], log)
+    if meta.views > 0 then redis.call('RENAME', KEYS[7], totals) end
     sealed_views = sealed_views + meta.views
   end
   for generation = meta.first, math.min(fence, last) do -- MySQL has these
-    local dirty, totals, log = keys_of(generation)
+    local totals, log = keys_of(generation)
     local part = gone[generation]
     if part then
       add(KEYS[4], part.articles, part.counts, -1)
       sealed_views = sealed_views - part.views
       redis.call('HDEL', KEYS[3], generation)
     end
-    redis.call('UNLINK', dirty, totals, log)
+    redis.call('UNLINK', totals, log)
   end
   if nothing_is_left then
-    redis.call('UNLINK', KEYS[3], KEYS[4], KEYS[7], KEYS[8], KEYS[9])
+    redis.call('UNLINK', KEYS[3], KEYS[4], KEYS[7], KEYS[8])
     sealed_views = 0
   end
   open = math.max(fence, last) + 1
 elseif meta.epoch then
   -- An overtaken history, or one that does not add up: nothing in it may be flushed. Its batches are kept for a person
   -- to look at; nothing else is read, for it may be damaged. The producers send again what MySQL does not have.
-  if redis.call('EXISTS', KEYS[9]) == 1 then
-    local _, _, log = keys_of(meta.gen)
-    redis.call('RENAME', KEYS[9], log)
+  if redis.call('EXISTS', KEYS[8]) == 1 then
+    local _, log = keys_of(meta.gen)
+    redis.call('RENAME', KEYS[8], log)
   end
   for generation = meta.first, meta.gen do
-    local dirty, totals, log, put_aside = keys_of(generation)
+    local totals, log, put_aside = keys_of(generation)
     if redis.call('EXISTS', log) == 1 then
       redis.call('RENAME', log, put_aside)
       aside = aside + 1
     end
-    redis.call('UNLINK', dirty, totals)
+    redis.call('UNLINK', totals)
   end
-  redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8])
+  redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7])
 end
 
 for i = 10, #ARGV, 2 do -- I2: no producer may send again what MySQL has

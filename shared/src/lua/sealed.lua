@@ -1,7 +1,7 @@
 -- A sealed generation. In one step with the look at epoch and incarnation: a connection that was made again may lead to
 -- another server, where the same number means another generation.
--- KEYS: meta, headers, dirty, totals, log   ARGV: epoch, generation
+-- KEYS: meta, headers, totals, log   ARGV: epoch, generation
 return {
-  'OK', redis.call('HGET', KEYS[2], ARGV[2]) or '', redis.call('LRANGE', KEYS[5], 0, -1),
-  redis.call('HGETALL', KEYS[4]), redis.call('LRANGE', KEYS[3], 0, -1),
+  'OK', redis.call('HGET', KEYS[2], ARGV[2]) or '', redis.call('LRANGE', KEYS[4], 0, -1),
+  redis.call('HGETALL', KEYS[3]),
 }

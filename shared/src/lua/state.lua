@@ -1,5 +1,5 @@
--- KEYS: meta, dirty, headers, log, producers, backlog, totals, ids, ids before   ARGV: none. Answers for a data set that nobody has opened yet too, and for one that
--- is damaged, so that it can be set aside.
+-- Answers for a data set that nobody has opened yet too, and for one that is damaged, so that it can be set aside.
+-- KEYS: meta, totals, headers, log, producers, backlog, ids, ids before   ARGV: none
 if not meta.epoch then return {'NONE', incarnation()} end
 local damaged = 0
 local function number(reply)
@@ -7,10 +7,10 @@ local function number(reply)
   damaged = 1
   return 0
 end
-local articles, batches = number(redis.pcall('LLEN', KEYS[2])), number(redis.pcall('LLEN', KEYS[4]))
+local articles, batches = number(redis.pcall('HLEN', KEYS[2])), number(redis.pcall('LLEN', KEYS[4]))
 local headers = number(redis.pcall('HLEN', KEYS[3]))
-for key = 5, 7 do number(redis.pcall('HLEN', KEYS[key])) end
-for key = 8, 9 do number(redis.pcall('SCARD', KEYS[key])) end
+for key = 5, 6 do number(redis.pcall('HLEN', KEYS[key])) end
+for key = 7, 8 do number(redis.pcall('SCARD', KEYS[key])) end
 if batches ~= meta.batches or headers ~= meta.gen - meta.first then damaged = 1 end
 local until_ms = damaged == 0 and stored_until(KEYS[3]) or 0
 return {
