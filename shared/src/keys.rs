@@ -8,7 +8,7 @@ use crate::counter::{Article, Shard};
 /// What belongs to one generation, while it is open or once it is sealed.
 #[derive(Debug, Clone)]
 pub struct GenerationKeys {
-    /// HASH: each article touched -> its views.
+    /// HASH: each article touched -> its views. Of the newest sealed generation it is [`ShardKeys::newest`].
     pub totals: String,
     /// LIST: the packed batches.
     pub log: String,
@@ -33,8 +33,10 @@ pub struct ShardKeys {
     pub ids_before: String,
     /// HASH: sealed generation -> `batches:views:opened`.
     pub headers: String,
-    /// HASH: article -> views in the sealed generations, so that a read needs no sum over them.
+    /// HASH: article -> views in the sealed generations but the newest, so that a read needs no sum over them.
     pub backlog: String,
+    /// HASH: article -> views in the newest sealed generation, until the next one is sealed.
+    pub newest: String,
     /// STRING with a TTL: the flusher at work. Saves work; correctness never rests on it.
     pub lease: String,
     /// The open generation.
@@ -54,6 +56,7 @@ impl ShardKeys {
             ids_before: format!("{prefix}ids:before"),
             headers: format!("{prefix}headers"),
             backlog: format!("{prefix}backlog"),
+            newest: format!("{prefix}newest"),
             lease: format!("{prefix}lease"),
             open: GenerationKeys { totals: format!("{prefix}totals"), log: format!("{prefix}log") },
             prefix,

@@ -89,10 +89,10 @@ macro_rules! script {
 static APPLY: LazyLock<Script> = script!("", "guard", "epoch", "add", apply);
 static REGISTER: LazyLock<Script> = script!("", "guard", "epoch", register);
 static ROTATE: LazyLock<Script> = script!("", "guard", "epoch", rotate);
-static SEAL: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "add", "contents", seal);
-static ACK: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "add", ack);
+static SEAL: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "add", "merge", seal);
+static ACK: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "add", "merge", ack);
 static VERSION: LazyLock<Script> = script!("allow-oom", "guard", "epoch", version);
-static REOPEN: LazyLock<Script> = script!("allow-oom", "guard", "add", "contents", reopen);
+static REOPEN: LazyLock<Script> = script!("allow-oom", "guard", "add", "merge", reopen);
 static STATE: LazyLock<Script> = script!("no-writes", "guard", state);
 static SEALED: LazyLock<Script> = script!("no-writes", "guard", "epoch", sealed);
 static LEASE: LazyLock<Script> = script!("allow-oom", lease);
@@ -527,6 +527,7 @@ impl Queue {
             &open.log,
             &all.producers,
             &all.backlog,
+            &all.newest,
             &all.ids,
             &all.ids_before,
         ];
@@ -680,7 +681,8 @@ impl Queue {
             &from.log,
             &self.keys.headers,
             &self.keys.backlog,
-            &to.totals,
+            &self.keys.newest,
+            &self.keys.sealed(open.saturating_sub(1)).totals,
             &to.log,
         ]);
         call.arg(epoch).arg(open);
@@ -699,7 +701,7 @@ impl Queue {
     /// Reads a sealed generation of the data set that is open under `epoch`.
     pub async fn sealed(&self, epoch: u64, generation: u64) -> Result<Sealed> {
         let of = self.keys.sealed(generation);
-        let mut call = SEALED.call([&*self.keys.meta, &self.keys.headers, &of.totals, &of.log]);
+        let mut call = SEALED.call([&*self.keys.meta, &self.keys.headers, &of.totals, &of.log, &self.keys.newest]);
         call.arg(epoch).arg(generation);
         let (_, reply) = self.call(&SEALED, call).await?;
         let [header, log, totals] = <[Value; 3]>::try_from(reply.0)
@@ -711,8 +713,18 @@ impl Queue {
     pub async fn peek_sealed(&self, generation: u64) -> Result<Sealed> {
         let keys = self.keys.sealed(generation);
         let mut pipeline = redis::pipe();
-        pipeline.lrange(&keys.log, 0, -1).hgetall(&keys.totals).hget(&self.keys.headers, generation);
-        sealed_of(generation, self.redis.commands(pipeline).await?)
+        pipeline
+            .atomic()
+            .lrange(&keys.log, 0, -1)
+            .hgetall(&keys.totals)
+            .hget(&self.keys.headers, generation)
+            .hget(&self.keys.meta, "gen")
+            .hgetall(&self.keys.newest);
+        type Totals = BTreeMap<Vec<u8>, u64>;
+        type Found = (Vec<Vec<u8>>, Totals, Option<String>, Option<u64>, Totals);
+        let (log, totals, header, open, newest): Found = self.redis.commands(pipeline).await?;
+        let is_newest = open == Some(generation + 1) && !newest.is_empty();
+        sealed_of(generation, (log, if is_newest { newest } else { totals }, header))
     }
 
     /// The batches of the open generation, for `footfall verify`.
@@ -737,7 +749,7 @@ impl Queue {
     ) -> Result<Option<Position>> {
         let sealed: Vec<GenerationKeys> = (first..=last).map(|generation| self.keys.sealed(generation)).collect();
         let live: Vec<String> = growth.iter().map(|part| self.keys.live(age, &part.article)).collect();
-        let mut keys = vec![&*self.keys.meta, &self.keys.headers, &self.keys.backlog];
+        let mut keys = vec![&*self.keys.meta, &self.keys.headers, &self.keys.backlog, &self.keys.newest];
         for generation in &sealed {
             keys.extend([&*generation.totals, &generation.log]);
         }
@@ -771,6 +783,7 @@ impl Queue {
             self.keys.ids_before.clone(),
             open.totals.clone(),
             open.log.clone(),
+            self.keys.newest.clone(),
         ];
         if let Some(DataSet { position, .. }) = state.data {
             for generation in position.first..=position.open {
@@ -792,10 +805,15 @@ impl Queue {
         if word == "MOVED" { Ok(None) } else { reply.number(0).map(Some) }
     }
 
+    fn keys_of_a_read(&self) -> Vec<&str> {
+        let all = &self.keys;
+        vec![&all.meta, &all.headers, &all.backlog, &all.newest, &all.open.totals]
+    }
+
     /// Looks articles up in the cache, and keeps each that is there for at least the time given with it.
     pub async fn read(&self, age: Age, articles: &[(&Article, Duration)]) -> Result<Vec<Cached>> {
         let live: Vec<String> = articles.iter().map(|(article, _)| self.keys.live(age, article)).collect();
-        let mut keys = vec![&*self.keys.meta, &self.keys.headers, &self.keys.backlog, &self.keys.open.totals];
+        let mut keys = self.keys_of_a_read();
         keys.extend(live.iter().map(String::as_str));
         let mut call = READ.call(keys);
         call.arg(age.epoch).arg(age.version);
@@ -832,7 +850,8 @@ impl Queue {
         let live = self.keys.live(age, article);
         let committed: Vec<String> =
             (first..=stored.generation).map(|generation| self.keys.sealed(generation).totals).collect();
-        let mut keys = vec![&*self.keys.meta, &self.keys.headers, &self.keys.backlog, &self.keys.open.totals, &live];
+        let mut keys = self.keys_of_a_read();
+        keys.push(&live);
         keys.extend(committed.iter().map(String::as_str));
         let mut call = FILL.call(keys);
         call.arg(age.epoch)
@@ -882,11 +901,13 @@ impl Queue {
         }
         let names: Vec<&[u8]> = articles.iter().map(Article::as_bytes).collect();
         let mut pipeline = redis::pipe();
-        for key in [&self.keys.backlog, &self.keys.open.totals] {
+        pipeline.atomic();
+        for key in [&self.keys.backlog, &self.keys.newest, &self.keys.open.totals] {
             pipeline.cmd("HMGET").arg(key).arg(&names);
         }
-        let (sealed, open): (Vec<Option<u64>>, Vec<Option<u64>>) = self.redis.commands(pipeline).await?;
-        Ok(sealed.iter().zip(&open).map(|(a, b)| a.unwrap_or(0) + b.unwrap_or(0)).collect())
+        let parts: Vec<Vec<Option<u64>>> = self.redis.commands(pipeline).await?;
+        let views = |at| parts.iter().filter_map(|part| part.get(at).copied().flatten()).sum();
+        Ok((0..articles.len()).map(views).collect())
     }
 }
 

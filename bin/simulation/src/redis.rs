@@ -26,7 +26,7 @@ const HISTORY: usize = 80;
 const COPY_EVERY: u64 = 25;
 
 /// What is damaged. Of the parts of a generation each tells what is missing in another;
-const PARTS: [&str; 3] = [":log", ":totals", ":headers"];
+const PARTS: [&str; 4] = [":log", ":totals", ":newest", ":headers"];
 /// of these nothing does, so that only the whole key can be found to be wrong.
 const UNIQUE: [&str; 3] = [":producers", ":ids", ":backlog"];
 

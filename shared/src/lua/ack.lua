@@ -1,6 +1,6 @@
 -- Forgets generations that MySQL has, and moves the cached values of their articles along, so that a
 -- reader sees a view neither twice nor not at all (I8). A repeat does nothing.
--- KEYS: meta, headers, backlog, then totals, log per generation, then live per article
+-- KEYS: meta, headers, backlog, newest, then totals, log per generation, then live per article
 -- ARGV: epoch, the version that names the live keys, the version in MySQL, first generation, last generation, views,
 --       TTL (ms) of a cached value whose article is being viewed, then article, its views, its new readers (or '' where
 --       unknown: its cached value is dropped instead)
@@ -13,8 +13,13 @@ for i = 8, #ARGV, 3 do
   local n = #articles + 1
   articles[n], counts[n], readers[n] = ARGV[i], ARGV[i + 1], ARGV[i + 2]
 end
-if not add(KEYS[3], articles, counts, -1) then return {'DAMAGED', first} end
-local live = 3 + 2 * (last - first + 1) -- their keys come behind this one
+-- The newest generation is not in the backlog, unless it was acknowledged together with older ones.
+local has_newest = last == meta.gen - 1 and redis.call('EXISTS', KEYS[4]) == 1
+if not (has_newest and first == last) then
+  if has_newest and not merge(KEYS[4], KEYS[3 + 2 * (last - first + 1)], KEYS[3]) then return {'DAMAGED', last} end
+  if not add(KEYS[3], articles, counts, -1) then return {'DAMAGED', first} end
+end
+local live = 4 + 2 * (last - first + 1) -- their keys come behind this one
 for from = 1, #articles, 500 do -- see `add`
   local to = math.min(from + 499, #articles)
   local cached = redis.call('MGET', unpack(KEYS, live + from, live + to))
@@ -34,9 +39,10 @@ for from = 1, #articles, 500 do -- see `add`
 end
 for generation = first, last do
   redis.call('HDEL', KEYS[2], generation)
-  local k = 3 + 2 * (generation - first)
+  local k = 4 + 2 * (generation - first)
   redis.call('UNLINK', KEYS[k + 1], KEYS[k + 2])
 end
+if has_newest then redis.call('UNLINK', KEYS[4]) end
 redis.call('HINCRBY', KEYS[1], 'sealed_views', -ARGV[6])
 redis.call('HSET', KEYS[1], 'first', last + 1)
 if tonumber(ARGV[3]) > meta.version then redis.call('HSET', KEYS[1], 'version', ARGV[3]) end

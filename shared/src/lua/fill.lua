@@ -1,17 +1,16 @@
 -- Takes a value read from MySQL at generation `fence`, caches it if nothing moved since, and answers
 -- what is pending above that generation.
--- KEYS: meta, headers, backlog, totals, live, then totals of the generations up to `fence` that may not be acknowledged
+-- KEYS: meta, headers, backlog, newest, totals, live, then totals of the generations up to `fence` that may not be acknowledged
 -- ARGV: epoch, article, TTL (ms), version, fence, views, readers, the version in MySQL
 if tonumber(ARGV[8]) > meta.version then redis.call('HSET', KEYS[1], 'version', ARGV[8]) end
 if meta.version ~= tonumber(ARGV[4]) or tonumber(ARGV[8]) ~= meta.version then return {'EPOCH'} end
 local fence = tonumber(ARGV[5])
 if fence < meta.first - 1 then return {'MOVED'} end
-local pending = (tonumber(redis.call('HGET', KEYS[3], ARGV[2])) or 0)
-  + (tonumber(redis.call('HGET', KEYS[4], ARGV[2])) or 0)
-for i = 6, #KEYS do -- committed; not there any more if acknowledged meanwhile
-  pending = pending - (tonumber(redis.call('HGET', KEYS[i], ARGV[2])) or 0)
-end
+local function views(key) return tonumber(redis.call('HGET', key, ARGV[2])) or 0 end
+local pending = views(KEYS[3]) + views(KEYS[5])
+if fence < meta.gen - 1 then pending = pending + views(KEYS[4]) end
+for i = 7, #KEYS do pending = pending - views(KEYS[i]) end -- committed; not there any more if acknowledged meanwhile
 if fence == meta.first - 1 then
-  redis.call('SET', KEYS[5], ARGV[6] .. ':' .. ARGV[7], 'PX', ARGV[3], 'NX') -- another process may have been faster
+  redis.call('SET', KEYS[6], ARGV[6] .. ':' .. ARGV[7], 'PX', ARGV[3], 'NX') -- another process may have been faster
 end
 return {'OK', pending, stored_until(KEYS[2])}

@@ -1,5 +1,5 @@
 -- Opens this data set, on this incarnation, under a new epoch that MySQL has handed out.
--- KEYS: meta, producers, headers, backlog, ids, ids before, totals, log (open), then totals, log, aside of each
+-- KEYS: meta, producers, headers, backlog, ids, ids before, totals, log (open), newest, then totals, log, aside of each
 --       generation from `first` to `gen` of the data set (`gen` too: the open one may be sealed)
 -- ARGV: new epoch, incarnation, the data set's epoch, first, gen ('' if it has none), fence's generation,
 --       keep (1) or set aside (0), shards, version, then producer, number:views, ... as fenced in MySQL
@@ -10,7 +10,7 @@ end
 local fence, keep = tonumber(ARGV[6]), ARGV[7] == '1'
 local open, sealed_views, aside = fence + 1, 0, 0
 local function keys_of(generation)
-  local k = 8 + 3 * (generation - meta.first)
+  local k = 9 + 3 * (generation - meta.first)
   return KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
 end
 
@@ -22,14 +22,23 @@ if meta.epoch and keep then
     for _, views in ipairs(redis.call('HVALS', KEYS[4])) do
       if not tonumber(views) then return {'DAMAGED', meta.gen} end
     end
+    local function contents(totals, log, batches, views)
+      local a, c, sum = counts_of(totals)
+      if sum == views and redis.call('LLEN', log) == batches then return a, c end
+    end
     articles, counts = contents(KEYS[7], KEYS[8], meta.batches, meta.views)
     if not articles or redis.call('HLEN', KEYS[3]) ~= meta.gen - meta.first then return {'DAMAGED', meta.gen} end
+    local has_newest = redis.call('EXISTS', KEYS[9]) == 1
     for generation = meta.first, fence do
       local totals, log = keys_of(generation)
+      if has_newest and generation == meta.gen - 1 then totals = KEYS[9] end
       local batches, views = string.match(redis.call('HGET', KEYS[3], generation) or '', '^(%d+):(%d+):')
       local a, c = contents(totals, log, tonumber(batches), tonumber(views))
       if not a then return {'DAMAGED', generation} end
       gone[generation] = {articles = a, counts = c, views = tonumber(views)}
+    end
+    if has_newest and (meta.first >= meta.gen or not merge(KEYS[9], keys_of(meta.gen - 1), KEYS[4])) then
+      return {'DAMAGED', meta.gen - 1}
     end
   end
   sealed_views = meta.sealed_views
@@ -52,7 +61,7 @@ if meta.epoch and keep then
     redis.call('UNLINK', totals, log)
   end
   if nothing_is_left then
-    redis.call('UNLINK', KEYS[3], KEYS[4], KEYS[7], KEYS[8])
+    redis.call('UNLINK', KEYS[3], KEYS[4], KEYS[7], KEYS[8], KEYS[9])
     sealed_views = 0
   end
   open = math.max(fence, last) + 1
@@ -71,7 +80,7 @@ elseif meta.epoch then
     end
     redis.call('UNLINK', totals)
   end
-  redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7])
+  redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[9])
 end
 
 for i = 10, #ARGV, 2 do -- I2: no producer may send again what MySQL has

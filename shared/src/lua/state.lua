@@ -1,5 +1,5 @@
 -- Answers for a data set that nobody has opened yet too, and for one that is damaged, so that it can be set aside.
--- KEYS: meta, totals, headers, log, producers, backlog, ids, ids before   ARGV: none
+-- KEYS: meta, totals, headers, log, producers, backlog, newest, ids, ids before   ARGV: none
 if not meta.epoch then return {'NONE', incarnation()} end
 local damaged = 0
 local function number(reply)
@@ -9,8 +9,8 @@ local function number(reply)
 end
 local articles, batches = number(redis.pcall('HLEN', KEYS[2])), number(redis.pcall('LLEN', KEYS[4]))
 local headers = number(redis.pcall('HLEN', KEYS[3]))
-for key = 5, 6 do number(redis.pcall('HLEN', KEYS[key])) end
-for key = 7, 8 do number(redis.pcall('SCARD', KEYS[key])) end
+for key = 5, 7 do number(redis.pcall('HLEN', KEYS[key])) end
+for key = 8, 9 do number(redis.pcall('SCARD', KEYS[key])) end
 if batches ~= meta.batches or headers ~= meta.gen - meta.first then damaged = 1 end
 local until_ms = damaged == 0 and stored_until(KEYS[3]) or 0
 return {
