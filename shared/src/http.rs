@@ -34,10 +34,6 @@ static CLOSED: LazyLock<IntCounter> = LazyLock::new(|| {
 /// What every handler answers.
 pub type Answer = Response<Full<Bytes>>;
 
-/// From where a request came; an extension of each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer(pub IpAddr);
-
 /// A request's head may be this large, and have 100 headers; a larger one is answered with 431.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 
@@ -53,7 +49,8 @@ pub struct Limits {
     pub drain: Duration,
 }
 
-/// Serves until `stop`, then drains; returns when every connection has ended.
+/// Serves until `stop`, then drains; returns when every connection has ended. The handler is given the address from
+/// which the request came.
 pub async fn serve<H, F>(
     listener: TcpListener,
     limits: Limits,
@@ -61,7 +58,7 @@ pub async fn serve<H, F>(
     handler: H,
 ) -> anyhow::Result<()>
 where
-    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    H: Fn(IpAddr, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
     let permits = Arc::new(Semaphore::new(limits.connections_max));
@@ -106,7 +103,7 @@ where
         let _ = stream.set_nodelay(true);
         // One that came during the drain is closed after its first answer, and not before it.
         let close = if draining.load(Ordering::Relaxed) { CancellationToken::new() } else { close.clone() };
-        let peer = Peer(peer.ip().to_canonical());
+        let peer = peer.ip().to_canonical();
         let connection = serve_connection(stream, peer, http.clone(), handler.clone(), Arc::clone(&draining), close);
         connections.spawn(async move {
             connection.await;
@@ -124,18 +121,17 @@ where
 
 async fn serve_connection<H, F>(
     stream: TcpStream,
-    peer: Peer,
+    peer: IpAddr,
     http: http1::Builder,
     handler: H,
     draining: Arc<AtomicBool>,
     close: CancellationToken,
 ) where
-    H: Fn(Request<Incoming>) -> F + Send + 'static,
+    H: Fn(IpAddr, Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        let answer = handler(request);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = handler(peer, request);
         let draining = Arc::clone(&draining);
         async move {
             let mut answer = answer.await;

@@ -209,7 +209,7 @@ pub async fn serve_admin(listener: TcpListener, readiness: Readiness, stop: Canc
         header_timeout: Duration::from_secs(10),
         drain: Duration::from_millis(200),
     };
-    http::serve(listener, limits, stop, move |request| {
+    http::serve(listener, limits, stop, move |_, request| {
         let answer = match (request.method(), request.uri().path()) {
             (&Method::GET, "/metrics") => metrics(),
             (&Method::GET, "/livez") => http::sentence(StatusCode::OK, "alive"),

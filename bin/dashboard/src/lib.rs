@@ -117,9 +117,9 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
     ));
     let handler = {
         let routes = Arc::clone(&routes);
-        move |request| {
+        move |peer, request| {
             let routes = Arc::clone(&routes);
-            async move { routes.answer(request).await }
+            async move { routes.answer(peer, request).await }
         }
     };
     let stop = lifecycle.stop();

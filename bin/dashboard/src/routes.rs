@@ -1,11 +1,11 @@
 //! What the dashboard answers, in one table; and who may open a WebSocket.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use footfall_shared::clock;
-use footfall_shared::http::{self, Answer, Peer};
+use footfall_shared::http::{self, Answer};
 use footfall_shared::reads::Reads;
 use footfall_shared::telemetry::{self, IntCounter, IntGauge, Readiness};
 use http_body_util::{BodyExt, Limited};
@@ -103,8 +103,8 @@ impl Routes {
     }
 
     /// Answers one request.
-    pub async fn answer(&self, request: Request<Incoming>) -> Answer {
-        let mut answer = self.answer_if_allowed(request).await;
+    pub async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Answer {
+        let mut answer = self.answer_if_allowed(peer, request).await;
         let headers = answer.headers_mut();
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -114,8 +114,7 @@ impl Routes {
         answer
     }
 
-    async fn answer_if_allowed(&self, request: Request<Incoming>) -> Answer {
-        let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+    async fn answer_if_allowed(&self, peer: IpAddr, request: Request<Incoming>) -> Answer {
         let path = request.uri().path();
         // Those who look after the process ask often, and all from one place.
         if matches!(path, "/livez" | "/readyz") {

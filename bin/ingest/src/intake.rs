@@ -77,47 +77,61 @@ impl Intake {
     }
 
     async fn offer(&self, views: Vec<View>) -> Result<(), NotCounted> {
-        let shards = u16::try_from(self.shards.len()).expect("there are at most u16::MAX shards");
-        let mut by_shard: Vec<Vec<View>> = vec![];
-        if shards == 1 {
-            by_shard.push(views);
-        } else {
-            by_shard.resize_with(usize::from(shards), Vec::new);
-            for view in views {
-                by_shard[usize::from(Shard::of(&view.article, shards).0)].push(view);
-            }
-        }
-        // All permits before the first view is handed in: a refused request has counted nothing.
-        let mut offers = Vec::with_capacity(1);
-        for (views, (sender, room)) in by_shard.into_iter().zip(&*self.shards) {
-            if views.is_empty() {
-                continue;
-            }
-            let count = u32::try_from(views.len()).map_err(|_| NotCounted::Full)?;
-            let permits = Arc::clone(room).try_acquire_many_owned(count).map_err(|_| NotCounted::Full)?;
-            offers.push((sender, views, permits));
-        }
-        let mut answers = Vec::with_capacity(offers.len());
-        for (sender, views, permits) in offers {
-            let (answer, answered) = oneshot::channel();
-            let client = Client { answer, _permits: permits };
-            sender.send(Offer { views, client }).map_err(|_| NotCounted::Unknown)?;
-            answers.push(answered);
-        }
-        let parts = answers.len();
         let all = async {
-            let mut result = Ok(());
-            for answered in answers {
-                // One shard may have refused what another has counted.
-                match answered.await.unwrap_or(Err(NotCounted::Unknown)) {
-                    Ok(()) => {}
-                    Err(NotCounted::Full) if parts == 1 => result = Err(NotCounted::Full),
-                    Err(_) => result = Err(NotCounted::Unknown),
-                }
+            let shards = u16::try_from(self.shards.len()).expect("there are at most u16::MAX shards");
+            let shard_of = |view: &View| usize::from(Shard::of(&view.article, shards).0);
+            if let [only] = views.as_slice() {
+                return self.seat(shard_of(only), 1)?.take(views)?.await.unwrap_or(Err(NotCounted::Unknown));
             }
-            result
+            let mut by_shard = vec![vec![]; self.shards.len()];
+            for view in views {
+                by_shard[shard_of(&view)].push(view);
+            }
+            self.offer_parts(by_shard).await
         };
         tokio::time::timeout(self.answer_timeout, all).await.unwrap_or(Err(NotCounted::Unknown))
+    }
+
+    async fn offer_parts(&self, by_shard: Vec<Vec<View>>) -> Result<(), NotCounted> {
+        let parts = by_shard.into_iter().enumerate().filter(|(_, views)| !views.is_empty());
+        // All seats before the first view is handed in: a refused request has counted nothing.
+        let seats: Vec<_> =
+            parts.map(|(shard, views)| Ok((self.seat(shard, views.len())?, views))).collect::<Result<_, _>>()?;
+        let answers: Vec<_> = seats.into_iter().map(|(seat, views)| seat.take(views)).collect::<Result<_, _>>()?;
+        let parts = answers.len();
+        let mut result = Ok(());
+        for answered in answers {
+            // One shard may have refused what another has counted.
+            match answered.await.unwrap_or(Err(NotCounted::Unknown)) {
+                Ok(()) => {}
+                Err(NotCounted::Full) if parts == 1 => result = Err(NotCounted::Full),
+                Err(_) => result = Err(NotCounted::Unknown),
+            }
+        }
+        result
+    }
+
+    fn seat(&self, shard: usize, views: usize) -> Result<Seat<'_>, NotCounted> {
+        let (sender, room) = &self.shards[shard];
+        let views = u32::try_from(views).map_err(|_| NotCounted::Full)?;
+        let permits = Arc::clone(room).try_acquire_many_owned(views).map_err(|_| NotCounted::Full)?;
+        Ok(Seat { sender, permits })
+    }
+}
+
+/// Room for views of one shard.
+struct Seat<'a> {
+    sender: &'a mpsc::UnboundedSender<Offer>,
+    permits: OwnedSemaphorePermit,
+}
+
+impl Seat<'_> {
+    /// Hands the views in; the answer comes later.
+    fn take(self, views: Vec<View>) -> Result<oneshot::Receiver<Result<(), NotCounted>>, NotCounted> {
+        let (answer, answered) = oneshot::channel();
+        let client = Client { answer, _permits: self.permits };
+        self.sender.send(Offer { views, client }).map_err(|_| NotCounted::Unknown)?;
+        Ok(answered)
     }
 }
 

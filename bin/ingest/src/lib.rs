@@ -88,7 +88,7 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
     let routes = Arc::new(routes::Routes::new(&config, counting.intake.clone(), reads, readiness));
     let stop = lifecycle.stop();
     lifecycle.spawn("server", async move {
-        http::serve(listeners.public, limits, stop, move |request| Arc::clone(&routes).answer(request)).await?;
+        http::serve(listeners.public, limits, stop, move |_, request| Arc::clone(&routes).answer(request)).await?;
         // The server's end has dropped the routes: the batchers finish what clients wait for and end.
         if tokio::time::timeout(Duration::from_secs(1), counting.end()).await.is_err() {
             warn!("views without an acknowledgement were left behind: neither Redis nor MySQL could be reached");

@@ -1,9 +1,12 @@
 //! From the bytes of a request to views, or to one sentence that says what is wrong. Pure.
 
+use std::borrow::Cow;
+
 use footfall_shared::counter::{Article, IdError, User, View, ViewId};
 use hyper::StatusCode;
 use percent_encoding::percent_decode;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 /// A request that is not counted: a status and what the client reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,13 +75,15 @@ fn parameter(query: Option<&str>, name: &str) -> Result<Vec<u8>, Refusal> {
 }
 
 #[derive(Deserialize)]
-struct Posting {
-    article: String,
-    user: String,
-    id: Option<String>,
+struct Posting<'a> {
+    #[serde(borrow)]
+    article: Cow<'a, str>,
+    #[serde(borrow)]
+    user: Cow<'a, str>,
+    id: Option<Cow<'a, str>>,
 }
 
-impl Posting {
+impl Posting<'_> {
     fn view(self) -> Result<View, Refusal> {
         let article = Article::parse(self.article.as_bytes())?;
         let user = User::parse(self.user.as_bytes())?;
@@ -106,9 +111,9 @@ pub fn posted(body: &[u8], is_ndjson: bool, views_max: usize) -> Result<Posted, 
             "the body is empty: send {\"article\": \"...\", \"user\": \"...\"}",
         ));
     }
-    let postings: Vec<Result<Posting, serde_json::Error>> = if text.starts_with('[') {
-        let values: Vec<serde_json::Value> = serde_json::from_str(text).map_err(|error| malformed(&error))?;
-        values.into_iter().map(serde_json::from_value).collect()
+    let postings: Vec<Result<Posting<'_>, serde_json::Error>> = if text.starts_with('[') {
+        let values: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+        values.into_iter().map(|value| serde_json::from_str(value.get())).collect()
     } else {
         let one = if is_ndjson { None } else { one_object(text) };
         if let Some(posting) = one {
@@ -128,8 +133,8 @@ pub fn posted(body: &[u8], is_ndjson: bool, views_max: usize) -> Result<Posted, 
 }
 
 /// The only JSON value in the text, or none if there are several, one per line.
-fn one_object(text: &str) -> Option<Result<Posting, serde_json::Error>> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Posting>();
+fn one_object(text: &str) -> Option<Result<Posting<'_>, serde_json::Error>> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Posting<'_>>();
     let first = values.next()?;
     if first.is_ok() && values.next().is_some() {
         return None;
