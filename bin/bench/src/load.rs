@@ -21,25 +21,12 @@ pub(crate) enum Kind {
     Post,
     /// `GET /v1/pixel.gif`, one view.
     Pixel,
-    /// `POST /v1/views`, an array of 1,000 views.
+    /// `POST /v1/views`, an array of views.
     Batch,
     /// `GET /v1/articles/{article}`, one of ten articles.
     Read,
 }
 
-impl Kind {
-    /// Views in one request.
-    pub(crate) fn views(self) -> u64 {
-        match self {
-            Self::Post | Self::Pixel => 1,
-            Self::Batch => BATCH_VIEWS as u64,
-            Self::Read => 0,
-        }
-    }
-}
-
-/// Views in one request of [`Kind::Batch`].
-pub(crate) const BATCH_VIEWS: usize = 1_000;
 /// Before the seconds that are measured.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Articles that are read: they stay cached.
@@ -53,6 +40,9 @@ pub(crate) struct Args {
     address: String,
     #[arg(long, value_enum)]
     kind: Kind,
+    /// Views in one request of [`Kind::Batch`].
+    #[arg(long)]
+    batch: usize,
     /// Keep-alive connections.
     #[arg(long)]
     connections: usize,
@@ -127,11 +117,16 @@ async fn send(args: &Args) -> anyhow::Result<Report> {
         all.requests += measured.requests;
     }
     let quantile = |quantile| all.latencies.value_at_quantile(quantile);
+    let views = match args.kind {
+        Kind::Post | Kind::Pixel => 1,
+        Kind::Batch => args.batch as u64,
+        Kind::Read => 0,
+    };
     Ok(Report {
         requests: all.latencies.len(),
         seconds: args.seconds,
         all_requests: all.requests,
-        views: all.requests * args.kind.views(),
+        views: all.requests * views,
         cpu_seconds: cpu_seconds(std::process::id())?,
         p50_us: quantile(0.5),
         p99_us: quantile(0.99),
@@ -233,7 +228,7 @@ impl Request {
         let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: bench\r\n\r\n");
         let text = match args.kind {
             Kind::Post => post(VIEW),
-            Kind::Batch => post(&format!("[{}]", vec![VIEW; BATCH_VIEWS].join(","))),
+            Kind::Batch => post(&format!("[{}]", vec![VIEW; args.batch].join(","))),
             Kind::Pixel => get("/v1/pixel.gif?article=a000000000&user=u000000000"),
             Kind::Read => get("/v1/articles/a000000000"),
         };

@@ -1,11 +1,15 @@
 //! `cargo xtask bench`: how fast Footfall counts, beside what limits it and beside what else one could build.
 
+mod alone;
+mod growth;
 mod load;
 mod measure;
+mod outage;
 mod peers;
 mod report;
 mod run;
 mod scene;
+mod targets;
 mod traffic;
 
 use std::process::ExitCode;

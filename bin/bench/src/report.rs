@@ -9,9 +9,11 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Figure {
-    /// Requests, views or rows per second, as the table says.
+    /// Requests or views per second, as the table says.
     PerSecond,
-    /// That, as a part of the same round's limit.
+    /// Rows that MariaDB writes per second, of all tables.
+    RowsPerSecond,
+    /// That or, if there are no rows, what is done per second, as a part of the same round's limit.
     OfLimit,
     /// Median latency.
     P50Ms,
@@ -27,8 +29,14 @@ pub(crate) enum Figure {
     CpuMariaDb,
     /// Their sum.
     CpuAll,
+    /// That sum, or what one store has in it, as a multiple of the limits of the same round.
+    CpuOfLimits,
     /// CPU seconds per million requests of the load itself: not in the sum.
     CpuLoad,
+    /// Views in a batch, on average.
+    BatchViews,
+    /// Views in a flush transaction, on average.
+    TransactionViews,
     /// Memory in Redis per view that waits there.
     RedisBytes,
     /// The most memory that the flusher ever had.
@@ -41,12 +49,19 @@ pub(crate) enum Figure {
     FsyncsPerMillion,
     /// What waits in Redis at the end, in seconds of the load.
     PendingSeconds,
+    /// How long MariaDB was away.
+    OutageSeconds,
+    /// How long it took from its return until no more views waited than before.
+    CatchUpSeconds,
+    /// That, per second that MariaDB was away.
+    CatchUpOfOutage,
 }
 
 impl Figure {
     fn head(self) -> &'static str {
         match self {
             Self::PerSecond => "per second",
+            Self::RowsPerSecond => "rows/s",
             Self::OfLimit => "of the limit",
             Self::P50Ms => "p50 ms",
             Self::P99Ms => "p99 ms",
@@ -55,13 +70,19 @@ impl Figure {
             Self::CpuFlusher => "flusher",
             Self::CpuMariaDb => "MariaDB",
             Self::CpuAll => "all",
+            Self::CpuOfLimits => "of the limits",
             Self::CpuLoad => "load",
+            Self::BatchViews => "views/batch",
+            Self::TransactionViews => "views/transaction",
             Self::RedisBytes => "bytes in Redis",
             Self::MemoryMib => "flusher MiB",
             Self::TransactionsPerSecond => "transactions/s",
             Self::RowsPerView => "rows written",
             Self::FsyncsPerMillion => "fsyncs/million",
             Self::PendingSeconds => "pending s",
+            Self::OutageSeconds => "away s",
+            Self::CatchUpSeconds => "caught up after s",
+            Self::CatchUpOfOutage => "per second away",
         }
     }
 }
@@ -80,6 +101,16 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// What the last round has found.
+    pub(crate) fn last(&self, figure: Figure) -> Option<f64> {
+        self.figures.get(&figure)?.last().copied()
+    }
+
+    /// Adds one more figure of this round.
+    pub(crate) fn push(&mut self, figure: Figure, value: f64) {
+        self.figures.entry(figure).or_default().push(value);
+    }
+
     /// The median of a figure.
     pub(crate) fn median(&self, figure: Figure) -> Option<f64> {
         self.figures.get(&figure).map(|values| median(values))
@@ -142,7 +173,7 @@ impl Report {
             self.rows.len() - 1
         });
         for (figure, value) in figures {
-            self.rows[at].figures.entry(*figure).or_default().push(*value);
+            self.rows[at].push(*figure, *value);
         }
         &mut self.rows[at]
     }
@@ -205,7 +236,9 @@ fn cell(figure: Figure, values: Option<&Vec<f64>>) -> String {
     let (least, most) =
         values.iter().fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(*value), most.max(*value)));
     match figure {
-        Figure::PerSecond | Figure::OfLimit if values.len() > 1 => {
+        Figure::PerSecond | Figure::RowsPerSecond | Figure::OfLimit | Figure::CpuAll | Figure::CpuOfLimits
+            if values.len() > 1 =>
+        {
             format!("{middle} ({} to {})", number(least), number(most))
         }
         _ => middle,
@@ -215,18 +248,24 @@ fn cell(figure: Figure, values: Option<&Vec<f64>>) -> String {
 /// Three digits that mean something, and thousands apart.
 fn number(value: f64) -> String {
     match value.abs() {
-        size if size >= 10_000.0 => {
-            let digits = format!("{:.0}", (value / 100.0).round() * 100.0);
-            let (head, tail) = digits.split_at(digits.len() - 3);
-            match head.len() {
-                4.. => format!("{},{},{tail}", &head[..head.len() - 3], &head[head.len() - 3..]),
-                _ => format!("{head},{tail}"),
-            }
-        }
-        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10_000.0 => thousands((value / 100.0).round() * 100.0),
+        size if size >= 100.0 => thousands(value),
         size if size >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     }
+}
+
+/// A whole number with commas.
+pub(crate) fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 && !out.ends_with('-') {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 /// The middle value; the mean of both if there are two.
@@ -261,6 +300,7 @@ mod tests {
         assert!(text.contains("| ours | 64 | 99,900 (90,000 to 123,500) | 0.90 (0.80 to 1.00) |"), "{text}");
         assert!(text.contains("| a | at least 0.85 | 0.90 | met |"), "{text}");
         assert!(text.contains("| b | at most 5.00 | 17.2 | **missed** |"), "{text}");
-        assert_eq!(number(5_000_000.0), "5,000,000");
+        let numbers = [5_000_000.0, 10_049.0, 9_999.4, 999.6, -4_321.0, -432.0, 12.34].map(number);
+        assert_eq!(numbers, ["5,000,000", "10,000", "9,999", "1,000", "-4,321", "-432", "12.3"]);
     }
 }

@@ -9,20 +9,30 @@ use anyhow::Context;
 use footfall_drill::stack::Role;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::load::{BATCH_VIEWS, Kind};
+use crate::load::Kind;
 use crate::measure::{cpu_seconds, memory_mib, raise_file_limit};
-use crate::report::{Figure, Report, Row, Wanted};
-use crate::scene::{Load, Scene, Sent};
+use crate::report::{Figure, Report, Row, Wanted, thousands};
+use crate::scene::{Load, Scene, Sent, Stored};
+use crate::targets;
 
 /// How long, and what.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Every peer under every load so many times
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    rounds: usize,
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) rounds: usize,
     /// Seconds of each of them that are measured
-    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    #[arg(long, value_name = "S", default_value_t = 1.0)]
     seconds: f64,
+    /// Let so many views wait before they are drained [default: what comes in a measurement's seconds]
+    #[arg(long, value_name = "N")]
+    backlog_views: Option<u64>,
+    /// How long MariaDB is away
+    #[arg(long, value_name = "S", default_value_t = 30.0)]
+    pub(crate) outage_seconds: f64,
+    /// Look at growth from 100,000 stored rows up to so many, ten times as many at each step
+    #[arg(long, value_name = "ROWS", default_value_t = 1_000_000)]
+    pub(crate) growth: u64,
     /// Only these parts; repeat it for several [default: all]
     #[arg(long = "part", value_name = "PART", value_enum)]
     parts: Vec<Part>,
@@ -34,43 +44,55 @@ pub(crate) struct Args {
 /// A part of the measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// Single views beside the limit and what most would write
+    /// Single views beside the limits and what most would write
     Views,
-    /// Many views in one request
+    /// Many views in one request, beside the limits
     Batch,
     /// Answer times at half of the maximal rate
     Latency,
     /// Reads of cached articles
     Read,
-    /// A backlog: its memory in Redis, and how fast it is drained
+    /// What a batch costs Redis, beside Redis alone
+    Redis,
+    /// A backlog: its memory in Redis, and how fast it is drained, beside MariaDB alone
     Backlog,
-    /// A steady 20,000 views/s: what they cost MariaDB
+    /// A steady 20,000 views/s: what they cost, beside the limits
     Steady,
+    /// MariaDB is away for a while: how soon all is as before
+    Outage,
+    /// What a view costs when there are more rows, beside MariaDB alone
+    Growth,
     /// Memory of ingest, by connections
     Memory,
 }
 
-const BARE: &str = "bare hyper server: the limit";
-const ONE_SCRIPT: &str = "one EVALSHA per view";
-const QUEUE: &str = "Footfall, flusher stopped";
-const ALWAYS: &str = "the same, `appendfsync always`";
-const WHOLE: &str = "Footfall, all of it";
+pub(crate) const BARE: &str = "bare hyper server: the limit";
+pub(crate) const ONE_SCRIPT: &str = "one EVALSHA per view";
+pub(crate) const QUEUE: &str = "Footfall, flusher stopped";
+pub(crate) const ALWAYS: &str = "the same, `appendfsync always`";
+pub(crate) const WHOLE: &str = "Footfall, all of it";
+pub(crate) const REDIS_ALONE: &str = "Redis alone: the limit";
+pub(crate) const MARIADB_ALONE: &str = "MariaDB alone: the limit";
+pub(crate) const LIMITS: &str = "bare server, Redis alone, MariaDB alone: the limits";
 
-const VIEWS: &str = "Single views";
-const BATCHES: &str = "1,000 views in a request";
-const LATENCY: &str = "Answer times on a schedule";
-const READS: &str = "Reads of cached articles";
-const STEADY: &str = "A steady 20,000 views/s, 1,000 in a request";
+pub(crate) const VIEWS: &str = "Single views";
+pub(crate) const BATCHES: &str = "1,000 views in a request";
+pub(crate) const LATENCY: &str = "Answer times on a schedule";
+pub(crate) const READS: &str = "Reads of cached articles";
+pub(crate) const STEADY: &str = "A steady 20,000 views/s, 1,000 in a request";
+pub(crate) const REDIS: &str = "Batches on their way into Redis";
+pub(crate) const DRAINS: &str = "Views that waited, on their way to MariaDB";
+
+/// Views in one request where there are many.
+const BATCH_VIEWS: usize = 1_000;
+/// The rate of what is steady.
+pub(crate) const STEADY_VIEWS: f64 = 20_000.0;
+/// From one that is alone in it to as many as a busy server has.
+const REDIS_BATCHES: [usize; 3] = [31, 256, 1_000];
+/// What Redis alone gets at least: fewer are too fast for the kernel's clock of CPU time.
+const REDIS_VIEWS_MIN: u64 = 100_000;
 /// Below the 20,000 that ingest allows by default.
 const IDLE_CONNECTIONS: usize = 19_000;
-/// The rate of it.
-const STEADY_VIEWS: f64 = 20_000.0;
-const DRAINS: &str = "Views that waited, on their way to MariaDB";
-
-/// Rows that MariaDB was given to insert or, where they were there, to change; of any table.
-const ROWS_WRITTEN: &str = "SHOW GLOBAL STATUS LIKE 'Handler_write'";
-/// Times that MariaDB brought a file to the disk.
-const FSYNCS: &str = "SHOW GLOBAL STATUS LIKE 'Innodb_data_fsyncs'";
 
 /// Measures, prints, writes.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -78,13 +100,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     eprintln!("Starting Redis, MariaDB, the services and the peers ...");
     let mut bench = Bench { args, scene: Scene::start(dir.path())?, report: Report::default(), bar: bar() };
-    if args.parts.is_empty() || args.parts.contains(&Part::Memory) {
+    if args.wants(Part::Memory) {
         bench.memory()?;
     }
     bench.rounds()?;
+    if args.wants(Part::Outage) {
+        bench.outage()?;
+    }
+    // Last, because it takes away all rows.
+    if args.wants(Part::Growth) {
+        bench.growth()?;
+    }
     bench.bar.finish_and_clear();
     let mut report = bench.report;
-    targets(&mut report);
+    targets::compare(&mut report);
     report.notes.push(format!(
         "{} rounds of {} s each, in {:.0} s",
         args.rounds,
@@ -111,11 +140,18 @@ fn bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style)
 }
 
-struct Bench<'a> {
-    args: &'a Args,
-    scene: Scene,
-    report: Report,
-    bar: ProgressBar,
+impl Args {
+    fn wants(&self, part: Part) -> bool {
+        self.parts.is_empty() || self.parts.contains(&part)
+    }
+}
+
+/// A run.
+pub(crate) struct Bench<'a> {
+    pub(crate) args: &'a Args,
+    pub(crate) scene: Scene,
+    pub(crate) report: Report,
+    pub(crate) bar: ProgressBar,
 }
 
 /// One measurement of a round.
@@ -156,9 +192,8 @@ impl<'a> Bench<'a> {
 
     /// Everything that a round consists of; each limit before what is compared with it.
     fn steps(&self) -> Vec<Step<'a>> {
-        let is_wanted = |part| self.args.parts.is_empty() || self.args.parts.contains(&part);
         let mut steps: Vec<Step<'a>> = vec![];
-        if is_wanted(Part::Views) {
+        if self.args.wants(Part::Views) {
             for (kind, connections) in [(Kind::Post, 64), (Kind::Post, 512), (Kind::Pixel, 64), (Kind::Pixel, 512)] {
                 let load = self.load(kind, connections);
                 let verb = if kind == Kind::Post { "POST" } else { "GET" };
@@ -169,16 +204,18 @@ impl<'a> Bench<'a> {
                 }
             }
         }
-        if is_wanted(Part::Batch) {
-            let load = self.load(Kind::Batch, 8);
-            steps.push((WHOLE, "8 connections".to_owned(), Box::new(move |bench, name| bench.batches(&load, name))));
+        if self.args.wants(Part::Batch) {
+            for peer in [BARE, WHOLE] {
+                let (name, load) = ("8 connections".to_owned(), self.load(Kind::Batch, 8));
+                steps.push((peer, name, Box::new(move |bench, name| bench.batches(BATCHES, peer, &load, name))));
+            }
         }
-        if is_wanted(Part::Latency) {
+        if self.args.wants(Part::Latency) {
             let load = self.load(Kind::Post, 64);
             let name = "POST, 64 connections, half of the maximal rate".to_owned();
             steps.push((WHOLE, name, Box::new(move |bench, name| bench.latency(&load, name))));
         }
-        if is_wanted(Part::Read) {
+        if self.args.wants(Part::Read) {
             let load = self.load(Kind::Read, 64);
             for peer in [BARE, WHOLE] {
                 let load = load.clone();
@@ -189,20 +226,35 @@ impl<'a> Bench<'a> {
                 ));
             }
         }
-        if is_wanted(Part::Backlog) {
+        if self.args.wants(Part::Redis) {
+            for batch in REDIS_BATCHES {
+                // One after the other: each is a batch.
+                let load = Load { batch, ..self.load(Kind::Batch, 1) };
+                let name = format!("batches of {}", thousands(batch as f64));
+                steps.push((QUEUE, name, Box::new(move |bench, name| bench.redis(&load, name))));
+            }
+        }
+        if self.args.wants(Part::Backlog) {
             let load = self.load(Kind::Batch, 8);
             let name = "of 1,000 in a request".to_owned();
             steps.push((WHOLE, name, Box::new(move |bench, name| bench.backlog(&load, name))));
         }
-        if is_wanted(Part::Steady) {
-            let load = Load { rate: Some(STEADY_VIEWS / BATCH_VIEWS as f64), ..self.load(Kind::Batch, 8) };
-            steps.push((WHOLE, "steady".to_owned(), Box::new(move |bench, _| bench.steady(&load))));
+        if self.args.wants(Part::Steady) {
+            for peer in [BARE, WHOLE] {
+                let (name, load) = ("8 connections".to_owned(), self.steady_load());
+                steps.push((peer, name, Box::new(move |bench, name| bench.batches(STEADY, peer, &load, name))));
+            }
         }
         steps
     }
 
     fn load(&self, kind: Kind, connections: usize) -> Load {
-        Load { kind, connections, rate: None, seconds: self.args.seconds }
+        Load { kind, batch: BATCH_VIEWS, connections, rate: None, seconds: self.args.seconds }
+    }
+
+    /// 20,000 views/s.
+    pub(crate) fn steady_load(&self) -> Load {
+        Load { rate: Some(STEADY_VIEWS / BATCH_VIEWS as f64), ..self.load(Kind::Batch, 8) }
     }
 
     fn views(&mut self, peer: &'static str, load: &Load, name: &str) -> anyhow::Result<()> {
@@ -210,12 +262,10 @@ impl<'a> Bench<'a> {
             BARE => self.scene.send_to_bare(load)?,
             ONE_SCRIPT => self.scene.send_to_one_script(load)?,
             WHOLE => {
-                let sent = self.scene.send_to_ours(load)?;
-                let pending = self.scene.pending()? / sent.per_second();
-                self.scene.drain()?;
-                let row = self.add(VIEWS, peer, name, &sent);
-                row.figures.entry(Figure::PendingSeconds).or_default().push(pending);
-                return Ok(());
+                let stored = self.scene.send_and_store(load)?;
+                let row = self.add(VIEWS, peer, name, &stored.sent);
+                row.push(Figure::PendingSeconds, stored.pending / stored.sent.per_second());
+                return self.limits(VIEWS, name, &stored);
             }
             _ => {
                 self.scene.append_fsync(if peer == ALWAYS { "always" } else { "everysec" })?;
@@ -231,11 +281,72 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    fn batches(&mut self, load: &Load, name: &str) -> anyhow::Result<()> {
-        let mut sent = self.scene.send_to_ours(load)?;
+    /// Many views in a request, as many requests as are answered or a steady number of them.
+    fn batches(&mut self, table: &'static str, peer: &'static str, load: &Load, name: &str) -> anyhow::Result<()> {
+        let per_second = |sent: &Sent| (Figure::PerSecond, sent.per_second() * load.batch as f64);
+        if peer == BARE {
+            let sent = self.scene.send_to_bare(load)?;
+            let mut figures = sent.cpu.clone();
+            figures.push(per_second(&sent));
+            self.report.add(table, peer, name, &figures);
+            return Ok(());
+        }
+        let stored = self.scene.send_and_store(load)?;
+        let (sent, counts) = (&stored.sent, stored.counts);
+        let mut figures = sent.cpu.clone();
+        figures.extend([per_second(sent), (Figure::P50Ms, sent.report.p50_us as f64 / 1e3)]);
+        figures.push((Figure::P99Ms, sent.report.p99_us as f64 / 1e3));
+        if load.rate.is_some() {
+            figures.extend([
+                // In as much time as the schedule gives these views, those of the last ones too.
+                (Figure::TransactionsPerSecond, counts.transactions / (counts.views / STEADY_VIEWS)),
+                (Figure::RowsPerView, counts.rows / counts.views),
+                (Figure::FsyncsPerMillion, counts.fsyncs / counts.views * 1e6),
+            ]);
+        }
+        self.report.add(table, peer, name, &figures);
+        self.limits(table, name, &stored)
+    }
+
+    /// What the stores alone need for as many views in the same batches and transactions, and the sum with what the bare
+    /// server needed in this round.
+    fn limits(&mut self, table: &'static str, name: &str, stored: &Stored) -> anyhow::Result<()> {
+        let Stored { sent, counts, .. } = stored;
+        let (batch, transaction, views) = (counts.batch_views(), counts.transaction_views(), sent.report.views);
+        let redis = self.scene.redis_alone(batch, views.max(REDIS_VIEWS_MIN))?;
+        let mariadb = self.scene.mariadb_alone(transaction, views)?.cpu;
+        let sizes = [(Figure::BatchViews, batch), (Figure::TransactionViews, transaction)];
+        self.report.add(table, WHOLE, name, &sizes);
+        let bare = self.report.row(table, BARE, name).and_then(|row| row.last(Figure::CpuServer));
+        if let Some((bare, ours)) = bare.zip(sent.cpu(Figure::CpuAll)) {
+            let all = bare + redis + mariadb;
+            self.report.add(table, WHOLE, name, &[(Figure::CpuOfLimits, ours / all)]);
+            let cpu = [
+                (Figure::CpuServer, bare),
+                (Figure::CpuRedis, redis),
+                (Figure::CpuMariaDb, mariadb),
+                (Figure::CpuAll, all),
+            ];
+            self.report.add(table, LIMITS, name, &cpu);
+        }
+        Ok(())
+    }
+
+    /// Batches of a known size into Redis, by ingest and by hand.
+    fn redis(&mut self, load: &Load, name: &str) -> anyhow::Result<()> {
         self.scene.drain()?;
-        sent.report.requests *= BATCH_VIEWS as u64;
-        self.add(BATCHES, WHOLE, name, &sent);
+        self.scene.pause_flusher(true)?;
+        let sent = self.scene.send_to_ours(load);
+        self.scene.pause_flusher(false)?;
+        self.scene.drain()?;
+        let sent = sent?;
+        let views = sent.report.views.max(REDIS_VIEWS_MIN);
+        let alone = self.scene.redis_alone(load.batch as f64, views)?;
+        let ours = sent.cpu(Figure::CpuRedis).expect("it is measured");
+        let per_second = sent.per_second() * load.batch as f64;
+        let figures = [(Figure::PerSecond, per_second), (Figure::CpuRedis, ours), (Figure::CpuOfLimits, ours / alone)];
+        self.report.add(REDIS, REDIS_ALONE, name, &[(Figure::CpuRedis, alone)]);
+        self.report.add(REDIS, QUEUE, name, &figures);
         Ok(())
     }
 
@@ -257,60 +368,59 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Lets views wait in Redis, and looks at what they take there; then at how fast the flusher moves them.
+    /// Lets views wait in Redis, and looks at what they take there; then at how fast the flusher moves them, and how fast
+    /// it goes by hand.
     fn backlog(&mut self, load: &Load, name: &str) -> anyhow::Result<()> {
         self.scene.drain()?;
         self.scene.pause_flusher(true)?;
         let empty = self.scene.redis_bytes()?;
-        let sent = self.scene.send_to_ours(load);
+        let waiting = self.wait_in_redis(load);
         let full = self.scene.redis_bytes();
         self.scene.pause_flusher(false)?;
-        let views = sent?.report.views as f64;
+        let views = waiting?;
         let [flusher, mariadb] = [self.scene.pid(Role::Flusher), self.scene.stack.mariadb.process().pid()];
         let before = [cpu_seconds(flusher)?, cpu_seconds(mariadb)?];
-        let began = Instant::now();
+        let (counted, began) = (self.scene.counts()?, Instant::now());
+        self.scene.flush()?;
+        let seconds = began.elapsed().as_secs_f64();
         self.scene.drain()?;
-        let per_second = views / began.elapsed().as_secs_f64();
-        let millions = views / 1e6;
-        let figures = [
-            (Figure::PerSecond, per_second),
+        let counts = self.scene.counts()?.since(counted);
+        let (size, millions) = (views as f64, views as f64 / 1e6);
+        let cpu = (cpu_seconds(mariadb)? - before[1]) / millions;
+        let mut figures = vec![
+            (Figure::PerSecond, size / seconds),
+            (Figure::RowsPerSecond, counts.rows / seconds),
             (Figure::CpuFlusher, (cpu_seconds(flusher)? - before[0]) / millions),
-            (Figure::CpuMariaDb, (cpu_seconds(mariadb)? - before[1]) / millions),
-            (Figure::RedisBytes, (full? - empty) / views),
+            (Figure::CpuMariaDb, cpu),
+            (Figure::RedisBytes, (full? - empty) / size),
             (Figure::MemoryMib, memory_mib(flusher)?.1),
+            (Figure::TransactionViews, counts.transaction_views()),
         ];
+        let alone = self.scene.mariadb_alone(counts.transaction_views(), views)?;
+        let rows = alone.rows / alone.seconds;
+        figures.extend([(Figure::OfLimit, counts.rows / seconds / rows), (Figure::CpuOfLimits, cpu / alone.cpu)]);
         self.report.add(DRAINS, WHOLE, name, &figures);
+        let figures =
+            [(Figure::PerSecond, size / alone.seconds), (Figure::RowsPerSecond, rows), (Figure::CpuMariaDb, alone.cpu)];
+        self.report.add(DRAINS, MARIADB_ALONE, name, &figures);
         Ok(())
     }
 
-    fn steady(&mut self, load: &Load) -> anyhow::Result<()> {
-        self.scene.drain()?;
-        let count = |scene: &mut Scene| -> anyhow::Result<[f64; 3]> {
-            let transactions = scene.metric(Role::Flusher, "footfall_flush_transactions_total")?;
-            Ok([transactions, scene.mysql_number(ROWS_WRITTEN)?, scene.mysql_number(FSYNCS)?])
-        };
-        let before = count(&mut self.scene)?;
-        let sent = self.scene.send_to_ours(load)?;
-        self.scene.drain()?;
-        let after = count(&mut self.scene)?;
-        let [transactions, rows, fsyncs] = [0, 1, 2].map(|at| after[at] - before[at]);
-        let views = sent.report.views as f64;
-        let mut figures = vec![
-            (Figure::PerSecond, sent.per_second() * BATCH_VIEWS as f64),
-            // In as much time as the schedule gives these views, those of the last ones too.
-            (Figure::TransactionsPerSecond, transactions / (views / STEADY_VIEWS)),
-            (Figure::RowsPerView, rows / views),
-            (Figure::FsyncsPerMillion, fsyncs / views * 1e6),
-        ];
-        figures.extend(&sent.cpu);
-        self.report.add(STEADY, WHOLE, "8 connections", &figures);
-        Ok(())
+    /// Sends loads until as many views wait as wanted; answers how many.
+    fn wait_in_redis(&mut self, load: &Load) -> anyhow::Result<u64> {
+        let mut views = 0;
+        loop {
+            views += self.scene.send_to_ours(load)?.report.views;
+            if views >= self.args.backlog_views.unwrap_or(0) {
+                return Ok(views);
+            }
+        }
     }
 
     /// Notes what a peer came to, beside the limit of the same round if there is one.
     fn add(&mut self, table: &'static str, peer: &'static str, load: &str, sent: &Sent) -> &mut Row {
         let limit = self.report.row(table, BARE, load);
-        let limit = limit.and_then(|limit| limit.figures.get(&Figure::PerSecond)?.last().copied());
+        let limit = limit.and_then(|limit| limit.last(Figure::PerSecond));
         let mut figures = vec![
             (Figure::PerSecond, sent.per_second()),
             (Figure::P50Ms, sent.report.p50_us as f64 / 1e3),
@@ -320,46 +430,4 @@ impl<'a> Bench<'a> {
         figures.extend(&sent.cpu);
         self.report.add(table, peer, load, &figures)
     }
-}
-
-/// What Footfall aims at, beside what was measured.
-fn targets(report: &mut Report) {
-    let median = |report: &Report, table, peer, load: &str, figure| report.row(table, peer, load)?.median(figure);
-    for verb in ["POST", "GET"] {
-        for connections in [64, 512] {
-            let load = format!("{verb}, {connections} connections");
-            let of_limit = |report: &Report, peer| median(report, VIEWS, peer, &load, Figure::OfLimit);
-            let cpu = |report: &Report, peer| median(report, VIEWS, peer, &load, Figure::CpuAll);
-            let queue = of_limit(report, QUEUE);
-            report.target(format!("{load}: {QUEUE}, of the limit"), Wanted::AtLeast(0.85), queue);
-            let ratio = cpu(report, QUEUE).zip(cpu(report, BARE)).map(|(ours, bare)| ours / bare);
-            report.target(format!("{load}: CPU of ingest and Redis, of the limit's"), Wanted::AtMost(1.3), ratio);
-            let always = of_limit(report, ALWAYS);
-            let wanted = if connections == 64 { 0.55 } else { 0.80 };
-            report.target(format!("{load}: {ALWAYS}, of the limit"), Wanted::AtLeast(wanted), always);
-            let whole = of_limit(report, WHOLE);
-            report.target(format!("{load}: {WHOLE}, of the limit"), Wanted::AtLeast(0.70), whole);
-            let one = of_limit(report, ONE_SCRIPT);
-            let ratio = whole.zip(one).map(|(whole, one)| whole / one);
-            report.target(format!("{load}: {WHOLE}, of {ONE_SCRIPT}"), Wanted::AtLeast(1.8), ratio);
-        }
-    }
-    let batches = median(report, BATCHES, WHOLE, "8 connections", Figure::PerSecond);
-    let single = median(report, VIEWS, WHOLE, "POST, 64 connections", Figure::PerSecond);
-    let ratio = batches.zip(single).map(|(batches, single)| batches / single);
-    report.target("views/s by 1,000 in a request, of single ones", Wanted::AtLeast(8.0), ratio);
-    let p99 = median(report, LATENCY, WHOLE, "POST, 64 connections, half of the maximal rate", Figure::P99Ms);
-    report.target("p99 at half of the maximal rate, in ms", Wanted::AtMost(5.0), p99);
-    let reads = median(report, READS, WHOLE, "GET, 64 connections", Figure::OfLimit);
-    report.target("reads of a cached article, of the limit", Wanted::AtLeast(0.75), reads);
-
-    let redis = median(report, DRAINS, WHOLE, "of 1,000 in a request", Figure::RedisBytes);
-    report.target("Redis, bytes per view that waits, ids of 10 bytes", Wanted::AtMost(40.0), redis);
-    let flusher = median(report, DRAINS, WHOLE, "of 1,000 in a request", Figure::MemoryMib);
-    report.target("the flusher's memory while it drains, in MiB", Wanted::AtMost(128.0), flusher);
-    let steady = |report: &Report, figure| median(report, STEADY, WHOLE, "8 connections", figure);
-    let transactions = steady(report, Figure::TransactionsPerSecond);
-    report.target("transactions per second at 20,000 views/s", Wanted::AtMost(20.0), transactions);
-    let rows = steady(report, Figure::RowsPerView);
-    report.target("rows that MariaDB writes per view at 20,000 views/s", Wanted::AtMost(1.15), rows);
 }

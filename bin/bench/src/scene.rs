@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,18 +10,30 @@ use anyhow::{Context, bail};
 use footfall_drill::stack::{Role, Stack, StackOptions};
 use footfall_sandbox::{Process, Redis, RedisOptions};
 
+use crate::alone;
 use crate::load::{self, Kind};
 use crate::measure::cpu_seconds;
 use crate::report::Figure;
+use crate::traffic::{ARTICLES, Traffic, USERS};
 
+const ROWS_WRITTEN: &str = "SHOW GLOBAL STATUS LIKE 'Handler_write'";
+const FSYNCS: &str = "SHOW GLOBAL STATUS LIKE 'Innodb_data_fsyncs'";
+/// Transactions whose old versions of rows are still there.
+const OLD_VERSIONS: &str = "SHOW GLOBAL STATUS LIKE 'Innodb_history_list_length'";
 const START_TIMEOUT: Duration = Duration::from_secs(10);
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(300);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long MariaDB may take to clear up behind a transaction.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Old versions of rows, in transactions, that are no work to speak of.
+const PURGED: f64 = 20.0;
 
 /// One load: what is sent, over how many connections, at which rate.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
     /// What is asked for.
     pub(crate) kind: Kind,
+    /// Views in one request of [`Kind::Batch`].
+    pub(crate) batch: usize,
     /// Keep-alive connections.
     pub(crate) connections: usize,
     /// Requests per second on a schedule; as many as are answered if none.
@@ -43,6 +55,69 @@ impl Sent {
     pub(crate) fn per_second(&self) -> f64 {
         self.report.requests as f64 / self.report.seconds
     }
+
+    /// CPU seconds per million views of one part.
+    pub(crate) fn cpu(&self, wanted: Figure) -> Option<f64> {
+        self.cpu.iter().find_map(|(figure, seconds)| (*figure == wanted).then_some(*seconds))
+    }
+}
+
+/// What became of a load that our ingest got and MariaDB has.
+pub(crate) struct Stored {
+    /// The load; CPU time up to the moment at which MariaDB was done with it.
+    pub(crate) sent: Sent,
+    /// Views that waited when the load was over.
+    pub(crate) pending: f64,
+    /// What was counted meanwhile.
+    pub(crate) counts: Counts,
+}
+
+/// What our services and MariaDB have counted so far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counts {
+    /// Views moved to MariaDB.
+    pub(crate) views: f64,
+    /// Batches that ingest built.
+    pub(crate) batches: f64,
+    /// Flush transactions.
+    pub(crate) transactions: f64,
+    /// Rows that MariaDB was given to insert or, where they were there, to change; of any table.
+    pub(crate) rows: f64,
+    /// Times that MariaDB brought a file to the disk.
+    pub(crate) fsyncs: f64,
+}
+
+impl Counts {
+    /// What was counted since.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            views: self.views - before.views,
+            batches: self.batches - before.batches,
+            transactions: self.transactions - before.transactions,
+            rows: self.rows - before.rows,
+            fsyncs: self.fsyncs - before.fsyncs,
+        }
+    }
+
+    /// Views in a batch, on average.
+    pub(crate) fn batch_views(&self) -> f64 {
+        self.views / self.batches
+    }
+
+    /// Views in a flush transaction, on average.
+    pub(crate) fn transaction_views(&self) -> f64 {
+        self.views / self.transactions
+    }
+}
+
+/// What MariaDB alone came to.
+pub(crate) struct Upserted {
+    /// How long it took.
+    pub(crate) seconds: f64,
+    /// Rows that MariaDB was given, of any table.
+    pub(crate) rows: f64,
+    /// CPU seconds of MariaDB per million views.
+    pub(crate) cpu: f64,
 }
 
 /// A server that ours is compared with.
@@ -61,6 +136,7 @@ pub(crate) struct Scene {
     /// What most would write, with a Redis of its own.
     pub(crate) one_script: Peer,
     peers_redis: Redis,
+    dir: PathBuf,
     seed: u64,
 }
 
@@ -76,7 +152,7 @@ impl Scene {
         let peers_redis = Redis::start(&dir.join("redis-of-peer"), &RedisOptions::default())?;
         let bare = Peer::start(dir, "bare", None)?;
         let one_script = Peer::start(dir, "one-script", Some(&peers_redis.url()))?;
-        Ok(Self { stack, bare, one_script, peers_redis, seed: 0 })
+        Ok(Self { stack, bare, one_script, peers_redis, dir: dir.to_owned(), seed: 0 })
     }
 
     /// Where our ingest listens.
@@ -84,49 +160,103 @@ impl Scene {
         self.stack.service(Role::Ingest, 0).listen().expect("an ingest listens")
     }
 
-    /// Sends a load to our ingest, and measures all our processes.
+    /// Sends a load to our ingest, and measures all our processes until it was answered.
     pub(crate) fn send_to_ours(&mut self, load: &Load) -> anyhow::Result<Sent> {
-        let address = self.ingest();
-        let pids = [
-            (Figure::CpuServer, self.pid(Role::Ingest)),
-            (Figure::CpuRedis, self.stack.redis.process().pid()),
-            (Figure::CpuFlusher, self.pid(Role::Flusher)),
-            (Figure::CpuMariaDb, self.stack.mariadb.process().pid()),
-        ];
-        self.send(address, load, &pids)
+        let (address, pids) = (self.ingest(), self.our_pids());
+        self.send(address, load, &pids, |_| Ok(())).map(|(sent, ())| sent)
+    }
+
+    /// Sends a load to our ingest, and measures all our processes until MariaDB has it.
+    pub(crate) fn send_and_store(&mut self, load: &Load) -> anyhow::Result<Stored> {
+        self.drain()?;
+        let before = self.counts()?;
+        let (address, pids) = (self.ingest(), self.our_pids());
+        let (sent, pending) = self.send(address, load, &pids, |scene| {
+            let pending = scene.pending()?;
+            scene.drain()?;
+            Ok(pending)
+        })?;
+        Ok(Stored { sent, pending, counts: self.counts()?.since(before) })
     }
 
     /// Sends a load to the limit.
     pub(crate) fn send_to_bare(&mut self, load: &Load) -> anyhow::Result<Sent> {
         let pids = [(Figure::CpuServer, self.bare.process.pid())];
-        self.send(self.bare.address, load, &pids)
+        self.send(self.bare.address, load, &pids, |_| Ok(())).map(|(sent, ())| sent)
     }
 
     /// Sends a load to what most would write, and forgets what it counted.
     pub(crate) fn send_to_one_script(&mut self, load: &Load) -> anyhow::Result<Sent> {
         let redis = self.peers_redis.process().pid();
         let pids = [(Figure::CpuServer, self.one_script.process.pid()), (Figure::CpuRedis, redis)];
-        let sent = self.send(self.one_script.address, load, &pids)?;
+        let (sent, ()) = self.send(self.one_script.address, load, &pids, |_| Ok(()))?;
         self.peers_redis.query(&["FLUSHALL"])?;
         Ok(sent)
     }
 
-    fn send(&mut self, address: SocketAddr, load: &Load, pids: &[(Figure, u32)]) -> anyhow::Result<Sent> {
+    /// Gives views to a Redis that does nothing but store them, in batches of that size; answers CPU seconds per million
+    /// views.
+    pub(crate) fn redis_alone(&mut self, batch_views: f64, views: u64) -> anyhow::Result<f64> {
+        let (url, pid, traffic) = (self.peers_redis.url(), self.peers_redis.process().pid(), self.traffic());
+        let before = cpu_seconds(pid)?;
+        alone::redis(&url, traffic, batch_views.round() as usize, views)?;
+        let used = cpu_seconds(pid)? - before;
+        self.peers_redis.query(&["FLUSHALL"])?;
+        Ok(used / (views as f64 / 1e6))
+    }
+
+    /// Writes views into the tables of our MariaDB by hand, so many in a transaction.
+    pub(crate) fn mariadb_alone(&mut self, transaction_views: f64, views: u64) -> anyhow::Result<Upserted> {
+        self.drain()?;
+        let (url, pid, traffic) = (self.stack.mariadb.url(), self.stack.mariadb.process().pid(), self.traffic());
+        let (rows, cpu) = (self.mysql_number(ROWS_WRITTEN)?, cpu_seconds(pid)?);
+        let took = alone::mariadb(&url, traffic, transaction_views.round() as usize, views)?;
+        self.purge()?;
+        Ok(Upserted {
+            seconds: took.as_secs_f64(),
+            cpu: (cpu_seconds(pid)? - cpu) / (views as f64 / 1e6),
+            rows: self.mysql_number(ROWS_WRITTEN)? - rows,
+        })
+    }
+
+    /// Starts a load on our ingest that goes on until it is dropped.
+    pub(crate) fn start_load(&mut self, load: &Load) -> anyhow::Result<Process> {
+        let address = self.ingest();
+        let command = self.load_command(address, load)?;
+        Ok(Process::spawn(command, &self.dir.join("logs/load.log"))?)
+    }
+
+    /// Views that nobody got yet.
+    fn traffic(&mut self) -> Traffic {
         self.seed += 1;
-        let mut command = Command::new(std::env::current_exe()?);
-        let kind = clap::ValueEnum::to_possible_value(&load.kind).expect("no kind is skipped");
-        command.args(["load", "--address", &address.to_string(), "--kind", kind.get_name()]);
-        command.args(["--connections", &load.connections.to_string(), "--seconds", &load.seconds.to_string()]);
-        command.args(["--seed", &self.seed.to_string()]);
-        if let Some(rate) = load.rate {
-            command.args(["--rate", &rate.to_string()]);
-        }
+        Traffic::new(ARTICLES, USERS, self.seed)
+    }
+
+    fn our_pids(&mut self) -> [(Figure, u32); 4] {
+        [
+            (Figure::CpuServer, self.pid(Role::Ingest)),
+            (Figure::CpuRedis, self.stack.redis.process().pid()),
+            (Figure::CpuFlusher, self.pid(Role::Flusher)),
+            (Figure::CpuMariaDb, self.stack.mariadb.process().pid()),
+        ]
+    }
+
+    /// Sends a load, and measures processes until that was done which comes after it.
+    fn send<T>(
+        &mut self,
+        address: SocketAddr,
+        load: &Load,
+        pids: &[(Figure, u32)],
+        after: impl FnOnce(&mut Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<(Sent, T)> {
+        let mut command = self.load_command(address, load)?;
         let before: Vec<f64> = pids.iter().map(|(_, pid)| cpu_seconds(*pid)).collect::<Result<_, _>>()?;
         let output = command.output()?;
         if !output.status.success() {
             bail!("the load failed: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
         let report: load::Report = serde_json::from_slice(&output.stdout).context("the load's report")?;
+        let came_after = after(self)?;
         let millions = report.views.max(report.all_requests) as f64 / 1e6;
         let mut cpu = Vec::new();
         for ((figure, pid), before) in pids.iter().zip(before) {
@@ -134,7 +264,20 @@ impl Scene {
         }
         cpu.push((Figure::CpuAll, cpu.iter().map(|(_, seconds)| seconds).sum()));
         cpu.push((Figure::CpuLoad, report.cpu_seconds / millions));
-        Ok(Sent { report, cpu })
+        Ok((Sent { report, cpu }, came_after))
+    }
+
+    fn load_command(&mut self, address: SocketAddr, load: &Load) -> anyhow::Result<Command> {
+        self.seed += 1;
+        let mut command = Command::new(std::env::current_exe()?);
+        let kind = clap::ValueEnum::to_possible_value(&load.kind).expect("no kind is skipped");
+        command.args(["load", "--address", &address.to_string(), "--kind", kind.get_name()]);
+        command.args(["--batch", &load.batch.to_string(), "--connections", &load.connections.to_string()]);
+        command.args(["--seconds", &load.seconds.to_string(), "--seed", &self.seed.to_string()]);
+        if let Some(rate) = load.rate {
+            command.args(["--rate", &rate.to_string()]);
+        }
+        Ok(command)
     }
 
     /// The process id of the only service of that kind.
@@ -151,6 +294,17 @@ impl Scene {
     pub(crate) fn mysql_number(&self, sql: &str) -> anyhow::Result<f64> {
         let rows = self.stack.mariadb.query(sql)?;
         Ok(rows.first().and_then(|row| row.last()).with_context(|| format!("no answer to {sql}"))?.parse()?)
+    }
+
+    /// What was counted so far.
+    pub(crate) fn counts(&mut self) -> anyhow::Result<Counts> {
+        Ok(Counts {
+            views: self.metric(Role::Flusher, "footfall_flush_views_total")?,
+            batches: self.metric(Role::Ingest, "footfall_batches_total")?,
+            transactions: self.metric(Role::Flusher, "footfall_flush_transactions_total")?,
+            rows: self.mysql_number(ROWS_WRITTEN)?,
+            fsyncs: self.mysql_number(FSYNCS)?,
+        })
     }
 
     /// Memory that Redis has in use, in bytes.
@@ -173,14 +327,29 @@ impl Scene {
         Ok(accepted - self.metric(Role::Flusher, "footfall_flush_views_total")?)
     }
 
-    /// Waits until MySQL has everything.
+    /// Waits until MariaDB has everything, and has cleared up behind it.
     pub(crate) fn drain(&mut self) -> anyhow::Result<()> {
+        self.flush()?;
+        self.purge()
+    }
+
+    /// Waits until MariaDB has everything.
+    pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         while self.pending()? > 0.0 {
             if Instant::now() > deadline {
                 bail!("the flusher has not drained Redis within {DRAIN_TIMEOUT:?}");
             }
             std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Waits until MariaDB has removed old versions of rows: what one leaves to do would be counted as the next one's.
+    fn purge(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PURGE_TIMEOUT;
+        while self.mysql_number(OLD_VERSIONS)? > PURGED && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
     }

@@ -206,7 +206,7 @@ fn neighbours(path: &str) -> (&'static [&'static str], &'static [&'static str]) 
 /// Who may depend on the clients of the stores.
 const CLIENTS: [(&str, &[&str]); 3] = [
     ("redis", &["shared/Cargo.toml", "bin/bench/Cargo.toml", "bin/simulation/Cargo.toml"]),
-    ("sea-orm", &["shared/Cargo.toml"]),
+    ("sea-orm", &["shared/Cargo.toml", "bin/bench/Cargo.toml"]),
     ("sea-orm-migration", &["migrations/Cargo.toml"]),
 ];
 

@@ -1,0 +1,71 @@
+//! What a view costs when more rows are stored.
+
+use crate::report::{Figure, thousands};
+use crate::run::{Bench, MARIADB_ALONE, WHOLE};
+use crate::scene::{Scene, Stored};
+use crate::traffic::{ARTICLES, USERS};
+
+pub(crate) const GROWTH: &str = "20,000 views/s on top of stored rows";
+
+/// Rows at the first step.
+pub(crate) const GROWTH_LEAST: f64 = 100_000.0;
+/// So many times as many at each step.
+pub(crate) const GROWTH_FACTOR: f64 = 10.0;
+
+impl Bench<'_> {
+    /// Ours and MariaDB alone, on the same tables.
+    pub(crate) fn growth(&mut self) -> anyhow::Result<()> {
+        for _ in 0..self.args.rounds {
+            self.scene.drain()?;
+            self.scene.empty_tables()?;
+            let (mut rows, mut stored) = (GROWTH_LEAST, 0.0);
+            while rows <= self.args.growth as f64 {
+                let name = format!("{} rows", thousands(rows));
+                self.bar.set_message(format!("growth, {name}"));
+                self.scene.fill_tables(rows - stored)?;
+                self.grown(&name)?;
+                (rows, stored) = (rows * GROWTH_FACTOR, rows);
+            }
+        }
+        Ok(())
+    }
+
+    fn grown(&mut self, name: &str) -> anyhow::Result<()> {
+        let Stored { sent, counts, .. } = self.scene.send_and_store(&self.steady_load())?;
+        let transaction = (Figure::TransactionViews, counts.transaction_views());
+        let mut figures = sent.cpu.clone();
+        figures.push(transaction);
+        self.report.add(GROWTH, WHOLE, name, &figures);
+        let alone = self.scene.mariadb_alone(transaction.1, sent.report.views)?;
+        self.report.add(GROWTH, MARIADB_ALONE, name, &[(Figure::CpuMariaDb, alone.cpu)]);
+        Ok(())
+    }
+}
+
+impl Scene {
+    /// Takes away all counts of readers, users, articles and hours; what the services remember of them stays.
+    fn empty_tables(&self) -> anyhow::Result<()> {
+        self.stack
+            .mariadb
+            .query("TRUNCATE article_readers; TRUNCATE users; TRUNCATE articles; TRUNCATE article_hours")?;
+        Ok(())
+    }
+
+    /// Adds about so many rows of readers, of the articles and users that the traffic has, and what belongs to them.
+    fn fill_tables(&self, rows: f64) -> anyhow::Result<()> {
+        // e to a uniform power is close to Zipf's law.
+        let sql = format!(
+            "INSERT IGNORE INTO article_readers (article, user, views)
+                 SELECT CONCAT('a', LPAD(FLOOR(EXP(RAND({rows}) * LN({ARTICLES}))) - 1, 9, '0')) AS a,
+                        CONCAT('u', LPAD(FLOOR(RAND({rows} + 1) * {USERS}), 9, '0')) AS u, 1
+                 FROM seq_1_to_{rows} ORDER BY a, u;
+             INSERT IGNORE INTO users (user) SELECT DISTINCT user FROM article_readers ORDER BY user;
+             REPLACE INTO articles (article, views, readers)
+                 SELECT article, SUM(views), COUNT(*) FROM article_readers GROUP BY article;
+             REPLACE INTO article_hours (article, hour, views)
+                 SELECT article, UNIX_TIMESTAMP() DIV 3600 - 1, views FROM articles"
+        );
+        self.stack.mariadb.query(&sql)?;
+        Ok(())
+    }
+}
