@@ -28,7 +28,7 @@ pub(crate) enum Kind {
 }
 
 /// Before the seconds that are measured.
-const WARM_UP: Duration = Duration::from_millis(500);
+const WARM_UP: Duration = Duration::from_millis(250);
 /// Articles that are read: they stay cached.
 const READ_ARTICLES: u32 = 10;
 
