@@ -23,24 +23,16 @@ pub(crate) fn redis(url: &str, traffic: Traffic, batch_views: usize, views: u64)
     for batch in batches(traffic, batch_views, views)? {
         let mut pipeline = redis::pipe();
         pipeline.rpush("log", packed::encode(&batch)).ignore();
-        let [mut get, mut set, mut dirty] = ["HMGET", "HSET", "RPUSH"].map(redis::cmd);
+        let [mut get, mut set] = ["HMGET", "HSET"].map(redis::cmd);
         get.arg("totals");
         set.arg("totals");
-        dirty.arg("dirty");
-        let known = totals.len();
         for (article, views) in batch.articles() {
             get.arg(article.as_bytes());
-            let total = totals.entry(article.clone()).or_insert_with(|| {
-                dirty.arg(article.as_bytes());
-                0
-            });
+            let total = totals.entry(article.clone()).or_default();
             *total += views;
             set.arg(article.as_bytes()).arg(*total);
         }
         pipeline.add_command(get).ignore().add_command(set).ignore();
-        if totals.len() > known {
-            pipeline.add_command(dirty).ignore();
-        }
         let (number, views) = (batch.number, batch.cumulative_views);
         pipeline.cmd("HSET").arg("meta").arg("views").arg(views).arg("batches").arg(number).ignore();
         pipeline.hset("producers", batch.producer.to_string(), format!("{number}:{views}")).ignore();
