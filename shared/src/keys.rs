@@ -8,7 +8,8 @@ use crate::counter::{Article, Shard};
 /// What belongs to one generation, while it is open or once it is sealed.
 #[derive(Debug, Clone)]
 pub struct GenerationKeys {
-    /// HASH: each article touched -> its views. Of the newest sealed generation it is [`ShardKeys::newest`].
+    /// HASH: each article touched -> its views. Of the newest sealed generation it is [`ShardKeys::newest`], of those
+    /// before it a STRING, packed.
     pub totals: String,
     /// LIST: the packed batches.
     pub log: String,

@@ -706,7 +706,11 @@ impl Queue {
         let (_, reply) = self.call(&SEALED, call).await?;
         let [header, log, totals] = <[Value; 3]>::try_from(reply.0)
             .map_err(|_| QueueError::Corrupt("a script answered less than a generation".into()))?;
-        sealed_of(generation, (from_value(log)?, from_value(totals)?, from_value(header).map(Some)?))
+        let totals = match totals {
+            Value::BulkString(text) => unpacked(&text),
+            newest => from_value(newest)?,
+        };
+        sealed_of(generation, (from_value(log)?, totals, from_value(header).map(Some)?))
     }
 
     /// Reads a sealed generation of whatever data set there is, open or not, for `footfall verify`.
@@ -716,15 +720,15 @@ impl Queue {
         pipeline
             .atomic()
             .lrange(&keys.log, 0, -1)
-            .hgetall(&keys.totals)
+            .get(&keys.totals)
             .hget(&self.keys.headers, generation)
             .hget(&self.keys.meta, "gen")
             .hgetall(&self.keys.newest);
-        type Totals = BTreeMap<Vec<u8>, u64>;
-        type Found = (Vec<Vec<u8>>, Totals, Option<String>, Option<u64>, Totals);
+        type Found = (Vec<Vec<u8>>, Option<Vec<u8>>, Option<String>, Option<u64>, BTreeMap<Vec<u8>, u64>);
         let (log, totals, header, open, newest): Found = self.redis.commands(pipeline).await?;
         let is_newest = open == Some(generation + 1) && !newest.is_empty();
-        sealed_of(generation, (log, if is_newest { newest } else { totals }, header))
+        let totals = if is_newest { newest } else { unpacked(&totals.unwrap_or_default()) };
+        sealed_of(generation, (log, totals, header))
     }
 
     /// The batches of the open generation, for `footfall verify`.
@@ -1009,6 +1013,16 @@ fn sealed_of(generation: u64, (log, totals, header): Parts) -> Result<Sealed> {
     let header = header.as_deref().and_then(header_of);
     let batches = log.iter().map(|packed| packed::decode(packed)).collect::<std::result::Result<_, _>>()?;
     Ok(Sealed { generation, batches, totals, header })
+}
+
+/// Totals as the script `merge` packs them. What is damaged is left out: the sums will not agree.
+fn unpacked(text: &[u8]) -> BTreeMap<Vec<u8>, u64> {
+    let entry = |part: &[u8]| {
+        let at = part.iter().position(|byte| *byte == 2)?;
+        let views = std::str::from_utf8(&part[at + 1..]).ok()?.parse().ok()?;
+        Some((part[..at].to_vec(), views))
+    };
+    text.split(|byte| *byte == 1).filter_map(entry).collect()
 }
 
 /// Batches and views of a sealed generation.

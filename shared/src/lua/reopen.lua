@@ -22,18 +22,19 @@ if meta.epoch and keep then
     for _, views in ipairs(redis.call('HVALS', KEYS[4])) do
       if not tonumber(views) then return {'DAMAGED', meta.gen} end
     end
-    local function contents(totals, log, batches, views)
-      local a, c, sum = counts_of(totals)
+    local function contents(all, log, batches, views)
+      local a, c, sum = counts_of(all)
       if sum == views and redis.call('LLEN', log) == batches then return a, c end
     end
-    articles, counts = contents(KEYS[7], KEYS[8], meta.batches, meta.views)
+    articles, counts = contents(redis.call('HGETALL', KEYS[7]), KEYS[8], meta.batches, meta.views)
     if not articles or redis.call('HLEN', KEYS[3]) ~= meta.gen - meta.first then return {'DAMAGED', meta.gen} end
     local has_newest = redis.call('EXISTS', KEYS[9]) == 1
     for generation = meta.first, fence do
       local totals, log = keys_of(generation)
-      if has_newest and generation == meta.gen - 1 then totals = KEYS[9] end
+      local is_newest = has_newest and generation == meta.gen - 1
+      local all = is_newest and redis.call('HGETALL', KEYS[9]) or packed(totals)
       local batches, views = string.match(redis.call('HGET', KEYS[3], generation) or '', '^(%d+):(%d+):')
-      local a, c = contents(totals, log, tonumber(batches), tonumber(views))
+      local a, c = contents(all, log, tonumber(batches), tonumber(views))
       if not a then return {'DAMAGED', generation} end
       gone[generation] = {articles = a, counts = c, views = tonumber(views)}
     end
@@ -47,7 +48,8 @@ if meta.epoch and keep then
     redis.call('HSET', KEYS[3], last, string.format('%d:%d:%d', meta.batches, meta.views, meta.opened))
     add(KEYS[4], articles, counts, 1)
     redis.call('RENAME', KEYS[8], log)
-    if meta.views > 0 then redis.call('RENAME', KEYS[7], totals) end
+    pack(totals, articles, counts)
+    redis.call('UNLINK', KEYS[7])
     sealed_views = sealed_views + meta.views
   end
   for generation = meta.first, math.min(fence, last) do -- MySQL has these

@@ -4,5 +4,5 @@
 local is_newest = tonumber(ARGV[2]) == meta.gen - 1 and redis.call('EXISTS', KEYS[5]) == 1
 return {
   'OK', redis.call('HGET', KEYS[2], ARGV[2]) or '', redis.call('LRANGE', KEYS[4], 0, -1),
-  redis.call('HGETALL', is_newest and KEYS[5] or KEYS[3]),
+  is_newest and redis.call('HGETALL', KEYS[5]) or redis.call('GET', KEYS[3]) or '',
 }
