@@ -5,7 +5,9 @@ mod check_config;
 mod clean;
 mod drill;
 mod erase;
+mod export;
 mod failure;
+mod import;
 mod init;
 mod ledger;
 mod load;
@@ -56,6 +58,8 @@ enum Command {
     Verify(verify::Args),
     Quarantine(quarantine::Args),
     Erase(erase::Args),
+    Import(import::Args),
+    Export(export::Args),
     Drill(drill::Args),
 }
 
@@ -87,6 +91,8 @@ async fn run(cli: Cli) -> Result {
         Command::Verify(args) => verify::run(&config, &args).await,
         Command::Quarantine(args) => quarantine::run(&config, &args).await,
         Command::Erase(args) => erase::run(&config, &args).await,
+        Command::Import(args) => import::run(&config, &args).await,
+        Command::Export(args) => export::run(&config, &args).await,
         Command::Drill(args) => drill::run(&args),
     }
 }

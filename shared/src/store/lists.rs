@@ -4,7 +4,7 @@
 use sea_orm::{QueryResult, Value};
 
 use super::{Result, Store, article_of, user_of};
-use crate::counter::{Article, User};
+use crate::counter::{Article, Row, User};
 
 /// An article and its numbers in MySQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +128,18 @@ impl Store {
         let after = after.map_or(&[][..], Article::as_bytes);
         let values = vec![bytes(user.as_bytes()), bytes(after), limit.into()];
         self.listed(sql, values, |row| Ok((article_of(row)?, row.try_get("", "views")?))).await
+    }
+
+    /// How often each user has read each article, by article, then by user; from behind `after`.
+    pub async fn rows(&self, after: Option<&Row>, limit: u32) -> Result<Vec<Row>> {
+        let sql = "SELECT article, user, views FROM article_readers WHERE article >= ? AND (article > ? OR user > ?) \
+                   ORDER BY article, user LIMIT ?";
+        let (article, user) = after.map_or((&[][..], &[][..]), |row| (row.article.as_bytes(), row.user.as_bytes()));
+        let values = vec![bytes(article), bytes(article), bytes(user), limit.into()];
+        self.listed(sql, values, |row| {
+            Ok(Row { article: article_of(row)?, user: user_of(row)?, views: row.try_get("", "views")? })
+        })
+        .await
     }
 
     /// All users, by name; from behind `after`.

@@ -80,6 +80,46 @@ fn poison_is_quarantined_and_replayed_once_mysql_takes_it() {
     assert!(code == 0 && said.contains("0 checks FAILED"), "{said}");
 }
 
+/// What was exported is imported into stores that know nothing, beside running services, and once more for nothing.
+#[test]
+fn an_export_is_imported_once() {
+    let mut running = start(|_| {});
+    running.load("load.tsv", "--views 20000 --articles 40 --users 1000 --connections 8 --seed 1").finish();
+    view(&running, r#"a, \"b\""#, "somebody");
+    eventually("everything is in MySQL", PATIENCE, || {
+        sum(&mut running, "SELECT SUM(views) FROM shard_fence") == 20_001
+    });
+    let counts = |running: &mut Running| {
+        running.sql(
+            "SELECT CONCAT_WS(' ', SUM(views), SUM(readers), COUNT(*), BIT_XOR(CRC32(CONCAT_WS(' ', article, views, \
+                     readers)))) FROM articles",
+        )
+    };
+    let before = counts(&mut running);
+    let file = running.path("export.csv").display().to_string();
+    let (code, said) = tool(&running, &["export", "--output", &file]);
+    assert_eq!(code, 0, "{said}");
+    assert_ne!(tool(&running, &["export", "--output", &file]).0, 0, "it never writes over a file");
+    let (_, printed) = tool(&running, &["export"]);
+    assert!(printed.starts_with(&fs::read_to_string(&file).expect("the file")), "the same on the standard output");
+
+    let mut other = start(|_| {});
+    assert_eq!(tool(&other, &["import", &file]).0, 2, "it asks first");
+    for _ in 0..2 {
+        let (code, said) = tool(&other, &["import", &file, "--yes"]);
+        assert!(code == 0 && said.contains("20,001 views"), "{said}");
+        assert_eq!(counts(&mut other), before);
+    }
+    eventually("it is served", PATIENCE, || other.article("a,%20%22b%22")["views"] == 1);
+    let (code, said) = tool(&other, &["verify", "--live", "--seconds", "3"]);
+    assert!(code == 0 && said.contains("0 checks FAILED"), "{said}");
+
+    fs::write(&file, "article,views\nyumo,7\nyumo,x\n").expect("written");
+    let (code, said) = tool(&other, &["import", &file, "--user", "before", "--yes"]);
+    assert!(code == 2 && said.contains("line 3") && said.contains("nothing was counted"), "{said}");
+    assert_eq!(counts(&mut other), before);
+}
+
 /// The load's views of one user are refused: they are accounted for, not missing.
 #[test]
 fn verify_knows_what_is_in_quarantine() {
