@@ -64,7 +64,28 @@ pub enum Class {
 static ERRORS: LazyLock<IntCounterVec> =
     LazyLock::new(|| telemetry::counters("footfall_errors_total", "Errors by class.", "class"));
 
+/// Shows a counter for every class before its first error: a rate over what appears with its first count misses that one.
+pub fn show_counters() {
+    for class in Class::ALL {
+        ERRORS.with_label_values(&[class.name()]);
+    }
+}
+
 impl Class {
+    const ALL: [Self; 11] = [
+        Self::CacheTransient,
+        Self::CacheDown,
+        Self::CacheReadOnly,
+        Self::CacheFull,
+        Self::CacheCorrupt,
+        Self::DbTransient,
+        Self::DbDown,
+        Self::DbPoison,
+        Self::DbBehind,
+        Self::DiskFull,
+        Self::DiskFailing,
+    ];
+
     /// How bad it is.
     #[must_use]
     pub fn level(self) -> Level {

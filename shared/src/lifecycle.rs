@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
+use crate::grading;
 use crate::store::{Fences, Store, StoreError};
 use crate::telemetry;
 
@@ -52,6 +53,7 @@ where
     };
     let result = telemetry::init_logs(&config.log).and_then(|()| {
         raise_file_limit();
+        grading::show_counters();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
         let lifecycle = Lifecycle::new()?;

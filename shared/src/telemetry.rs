@@ -16,7 +16,7 @@ use crate::config::{Log, LogFormat};
 use crate::grading::Level;
 use crate::http;
 
-pub use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+pub use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 /// Sends log lines to stderr.
 pub fn init_logs(log: &Log) -> anyhow::Result<()> {
@@ -63,6 +63,12 @@ pub fn gauge(name: &str, help: &str) -> IntGauge {
 #[must_use]
 pub fn gauges(name: &str, help: &str, label: &str) -> IntGaugeVec {
     register(IntGaugeVec::new(Opts::new(name, help), &[label]))
+}
+
+/// A new family of gauges of seconds with one label; its name ends in `_seconds`.
+#[must_use]
+pub fn gauges_of_seconds(name: &str, help: &str, label: &str) -> GaugeVec {
+    register(GaugeVec::new(Opts::new(name, help), &[label]))
 }
 
 /// A new histogram of seconds; its name ends in `_seconds`.

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use footfall_shared::config::{self, ms};
-use footfall_shared::counter::{Growth, Producer, Row};
+use footfall_shared::counter::{Growth, Producer, Row, Shard};
 use footfall_shared::grading::{Class, Grade, Level};
 use footfall_shared::keys::Age;
 use footfall_shared::queue::{DataSet, Position, Queue, QueueError, Sealed};
 use footfall_shared::random;
 use footfall_shared::recovery::{self, RecoveryError};
 use footfall_shared::store::{Committed, Fence, Fences, Flush, StoreError};
-use footfall_shared::telemetry::{self, Histogram, IntCounter, IntGauge, Readiness};
+use footfall_shared::telemetry::{self, GaugeVec, Histogram, IntCounter, IntGaugeVec, Readiness};
 use tokio::time::{Duration, Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -54,9 +54,9 @@ pub struct Metrics {
     discarded: IntCounter,
     quarantined: IntCounter,
     seconds: Histogram,
-    pending: IntGauge,
-    generations: IntGauge,
-    lag_ms: IntGauge,
+    pending: IntGaugeVec,
+    generations: IntGaugeVec,
+    lag: GaugeVec,
 }
 
 impl Metrics {
@@ -79,19 +79,20 @@ impl Metrics {
             ),
             quarantined: telemetry::counter("footfall_quarantined_views_total", "Views put into quarantine."),
             seconds: telemetry::seconds("footfall_flush_seconds", "Duration of a flush transaction."),
-            pending: telemetry::gauge(
-                "footfall_pending_views",
-                "Views in Redis that MySQL does not have, last shard looked at.",
-            ),
-            generations: telemetry::gauge(
-                "footfall_sealed_generations",
-                "Sealed generations that wait, last shard looked at.",
-            ),
-            lag_ms: telemetry::gauge(
-                "footfall_flush_lag_milliseconds",
-                "Age of the oldest pending view, last shard looked at.",
-            ),
+            pending: telemetry::gauges("footfall_pending_views", "Views in Redis that MySQL does not have.", "shard"),
+            generations: telemetry::gauges("footfall_sealed_generations", "Sealed generations that wait.", "shard"),
+            lag: telemetry::gauges_of_seconds("footfall_flush_lag_seconds", "Age of the oldest pending view.", "shard"),
         }
+    }
+}
+
+impl Metrics {
+    fn show(&self, shard: Shard, data: &DataSet) {
+        let shard = shard.to_string();
+        let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.pending.with_label_values(&[&shard]).set(whole(data.pending_views()));
+        self.generations.with_label_values(&[&shard]).set(whole(data.position.open - data.position.first));
+        self.lag.with_label_values(&[&shard]).set(data.lag_ms as f64 / 1_000.0);
     }
 }
 
@@ -220,9 +221,7 @@ impl Flusher {
             recovery::open(&self.queue, &*self.store, self.shards).await?;
             return Ok(());
         };
-        self.metrics.pending.set(data.pending_views().try_into().unwrap_or(i64::MAX));
-        self.metrics.generations.set((data.position.open - data.position.first).try_into().unwrap_or(i64::MAX));
-        self.metrics.lag_ms.set(data.lag_ms.try_into().unwrap_or(i64::MAX));
+        self.metrics.show(self.queue.shard(), &data);
         self.flushing = Some(data.epoch);
         if !self.is_due(&data) && !flush_all {
             return self.compare_versions(data.age()).await;

@@ -12,12 +12,12 @@ use std::time::Duration;
 use footfall_journal::{AppendError, Journal, Location, SyncResult};
 use footfall_shared::breaker::Breaker;
 use footfall_shared::config::{self, ms};
-use footfall_shared::counter::{Batch, View};
+use footfall_shared::counter::{Batch, Shard, View};
 use footfall_shared::grading::{Class, Grade, Level};
 use footfall_shared::packed::{Path, decode_record, encode_record};
 use footfall_shared::queue::{DataSet, QueueError};
 use footfall_shared::store::{Direct, StoreError};
-use footfall_shared::telemetry::{self, IntCounter, IntCounterVec, Readiness};
+use footfall_shared::telemetry::{self, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Readiness};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -51,6 +51,7 @@ pub(crate) struct Batcher {
     blocking: Blocking,
     readiness: Readiness,
     metrics: Metrics,
+    gauges: Gauges,
     journal: Option<Journal>,
     /// Batches that go through Redis.
     lane: Lane,
@@ -129,11 +130,15 @@ impl Batcher {
         let Parts { config, link, blocking, readiness, metrics, journal, lane } = parts;
         let seed = lane.producer().0;
         let now = Instant::now();
+        let (shard, limit) = (link.queue.shard(), journal.as_ref().map_or(0, |_| config.journal_bytes_max));
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        metrics.journal_limit.with_label_values(&[&shard.to_string()]).set(limit);
         let batcher = Self {
             config,
             link,
             blocking,
             readiness,
+            gauges: metrics.of(shard),
             metrics,
             journal,
             lane,
@@ -600,6 +605,9 @@ impl Batcher {
 
     fn on_memory(&mut self, memory: Result<(u64, u64), QueueError>, now: Instant) {
         let Ok((used, max)) = memory else { return }; // The next step says what is wrong.
+        for (kind, bytes) in [("used", used), ("limit", max)] {
+            self.metrics.redis_memory.with_label_values(&[kind]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
         let part = if max == 0 { 0.0 } else { used as f64 / max as f64 };
         if part > MEMORY_MAX && self.journal.is_some() && self.redis.is_closed() {
             Class::CacheFull.count();
@@ -649,15 +657,12 @@ impl Batcher {
             }
         }
         let part = self.name();
-        self.metrics.show(
-            &part,
-            &[
-                ("retained_batches", self.lane.retained() as u64),
-                ("retained_bytes", self.lane.retained_bytes() as u64),
-                ("journal_bytes", self.journal.as_ref().map_or(0, Journal::bytes)),
-                ("journalled_views", self.journalled_views()),
-            ],
-        );
+        let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let Gauges { retained_batches, retained_bytes, journal_bytes, journalled_views } = &self.gauges;
+        retained_batches.set(whole(self.lane.retained() as u64));
+        retained_bytes.set(whole(self.lane.retained_bytes() as u64));
+        journal_bytes.set(whole(self.journal.as_ref().map_or(0, Journal::bytes)));
+        journalled_views.set(whole(self.journalled_views()));
         let journals = self.journal.is_some();
         let (ready, state) = match (self.redis.class(), self.mysql.class(), self.disk.class()) {
             _ if !self.has_room() => (false, Some((Level::Critical, "there is no room for more views"))),
@@ -720,12 +725,25 @@ pub(crate) struct Metrics {
     failures: IntCounter,
     syncs: IntCounter,
     damaged: IntCounter,
-    gauges: Arc<[(&'static str, telemetry::IntGaugeVec)]>,
+    retained_batches: IntGaugeVec,
+    retained_bytes: IntGaugeVec,
+    journal_bytes: IntGaugeVec,
+    journal_limit: IntGaugeVec,
+    journalled_views: IntGaugeVec,
+    redis_memory: IntGaugeVec,
+}
+
+/// What is shown of one shard.
+struct Gauges {
+    retained_batches: IntGauge,
+    retained_bytes: IntGauge,
+    journal_bytes: IntGauge,
+    journalled_views: IntGauge,
 }
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let gauge = |name: &'static str, metric, help| (name, telemetry::gauges(metric, help, "shard"));
+        let of_shards = |name, help| telemetry::gauges(name, help, "shard");
         Self {
             batches: telemetry::counters("footfall_batches_total", "Batches built, by path.", "path"),
             failures: telemetry::counter("footfall_batch_failures_total", "Tries to store a batch that failed."),
@@ -737,26 +755,27 @@ impl Metrics {
                 "footfall_journal_damaged_total",
                 "Batches that the journal could not give back.",
             ),
-            gauges: Arc::new([
-                gauge("retained_batches", "footfall_retained_batches", "Batches kept until MySQL has them."),
-                gauge("retained_bytes", "footfall_retained_bytes", "Memory of batches kept without a journal."),
-                gauge("journal_bytes", "footfall_journal_bytes", "Disk space of the journal."),
-                gauge(
-                    "journalled_views",
-                    "footfall_journalled_views",
-                    "Acknowledged views that only the journal holds.",
-                ),
-            ]),
+            retained_batches: of_shards("footfall_retained_batches", "Batches kept until MySQL has them."),
+            retained_bytes: of_shards("footfall_retained_bytes", "Memory of batches kept without a journal."),
+            journal_bytes: of_shards("footfall_journal_bytes", "Disk space of the journal."),
+            journal_limit: of_shards("footfall_journal_limit_bytes", "Most disk space that the journal may take."),
+            journalled_views: of_shards("footfall_journalled_views", "Acknowledged views that only the journal holds."),
+            redis_memory: telemetry::gauges(
+                "footfall_redis_memory_bytes",
+                "Memory that Redis has in use (`used`), and the most that it may (`limit`, 0 for none).",
+                "kind",
+            ),
         }
     }
 
-    fn show(&self, shard: &str, values: &[(&str, u64)]) {
-        for (name, value) in values {
-            if let Some((_, gauge)) = self.gauges.iter().find(|(known, _)| known == name) {
-                gauge
-                    .with_label_values(&[shard.trim_start_matches("shard ")])
-                    .set(i64::try_from(*value).unwrap_or(i64::MAX));
-            }
+    fn of(&self, shard: Shard) -> Gauges {
+        let shard = shard.to_string();
+        let of = |gauges: &IntGaugeVec| gauges.with_label_values(&[&shard]);
+        Gauges {
+            retained_batches: of(&self.retained_batches),
+            retained_bytes: of(&self.retained_bytes),
+            journal_bytes: of(&self.journal_bytes),
+            journalled_views: of(&self.journalled_views),
         }
     }
 }
