@@ -12,6 +12,8 @@ use std::time::Duration;
 use config::{Environment, File, FileFormat};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::proxies::Proxies;
+
 /// A journal needs room for a few segments.
 pub const JOURNAL_BYTES_MIN: u64 = 8 << 20;
 
@@ -27,6 +29,8 @@ pub struct Config {
     pub database: Database,
     /// What the services log.
     pub log: Log,
+    /// What all HTTP services have in common.
+    pub http: Http,
     /// Cache-first reads.
     pub reads: Reads,
     /// The HTTP service that counts.
@@ -135,6 +139,13 @@ section!(
         format: LogFormat = LogFormat::Human,
         /// `error`, `warn`, `info`, `debug`, `trace`, or a filter like `info,footfall_shared=debug`.
         level: String = "info".into(),
+    }
+);
+section!(
+    /// `[http]`
+    Http {
+        /// Proxies in front of the services that are believed what they say in `X-Forwarded-For`.
+        trusted_proxies: Proxies = Proxies::default(),
     }
 );
 section!(
@@ -251,6 +262,7 @@ impl Default for Config {
             redis: Redis::default(),
             database: Database::default(),
             log: Log::default(),
+            http: Http::default(),
             reads: Reads::default(),
             ingest: Ingest::default(),
             flusher: Flusher::default(),

@@ -30,6 +30,8 @@ use footfall_shared::queue::Redis;
 use footfall_shared::reads::{HitCounts, Reads};
 use footfall_shared::store::Store;
 use footfall_shared::telemetry::{self, Readiness};
+use hyper::Request;
+use hyper::body::Incoming;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -116,10 +118,11 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
         lifecycle.stop(),
     ));
     let handler = {
-        let routes = Arc::clone(&routes);
-        move |peer, request| {
+        let (routes, proxies) = (Arc::clone(&routes), Arc::new(config.http.trusted_proxies));
+        move |peer, request: Request<Incoming>| {
+            let client = proxies.client(peer, request.headers());
             let routes = Arc::clone(&routes);
-            async move { routes.answer(peer, request).await }
+            async move { routes.answer(client, request).await }
         }
     };
     let stop = lifecycle.stop();
