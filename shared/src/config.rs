@@ -48,11 +48,14 @@ pub struct SecretUrl(pub String);
 
 impl fmt::Debug for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0.find("://"), self.0.rfind('@')) {
-            (Some(scheme), Some(at)) if scheme + 3 <= at => {
-                write!(f, "{}***{}", &self.0[..scheme + 3], &self.0[at..])
-            }
-            _ => f.write_str(&self.0),
+        let shown = match (self.0.find("://"), self.0.rfind('@')) {
+            (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}***{}", &self.0[..scheme + 3], &self.0[at..]),
+            _ => self.0.clone(),
+        };
+        // Of a unix socket.
+        match shown.split_once("pass=") {
+            Some((before, rest)) => write!(f, "{before}pass=***{}", rest.find('&').map_or("", |and| &rest[and..])),
+            None => f.write_str(&shown),
         }
     }
 }
@@ -115,8 +118,10 @@ macro_rules! section {
 section!(
     /// `[redis]`
     Redis {
-        /// `redis://[user:password@]host:port/db` or `unix:///path/to/socket`.
+        /// `redis://[user:password@]host:port/db`, `rediss://...` for TLS, or `unix:///path/to/socket?pass=password`.
         url: SecretUrl = SecretUrl("redis://127.0.0.1:6379/0".into()),
+        /// With TLS: a PEM file with the authorities that may have signed Redis's certificate, instead of the system's.
+        ca: String = String::new(),
         /// How long a connection or an answer may take.
         timeout_ms: u64 = 2_000,
     }
@@ -124,7 +129,8 @@ section!(
 section!(
     /// `[database]`
     Database {
-        /// `mysql://user:password@host:port/database`; `?socket=/path` for a unix socket.
+        /// `mysql://user:password@host:port/database`; `?socket=/path` for a unix socket,
+        /// `?ssl-mode=VERIFY_IDENTITY&ssl-ca=/path` for TLS.
         url: SecretUrl = SecretUrl("mysql://footfall@127.0.0.1:3306/footfall".into()),
         /// Connections per process.
         connections_max: u32 = 4,
@@ -421,6 +427,19 @@ mod tests {
         let config = Config::load(None, environment(&[("FOOTFALL_DATABASE__URL_FILE", path)])).expect("valid");
         assert_eq!(config.database.url.0, "mysql://u:00123@db/footfall");
         assert!(!format!("{config:?}").contains("00123"));
+    }
+
+    #[test]
+    fn no_password_is_shown() {
+        for (url, shown) in [
+            ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+            ("rediss://:se@cret@redis:6379/0", "rediss://***@redis:6379/0"),
+            ("unix:///run/redis.sock?pass=secret", "unix:///run/redis.sock?pass=***"),
+            ("unix:///run/redis.sock?pass=secret&db=1", "unix:///run/redis.sock?pass=***&db=1"),
+            ("mysql://u:secret@db/footfall?ssl-mode=VERIFY_CA", "mysql://***@db/footfall?ssl-mode=VERIFY_CA"),
+        ] {
+            assert_eq!(SecretUrl(url.into()).to_string(), shown);
+        }
     }
 
     #[test]

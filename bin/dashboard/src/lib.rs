@@ -63,7 +63,7 @@ pub struct Listeners {
 /// Runs until a signal.
 pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
     let timeout = ms(config.redis.timeout_ms.min(STORE_TIMEOUT_MS_MAX));
-    let redis = Redis::new(&config.redis.url.0, timeout)?;
+    let redis = Redis::new(&config.redis, timeout)?;
     let store = Store::new(&Database {
         connections_max: config.database.connections_max.min(DATABASE_CONNECTIONS_MAX),
         timeout_ms: config.database.timeout_ms.min(STORE_TIMEOUT_MS_MAX),

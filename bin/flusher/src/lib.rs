@@ -53,7 +53,7 @@ const LAST_FLUSH: Duration = Duration::from_secs(10);
 
 async fn run(config: Config, store: Store, admin: TcpListener, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
     lifecycle::check_schema(&store, config.shards).await?;
-    let redis = Redis::new(&config.redis.url.0, ms(config.redis.timeout_ms))?;
+    let redis = Redis::new(&config.redis, ms(config.redis.timeout_ms))?;
     let readiness = telemetry::Readiness::default();
     let metrics = flush::Metrics::new();
     let port = admin.local_addr()?.port();

@@ -38,7 +38,7 @@ pub struct Listeners {
 
 /// Runs until a signal.
 pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
-    let redis = Redis::new(&config.redis.url.0, ms(config.redis.timeout_ms))?;
+    let redis = Redis::new(&config.redis, ms(config.redis.timeout_ms))?;
     let store = Store::new(&config.database).await?;
     lifecycle::check_schema(&store, config.shards).await?;
     let readiness = telemetry::Readiness::default();
