@@ -245,6 +245,15 @@ impl Redis {
         Ok(redis::from_redis_value(self.server.pipeline(pipeline).await?)?)
     }
 
+    /// What of the server's settings endangers views, and how much.
+    pub async fn findings(&self) -> Result<Vec<(Level, String)>> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("INFO").arg("memory").cmd("INFO").arg("persistence");
+        let (memory, persistence): (redis::InfoDict, redis::InfoDict) = self.commands(pipeline).await?;
+        let policy: String = memory.get("maxmemory_policy").unwrap_or_default();
+        Ok(findings(&policy, persistence.get::<u8>("aof_enabled") != Some(0)))
+    }
+
     /// Memory in use and the most that may be used, in bytes; 0 for no limit.
     pub async fn memory(&self) -> Result<(u64, u64)> {
         let mut pipeline = redis::pipe();

@@ -70,7 +70,7 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
         ..config.database.clone()
     })
     .await?;
-    lifecycle::check_schema(&store, config.shards).await?;
+    lifecycle::check_stores(&redis, &store, config.shards).await?;
 
     let readiness = Readiness::not_yet("no numbers were read yet");
     // A pool of their own: lists that take their time must not stop the live numbers.

@@ -25,7 +25,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
 
     let started = Instant::now();
     announce("packages");
-    packages::ensure(&[STORES, packages::BROWSER].concat())?;
+    packages::ensure(&[STORES, packages::BROWSER, packages::CERTIFICATES].concat())?;
     python::environment()?;
     prometheus::program("promtool")?;
     timings.push(("packages", started.elapsed(), true));

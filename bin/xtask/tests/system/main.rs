@@ -15,6 +15,7 @@ mod lists;
 mod live;
 mod openapi;
 mod reads;
+mod stores;
 mod tool;
 mod viewer;
 mod viewers;
