@@ -6,6 +6,7 @@ mod access;
 mod backlog;
 mod browser;
 mod common;
+mod configuration;
 mod counting;
 mod fallbacks;
 mod faults;
