@@ -247,9 +247,14 @@ impl Running {
     pub(crate) fn load(&self, ledger: &str, arguments: &str) -> Load {
         let urls: Vec<String> =
             (0..self.stack.count(Role::Ingest)).map(|index| self.stack.url(Role::Ingest, index)).collect();
+        self.load_at(&urls.join(","), ledger, arguments)
+    }
+
+    /// Starts `footfall load` against these URLs.
+    pub(crate) fn load_at(&self, urls: &str, ledger: &str, arguments: &str) -> Load {
         let mut command = self.stack.tool();
         command
-            .args(["load", "--url", &urls.join(","), "--ledger"])
+            .args(["load", "--url", urls, "--ledger"])
             .arg(self.path(ledger))
             .args(arguments.split_whitespace())
             .stdout(Stdio::piped())

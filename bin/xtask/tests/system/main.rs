@@ -4,6 +4,7 @@
 
 mod access;
 mod backlog;
+mod balancer;
 mod browser;
 mod common;
 mod configuration;
