@@ -3,14 +3,20 @@
 //! `FOOTFALL_REDIS__URL` sets `url` in `[redis]`; `FOOTFALL_REDIS__URL_FILE` names a file that holds
 //! the value, for secrets. The environment comes in as a parameter, so that this is testable.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use config::{Environment, File, FileFormat};
+use config::{Environment, File, FileFormat, FileSourceString, Map, Source, Value, ValueKind};
+use hyper::Uri;
 use serde::{Deserialize, Serialize, Serializer};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::proxies::Proxies;
+use crate::{queue, store};
 
 /// A journal needs room for a few segments.
 pub const JOURNAL_BYTES_MIN: u64 = 8 << 20;
@@ -27,6 +33,8 @@ pub struct Config {
     pub database: Database,
     /// What the services log.
     pub log: Log,
+    /// What all HTTP services have in common.
+    pub http: Http,
     /// Cache-first reads.
     pub reads: Reads,
     /// The HTTP service that counts.
@@ -44,11 +52,14 @@ pub struct SecretUrl(pub String);
 
 impl fmt::Debug for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0.find("://"), self.0.rfind('@')) {
-            (Some(scheme), Some(at)) if scheme + 3 <= at => {
-                write!(f, "{}***{}", &self.0[..scheme + 3], &self.0[at..])
-            }
-            _ => f.write_str(&self.0),
+        let shown = match (self.0.find("://"), self.0.rfind('@')) {
+            (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}***{}", &self.0[..scheme + 3], &self.0[at..]),
+            _ => self.0.clone(),
+        };
+        // Of a unix socket.
+        match shown.split_once("pass=") {
+            Some((before, rest)) => write!(f, "{before}pass=***{}", rest.find('&').map_or("", |and| &rest[and..])),
+            None => f.write_str(&shown),
         }
     }
 }
@@ -111,8 +122,10 @@ macro_rules! section {
 section!(
     /// `[redis]`
     Redis {
-        /// `redis://[user:password@]host:port/db` or `unix:///path/to/socket`.
+        /// `redis://[user:password@]host:port/db`, `rediss://...` for TLS, or `unix:///path/to/socket?pass=password`.
         url: SecretUrl = SecretUrl("redis://127.0.0.1:6379/0".into()),
+        /// With TLS: a PEM file with the authorities that may have signed Redis's certificate, instead of the system's.
+        ca: String = String::new(),
         /// How long a connection or an answer may take.
         timeout_ms: u64 = 2_000,
     }
@@ -120,7 +133,8 @@ section!(
 section!(
     /// `[database]`
     Database {
-        /// `mysql://user:password@host:port/database`; `?socket=/path` for a unix socket.
+        /// `mysql://user:password@host:port/database`; `?socket=/path` for a unix socket,
+        /// `?ssl-mode=VERIFY_IDENTITY&ssl-ca=/path` for TLS.
         url: SecretUrl = SecretUrl("mysql://footfall@127.0.0.1:3306/footfall".into()),
         /// Connections per process.
         connections_max: u32 = 4,
@@ -135,6 +149,13 @@ section!(
         format: LogFormat = LogFormat::Human,
         /// `error`, `warn`, `info`, `debug`, `trace`, or a filter like `info,footfall_shared=debug`.
         level: String = "info".into(),
+    }
+);
+section!(
+    /// `[http]`
+    Http {
+        /// Proxies in front of the services that are believed what they say in `X-Forwarded-For`.
+        trusted_proxies: Proxies = Proxies::default(),
     }
 );
 section!(
@@ -251,6 +272,7 @@ impl Default for Config {
             redis: Redis::default(),
             database: Database::default(),
             log: Log::default(),
+            http: Http::default(),
             reads: Reads::default(),
             ingest: Ingest::default(),
             flusher: Flusher::default(),
@@ -266,20 +288,26 @@ pub struct ConfigError(pub Vec<String>);
 
 impl Config {
     /// Reads the file, if one is named, and lays the environment over it.
+    ///
+    /// # Errors
+    ///
+    /// All mistakes at once.
     pub fn load(file: Option<&Path>, environment: HashMap<String, String>) -> Result<Self, ConfigError> {
         let mut mistakes = Vec::new();
         let environment = resolve_files(environment, &mut mistakes);
-        let mut builder = config::Config::builder();
-        if let Some(path) = file {
-            match std::fs::read_to_string(path) {
-                Ok(text) => builder = builder.add_source(File::from_str(&text, FileFormat::Toml)),
-                Err(error) => mistakes.push(format!("{}: {error}", path.display())),
-            }
-        }
         // Values stay text until their field is known: a password 00123 must not become 123.
         let environment =
             Environment::with_prefix("FOOTFALL").prefix_separator("_").separator("__").source(Some(environment));
-        match builder.add_source(environment).build().and_then(config::Config::try_deserialize::<Self>) {
+        let mut builder = config::Config::builder();
+        if let Some(path) = file {
+            match read(path) {
+                Ok(source) => builder = builder.add_source(source),
+                Err(why) => mistakes.push(format!("{}: {why}", path.display())),
+            }
+        }
+        let given = builder.add_source(environment).build().and_then(|given| given.collect());
+        let given = given.map(|given| fitting(given, &mut mistakes));
+        match given.and_then(|given| Value::from(given).try_deserialize::<Self>()) {
             Ok(config) => {
                 mistakes.extend(config.mistakes());
                 if mistakes.is_empty() { Ok(config) } else { Err(ConfigError(mistakes)) }
@@ -299,6 +327,8 @@ impl Config {
             ("database.timeout_ms", self.database.timeout_ms),
             ("reads.ttl_ms", self.reads.ttl_ms),
             ("ingest.connections_max", self.ingest.connections_max as u64),
+            ("ingest.header_timeout_ms", self.ingest.header_timeout_ms),
+            ("ingest.body_timeout_ms", self.ingest.body_timeout_ms),
             ("ingest.body_bytes_max", self.ingest.body_bytes_max as u64),
             ("ingest.request_views_max", self.ingest.request_views_max as u64),
             ("ingest.queue_views_max", self.ingest.queue_views_max as u64),
@@ -313,6 +343,7 @@ impl Config {
             ("flusher.poll_ms", self.flusher.poll_ms),
             ("dashboard.updates_per_second", u64::from(self.dashboard.updates_per_second)),
             ("dashboard.connections_max", self.dashboard.connections_max as u64),
+            ("dashboard.header_timeout_ms", self.dashboard.header_timeout_ms),
             ("dashboard.session_ms", self.dashboard.session_ms),
             ("dashboard.requests_per_second", u64::from(self.dashboard.requests_per_second)),
         ];
@@ -321,6 +352,29 @@ impl Config {
             .filter(|(_, value)| *value == 0)
             .map(|(name, _)| format!("{name} is 0: it must be at least 1"))
             .collect();
+        mistakes.extend(queue::check(&self.redis).err());
+        mistakes.extend(store::check(&self.database).err());
+        for (name, url) in [("ingest.url", &self.ingest.url), ("dashboard.url", &self.dashboard.url)] {
+            if !is_http(url) {
+                mistakes.push(format!("{name} is `{url}`: it must be a URL such as http://127.0.0.1:8000"));
+            }
+        }
+        if !is_log_filter(&self.log.level) {
+            mistakes.push(format!(
+                "log.level is `{}`: it must be error, warn, info, debug or trace, or a filter such as \
+                 info,footfall_shared=debug",
+                self.log.level
+            ));
+        }
+        for (name, listen, admin) in [
+            ("ingest", self.ingest.listen, self.ingest.admin),
+            ("dashboard", self.dashboard.listen, self.dashboard.admin),
+        ] {
+            if listen == admin && listen.port() != 0 {
+                mistakes
+                    .push(format!("{name}.listen and {name}.admin are both {listen}: each needs a port of its own"));
+            }
+        }
         if self.ingest.queue_views_max < self.ingest.request_views_max {
             mistakes.push(
                 "ingest.queue_views_max is below ingest.request_views_max: the largest request could never be taken"
@@ -358,17 +412,91 @@ impl Config {
     }
 }
 
+/// Reads a TOML file.
+fn read(path: &Path) -> Result<File<FileSourceString, FileFormat>, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let source = File::from_str(&text, FileFormat::Toml);
+    source.collect().map_err(|error| error.to_string())?;
+    Ok(source)
+}
+
+/// What is left of all that was given, without what does not fit. Each setting is tried alone, so that all mistakes are
+/// found at once.
+fn fitting(given: Map<String, Value>, mistakes: &mut Vec<String>) -> Map<String, Value> {
+    let mut try_alone = |name: String, value: &Value, alone: Value| {
+        let error = alone.try_deserialize::<Config>().err()?;
+        let name = match value.origin() {
+            // Only what comes from the environment knows where it comes from.
+            Some(_) => format!("FOOTFALL_{}", name.replace('.', "__").to_uppercase()),
+            None => name,
+        };
+        mistakes.push(format!("{name}: {}", without_key(error)));
+        Some(())
+    };
+    let mut fitting = Map::new();
+    // In the same order each time.
+    for (section, value) in given.into_iter().collect::<BTreeMap<_, _>>() {
+        match value.kind {
+            ValueKind::Table(settings) if !settings.is_empty() => {
+                let settings: Map<String, Value> = settings
+                    .into_iter()
+                    .collect::<BTreeMap<_, _>>()
+                    .into_iter()
+                    .filter(|(key, value)| {
+                        let alone = Map::from_iter([(key.clone(), value.clone())]);
+                        let alone = Map::from_iter([(section.clone(), Value::from(alone))]);
+                        try_alone(format!("{section}.{key}"), value, alone.into()).is_none()
+                    })
+                    .collect();
+                if !settings.is_empty() {
+                    fitting.insert(section, settings.into());
+                }
+            }
+            _ => {
+                let alone = Map::from_iter([(section.clone(), value.clone())]);
+                if try_alone(section.clone(), &value, alone.into()).is_none() {
+                    fitting.insert(section, value);
+                }
+            }
+        }
+    }
+    fitting
+}
+
+/// What is wrong, without the name of the setting, which the reader knows.
+fn without_key(error: config::ConfigError) -> String {
+    match error {
+        config::ConfigError::Type { unexpected, expected, .. } => format!("{unexpected} is not {expected}"),
+        config::ConfigError::At { error, .. } => without_key(*error),
+        error => error.to_string(),
+    }
+}
+
+fn is_http(url: &str) -> bool {
+    url.parse::<Uri>().is_ok_and(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some())
+}
+
+/// Whether this is what the log can be filtered by. A word alone would be a filter too: for a part of the program of that
+/// name, which there is none of if somebody writes `verbose`.
+fn is_log_filter(level: &str) -> bool {
+    let is_clear = |part: &str| part.contains(['=', '[']) || part.parse::<LevelFilter>().is_ok();
+    EnvFilter::builder().parse(level).is_ok() && level.split(',').all(|part| is_clear(part.trim()))
+}
+
 /// Replaces each `FOOTFALL_..._FILE` by the content of its file, and leaves out what is not ours or
 /// is a flag's variable.
 fn resolve_files(environment: HashMap<String, String>, mistakes: &mut Vec<String>) -> HashMap<String, String> {
     let mut resolved = HashMap::new();
-    for (name, value) in environment {
+    for (name, value) in &environment {
         if !name.starts_with("FOOTFALL_") || name == "FOOTFALL_CONFIG" {
             continue;
         }
         match name.strip_suffix("_FILE") {
-            None => drop(resolved.insert(name, value)),
-            Some(target) => match std::fs::read_to_string(&value) {
+            None => drop(resolved.insert(name.clone(), value.clone())),
+            Some(target) if environment.contains_key(target) => {
+                mistakes.push(format!("{target} and {name} are both set: leave one of them out"));
+            }
+            Some(target) => match std::fs::read_to_string(value) {
                 Ok(text) => drop(resolved.insert(target.to_owned(), text.trim_end_matches(['\r', '\n']).to_owned())),
                 Err(error) => mistakes.push(format!("{name} names {value}, which cannot be read: {error}")),
             },
@@ -412,6 +540,19 @@ mod tests {
     }
 
     #[test]
+    fn no_password_is_shown() {
+        for (url, shown) in [
+            ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+            ("rediss://:se@cret@redis:6379/0", "rediss://***@redis:6379/0"),
+            ("unix:///run/redis.sock?pass=secret", "unix:///run/redis.sock?pass=***"),
+            ("unix:///run/redis.sock?pass=secret&db=1", "unix:///run/redis.sock?pass=***&db=1"),
+            ("mysql://u:secret@db/footfall?ssl-mode=VERIFY_CA", "mysql://***@db/footfall?ssl-mode=VERIFY_CA"),
+        ] {
+            assert_eq!(SecretUrl(url.into()).to_string(), shown);
+        }
+    }
+
+    #[test]
     fn with_a_token_the_dashboard_may_be_reached_by_others() {
         let given = [("FOOTFALL_DASHBOARD__LISTEN", "0.0.0.0:8001"), ("FOOTFALL_DASHBOARD__TOKEN", "0123456789abcdef")];
         let config = Config::load(None, environment(&given)).expect("valid");
@@ -422,16 +563,63 @@ mod tests {
     #[test]
     fn a_mistake_is_named() {
         for (name, value, said) in [
-            ("FOOTFALL_FLUSHER__UPDATE", "9", "update"),
-            ("FOOTFALL_FLUSHER__UPDATES", "many", "many"),
+            ("FOOTFALL_FLUSHER__UPDATE", "9", "FOOTFALL_FLUSHER__UPDATE: unknown field `update`"),
+            ("FOOTFALL_FLUSHER__UPDATES", "many", r#"FOOTFALL_FLUSHER__UPDATES: string "many" is not an integer"#),
+            ("FOOTFALL_FLUSHER", "9", "FOOTFALL_FLUSHER: "),
+            ("FOOTFALL_FLUSHERS__UPDATES", "9", "FOOTFALL_FLUSHERS__UPDATES: unknown field `flushers`"),
             ("FOOTFALL_FLUSHER__UPDATES", "0", "flusher.updates"),
             ("FOOTFALL_REDIS__URL_FILE", "/does/not/exist", "/does/not/exist"),
             ("FOOTFALL_DASHBOARD__LISTEN", "0.0.0.0:8001", "dashboard.token"),
             ("FOOTFALL_DASHBOARD__TOKEN", "short", "dashboard.token"),
             ("FOOTFALL_DASHBOARD__READ_TOKEN", "0123456789abcdef", "dashboard.token"),
+            ("FOOTFALL_HTTP__TRUSTED_PROXIES", "10.0.0.0/33", "FOOTFALL_HTTP__TRUSTED_PROXIES: `10.0.0.0/33`"),
+            ("FOOTFALL_REDIS__URL", "127.0.0.1:6379", "redis.url"),
+            ("FOOTFALL_REDIS__URL", "http://127.0.0.1", "redis.url"),
+            ("FOOTFALL_REDIS__CA", "/does/not/exist", "/does/not/exist"),
+            ("FOOTFALL_DATABASE__URL", "footfall", "database.url"),
+            ("FOOTFALL_DATABASE__URL", "postgres://u@db/footfall", "database.url"),
+            ("FOOTFALL_DATABASE__URL", "mysql://u@db", "database.url"),
+            ("FOOTFALL_DATABASE__URL", "mysql://u@db/footfall?ssl-mode=maybe", "database.url"),
+            ("FOOTFALL_INGEST__URL", "127.0.0.1:8000", "ingest.url"),
+            ("FOOTFALL_LOG__LEVEL", "verbose", "log.level"),
+            ("FOOTFALL_LOG__LEVEL", "info,a=loud", "log.level"),
+            ("FOOTFALL_INGEST__ADMIN", "127.0.0.1:8000", "ingest.listen and ingest.admin"),
         ] {
-            let error = Config::load(None, environment(&[(name, value)])).expect_err(name).to_string();
-            assert!(error.contains(said), "{error}");
+            let error = Config::load(None, environment(&[(name, value)])).expect_err(name);
+            assert_eq!(error.0.len(), 1, "{error}");
+            assert!(error.to_string().contains(said), "{error}");
         }
+    }
+
+    #[test]
+    fn all_mistakes_are_named_at_once() {
+        let mut file = tempfile::NamedTempFile::new().expect("temp file");
+        writeln!(file, "shards = 0\n[flusher]\nupdate = 1\narticles = 3\n[redis]\ntimeout_ms = []\n[nothing]\n")
+            .expect("write");
+        let given =
+            [("FOOTFALL_INGEST__LISTEN", "localhost"), ("FOOTFALL_REDIS__URL", "x"), ("FOOTFALL_NO_FILE", "/no")];
+        let error = Config::load(Some(file.path()), environment(&given)).expect_err("wrong").to_string();
+        for said in [
+            "shards is 0",
+            "flusher.update: ",
+            "redis.timeout_ms: ",
+            "nothing: ",
+            "FOOTFALL_INGEST__LISTEN: ",
+            "redis.url",
+            "/no",
+        ] {
+            assert!(error.contains(said), "{said}: {error}");
+        }
+        // A file that cannot be read as a whole hides nothing of the environment.
+        writeln!(file, "[flusher\n").expect("write");
+        let error = Config::load(Some(file.path()), environment(&given)).expect_err("wrong");
+        assert_eq!(error.0.len(), 4, "{error}");
+    }
+
+    #[test]
+    fn a_value_is_given_once() {
+        let given = [("FOOTFALL_REDIS__URL", "redis://a"), ("FOOTFALL_REDIS__URL_FILE", "/dev/null")];
+        let error = Config::load(None, environment(&given)).expect_err("twice").to_string();
+        assert!(error.contains("FOOTFALL_REDIS__URL and FOOTFALL_REDIS__URL_FILE"), "{error}");
     }
 }

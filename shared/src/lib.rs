@@ -11,6 +11,7 @@ pub mod keys;
 pub mod lifecycle;
 pub mod packed;
 pub mod presence;
+pub mod proxies;
 pub mod queue;
 pub mod random;
 pub mod reads;

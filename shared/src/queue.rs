@@ -7,10 +7,14 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, TlsCertificates, Value,
+};
 use tokio::sync::Mutex;
 
+use crate::config;
 use crate::counter::{Article, Batch, Growth, Producer, Shard};
+use crate::grading::Level;
 use crate::keys::{self, Age, GenerationKeys, ShardKeys};
 use crate::packed::{self, PackedError};
 use crate::presence::Report;
@@ -178,6 +182,42 @@ impl Server for Reached {
     }
 }
 
+fn client(redis: &config::Redis) -> std::result::Result<Client, RedisError> {
+    let url = redis.url.0.as_str();
+    if redis.ca.is_empty() {
+        return Client::open(url);
+    }
+    let root_cert = Some(std::fs::read(&redis.ca)?);
+    Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert })
+}
+
+/// Whether a connection can be tried with these settings; a sentence if not.
+pub fn check(redis: &config::Redis) -> std::result::Result<(), String> {
+    let example = "redis://user:password@host:6379/0, rediss://... for TLS, or unix:///path/to/socket";
+    Client::open(redis.url.0.as_str())
+        .map_err(|error| format!("redis.url cannot be used ({error}): it must be such as {example}"))?;
+    client(redis).map_err(|error| format!("redis.ca, {}, cannot be used: {error}", redis.ca))?;
+    Ok(())
+}
+
+fn findings(policy: &str, has_file: bool) -> Vec<(Level, String)> {
+    let mut findings = Vec::new();
+    // Not known is not wrong.
+    if !matches!(policy, "" | "noeviction") {
+        let sentence = format!(
+            "Redis has the maxmemory-policy {policy}: when its memory is full it would throw away views that MySQL does \
+             not have yet; set it to noeviction"
+        );
+        findings.push((Level::Critical, sentence));
+    }
+    if !has_file {
+        let sentence = "Redis keeps no append-only file: when it ends, views come back from the journals only; set \
+                        appendonly to yes";
+        findings.push((Level::Degraded, sentence.into()));
+    }
+    findings
+}
+
 static KEYSPACE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
     let help = "Redis's own counts of key look-ups since it started, as it told them last.";
     telemetry::gauges("footfall_redis_keyspace", help, "result")
@@ -190,9 +230,9 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Checks the URL; connects later.
-    pub fn new(url: &str, timeout: Duration) -> std::result::Result<Self, RedisError> {
-        let client = Client::open(url)?;
+    /// Takes the URL apart; connects later.
+    pub fn new(redis: &config::Redis, timeout: Duration) -> std::result::Result<Self, RedisError> {
+        let client = client(redis)?;
         Ok(Self { server: Arc::new(Reached { client, timeout, connection: Mutex::default() }) })
     }
 
@@ -203,6 +243,15 @@ impl Redis {
 
     async fn commands<T: FromRedisValue>(&self, pipeline: redis::Pipeline) -> std::result::Result<T, RedisError> {
         Ok(redis::from_redis_value(self.server.pipeline(pipeline).await?)?)
+    }
+
+    /// What of the server's settings endangers views, and how much.
+    pub async fn findings(&self) -> Result<Vec<(Level, String)>> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("INFO").arg("memory").cmd("INFO").arg("persistence");
+        let (memory, persistence): (redis::InfoDict, redis::InfoDict) = self.commands(pipeline).await?;
+        let policy: String = memory.get("maxmemory_policy").unwrap_or_default();
+        Ok(findings(&policy, persistence.get::<u8>("aof_enabled") != Some(0)))
     }
 
     /// Memory in use and the most that may be used, in bytes; 0 for no limit.

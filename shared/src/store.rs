@@ -3,6 +3,7 @@
 mod audit;
 mod lists;
 mod quarantine;
+mod server;
 mod transaction;
 
 use std::pin::Pin;
@@ -21,6 +22,7 @@ use crate::grading::mysql_code;
 pub use audit::{Audit, Books, ProducerFences};
 pub use lists::{By, ListedArticle, RisingArticle};
 pub use quarantine::{Quarantined, Replayed};
+pub use server::check;
 
 /// The schema that this build reads and writes; `footfall init` brings a database to it.
 pub const SCHEMA_VERSION: u32 = 3;

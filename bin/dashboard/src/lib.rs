@@ -30,6 +30,8 @@ use footfall_shared::queue::Redis;
 use footfall_shared::reads::{HitCounts, Reads};
 use footfall_shared::store::Store;
 use footfall_shared::telemetry::{self, Readiness};
+use hyper::Request;
+use hyper::body::Incoming;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -61,14 +63,14 @@ pub struct Listeners {
 /// Runs until a signal.
 pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
     let timeout = ms(config.redis.timeout_ms.min(STORE_TIMEOUT_MS_MAX));
-    let redis = Redis::new(&config.redis.url.0, timeout)?;
+    let redis = Redis::new(&config.redis, timeout)?;
     let store = Store::new(&Database {
         connections_max: config.database.connections_max.min(DATABASE_CONNECTIONS_MAX),
         timeout_ms: config.database.timeout_ms.min(STORE_TIMEOUT_MS_MAX),
         ..config.database.clone()
     })
     .await?;
-    lifecycle::check_schema(&store, config.shards).await?;
+    lifecycle::check_stores(&redis, &store, config.shards).await?;
 
     let readiness = Readiness::not_yet("no numbers were read yet");
     // A pool of their own: lists that take their time must not stop the live numbers.
@@ -116,10 +118,11 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
         lifecycle.stop(),
     ));
     let handler = {
-        let routes = Arc::clone(&routes);
-        move |peer, request| {
+        let (routes, proxies) = (Arc::clone(&routes), Arc::new(config.http.trusted_proxies));
+        move |peer, request: Request<Incoming>| {
+            let client = proxies.client(peer, request.headers());
             let routes = Arc::clone(&routes);
-            async move { routes.answer(peer, request).await }
+            async move { routes.answer(client, request).await }
         }
     };
     let stop = lifecycle.stop();

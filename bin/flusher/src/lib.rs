@@ -52,8 +52,8 @@ pub fn main(store: fn(Store) -> Store) -> ExitCode {
 const LAST_FLUSH: Duration = Duration::from_secs(10);
 
 async fn run(config: Config, store: Store, admin: TcpListener, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
-    lifecycle::check_schema(&store, config.shards).await?;
-    let redis = Redis::new(&config.redis.url.0, ms(config.redis.timeout_ms))?;
+    let redis = Redis::new(&config.redis, ms(config.redis.timeout_ms))?;
+    lifecycle::check_stores(&redis, &store, config.shards).await?;
     let readiness = telemetry::Readiness::default();
     let metrics = flush::Metrics::new();
     let port = admin.local_addr()?.port();

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use footfall_shared::config::Config;
+use footfall_shared::grading::Level;
 use footfall_shared::store::{Fences, SCHEMA_VERSION, Store, StoreError};
 use tokio::time::Instant;
 
@@ -26,6 +27,12 @@ pub(crate) struct Args {
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let store = Store::new(&config.database).await?;
     let was_ready = wait_for_database(&store, config, Duration::from_secs(args.wait)).await?;
+    for (level, sentence) in store.findings().await? {
+        match level {
+            Level::Critical => return Err(Failure::Dependency(sentence)),
+            Level::Degraded | Level::Info => eprintln!("warning: {sentence}"),
+        }
+    }
     footfall_migrations::migrate(&config.database, config.shards).await.map_err(|error| {
         Failure::Dependency(format!(
             "the database could not be set up: {error:#}; mend that and run `footfall init` again"

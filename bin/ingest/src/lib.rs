@@ -38,9 +38,9 @@ pub struct Listeners {
 
 /// Runs until a signal.
 pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
-    let redis = Redis::new(&config.redis.url.0, ms(config.redis.timeout_ms))?;
+    let redis = Redis::new(&config.redis, ms(config.redis.timeout_ms))?;
     let store = Store::new(&config.database).await?;
-    lifecycle::check_schema(&store, config.shards).await?;
+    lifecycle::check_stores(&redis, &store, config.shards).await?;
     let readiness = telemetry::Readiness::default();
     let patience = ms(config.redis.timeout_ms.min(READ_PATIENCE_MS_MAX));
     let counts = HitCounts::default();

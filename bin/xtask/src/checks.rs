@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use footfall_drill::packages::STORES;
 
-use crate::{chaos, packages, prometheus, python};
+use crate::unpacked::{HAPROXY, NGINX, PROMETHEUS};
+use crate::{chaos, packages, python};
 
 /// The cargo calls, after the packages. All features: one of them builds a flusher that is wrong on purpose, for a test.
 const STEPS: [&str; 4] = [
@@ -25,9 +26,11 @@ pub fn run() -> anyhow::Result<ExitCode> {
 
     let started = Instant::now();
     announce("packages");
-    packages::ensure(&[STORES, packages::BROWSER].concat())?;
+    packages::ensure(&[STORES, packages::BROWSER, packages::CERTIFICATES].concat())?;
     python::environment()?;
-    prometheus::program("promtool")?;
+    for (packages, program) in [(PROMETHEUS, "promtool"), (HAPROXY, "haproxy"), (NGINX, "nginx")] {
+        packages.command(program)?;
+    }
     timings.push(("packages", started.elapsed(), true));
 
     let mut code = 0;

@@ -14,8 +14,8 @@ pub mod checks;
 mod logs;
 pub mod packages;
 mod ports;
-pub mod prometheus;
 pub mod python;
+pub mod unpacked;
 pub mod up;
 
 /// The top folder of the repository.

@@ -19,6 +19,9 @@ pub const BROWSER: &[Package] = &[
     },
 ];
 
+/// What makes certificates.
+pub const CERTIFICATES: &[Package] = &[Package { name: "openssl", programs: &["openssl"] }];
+
 /// Installs what is missing of `wanted`, as root or through a `sudo` that does not ask for a password.
 pub fn ensure(wanted: &[Package]) -> Result<(), Missing> {
     install(|| missing(wanted))

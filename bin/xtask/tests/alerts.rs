@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::Output;
 
 use serde_json::Value;
 
@@ -39,11 +39,15 @@ fn sources() -> String {
 
 // ---- Prometheus's own checks ----
 
+fn run_promtool(arguments: &[&str], file: &Path) -> Output {
+    let mut promtool = xtask::unpacked::PROMETHEUS.command("promtool").unwrap_or_else(|error| panic!("{error:#}"));
+    promtool.args(arguments).arg(file).output().expect("promtool starts")
+}
+
 /// Fails with what `promtool` says, if it finds anything.
 #[track_caller]
 fn promtool(arguments: &[&str], file: &Path) {
-    let promtool = xtask::prometheus::program("promtool").unwrap_or_else(|error| panic!("{error:#}"));
-    let output = Command::new(promtool).args(arguments).arg(file).output().expect("promtool starts");
+    let output = run_promtool(arguments, file);
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "promtool {}: {}", arguments.join(" "), String::from_utf8_lossy(&said));
 }
@@ -277,11 +281,7 @@ fn promtool_sees_what_is_wrong() {
         fs::write(&to, change(text(from))).expect("write");
         to
     };
-    let fails = |arguments: &[&str], file: &Path| {
-        let promtool = xtask::prometheus::program("promtool").unwrap_or_else(|error| panic!("{error:#}"));
-        let output = Command::new(promtool).args(arguments).arg(file).output().expect("promtool starts");
-        !output.status.success()
-    };
+    let fails = |arguments: &[&str], file: &Path| !run_promtool(arguments, file).status.success();
     let rules = copy(ALERTS, |rules| rules.replace("sum(up{job=\"footfall-ingest\"}) == 0 or", ""));
     let tests = copy(ALERTS_TEST, |tests| tests);
     assert!(fails(&["test", "rules"], &tests), "an alert that does not fire any more");

@@ -39,6 +39,8 @@ pub struct RedisOptions {
     pub append_fsync: AppendFsync,
     /// A TCP port on 127.0.0.1 to listen on beside the unix socket; 0 means none.
     pub port: u16,
+    /// What clients have to say before anything else; empty means nothing.
+    pub password: String,
     /// More command-line arguments, for example `["--maxmemory", "64mb"]`. They win over the sandbox's own.
     pub args: Vec<String>,
 }
@@ -49,6 +51,7 @@ pub struct Redis {
     process: Process,
     data: PathBuf,
     socket: PathBuf,
+    password: String,
     /// Holds the socket and, where needed, the link to the program: removed when dropped.
     _run: TempDir,
 }
@@ -80,8 +83,10 @@ impl Redis {
             // The append-only file holds everything; snapshots beside it would only cost.
             .args(["--save", ""])
             .args(["--maxmemory-policy", "noeviction"])
+            .args(["--requirepass", &options.password])
             .args(&options.args);
-        let mut redis = Self { process: Process::spawn(command, &dir.join("redis.log"))?, data, socket, _run: run };
+        let process = Process::spawn(command, &dir.join("redis.log"))?;
+        let mut redis = Self { process, data, socket, password: options.password.clone(), _run: run };
         redis.wait_ready(START_TIMEOUT)?;
         Ok(redis)
     }
@@ -91,9 +96,10 @@ impl Redis {
         ["redis-server", "redis-check-rdb"].iter().any(|name| find_program(name).is_some())
     }
 
-    /// Where clients connect, as a URL for redis-rs: `unix:///...`.
+    /// Where clients connect, as a URL for redis-rs: `unix:///...`, with the password as it is.
     pub fn url(&self) -> String {
-        format!("unix://{}", self.socket.display())
+        let password = if self.password.is_empty() { String::new() } else { format!("?pass={}", self.password) };
+        format!("unix://{}{password}", self.socket.display())
     }
 
     /// The unix socket.
@@ -104,13 +110,13 @@ impl Redis {
     /// Sends one command and returns its reply as text, arrays flattened and nulls left out. An error reply is an
     /// error. Meant for set-up and for looking from the outside; it opens a connection each time.
     pub fn query<Arg: AsRef<[u8]>>(&self, args: &[Arg]) -> io::Result<Vec<String>> {
-        query(&self.socket, args)
+        query(&self.socket, &self.password, args)
     }
 
     /// Waits until it answers PING, that is, until it listens and has loaded its data.
     pub fn wait_ready(&mut self, timeout: Duration) -> io::Result<()> {
-        let socket = &self.socket;
-        self.process.wait_until(timeout, || query(socket, &["PING"]).map(drop))
+        let (socket, password) = (&self.socket, &self.password);
+        self.process.wait_until(timeout, || query(socket, password, &["PING"]).map(drop))
     }
 
     /// Ends it cleanly (SIGTERM); everything it acknowledged is on disk then.
@@ -206,21 +212,28 @@ fn server_program(run: &Path) -> io::Result<PathBuf> {
     Ok(link)
 }
 
-fn query<Arg: AsRef<[u8]>>(socket: &Path, args: &[Arg]) -> io::Result<Vec<String>> {
-    let mut stream = UnixStream::connect(socket)?;
+fn query<Arg: AsRef<[u8]>>(socket: &Path, password: &str, args: &[Arg]) -> io::Result<Vec<String>> {
+    let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+    let mut stream = BufReader::new(stream);
+    if !password.is_empty() {
+        ask(&mut stream, &["AUTH", password])?;
+    }
+    ask(&mut stream, args)
+}
 
+fn ask<Arg: AsRef<[u8]>>(stream: &mut BufReader<UnixStream>, args: &[Arg]) -> io::Result<Vec<String>> {
     let mut request = format!("*{}\r\n", args.len()).into_bytes();
     for arg in args.iter().map(AsRef::as_ref) {
         request.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
         request.extend_from_slice(arg);
         request.extend_from_slice(b"\r\n");
     }
-    stream.write_all(&request)?;
+    stream.get_mut().write_all(&request)?;
 
     let mut reply = Vec::new();
-    read_reply(&mut BufReader::new(stream), &mut reply)?;
+    read_reply(stream, &mut reply)?;
     Ok(reply)
 }
 

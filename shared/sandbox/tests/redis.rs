@@ -55,6 +55,24 @@ fn an_acknowledged_write_survives_kill_9() -> Result {
 }
 
 #[test]
+fn without_its_password_it_says_nothing() -> Result {
+    let dir = TempDir::new()?;
+    let mut redis =
+        Redis::start(dir.path(), &RedisOptions { password: "secret".to_owned(), ..RedisOptions::default() })?;
+    redis.query(&["SET", "key", "value"])?;
+    redis.stop()?;
+    redis.restart()?;
+    assert_eq!(get(&redis, "key")?.as_deref(), Some("value"));
+    let mut stream = UnixStream::connect(redis.socket())?;
+    stream.write_all(b"PING\r\n")?;
+    let mut reply = [0; 7];
+    stream.read_exact(&mut reply)?;
+    assert_eq!(&reply, b"-NOAUTH");
+    assert!(redis.url().ends_with("?pass=secret"), "{}", redis.url());
+    Ok(())
+}
+
+#[test]
 fn it_can_go_back_to_a_copy_of_its_files() -> Result {
     let dir = TempDir::new()?;
     let copy = dir.path().join("copy");

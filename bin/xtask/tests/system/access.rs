@@ -109,6 +109,37 @@ fn on_loopback_only_who_reads_what_needs_the_token() {
     eventually("a word again", SOON, || get(&stats).status == 200);
 }
 
+/// A request that says for whom it was forwarded; the status of its answer.
+fn forwarded(running: &Running, client: &str) -> u16 {
+    let stats = format!("{}/v1/stats", running.stack.url(Role::Dashboard, 0));
+    request("GET", &stats, &[("X-Forwarded-For", client)], b"").status
+}
+
+#[test]
+fn each_client_behind_a_trusted_proxy_has_its_own_limit() {
+    let begin = |proxies: &str| {
+        start(|options| {
+            options.dashboards = 1;
+            options.set("FOOTFALL_DASHBOARD__REQUESTS_PER_SECOND", "2");
+            options.set("FOOTFALL_HTTP__TRUSTED_PROXIES", proxies);
+        })
+    };
+    let running = begin("10.0.0.0/8, 127.0.0.1");
+    let mut invented = (0..=u8::MAX).map(|number| format!("1.1.1.{number}, 198.51.100.7, 10.0.0.9"));
+    eventually("too many requests of one client, which writes into the header itself", SOON, || {
+        forwarded(&running, &invented.next().expect("fewer are too many")) == 429
+    });
+    assert_eq!(forwarded(&running, "198.51.100.8"), 200);
+    drop(running);
+
+    // Nobody can pretend to be many.
+    let running = begin("10.0.0.0/8");
+    let mut clients = (0..=u8::MAX).map(|number| format!("198.51.100.{number}"));
+    eventually("too many requests of the one peer", SOON, || {
+        forwarded(&running, &clients.next().expect("fewer are too many")) == 429
+    });
+}
+
 #[test]
 fn what_nobody_should_send_is_refused() {
     let running = start(|options| options.dashboards = 1);

@@ -1,6 +1,6 @@
 //! What the tests of the whole system share: a stack in a folder of its own, HTTP, load and verification.
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,9 +38,7 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// Options of a stack in a temporary folder; the programs are those that were built with this test.
 pub(crate) fn options(dir: &TempDir) -> StackOptions {
-    let programs = std::env::current_exe().expect("a test knows its program");
-    let programs = programs.parent().and_then(Path::parent).expect("tests are built into target/PROFILE/deps");
-    let mut options = StackOptions::new(dir.path(), programs);
+    let mut options = StackOptions::new(dir.path(), program("."));
     options.dashboards = 0;
     options.set("FOOTFALL_INGEST__DRAIN_MS", "2000");
     options
@@ -182,6 +180,20 @@ impl Drop for Over<'_> {
     }
 }
 
+/// An address for a server that cannot choose a port itself: of 127.0.0.0/8 one that no other process of tests has, and
+/// a port that the kernel gives to nobody by itself.
+pub(crate) fn own_address(port: u16) -> SocketAddr {
+    assert!(port > 60_999, "{port} may be in use");
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    SocketAddr::from(([127, 1 + high, middle, low], port))
+}
+
+/// The built program of this name.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its program");
+    test.parent().and_then(Path::parent).expect("tests are built into target/PROFILE/deps").join(name)
+}
+
 /// Tries until the check holds, and answers how long that took.
 pub(crate) fn eventually(what: &str, limit: Duration, mut check: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
@@ -235,9 +247,14 @@ impl Running {
     pub(crate) fn load(&self, ledger: &str, arguments: &str) -> Load {
         let urls: Vec<String> =
             (0..self.stack.count(Role::Ingest)).map(|index| self.stack.url(Role::Ingest, index)).collect();
+        self.load_at(&urls.join(","), ledger, arguments)
+    }
+
+    /// Starts `footfall load` against these URLs.
+    pub(crate) fn load_at(&self, urls: &str, ledger: &str, arguments: &str) -> Load {
         let mut command = self.stack.tool();
         command
-            .args(["load", "--url", &urls.join(","), "--ledger"])
+            .args(["load", "--url", urls, "--ledger"])
             .arg(self.path(ledger))
             .args(arguments.split_whitespace())
             .stdout(Stdio::piped())

@@ -4,8 +4,10 @@
 
 mod access;
 mod backlog;
+mod balancer;
 mod browser;
 mod common;
+mod configuration;
 mod counting;
 mod fallbacks;
 mod faults;
@@ -15,6 +17,7 @@ mod lists;
 mod live;
 mod openapi;
 mod reads;
+mod stores;
 mod tool;
 mod viewer;
 mod viewers;

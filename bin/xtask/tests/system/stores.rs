@@ -1,0 +1,168 @@
+//! Stores as an operator may set them up: with TLS and passwords, or so that views would be lost.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use footfall_drill::stack::{Role, Stack};
+use footfall_sandbox::RedisOptions;
+
+use crate::common::{Running, Set, eventually, options, own_address, program, start};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const PASSWORD: &str = "correct-horse-battery";
+
+/// Makes an authority and a server's certificate that it has signed: `ca.pem`, `server.pem`, `server.key`.
+fn make_certificates(folder: &Path, server: IpAddr) {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let extensions = format!(
+        "[req]\ndistinguished_name = name\nprompt = no\n[name]\nCN = unused\n\
+         [authority]\nbasicConstraints = critical, CA:TRUE\n[server]\nsubjectAltName = IP:{server}\n"
+    );
+    fs::write(path("openssl.cnf"), extensions).expect("written");
+    let make = |name: &str, extensions: &str, signed_by: &[&str]| {
+        let mut openssl = Command::new("openssl");
+        openssl
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2"])
+            .args(["-config", &path("openssl.cnf"), "-extensions", extensions, "-subj", &format!("/CN={extensions}")])
+            .args(["-keyout", &path(&format!("{name}.key")), "-out", &path(&format!("{name}.pem"))])
+            .args(signed_by);
+        let output = openssl.output().expect("openssl starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    make("ca", "authority", &[]);
+    make("server", "server", &["-CA", &path("ca.pem"), "-CAkey", &path("ca.key")]);
+}
+
+/// A stack whose stores are reached over TLS only, each with a password.
+fn start_secure(folder: &Path) -> Running {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let (redis, mariadb) = (own_address(61_379), own_address(61_306));
+    make_certificates(folder, redis.ip());
+    let user = format!(
+        "CREATE DATABASE IF NOT EXISTS footfall CHARACTER SET utf8mb4;\n\
+         CREATE USER IF NOT EXISTS footfall@'%' IDENTIFIED BY '{PASSWORD}' REQUIRE SSL;\n\
+         GRANT ALL ON footfall.* TO footfall@'%';\n"
+    );
+    fs::write(path("init.sql"), user).expect("written");
+    start(|options| {
+        options.dashboards = 1;
+        options.redis = RedisOptions { password: PASSWORD.into(), ..RedisOptions::default() };
+        let settings: [(&str, &str); 6] = [
+            ("--bind", &redis.ip().to_string()),
+            ("--tls-port", &redis.port().to_string()),
+            ("--tls-cert-file", &path("server.pem")),
+            ("--tls-key-file", &path("server.key")),
+            ("--tls-ca-cert-file", &path("ca.pem")),
+            ("--tls-auth-clients", "no"),
+        ];
+        options.redis.args = settings.iter().flat_map(|(name, value)| [*name, *value]).map(str::to_owned).collect();
+        options.mariadb.args = vec![
+            "--skip-networking=0".to_owned(),
+            format!("--bind-address={}", mariadb.ip()),
+            format!("--port={}", mariadb.port()),
+            format!("--ssl-cert={}", path("server.pem")),
+            format!("--ssl-key={}", path("server.key")),
+            format!("--init-file={}", path("init.sql")),
+        ];
+        let ca = path("ca.pem");
+        options.set("FOOTFALL_REDIS__URL", &format!("rediss://:{PASSWORD}@{redis}/0"));
+        options.set("FOOTFALL_REDIS__CA", &ca);
+        let database = format!("mysql://footfall:{PASSWORD}@{mariadb}/footfall?ssl-mode=VERIFY_CA&ssl-ca={ca}");
+        options.set("FOOTFALL_DATABASE__URL", &database);
+    })
+}
+
+#[test]
+fn views_are_counted_over_tls_and_with_passwords() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let running = start_secure(folder.path());
+    running.load("ledger.tsv", "--views 5000 --rate 5000 --articles 100 --users 1000 --connections 16").finish();
+    running.assert_verified(&["ledger.tsv"]);
+
+    // Without the right authority, or without the password, nobody gets in.
+    let other = folder.path().join("other");
+    fs::create_dir(&other).expect("created");
+    make_certificates(&other, own_address(61_379).ip());
+    let setting = |name: &str| running.stack.env().into_iter().rfind(|(known, _)| known == name).expect("set").1;
+    let other_ca = other.join("ca.pem").display().to_string();
+    let our_ca = folder.path().join("ca.pem").display().to_string();
+    let (redis, database) = (setting("FOOTFALL_REDIS__URL"), setting("FOOTFALL_DATABASE__URL"));
+    let look: &[&str] = &["verify", "--live", "--seconds", "2"];
+    for (name, value, works) in [
+        ("FOOTFALL_REDIS__CA", our_ca.clone(), true),
+        ("FOOTFALL_REDIS__CA", other_ca.clone(), false),
+        ("FOOTFALL_REDIS__CA", String::new(), false),
+        ("FOOTFALL_REDIS__URL", redis.replace(PASSWORD, "wrong"), false),
+        ("FOOTFALL_DATABASE__URL", database.replace(&our_ca, &other_ca), false),
+        ("FOOTFALL_DATABASE__URL", database.replace(PASSWORD, "wrong"), false),
+        ("FOOTFALL_DATABASE__URL", database.replace("VERIFY_CA", "DISABLED"), false),
+    ] {
+        let mut tool = running.stack.tool();
+        let output = tool.args(look).env(name, &value).output().expect("the tool starts");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(if works { 0 } else { 69 }), "{name}: {said}");
+        assert!(!said.contains(PASSWORD), "{said}");
+    }
+}
+
+/// Starts a service beside the stack and waits for its end; answers its exit code and what it said.
+fn start_alone(running: &Running, name: &str) -> (Option<i32>, String) {
+    let mut command = Command::new(program(name));
+    let journal: PathBuf = running.path("journal-alone");
+    command.env_clear().envs(running.stack.env()).env("FOOTFALL_INGEST__JOURNAL", journal);
+    for admin in ["INGEST__ADMIN", "INGEST__LISTEN", "FLUSHER__ADMIN", "DASHBOARD__ADMIN", "DASHBOARD__LISTEN"] {
+        command.env(format!("FOOTFALL_{admin}"), "127.0.0.1:0");
+    }
+    let output = command.output().expect("it starts");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn services_refuse_stores_that_would_lose_views_and_warn_of_risks() {
+    let mut running = start(|options| (options.ingests, options.flushers) = (0, 0));
+    let configure = |running: &Running, setting: &str, value: &str| {
+        running.stack.redis.query(&["CONFIG", "SET", setting, value]).expect("set");
+    };
+    for policy in ["allkeys-lru", "volatile-ttl"] {
+        configure(&running, "maxmemory-policy", policy);
+        for service in ["footfall-ingest", "footfall-flusher", "footfall-dashboard"] {
+            let (code, said) = start_alone(&running, service);
+            assert_eq!(code, Some(69), "{service}: {said}");
+            assert!(said.contains(&format!("maxmemory-policy {policy}")) && said.contains("noeviction"), "{said}");
+        }
+    }
+
+    // Risks are named, and the service starts.
+    configure(&running, "maxmemory-policy", "noeviction");
+    configure(&running, "appendonly", "no");
+    running.sql("SET GLOBAL innodb_flush_log_at_trx_commit = 2, GLOBAL max_allowed_packet = 1048576");
+    for role in [Role::Flusher, Role::Ingest] {
+        let log = running.stack.add(role).expect("ready").process().log().to_owned();
+        let said = || fs::read_to_string(&log).unwrap_or_default();
+        eventually("three warnings", PATIENCE, || said().matches("WARN").count() >= 3);
+        for what in ["append-only file", "innodb_flush_log_at_trx_commit = 2", "max_allowed_packet = 1048576"] {
+            assert!(said().contains(what), "{what}: {}", said());
+        }
+    }
+
+    // And nothing is said of stores as they should be.
+    configure(&running, "appendonly", "yes");
+    running.sql("SET GLOBAL innodb_flush_log_at_trx_commit = 1, GLOBAL max_allowed_packet = 16777216");
+    let log = running.stack.add(Role::Dashboard).expect("ready").process().log().to_owned();
+    let said = fs::read_to_string(log).expect("a log");
+    assert!(!said.contains("WARN"), "{said}");
+}
+
+#[test]
+fn a_database_that_is_too_old_is_not_set_up() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut options = options(&folder);
+    options.mariadb.args.push("--version=10.5.23-MariaDB".to_owned());
+    let error = Stack::start(options).expect_err("too old");
+    let said = format!("{error:#}");
+    assert!(said.contains("version 10.5.23-MariaDB") && said.contains("MariaDB 10.6"), "{said}");
+    assert!(said.contains("69"), "{said}");
+}
