@@ -80,7 +80,7 @@ fn poison_is_quarantined_and_replayed_once_mysql_takes_it() {
     assert!(code == 0 && said.contains("0 checks FAILED"), "{said}");
 }
 
-/// What was exported is imported into stores that know nothing, beside running services, and once more for nothing.
+/// What was exported is imported into stores that were emptied, beside running services, and once more for nothing.
 #[test]
 fn an_export_is_imported_once() {
     let mut running = start(|_| {});
@@ -103,21 +103,27 @@ fn an_export_is_imported_once() {
     let (_, printed) = tool(&running, &["export"]);
     assert!(printed.starts_with(&fs::read_to_string(&file).expect("the file")), "the same on the standard output");
 
-    let mut other = start(|_| {});
-    assert_eq!(tool(&other, &["import", &file]).0, 2, "it asks first");
-    for _ in 0..2 {
-        let (code, said) = tool(&other, &["import", &file, "--yes"]);
-        assert!(code == 0 && said.contains("20,001 views"), "{said}");
-        assert_eq!(counts(&mut other), before);
+    for role in [Role::Ingest, Role::Flusher] {
+        running.stack.service(role, 0).terminate(PATIENCE).expect("terminate");
     }
-    eventually("it is served", PATIENCE, || other.article("a,%20%22b%22")["views"] == 1);
-    let (code, said) = tool(&other, &["verify", "--live", "--seconds", "3"]);
+    assert_eq!(tool(&running, &["clean", "--yes"]).0, 0);
+    for role in [Role::Flusher, Role::Ingest] {
+        running.stack.service(role, 0).restart().expect("restart");
+    }
+    assert_eq!(tool(&running, &["import", &file]).0, 2, "it asks first");
+    for _ in 0..2 {
+        let (code, said) = tool(&running, &["import", &file, "--yes"]);
+        assert!(code == 0 && said.contains("20,001 views"), "{said}");
+        assert_eq!(counts(&mut running), before);
+    }
+    eventually("it is served", PATIENCE, || running.article("a,%20%22b%22")["views"] == 1);
+    let (code, said) = tool(&running, &["verify", "--live", "--seconds", "3"]);
     assert!(code == 0 && said.contains("0 checks FAILED"), "{said}");
 
     fs::write(&file, "article,views\nyumo,7\nyumo,x\n").expect("written");
-    let (code, said) = tool(&other, &["import", &file, "--user", "before", "--yes"]);
+    let (code, said) = tool(&running, &["import", &file, "--user", "before", "--yes"]);
     assert!(code == 2 && said.contains("line 3") && said.contains("nothing was counted"), "{said}");
-    assert_eq!(counts(&mut other), before);
+    assert_eq!(counts(&mut running), before);
 }
 
 /// The load's views of one user are refused: they are accounted for, not missing.
