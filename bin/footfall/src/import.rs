@@ -160,7 +160,16 @@ impl Iterator for Lines<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let record = match self.records.next()? {
             Ok(record) => record,
-            Err(error) => return Some(Err(error.to_string())),
+            Err(error) => {
+                let line = error.position().map_or(0, csv::Position::line);
+                let what = match error.kind() {
+                    csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                        format!("it has {len} fields, the first line {expected_len}")
+                    }
+                    _ => error.to_string(),
+                };
+                return Some(Err(format!("line {line}: {what}")));
+            }
         };
         let line = record.position().map_or(0, csv::Position::line);
         Some(self.row(&record).map_err(|mistake| format!("line {line}: {mistake}")))
