@@ -5,7 +5,7 @@ mod shard;
 mod shown;
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -79,10 +79,17 @@ pub struct Reads {
     patience: Duration,
     mysql: Mutex<Breaker>,
     /// Of all who miss the same article, one asks MySQL, and the others wait for what it fills in.
-    turns: Vec<tokio::sync::Mutex<()>>,
+    turns: Vec<Turn>,
     hasher: RandomState,
     shown: Shown,
     counts: HitCounts,
+}
+
+#[derive(Default)]
+struct Turn {
+    free: tokio::sync::Mutex<()>,
+    /// Values that were filled in under it: who looked up before the last one must look again.
+    filled: AtomicU64,
 }
 
 /// Times that a read is tried because a flush or a recovery came between.
@@ -112,7 +119,7 @@ impl Reads {
             store,
             patience,
             mysql: Mutex::new(Breaker::new(0)),
-            turns: (0..TURNS).map(|_| tokio::sync::Mutex::new(())).collect(),
+            turns: (0..TURNS).map(|_| Turn::default()).collect(),
             hasher: RandomState::new(),
             shown: Shown::new(),
             counts,
@@ -190,8 +197,10 @@ impl Reads {
     async fn cached(&self, shard: &Arc<ReadShard>, article: &Article) -> Result<(Live, &'static str), CachedError> {
         let mut is_asked = false;
         let mut renewed = None;
+        let place = &self.turns[self.hasher.hash_one(article) as usize % TURNS];
         let mut turn = None;
         for _ in 0..READ_TRIES {
+            let filled = place.filled.load(Ordering::Relaxed);
             let Some((age, found)) = shard.look_up(article).await? else {
                 let state = shard.in_time(shard.queue.state()).await?;
                 match state.and_then(|state| state.data).filter(|data| data.is_current) {
@@ -213,16 +222,16 @@ impl Reads {
                 Cached::Miss { first, pending_views } => (first, pending_views),
             };
             if turn.is_none() {
-                let place = &self.turns[self.hasher.hash_one(article) as usize % TURNS];
-                if let Ok(free) = place.try_lock() {
+                if let Ok(free) = place.free.try_lock() {
                     turn = Some(free);
                 } else {
-                    let waited = tokio::time::timeout(self.patience, place.lock()).await;
+                    let waited = tokio::time::timeout(self.patience, place.free.lock()).await;
                     turn = Some(waited.map_err(|_| CachedError::Store {
                         pending_views,
                         error: "mysql has not answered another read of it yet".into(),
                     })?);
-                    // It may have been filled in meanwhile.
+                }
+                if place.filled.load(Ordering::Relaxed) != filled {
                     continue;
                 }
             }
@@ -233,8 +242,9 @@ impl Reads {
                 // This Redis was overtaken: what waits in it may be in MySQL already.
                 return Err(Unread("its data set was overtaken".into()).into());
             }
-            let filled = shard.in_time(shard.queue.fill(age, article, shard.ttl(), first, &stored)).await?;
-            if let Some(Some(live)) = filled {
+            let live = shard.in_time(shard.queue.fill(age, article, shard.ttl(), first, &stored)).await?;
+            if let Some(Some(live)) = live {
+                place.filled.fetch_add(1, Ordering::Relaxed);
                 return Ok((live, "database"));
             }
         }
