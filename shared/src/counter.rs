@@ -144,6 +144,12 @@ impl Producer {
     pub fn random() -> Self {
         Self(crate::random::number())
     }
+
+    /// The id from its text form.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        u64::from_str_radix(text, 16).ok().map(Self)
+    }
 }
 
 impl fmt::Display for Producer {

@@ -28,6 +28,9 @@ pub struct ShardKeys {
     pub producers: String,
     /// HASH: producer -> `beat:journalled views`, what an ingest says of itself.
     pub reports: String,
+    /// HASH: producer -> `number:views:number:views`, what an ingest says that MySQL has of its batches: the last one and
+    /// its cumulative views, through Redis and directly. Asked for when MySQL has gone back.
+    pub stored: String,
     /// SET: ids of views counted lately.
     pub ids: String,
     /// SET: those of the period before, so that none is forgotten sooner than after one whole period.
@@ -53,6 +56,7 @@ impl ShardKeys {
             meta: format!("{prefix}meta"),
             producers: format!("{prefix}producers"),
             reports: format!("{prefix}reports"),
+            stored: format!("{prefix}stored"),
             ids: format!("{prefix}ids"),
             ids_before: format!("{prefix}ids:before"),
             headers: format!("{prefix}headers"),

@@ -18,7 +18,7 @@ use crate::grading::Level;
 use crate::keys::{self, Age, GenerationKeys, ShardKeys};
 use crate::packed::{self, PackedError};
 use crate::presence::Report;
-use crate::store::{Recovery, StoredArticle};
+use crate::store::{Positions, Recovery, StoredArticle};
 use crate::telemetry::{self, IntGaugeVec};
 
 /// What a call of the queue can fail with.
@@ -655,10 +655,13 @@ impl Queue {
     }
 
     /// Tells the others how many views an ingest has acknowledged that only its journal holds. `beat` grows each time:
-    /// so others see that it lives.
-    pub async fn report(&self, producer: Producer, beat: u64, journalled: u64) -> Result<()> {
+    /// so others see that it lives. `stored` is the last batch that MySQL has, and its cumulative views, of each path.
+    pub async fn report(&self, producer: Producer, beat: u64, journalled: u64, stored: [(u64, u64); 2]) -> Result<()> {
+        let [(number, views), (direct, direct_views)] = stored;
         let mut pipeline = redis::pipe();
         pipeline.hset(&self.keys.reports, producer.to_string(), format!("{beat}:{journalled}")).ignore();
+        let stored = format!("{number}:{views}:{direct}:{direct_views}");
+        pipeline.hset(&self.keys.stored, producer.to_string(), stored).ignore();
         Ok(self.redis.commands(pipeline).await?)
     }
 
@@ -666,6 +669,7 @@ impl Queue {
     pub async fn forget_report(&self, producer: Producer) -> Result<()> {
         let mut pipeline = redis::pipe();
         pipeline.hdel(&self.keys.reports, producer.to_string()).ignore();
+        pipeline.hdel(&self.keys.stored, producer.to_string()).ignore();
         Ok(self.redis.commands(pipeline).await?)
     }
 
@@ -972,7 +976,7 @@ pub struct Moment {
     /// The batches of the open generation.
     pub open: Vec<Batch>,
     /// The last batch of every producer that it knows, and its cumulative views.
-    pub producers: BTreeMap<Producer, (u64, u64)>,
+    pub producers: Positions,
 }
 
 /// For the operator's tool: `footfall verify`, `quarantine` and `erase`.
@@ -991,14 +995,29 @@ impl Queue {
         let ((open, first), log, producers): Found = self.redis.commands(pipeline).await?;
         let parse = |(producer, position): (String, String)| {
             let (number, views) = position.split_once(':')?;
-            let producer = u64::from_str_radix(&producer, 16).ok()?;
-            Some((Producer(producer), (number.parse().ok()?, views.parse().ok()?)))
+            Some((Producer::parse(&producer)?, (number.parse().ok()?, views.parse().ok()?)))
         };
         Ok(Moment {
             position: open.zip(first).map(|(open, first)| Position { open, first }),
             open: log.iter().map(|packed| packed::decode(packed)).collect::<std::result::Result<_, _>>()?,
             producers: producers.into_iter().filter_map(parse).collect(),
         })
+    }
+
+    /// What the ingests say that MySQL has of their batches, through Redis and directly.
+    pub async fn said_to_be_stored(&self) -> Result<[Positions; 2]> {
+        let mut pipeline = redis::pipe();
+        pipeline.hgetall(&self.keys.stored);
+        let (said,): (BTreeMap<String, String>,) = self.redis.commands(pipeline).await?;
+        let mut positions: [Positions; 2] = Default::default();
+        for (producer, text) in said {
+            let numbers: Vec<u64> = text.split(':').map_while(|number| number.parse().ok()).collect();
+            let Some(producer) = Producer::parse(&producer) else { continue };
+            let [number, views, direct, direct_views] = numbers[..] else { continue };
+            positions[0].insert(producer, (number, views));
+            positions[1].insert(producer, (direct, direct_views));
+        }
+        Ok(positions)
     }
 
     /// Epoch and generation of every log that was set aside, in order.

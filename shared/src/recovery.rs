@@ -29,7 +29,7 @@ pub enum RecoveryError {
     /// Going on would hide the loss: a person must decide.
     #[error(
         "MySQL is older than Redis: it is at epoch {} and generation {} of shard {shard}, but epoch {} was begun and \
-         generation {} acknowledged; was MySQL restored from a backup? This shard stands still",
+         generation {} acknowledged; was MySQL restored from a backup? This shard stands still: bring MySQL forward, or run `footfall accept-restore`",
         .stored.0, .stored.1, .known.0, .known.1
     )]
     StoreIsOlder {

@@ -3,6 +3,7 @@
 mod audit;
 mod lists;
 mod quarantine;
+mod restore;
 mod server;
 mod transaction;
 
@@ -22,6 +23,7 @@ use crate::grading::mysql_code;
 pub use audit::{Audit, Books, ProducerFences};
 pub use lists::{By, ListedArticle, RisingArticle};
 pub use quarantine::{Quarantined, Replayed};
+pub use restore::{Known, Lost, Positions};
 pub use server::check;
 
 /// The schema that this build reads and writes; `footfall init` brings a database to it.

@@ -3,9 +3,11 @@
 use crate::report::{Figure, thousands};
 use crate::run::{Bench, MARIADB_ALONE, WHOLE};
 use crate::scene::{Scene, Stored};
-use crate::traffic::{ARTICLES, USERS};
+use crate::traffic::Crowd;
 
 pub(crate) const GROWTH: &str = "20,000 views/s on top of stored rows";
+
+pub(crate) const DOUBLED: &str = "20,000 views/s of twice as many, on top of 100,000 stored rows";
 
 /// Rows at the first step.
 pub(crate) const GROWTH_LEAST: f64 = 100_000.0;
@@ -23,21 +25,38 @@ impl Bench<'_> {
                 let name = format!("{} rows", thousands(rows));
                 self.bar.set_message(format!("growth, {name}"));
                 self.scene.fill_tables(rows - stored)?;
-                self.grown(&name)?;
+                self.grown(GROWTH, &name)?;
+                if stored == 0.0 {
+                    self.doubled()?;
+                }
                 (rows, stored) = (rows * GROWTH_FACTOR, rows);
             }
         }
         Ok(())
     }
 
-    fn grown(&mut self, name: &str) -> anyhow::Result<()> {
+    /// Twice the articles, then twice the users.
+    fn doubled(&mut self) -> anyhow::Result<()> {
+        let Crowd { articles, users } = Crowd::USUAL;
+        for (name, crowd) in
+            [("articles", Crowd { articles: 2 * articles, users }), ("users", Crowd { articles, users: 2 * users })]
+        {
+            self.bar.set_message(format!("growth, twice the {name}"));
+            self.scene.crowd = crowd;
+            self.grown(DOUBLED, name)?;
+        }
+        self.scene.crowd = Crowd::USUAL;
+        Ok(())
+    }
+
+    fn grown(&mut self, table: &'static str, name: &str) -> anyhow::Result<()> {
         let Stored { sent, counts, .. } = self.scene.send_and_store(&self.steady_load())?;
         let transaction = (Figure::TransactionViews, counts.transaction_views());
         let mut figures = sent.cpu.clone();
         figures.push(transaction);
-        self.report.add(GROWTH, WHOLE, name, &figures);
+        self.report.add(table, WHOLE, name, &figures);
         let alone = self.scene.mariadb_alone(transaction.1, sent.report.views)?;
-        self.report.add(GROWTH, MARIADB_ALONE, name, &[(Figure::CpuMariaDb, alone.cpu)]);
+        self.report.add(table, MARIADB_ALONE, name, &[(Figure::CpuMariaDb, alone.cpu)]);
         Ok(())
     }
 }
@@ -53,11 +72,12 @@ impl Scene {
 
     /// Adds about so many rows of readers, of the articles and users that the traffic has, and what belongs to them.
     fn fill_tables(&self, rows: f64) -> anyhow::Result<()> {
+        let Crowd { articles, users } = Crowd::USUAL;
         // e to a uniform power is close to Zipf's law.
         let sql = format!(
             "INSERT IGNORE INTO article_readers (article, user, views)
-                 SELECT CONCAT('a', LPAD(FLOOR(EXP(RAND({rows}) * LN({ARTICLES}))) - 1, 9, '0')) AS a,
-                        CONCAT('u', LPAD(FLOOR(RAND({rows} + 1) * {USERS}), 9, '0')) AS u, 1
+                 SELECT CONCAT('a', LPAD(FLOOR(EXP(RAND({rows}) * LN({articles}))) - 1, 9, '0')) AS a,
+                        CONCAT('u', LPAD(FLOOR(RAND({rows} + 1) * {users}), 9, '0')) AS u, 1
                  FROM seq_1_to_{rows} ORDER BY a, u;
              INSERT IGNORE INTO users (user) SELECT DISTINCT user FROM article_readers ORDER BY user;
              REPLACE INTO articles (article, views, readers)

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::measure::cpu_seconds;
-use crate::traffic::{self, ARTICLES, Traffic, USERS};
+use crate::traffic::{self, Crowd, Traffic};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -52,6 +52,8 @@ pub(crate) struct Args {
     /// Requests per second, on a schedule; as many as are answered if none.
     #[arg(long)]
     rate: Option<f64>,
+    #[command(flatten)]
+    crowd: Crowd,
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -92,7 +94,7 @@ async fn send(args: &Args) -> anyhow::Result<Report> {
         stream.set_nodelay(true)?;
         streams.push(stream);
     }
-    let traffic = Traffic::new(ARTICLES, USERS, args.seed);
+    let traffic = Traffic::new(args.crowd, args.seed);
     let start = Instant::now();
     let from = start + WARM_UP;
     let until = from + Duration::from_secs_f64(args.seconds);
@@ -235,7 +237,7 @@ impl Request {
         let at = |id: &str| text.match_indices(id).map(|(at, _)| at + 1).collect::<Vec<_>>();
         let mut users = at("u000000000").into_iter();
         let places = at("a000000000").into_iter().map(|article| (article, users.next())).collect();
-        let articles = if args.kind == Kind::Read { READ_ARTICLES } else { ARTICLES };
+        let articles = if args.kind == Kind::Read { READ_ARTICLES } else { args.crowd.articles };
         Self { bytes: text.into_bytes(), places, traffic, articles }
     }
 

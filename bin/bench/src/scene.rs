@@ -14,7 +14,7 @@ use crate::alone;
 use crate::load::{self, Kind};
 use crate::measure::cpu_seconds;
 use crate::report::Figure;
-use crate::traffic::{ARTICLES, Traffic, USERS};
+use crate::traffic::{Crowd, Traffic};
 
 const ROWS_WRITTEN: &str = "SHOW GLOBAL STATUS LIKE 'Handler_write'";
 const FSYNCS: &str = "SHOW GLOBAL STATUS LIKE 'Innodb_data_fsyncs'";
@@ -136,6 +136,8 @@ pub(crate) struct Scene {
     /// What most would write, with a Redis of its own.
     pub(crate) one_script: Peer,
     peers_redis: Redis,
+    /// Whose views of what all peers get.
+    pub(crate) crowd: Crowd,
     dir: PathBuf,
     seed: u64,
 }
@@ -152,7 +154,7 @@ impl Scene {
         let peers_redis = Redis::start(&dir.join("redis-of-peer"), &RedisOptions::default())?;
         let bare = Peer::start(dir, "bare", None)?;
         let one_script = Peer::start(dir, "one-script", Some(&peers_redis.url()))?;
-        Ok(Self { stack, bare, one_script, peers_redis, dir: dir.to_owned(), seed: 0 })
+        Ok(Self { stack, bare, one_script, peers_redis, crowd: Crowd::USUAL, dir: dir.to_owned(), seed: 0 })
     }
 
     /// Where our ingest listens.
@@ -229,7 +231,7 @@ impl Scene {
     /// Views that nobody got yet.
     fn traffic(&mut self) -> Traffic {
         self.seed += 1;
-        Traffic::new(ARTICLES, USERS, self.seed)
+        Traffic::new(self.crowd, self.seed)
     }
 
     fn our_pids(&mut self) -> [(Figure, u32); 4] {
@@ -274,6 +276,7 @@ impl Scene {
         command.args(["load", "--address", &address.to_string(), "--kind", kind.get_name()]);
         command.args(["--batch", &load.batch.to_string(), "--connections", &load.connections.to_string()]);
         command.args(["--seconds", &load.seconds.to_string(), "--seed", &self.seed.to_string()]);
+        command.args(["--articles", &self.crowd.articles.to_string(), "--users", &self.crowd.users.to_string()]);
         if let Some(rate) = load.rate {
             command.args(["--rate", &rate.to_string()]);
         }

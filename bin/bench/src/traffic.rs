@@ -2,10 +2,21 @@
 
 use std::sync::Arc;
 
-/// Articles in the traffic.
-pub(crate) const ARTICLES: u32 = 100_000;
-/// Users in the traffic.
-pub(crate) const USERS: u32 = 1_000_000;
+/// Whose views of what are in the traffic.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Crowd {
+    /// Articles.
+    #[arg(long, default_value_t = Crowd::USUAL.articles)]
+    pub(crate) articles: u32,
+    /// Users.
+    #[arg(long, default_value_t = Crowd::USUAL.users)]
+    pub(crate) users: u32,
+}
+
+impl Crowd {
+    /// What is measured with, unless something else is said.
+    pub(crate) const USUAL: Self = Self { articles: 100_000, users: 1_000_000 };
+}
 
 /// Articles drawn in advance: drawing one costs more than sending it may.
 const DRAWN: usize = 1 << 16;
@@ -20,8 +31,8 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// A stream over so many articles and users.
-    pub(crate) fn new(articles: u32, users: u32, seed: u64) -> Self {
+    /// A stream over these articles and users.
+    pub(crate) fn new(Crowd { articles, users }: Crowd, seed: u64) -> Self {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let sums: Vec<f64> = (1..=articles)
             .scan(0.0, |sum, rank| {
@@ -81,7 +92,7 @@ mod tests {
     #[test]
     fn the_first_article_is_viewed_most() {
         let mut counts = [0; 3];
-        for (article, user) in Traffic::new(1000, 50, 7).take(20_000) {
+        for (article, user) in Traffic::new(Crowd { articles: 1000, users: 50 }, 7).take(20_000) {
             assert!(article < 1000 && user < 50);
             if let Some(count) = counts.get_mut(article as usize) {
                 *count += 1;

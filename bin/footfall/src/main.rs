@@ -1,5 +1,6 @@
 //! `footfall`: the operator's tool. One file per command.
 
+mod accept_restore;
 mod aside;
 mod check_config;
 mod clean;
@@ -58,6 +59,7 @@ enum Command {
     Verify(verify::Args),
     Quarantine(quarantine::Args),
     Erase(erase::Args),
+    AcceptRestore(accept_restore::Args),
     Import(import::Args),
     Export(export::Args),
     Drill(drill::Args),
@@ -91,6 +93,7 @@ async fn run(cli: Cli) -> Result {
         Command::Verify(args) => verify::run(&config, &args).await,
         Command::Quarantine(args) => quarantine::run(&config, &args).await,
         Command::Erase(args) => erase::run(&config, &args).await,
+        Command::AcceptRestore(args) => accept_restore::run(&config, &args).await,
         Command::Import(args) => import::run(&config, &args).await,
         Command::Export(args) => export::run(&config, &args).await,
         Command::Drill(args) => drill::run(&args),

@@ -71,7 +71,7 @@ impl Adopter {
             match self.blocking.run(move || adopt(&disk)).await {
                 Ok(lives) => {
                     for mut life in lives {
-                        let Ok(producer) = u64::from_str_radix(&life.name, 16).map(Producer) else { continue };
+                        let Some(producer) = Producer::parse(&life.name) else { continue };
                         for journal in std::mem::take(&mut life.shards) {
                             let shard = Shard(journal.shard);
                             let Some(link) = self.links.get(usize::from(shard.0)) else {
@@ -127,6 +127,13 @@ impl Left {
         let direct = batches.back().map_or(0, |last| last.cumulative_views.saturating_sub(*views_before));
         self.lane.backlog_views() + direct
     }
+
+    /// What MySQL must have before it can take what is left, of each path.
+    fn kept_behind(&self) -> [(u64, u64); 2] {
+        let Kept { batches, views_before, stored } = &self.direct;
+        let direct = batches.front().map_or(*stored, |first| first.number - 1);
+        [self.lane.kept_behind(), (direct, *views_before)]
+    }
 }
 
 /// What it holds of one path.
@@ -151,11 +158,11 @@ impl Replay {
             let now = Instant::now();
             if let Some(left) = &left
                 && now >= report_at
-                && breaker.is_closed()
+                && (breaker.is_closed() || breaker.class() == Some(Class::DbBehind))
             {
                 (beat, report_at) = (beat + 1, now + REPORT_PERIOD);
                 // Missed once, it is made up for by the next.
-                let _ = self.link.queue.report(self.producer, beat, left.journalled_views()).await;
+                let _ = self.link.queue.report(self.producer, beat, left.journalled_views(), left.kept_behind()).await;
             }
             match result {
                 Ok(true) => {

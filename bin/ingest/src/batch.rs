@@ -333,13 +333,14 @@ impl Batcher {
         if self.is_doubtful && self.disk.allows(now) {
             self.write_again(now);
         }
-        if self.redis.is_closed() || self.redis.class() == Some(Class::CacheFull) {
+        if self.redis.is_closed() || matches!(self.redis.class(), Some(Class::CacheFull | Class::DbBehind)) {
             self.beat += 1;
             let (queue, producer) = (self.link.queue.clone(), self.lane.producer());
             let (beat, journalled) = (self.beat, self.journalled_views());
+            let stored = [self.lane.kept_behind(), self.direct_stored()];
             self.work.push(Box::pin(async move {
                 let memory = queue.redis().memory().await;
-                let _ = queue.report(producer, beat, journalled).await; // Missed once, it is made up for by the next.
+                let _ = queue.report(producer, beat, journalled, stored).await; // Missed once, it is made up for by the next.
                 Event::Memory(memory)
             }));
         }
@@ -398,8 +399,14 @@ impl Batcher {
     fn stored(&self, path: Path) -> u64 {
         match path {
             Path::Redis => self.lane.stored(),
-            Path::Direct => self.direct.front().map_or(self.direct_newest.0, |first| first.batch.number - 1),
+            Path::Direct => self.direct_stored().0,
         }
+    }
+
+    /// The last batch that MySQL has of the direct path, and the views up to and including it.
+    fn direct_stored(&self) -> (u64, u64) {
+        let first = self.direct.front().map(|first| &first.batch);
+        first.map_or(self.direct_newest, |first| (first.number - 1, first.views_before()))
     }
 
     fn build(&mut self, path: Path, views: Vec<View>, clients: Vec<Client>, now: Instant) {

@@ -67,7 +67,7 @@ pub enum Obstacle {
     /// MySQL and Redis have forgotten batches that MySQL once had.
     #[error(
         "batches {} to {stored} of producer {producer} were in MySQL, and are neither there nor in Redis: was MySQL \
-         restored from a backup? This shard stands still", last + 1
+         restored from a backup? This shard stands still: bring MySQL forward, or run `footfall accept-restore`", last + 1
     )]
     Forgotten {
         /// Whose.
@@ -248,6 +248,12 @@ impl Lane {
     #[must_use]
     pub fn stored(&self) -> u64 {
         self.stored.0
+    }
+
+    /// What MySQL must have before it can take what is kept here: a batch, and the views up to and including it.
+    #[must_use]
+    pub fn kept_behind(&self) -> (u64, u64) {
+        (self.retained.front().map_or(self.stored.0, |oldest| oldest.number - 1), self.stored.1)
     }
 
     /// Memory of retained batches that no journal has.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use sea_orm::{ConnectionTrait, QueryResult, TransactionTrait};
 
 use super::{
-    Fence, NO_FENCE, Result, STATEMENT_ROWS_MAX, Store, article_of, fence_of, in_time, json_rows, statement, user_of,
+    Fence, NO_FENCE, Positions, Result, STATEMENT_ROWS_MAX, Store, article_of, fence_of, in_time, json_rows, statement,
+    user_of,
 };
 use crate::counter::{Article, Producer, Row, Shard};
 
@@ -182,6 +183,16 @@ impl Store {
     pub async fn producer_fences(&self) -> Result<ProducerFences> {
         in_time(self.timeout, producer_fences(&self.db, "producer_fence")).await
     }
+}
+
+/// How far the producers of one shard are on one path.
+pub(super) async fn fences_of_shard(db: &impl ConnectionTrait, table: &str, shard: Shard) -> Result<Positions> {
+    let all = producer_fences(db, table).await?;
+    Ok(all
+        .into_iter()
+        .filter(|((of, _), _)| *of == shard)
+        .map(|((_, producer), position)| (producer, position))
+        .collect())
 }
 
 async fn producer_fences(db: &impl ConnectionTrait, table: &str) -> Result<ProducerFences> {

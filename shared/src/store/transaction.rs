@@ -348,7 +348,7 @@ async fn quarantine_refused(
     Ok(refused.iter().map(|(row, _)| row.views).sum())
 }
 
-async fn quarantine(
+pub(super) async fn quarantine(
     transaction: &DatabaseTransaction,
     shard: Shard,
     (epoch, generation): (u64, u64),

@@ -17,6 +17,7 @@ mod lists;
 mod live;
 mod openapi;
 mod reads;
+mod restore;
 mod stores;
 mod tool;
 mod viewer;

@@ -1,0 +1,129 @@
+//! `footfall accept-restore`: goes on from a MySQL that came back older than it was.
+
+use std::process::ExitCode;
+
+use footfall_shared::config::Config;
+use footfall_shared::counter::Shard;
+use footfall_shared::queue::{Queue, Redis};
+use footfall_shared::recovery;
+use footfall_shared::store::{Fences, Known, Lost, Positions, Store};
+
+use crate::failure::{self, Failure};
+use crate::terminal::{confirm, count, print};
+use crate::{DIFFERENCE_FOUND, Result};
+
+/// Looks that a flush or a recovery may spoil before this gives up.
+const LOOKS_MAX: u32 = 20;
+
+/// Goes on from a MySQL that came back older than it was, without the views in between
+///
+/// After a restore from a backup the shards stand still, because what was flushed since then is in MySQL no more. If
+/// binary logs, a replica or the old disk still have it, bring MySQL forward instead: nothing is lost then, and all goes
+/// on by itself. This is for when they do not. It asks Redis and the ingests how far MySQL once was, and moves its fences
+/// there. The views in between are lost; as many stay in quarantine, as rows whose article and reader are not known. What
+/// waits in Redis and in the journals is counted.
+///
+/// Leave the services running: what an ingest knows of batches that went to MySQL directly is asked of it through Redis.
+/// Run it once more if a service says that it still stands still. A repeat changes nothing.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example: look first, then accept\n  footfall accept-restore --dry-run\n  footfall accept-restore"
+)]
+pub(crate) struct Args {
+    /// Only say what would be lost; exit code 1 if anything would
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask for confirmation
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(crate) async fn run(config: &Config, args: &Args) -> Result {
+    let store = Store::new(&config.database).await?;
+    let redis = failure::redis(config)?;
+    store.check_schema(config.shards).await?;
+    let mut views = 0;
+    let mut behind = Vec::new();
+    for shard in Shard::all(config.shards) {
+        let lost = store.accept_restore(shard, &known(&redis, shard).await?, false).await?;
+        if lost.is_behind {
+            views += lost.views;
+            print(&format!("shard {shard}: MySQL lacks {}\n", said(&lost)))?;
+            behind.push(shard);
+        } else {
+            print(&format!("shard {shard}: MySQL has everything that Redis and the ingests know of\n"))?;
+        }
+    }
+    if behind.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.dry_run {
+        return Ok(ExitCode::from(DIFFERENCE_FOUND));
+    }
+    let question = format!("Go on without {}, for good? Is there no newer data of MySQL?", count(views, "view"));
+    confirm(&question, "nothing was changed", args.yes)?;
+    for shard in behind {
+        let lost = store.accept_restore(shard, &known(&redis, shard).await?, true).await?;
+        recovery::open(&redis.shard(shard), &store, config.shards).await?;
+        print(&format!("shard {shard}: goes on without {}\n", said(&lost)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn said(lost: &Lost) -> String {
+    let [generations, batches, views] =
+        [(lost.generations, "generation"), (lost.batches, "batch"), (lost.views, "view")].map(|(n, one)| count(n, one));
+    format!("{generations}; {batches} with {views}")
+}
+
+/// How far MySQL once was, as Redis and the ingests know it.
+async fn known(redis: &Redis, shard: Shard) -> Result<Known> {
+    let queue = redis.shard(shard);
+    let [said, direct] = queue.said_to_be_stored().await?;
+    for _ in 0..LOOKS_MAX {
+        if let Some(mut known) = known_to_redis(&queue).await? {
+            for (producer, position) in said {
+                let known = known.through_redis.entry(producer).or_default();
+                *known = position.max(*known);
+            }
+            return Ok(Known { direct, ..known });
+        }
+    }
+    Err(Failure::Dependency(format!("redis was changed during each of {LOOKS_MAX} looks at shard {shard}: try again")))
+}
+
+/// What the data set knows; none if it was changed meanwhile.
+async fn known_to_redis(queue: &Queue) -> Result<Option<Known>> {
+    let moment = queue.moment().await?;
+    let Some(data) = queue.state().await?.data else { return Ok(Some(Known::default())) };
+    if data.is_damaged {
+        return Err(Failure::Dependency(format!(
+            "what Redis holds of shard {} does not add up: start a flusher, which sets it aside, then try again",
+            queue.shard()
+        )));
+    }
+    // MySQL had whatever comes before the first batch that waits, or all if none of a producer does.
+    let mut waiting = Positions::new();
+    for generation in data.position.first..data.position.open {
+        let sealed = queue.peek_sealed(generation).await?;
+        if sealed.header.is_none() {
+            return Ok(None);
+        }
+        for batch in sealed.batches {
+            waiting.entry(batch.producer).or_insert((batch.number - 1, batch.views_before()));
+        }
+    }
+    for batch in &moment.open {
+        waiting.entry(batch.producer).or_insert((batch.number - 1, batch.views_before()));
+    }
+    if moment.position != Some(data.position) {
+        return Ok(None);
+    }
+    let through_redis =
+        moment.producers.into_iter().map(|(producer, last)| (producer, waiting.remove(&producer).unwrap_or(last)));
+    Ok(Some(Known {
+        data: Some((data.epoch, data.age().version, data.position.first - 1)),
+        through_redis: through_redis.collect(),
+        direct: Positions::new(),
+    }))
+}
