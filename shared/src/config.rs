@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Environment, File, FileFormat, FileSourceString, Map, Source, Value, ValueKind};
@@ -156,8 +157,19 @@ section!(
     Http {
         /// Proxies in front of the services that are believed what they say in `X-Forwarded-For`.
         trusted_proxies: Proxies = Proxies::default(),
+        /// Whether their connections to ingest and dashboard begin with a PROXY protocol header, of version 1 or 2.
+        proxy_protocol: bool = false,
     }
 );
+
+impl Http {
+    /// The proxies whose connections begin with a PROXY protocol header.
+    #[must_use]
+    pub fn announced_by(&self) -> Arc<Proxies> {
+        Arc::new(if self.proxy_protocol { self.trusted_proxies.clone() } else { Proxies::default() })
+    }
+}
+
 section!(
     /// `[reads]`
     Reads {
@@ -405,6 +417,12 @@ impl Config {
         if read_token.get().is_some() && (token.get().is_none() || token == read_token) {
             mistakes.push("dashboard.read_token needs a dashboard.token beside it, and another one".into());
         }
+        if self.http.proxy_protocol && self.http.trusted_proxies.is_empty() {
+            mistakes.push(
+                "http.proxy_protocol is on, and nobody would be believed: name the proxies in http.trusted_proxies"
+                    .into(),
+            );
+        }
         if self.dashboard.updates_per_second > 50 {
             mistakes.push("dashboard.updates_per_second is above 50: no eye sees that".into());
         }
@@ -572,6 +590,7 @@ mod tests {
             ("FOOTFALL_DASHBOARD__LISTEN", "0.0.0.0:8001", "dashboard.token"),
             ("FOOTFALL_DASHBOARD__TOKEN", "short", "dashboard.token"),
             ("FOOTFALL_DASHBOARD__READ_TOKEN", "0123456789abcdef", "dashboard.token"),
+            ("FOOTFALL_HTTP__PROXY_PROTOCOL", "true", "http.trusted_proxies"),
             ("FOOTFALL_HTTP__TRUSTED_PROXIES", "10.0.0.0/33", "FOOTFALL_HTTP__TRUSTED_PROXIES: `10.0.0.0/33`"),
             ("FOOTFALL_REDIS__URL", "127.0.0.1:6379", "redis.url"),
             ("FOOTFALL_REDIS__URL", "http://127.0.0.1", "redis.url"),

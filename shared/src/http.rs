@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Once};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,11 +25,22 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::proxies::Proxies;
+use crate::proxy_header;
 use crate::telemetry::{self, IntCounter};
 
 static CLOSED: LazyLock<IntCounter> = LazyLock::new(|| {
     telemetry::counter("footfall_connections_refused_total", "Connections closed at once, because there were too many.")
 });
+
+static UNANNOUNCED: LazyLock<IntCounter> = LazyLock::new(|| {
+    telemetry::counter(
+        "footfall_connections_unannounced_total",
+        "Connections of proxies that were closed, because they did not begin with a PROXY protocol header.",
+    )
+});
+/// Said once: after a wrong setting it is so with every connection.
+static UNANNOUNCED_SAID: Once = Once::new();
 
 /// What every handler answers.
 pub type Answer = Response<Full<Bytes>>;
@@ -38,7 +49,7 @@ pub type Answer = Response<Full<Bytes>>;
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 /// What a server allows its clients.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// Connections at once; further ones are closed as soon as they are accepted.
     pub connections_max: usize,
@@ -47,6 +58,8 @@ pub struct Limits {
     /// After the stop signal everything is answered and closed within this time. For the first half
     /// of it new connections are still served, until load balancers have noticed `/readyz`.
     pub drain: Duration,
+    /// Proxies whose connections begin with a PROXY protocol header, which says whose they are.
+    pub announced_by: Arc<Proxies>,
 }
 
 /// Serves until `stop`, then drains; returns when every connection has ended. The handler is given the address from
@@ -104,9 +117,17 @@ where
         // One that came during the drain is closed after its first answer, and not before it.
         let close = if draining.load(Ordering::Relaxed) { CancellationToken::new() } else { close.clone() };
         let peer = peer.ip().to_canonical();
-        let connection = serve_connection(stream, peer, http.clone(), handler.clone(), Arc::clone(&draining), close);
+        let patience = limits.announced_by.contain(peer).then_some(limits.header_timeout);
+        let (http, handler, draining) = (http.clone(), handler.clone(), Arc::clone(&draining));
         connections.spawn(async move {
-            connection.await;
+            let mut stream = stream;
+            let client = match patience {
+                None => Some(peer),
+                Some(patience) => close.run_until_cancelled(announced(&mut stream, peer, patience)).await.flatten(),
+            };
+            if let Some(client) = client {
+                serve_connection(stream, client, http, handler, draining, close).await;
+            }
             drop(permit);
         });
     }
@@ -117,6 +138,25 @@ where
         warn!("{} connections were still open at the end of the drain time", connections.len());
     }
     Ok(())
+}
+
+/// Whose connection it is, as the proxy at `peer` says; none if it does not say so in time.
+async fn announced(stream: &mut TcpStream, peer: IpAddr, patience: Duration) -> Option<IpAddr> {
+    let error = match tokio::time::timeout(patience, proxy_header::read(stream, peer)).await {
+        Ok(Ok(client)) => return Some(client),
+        // It only looked whether somebody is there.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return None,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("nothing came within {patience:?}"),
+    };
+    UNANNOUNCED.inc();
+    UNANNOUNCED_SAID.call_once(|| {
+        warn!(
+            "a connection of the proxy {peer} was closed: {error}; have it send one, or set http.proxy_protocol to false; \
+             further ones are only counted"
+        );
+    });
+    None
 }
 
 async fn serve_connection<H, F>(

@@ -12,6 +12,7 @@ pub mod lifecycle;
 pub mod packed;
 pub mod presence;
 pub mod proxies;
+mod proxy_header;
 pub mod queue;
 pub mod random;
 pub mod reads;

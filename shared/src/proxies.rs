@@ -23,6 +23,12 @@ struct Network {
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 impl Proxies {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The address of the client whose request came from `peer`: the last one that is not a proxy of ours. Everybody can
     /// write anything into the header, but each proxy adds to its right end from whom it got the request.
     #[must_use]
@@ -39,7 +45,9 @@ impl Proxies {
         client
     }
 
-    fn contain(&self, address: IpAddr) -> bool {
+    /// Whether this is the address of one of them.
+    #[must_use]
+    pub fn contain(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
     }
 }

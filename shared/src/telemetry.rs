@@ -214,6 +214,7 @@ pub async fn serve_admin(listener: TcpListener, readiness: Readiness, stop: Canc
         connections_max: 64,
         header_timeout: Duration::from_secs(10),
         drain: Duration::from_millis(200),
+        announced_by: Arc::default(),
     };
     http::serve(listener, limits, stop, move |_, request| {
         let answer = match (request.method(), request.uri().path()) {

@@ -102,6 +102,7 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
         connections_max: viewers_max,
         header_timeout: ms(config.dashboard.header_timeout_ms),
         drain: ms(config.dashboard.drain_ms),
+        announced_by: config.http.announced_by(),
     };
     // Accepted connections inherit it.
     set_socket_send_buffer_size(&listeners.page, SEND_BUFFER_BYTES)?;

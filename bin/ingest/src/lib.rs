@@ -84,6 +84,7 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
         connections_max: config.ingest.connections_max,
         header_timeout: ms(config.ingest.header_timeout_ms),
         drain,
+        announced_by: config.http.announced_by(),
     };
     let routes = Arc::new(routes::Routes::new(&config, counting.intake.clone(), reads, readiness));
     let stop = lifecycle.stop();
