@@ -17,6 +17,7 @@ mod lists;
 mod live;
 mod openapi;
 mod reads;
+mod site;
 mod stores;
 mod tool;
 mod viewer;
