@@ -1,5 +1,5 @@
-//! The only place that asks for the time of day. Nothing is ever decided by it: it labels batches
-//! with their minute and answers with the age of numbers. Deadlines use the monotonic clock.
+//! The only place that asks for the time of day. Nothing is ever decided by it: it labels batches with their minute,
+//! readers without a name with their day, and answers with the age of numbers. Deadlines use the monotonic clock.
 
 use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

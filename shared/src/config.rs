@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::bots::Bots;
+use crate::origins::Origins;
 use crate::proxies::Proxies;
 use crate::{queue, store};
 
@@ -214,6 +216,13 @@ section!(
         journal_sync_ms: u64 = 100,
         /// Without a journal: memory for batches that MySQL does not have yet, per shard; beyond it 503.
         retained_bytes_max: usize = 256 << 20,
+        /// Sites whose pages may read the answers, such as `https://news.example`; `*`: all.
+        allowed_origins: Origins = Origins::default(),
+        /// Whether a view may come without a user: it is then counted for a name that is made of address and
+        /// `User-Agent`, and lasts for a day.
+        anonymous: bool = false,
+        /// Views are not counted if one of these is in their `User-Agent`, in whatever case.
+        bots: Bots = Bots::default(),
         /// How long a client waits for its acknowledgement before it gets 503.
         answer_timeout_ms: u64 = 10_000,
         /// After SIGTERM: how long open connections are served before they are closed.
@@ -588,6 +597,12 @@ mod tests {
             ("FOOTFALL_FLUSHER__UPDATES", "0", "flusher.updates"),
             ("FOOTFALL_REDIS__URL_FILE", "/does/not/exist", "/does/not/exist"),
             ("FOOTFALL_DASHBOARD__LISTEN", "0.0.0.0:8001", "dashboard.token"),
+            (
+                "FOOTFALL_INGEST__ALLOWED_ORIGINS",
+                "*, https://a.example/",
+                "FOOTFALL_INGEST__ALLOWED_ORIGINS: `https://a.example/`",
+            ),
+            ("FOOTFALL_INGEST__ANONYMOUS", "perhaps", "FOOTFALL_INGEST__ANONYMOUS: "),
             ("FOOTFALL_DASHBOARD__TOKEN", "short", "dashboard.token"),
             ("FOOTFALL_DASHBOARD__READ_TOKEN", "0123456789abcdef", "dashboard.token"),
             ("FOOTFALL_HTTP__PROXY_PROTOCOL", "true", "http.trusted_proxies"),

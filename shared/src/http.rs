@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -279,6 +279,17 @@ pub fn sentence(status: StatusCode, sentence: &str) -> Answer {
 pub fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Answer {
     let body = serde_json::to_vec(value).expect("our own types always have a JSON form");
     text(status, "application/json", body)
+}
+
+/// Whether the one who asks has what goes by this tag already, be it weak or strong.
+#[must_use]
+pub fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|known| known.to_str().ok())
+        .flat_map(|known| known.split(','))
+        .any(|known| known.trim().trim_start_matches("W/") == tag.trim_start_matches("W/"))
 }
 
 /// An answer without a body.

@@ -120,6 +120,12 @@ pub const READS: &str = "footfall:reads";
 /// HASH: `<role> <host>:<port>` -> what a process says of itself, see [`crate::presence`].
 pub const PRESENCE: &str = "footfall:presence";
 
+/// STRING with a TTL: the salt of a day (days since 1970 UTC), which makes names for readers who have none.
+#[must_use]
+pub fn salt(day: u64) -> String {
+    format!("footfall:salt:{day}")
+}
+
 /// What every key of Footfall matches; `footfall clean` deletes by it.
 pub const ALL: &str = "footfall:*";
 

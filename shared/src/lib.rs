@@ -1,6 +1,7 @@
 //! What the processes of Footfall share: the words of the protocol, the queue in Redis, the store in
 //! MySQL, and how a process is configured, lives, and is watched.
 
+pub mod bots;
 pub mod breaker;
 pub mod clock;
 pub mod config;
@@ -9,6 +10,7 @@ pub mod grading;
 pub mod http;
 pub mod keys;
 pub mod lifecycle;
+pub mod origins;
 pub mod packed;
 pub mod presence;
 pub mod proxies;

@@ -302,6 +302,23 @@ impl Redis {
         Ok(reads)
     }
 
+    /// The salt of a day (days since 1970 UTC): the first that a process offered. It lives so long at most.
+    pub async fn salt(&self, day: u64, offered: &str, life: Duration) -> Result<String> {
+        let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("SET").arg(keys::salt(day)).arg(offered).arg(&["NX", "GET", "PX"]).arg(life_ms);
+        let (first,): (Option<String>,) = self.commands(pipeline).await?;
+        Ok(first.unwrap_or_else(|| offered.to_owned()))
+    }
+
+    /// Deletes the salt of a day; answers whether there was one, as to one process only.
+    pub async fn end_salt(&self, day: u64) -> Result<bool> {
+        let mut pipeline = redis::pipe();
+        pipeline.del(keys::salt(day));
+        let (deleted,): (bool,) = self.commands(pipeline).await?;
+        Ok(deleted)
+    }
+
     /// Tells whoever watches that a process is there.
     pub async fn report_presence(&self, report: &Report) -> Result<()> {
         let json = serde_json::to_string(report).expect("strings and numbers always have a JSON form");
@@ -347,7 +364,7 @@ impl Redis {
         }
     }
 
-    // ---- For `footfall erase`
+    // ---- For `footfall erase`, and for what must not outlive its day in a file
 
     /// Has Redis write its append-only file anew from what it holds now. Answers false if it keeps no such file.
     pub async fn rewrite_file(&self) -> Result<bool> {

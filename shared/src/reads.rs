@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
+use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, RETRY_AFTER};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -57,14 +57,11 @@ impl ArticleNumbers {
         }
         // Weak, because `as_of` goes on with every flush while the numbers stay.
         let tag = format!("W/\"{}.{}.{}\"", self.views, self.readers, self.pending);
-        let is_known = headers
-            .get_all(IF_NONE_MATCH)
-            .iter()
-            .filter_map(|known| known.to_str().ok())
-            .flat_map(|known| known.split(','))
-            .any(|known| known.trim() == tag);
-        let mut answer =
-            if is_known { http::empty(StatusCode::NOT_MODIFIED) } else { http::json(StatusCode::OK, self) };
+        let mut answer = if http::is_known(headers, &tag) {
+            http::empty(StatusCode::NOT_MODIFIED)
+        } else {
+            http::json(StatusCode::OK, self)
+        };
         answer.headers_mut().insert(ETAG, HeaderValue::from_str(&tag).expect("digits and dots"));
         keep(&mut answer, "no-cache");
         answer

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use anyhow::Context;
-use footfall_ingest::request::{self, Posted, Refusal};
+use footfall_ingest::request::{self, Posted, Refusal, Sent};
 use footfall_shared::counter::View;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -112,11 +112,16 @@ async fn views(request: Request<Incoming>) -> Result<Vec<View>, Refusal> {
         let article = request::article_in_query(uri.query(), "article")?;
         let user = request::user_in_query(uri.query(), "user")?;
         let id = request::view_id_in_query(uri.query(), "id")?;
-        return Ok(vec![View { article, user, id }]);
+        return Ok(Vec::from_iter(view(Sent { article, user, id })));
     }
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     Ok(match request::posted(&body, false, usize::MAX)? {
-        Posted::One(view) => vec![view],
-        Posted::Many(views) => views.into_iter().filter_map(Result::ok).collect(),
+        Posted::One(sent) => Vec::from_iter(view(sent)),
+        Posted::Many(sent) => sent.into_iter().filter_map(Result::ok).filter_map(view).collect(),
     })
+}
+
+/// Each view of a load has a user.
+fn view(Sent { article, user, id }: Sent) -> Option<View> {
+    Some(View { article, user: user?, id })
 }

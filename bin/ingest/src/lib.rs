@@ -8,6 +8,7 @@ pub mod lane;
 pub mod page;
 pub mod request;
 pub mod routes;
+pub mod visitor;
 
 mod adopt;
 
@@ -27,6 +28,7 @@ use tracing::warn;
 
 use crate::blocking::Blocking;
 use crate::counting::{Counting, World};
+use crate::visitor::{Salts, Visitors};
 
 /// Where the service listens.
 pub struct Listeners {
@@ -56,6 +58,11 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
     let port = listeners.public.local_addr()?.port();
     let presence = presence::report(redis.clone(), "ingest", port, readiness.clone(), lifecycle.stop());
     lifecycle.spawn("presence", presence);
+    let salts = if config.ingest.anonymous { Some(Arc::new(Salts::agreed(&redis).await)) } else { None };
+    if let Some(salts) = &salts {
+        lifecycle.spawn("salts of the days", Arc::clone(salts).keep(redis.clone(), lifecycle.stop()));
+    }
+    let visitors = Visitors::new(&config, salts);
     let disk = journal_folder(&config.ingest.journal)?;
     let counting = Counting::start(
         &config,
@@ -86,10 +93,11 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
         drain,
         announced_by: config.http.announced_by(),
     };
-    let routes = Arc::new(routes::Routes::new(&config, counting.intake.clone(), reads, readiness));
+    let routes = Arc::new(routes::Routes::new(&config, counting.intake.clone(), reads, visitors, readiness));
     let stop = lifecycle.stop();
     lifecycle.spawn("server", async move {
-        http::serve(listeners.public, limits, stop, move |_, request| Arc::clone(&routes).answer(request)).await?;
+        let handler = move |peer, request| Arc::clone(&routes).answer(peer, request);
+        http::serve(listeners.public, limits, stop, handler).await?;
         // The server's end has dropped the routes: the batchers finish what clients wait for and end.
         if tokio::time::timeout(Duration::from_secs(1), counting.end()).await.is_err() {
             warn!("views without an acknowledgement were left behind: neither Redis nor MySQL could be reached");

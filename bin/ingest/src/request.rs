@@ -1,8 +1,9 @@
 //! From the bytes of a request to views, or to one sentence that says what is wrong. Pure.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use footfall_shared::counter::{Article, IdError, User, View, ViewId};
+use footfall_shared::counter::{Article, IdError, User, ViewId};
 use hyper::StatusCode;
 use percent_encoding::percent_decode;
 use serde::Deserialize;
@@ -30,13 +31,24 @@ impl From<IdError> for Refusal {
     }
 }
 
+/// A view as it was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// What was read.
+    pub article: Article,
+    /// Who read it, if the site says so.
+    pub user: Option<User>,
+    /// The client's name for this view, if it gave one.
+    pub id: Option<ViewId>,
+}
+
 /// The views of one `POST /v1/views`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Posted {
     /// One JSON object.
-    One(View),
+    One(Sent),
     /// An array or NDJSON: some may be refused while the others count.
-    Many(Vec<Result<View, String>>),
+    Many(Vec<Result<Sent, String>>),
 }
 
 /// The article in a path such as `/v1/articles/{article}`: everything behind the prefix.
@@ -45,33 +57,35 @@ pub fn article_in_path(encoded: &str) -> Result<Article, Refusal> {
     Ok(Article::parse(&bytes)?)
 }
 
-/// A user id from the query parameter `name`.
-pub fn user_in_query(query: Option<&str>, name: &str) -> Result<User, Refusal> {
-    Ok(User::parse(&parameter(query, name)?)?)
+/// A user id from the query parameter `name`, if it is there.
+pub fn user_in_query(query: Option<&str>, name: &str) -> Result<Option<User>, Refusal> {
+    Ok(parameter(query, name).map(|user| User::parse(&user)).transpose()?)
 }
 
 /// An article id from the query parameter `name`.
 pub fn article_in_query(query: Option<&str>, name: &str) -> Result<Article, Refusal> {
-    Ok(Article::parse(&parameter(query, name)?)?)
+    Ok(Article::parse(&parameter(query, name).ok_or_else(|| missing_in_query(name))?)?)
 }
 
 /// An optional view id from the query parameter `name`.
 pub fn view_id_in_query(query: Option<&str>, name: &str) -> Result<Option<ViewId>, Refusal> {
-    match parameter(query, name) {
-        Ok(id) => Ok(Some(ViewId::parse(&id)?)),
-        Err(_) => Ok(None),
-    }
+    Ok(parameter(query, name).map(|id| ViewId::parse(&id)).transpose()?)
+}
+
+/// The query parameter `name` is needed.
+#[must_use]
+pub fn missing_in_query(name: &str) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, format!("the query parameter `{name}` is missing"))
 }
 
 /// A query parameter as bytes; as forms write it, with `+` for a space.
-fn parameter(query: Option<&str>, name: &str) -> Result<Vec<u8>, Refusal> {
+fn parameter(query: Option<&str>, name: &str) -> Option<Vec<u8>> {
     query
         .unwrap_or("")
         .split('&')
         .filter_map(|pair| pair.split_once('='))
         .find(|(key, _)| *key == name)
         .map(|(_, value)| percent_decode(value.replace('+', " ").as_bytes()).collect())
-        .ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, format!("the query parameter `{name}` is missing")))
 }
 
 #[derive(Deserialize)]
@@ -79,20 +93,32 @@ struct Posting<'a> {
     #[serde(borrow)]
     article: Cow<'a, str>,
     #[serde(borrow)]
-    user: Cow<'a, str>,
-    id: Option<Cow<'a, str>>,
+    user: Option<Text<'a>>,
+    #[serde(borrow)]
+    id: Option<Text<'a>>,
 }
 
+/// Text that stays where it lies in the body: serde borrows none behind an `Option` by itself.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 impl Posting<'_> {
-    fn view(self) -> Result<View, Refusal> {
+    fn sent(self) -> Result<Sent, Refusal> {
         let article = Article::parse(self.article.as_bytes())?;
-        let user = User::parse(self.user.as_bytes())?;
-        let id = self.id.map(|id| ViewId::parse(id.as_bytes())).transpose()?;
-        Ok(View { article, user, id })
+        let user = self.user.map(|Text(user)| User::parse(user.as_bytes())).transpose()?;
+        let id = self.id.map(|Text(id)| ViewId::parse(id.as_bytes())).transpose()?;
+        Ok(Sent { article, user, id })
     }
 }
 
-fn malformed(error: &serde_json::Error) -> Refusal {
+/// A posted view has no user, and needs one.
+#[must_use]
+pub fn missing_in_body() -> Refusal {
+    malformed("missing field `user`")
+}
+
+fn malformed(error: impl fmt::Display) -> Refusal {
     Refusal::new(
         StatusCode::BAD_REQUEST,
         format!("the body is not {{\"article\": \"...\", \"user\": \"...\"}}: {error}"),
@@ -112,12 +138,12 @@ pub fn posted(body: &[u8], is_ndjson: bool, views_max: usize) -> Result<Posted, 
         ));
     }
     let postings: Vec<Result<Posting<'_>, serde_json::Error>> = if text.starts_with('[') {
-        let values: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+        let values: Vec<&RawValue> = serde_json::from_str(text).map_err(malformed)?;
         values.into_iter().map(|value| serde_json::from_str(value.get())).collect()
     } else {
         let one = if is_ndjson { None } else { one_object(text) };
         if let Some(posting) = one {
-            return Ok(Posted::One(posting.map_err(|error| malformed(&error))?.view()?));
+            return Ok(Posted::One(posting.map_err(malformed)?.sent()?));
         }
         text.lines().map(str::trim).filter(|line| !line.is_empty()).map(serde_json::from_str).collect()
     };
@@ -126,8 +152,8 @@ pub fn posted(body: &[u8], is_ndjson: bool, views_max: usize) -> Result<Posted, 
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, sentence));
     }
     let views = postings.into_iter().map(|posting| {
-        let posting = posting.map_err(|error| malformed(&error).sentence)?;
-        posting.view().map_err(|refusal| refusal.sentence)
+        let posting = posting.map_err(|error| malformed(error).sentence)?;
+        posting.sent().map_err(|refusal| refusal.sentence)
     });
     Ok(Posted::Many(views.collect()))
 }
@@ -147,10 +173,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn view(article: &str, user: &str) -> View {
-        View {
+    fn sent(article: &str, user: Option<&str>) -> Sent {
+        Sent {
             article: Article::parse(article.as_bytes()).expect("test id"),
-            user: User::parse(user.as_bytes()).expect("test id"),
+            user: user.map(|user| User::parse(user.as_bytes()).expect("test id")),
             id: None,
         }
     }
@@ -158,26 +184,25 @@ mod tests {
     #[test]
     fn ids_in_urls_are_bytes() {
         assert_eq!(article_in_path("a%2Fb c%F0%9F%98%80").expect("valid").as_str(), "a/b c\u{1f600}");
-        assert_eq!(user_in_query(Some("x=1&usrid=a+b%2B"), "usrid").expect("valid").as_str(), "a b+");
-        for (query, status) in [
-            (None, 400),
-            (Some("usrid"), 400),
-            (Some("usrid="), 422),
-            (Some("usrid=%ff"), 422),
-            (Some("usrid=%0a"), 422),
-            (Some("usrid=a%00"), 422),
-        ] {
-            assert_eq!(user_in_query(query, "usrid").expect_err("bad").status.as_u16(), status, "{query:?}");
+        let user = |query| user_in_query(query, "usrid");
+        assert_eq!(user(Some("x=1&usrid=a+b%2B")).expect("valid").expect("there").as_str(), "a b+");
+        assert_eq!((user(None), user(Some("usrid"))), (Ok(None), Ok(None)));
+        for query in ["usrid=", "usrid=%ff", "usrid=%0a", "usrid=a%00"] {
+            assert_eq!(user(Some(query)).expect_err("bad").status.as_u16(), 422, "{query}");
         }
+        assert_eq!(article_in_query(None, "article").expect_err("bad").status.as_u16(), 400);
     }
 
     #[test]
     fn one_many_and_lines_are_told_apart() {
         let object = r#"{"article":"a","user":"u"}"#;
-        assert_eq!(posted(object.as_bytes(), false, 9), Ok(Posted::One(view("a", "u"))));
-        let many = Posted::Many(vec![Ok(view("a", "u"))]);
-        assert_eq!(posted(object.as_bytes(), true, 9), Ok(many));
-        let many = Posted::Many(vec![Ok(view("a", "u")), Ok(view("a", "u"))]);
+        let one = || sent("a", Some("u"));
+        assert_eq!(posted(object.as_bytes(), false, 9), Ok(Posted::One(one())));
+        for nobody in [r#"{"article":"a"}"#, r#"{"article":"a","user":null}"#] {
+            assert_eq!(posted(nobody.as_bytes(), false, 9), Ok(Posted::One(sent("a", None))));
+        }
+        assert_eq!(posted(object.as_bytes(), true, 9), Ok(Posted::Many(vec![Ok(one())])));
+        let many = Posted::Many(vec![Ok(one()), Ok(one())]);
         assert_eq!(posted(format!("[{object},{object}]").as_bytes(), false, 9), Ok(many));
         let Ok(Posted::Many(views)) = posted(format!("{object}\n\n{object}\n{{}}").as_bytes(), false, 9) else {
             panic!("lines are many");
@@ -194,7 +219,9 @@ mod tests {
             ("{", 400, "EOF"),
             ("[", 400, "EOF"),
             ("7", 400, "invalid type"),
-            (r#"{"article":"a"}"#, 400, "user"),
+            (r#"{"user":"u"}"#, 400, "article"),
+            (r#"{"article":"a","user":7}"#, 400, "a string"),
+            (r#"{"article":"a","user":""}"#, 422, "user id is empty"),
             (r#"{"article":"","user":"u"}"#, 422, "empty"),
             (r#"{"article":"a\n","user":"u"}"#, 422, "control"),
             (r#"{"article":"a","user":"u","id":""}"#, 422, "view id is empty"),

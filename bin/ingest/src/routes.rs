@@ -1,11 +1,12 @@
 //! The HTTP interface: one table of routes, and what each of them does.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use footfall_shared::config::{Config, ms};
-use footfall_shared::counter::{Article, User, View};
 use footfall_shared::http::{self, Answer};
+use footfall_shared::origins::Origins;
 use footfall_shared::reads::Reads;
 use footfall_shared::telemetry::{self, IntCounterVec, Readiness};
 use http_body_util::{BodyExt, Limited};
@@ -14,17 +15,21 @@ use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
     X_CONTENT_TYPE_OPTIONS,
 };
+use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 
 use crate::intake::{Intake, NotCounted};
 use crate::page;
-use crate::request::{self, Posted, Refusal};
+use crate::request::{self, Posted, Refusal, Sent};
+use crate::visitor::{Visitor, Visitors};
 
 /// What all requests share.
 pub struct Routes {
     intake: Intake,
     reads: Arc<Reads>,
+    visitors: Visitors,
+    origins: Origins,
     readiness: Readiness,
     answers: IntCounterVec,
     dashboard_url: String,
@@ -39,6 +44,7 @@ enum Endpoint<'a> {
     Pixel,
     Demopage(&'a str),
     Article(&'a str),
+    SiteScript,
     Realtime,
     Script,
     Style,
@@ -51,6 +57,7 @@ fn endpoint(path: &str) -> Option<(Method, Endpoint<'_>)> {
     Some(match path {
         "/v1/views" => (Method::POST, Endpoint::Views),
         "/v1/pixel.gif" => (Method::GET, Endpoint::Pixel),
+        "/footfall.js" => (Method::GET, Endpoint::SiteScript),
         "/realtime" => (Method::GET, Endpoint::Realtime),
         "/assets/demopage.js" => (Method::GET, Endpoint::Script),
         "/assets/demopage.css" => (Method::GET, Endpoint::Style),
@@ -77,8 +84,15 @@ const ERRORS_LISTED: usize = 10;
 struct Outcome {
     accepted: usize,
     rejected: usize,
+    /// Neither: of bots, or of people who ask not to be followed.
+    #[serde(skip_serializing_if = "is_none")]
+    left_out: usize,
     /// The first ones that were rejected.
     errors: Vec<RejectedView>,
+}
+
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 #[derive(Serialize)]
@@ -121,13 +135,22 @@ fn retry_later(sentence: &str) -> Answer {
     answer
 }
 
+fn wrong_method(head: &Parts, method: &Method) -> Answer {
+    let sentence = format!("{} takes {method} only", head.uri.path());
+    let mut answer = http::sentence(StatusCode::METHOD_NOT_ALLOWED, &sentence);
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_str(method.as_str()).expect("a method is a token"));
+    answer
+}
+
 impl Routes {
     /// Routes that count through `intake` and read through `reads`.
     #[must_use]
-    pub fn new(config: &Config, intake: Intake, reads: Arc<Reads>, readiness: Readiness) -> Self {
+    pub fn new(config: &Config, intake: Intake, reads: Arc<Reads>, visitors: Visitors, readiness: Readiness) -> Self {
         Self {
             intake,
             reads,
+            visitors,
+            origins: config.ingest.allowed_origins.clone(),
             readiness,
             answers: telemetry::counters("footfall_http_answers_total", "Answers by HTTP status.", "status"),
             dashboard_url: config.dashboard.url.trim_end_matches('/').to_owned(),
@@ -137,32 +160,56 @@ impl Routes {
         }
     }
 
-    /// Answers one request.
-    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
-        let answer = self.route(request).await.unwrap_or_else(Failure::answer);
+    /// Answers one request that came from `peer`.
+    pub async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> Answer {
+        let (head, body) = request.into_parts();
+        let answer = self.route(peer, &head, body).await;
         self.answers.with_label_values(&[answer.status().as_str()]).inc();
         answer
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Result<Answer, Failure> {
-        let uri = request.uri().clone();
-        let Some((method, endpoint)) = endpoint(uri.path()) else {
+    async fn route(&self, peer: IpAddr, head: &Parts, body: Incoming) -> Answer {
+        let Some((method, endpoint)) = endpoint(head.uri.path()) else {
             let sentence =
                 "there is nothing here: see /demopage/{article}?usrid=U, /v1/views and /v1/articles/{article}";
-            return Err(Refusal::new(StatusCode::NOT_FOUND, sentence).into());
+            return http::sentence(StatusCode::NOT_FOUND, sentence);
         };
-        if *request.method() != method {
-            let mut answer =
-                http::sentence(StatusCode::METHOD_NOT_ALLOWED, &format!("{} takes {method} only", uri.path()));
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_str(method.as_str()).expect("a method is a token"));
-            return Ok(answer);
+        // What the script in pages of other sites asks for.
+        let is_for_pages = matches!(endpoint, Endpoint::Views | Endpoint::Article(_));
+        let mut answer = if head.method == method {
+            self.serve(endpoint, peer, head, body).await.unwrap_or_else(Failure::answer)
+        } else if is_for_pages
+            && head.method == Method::OPTIONS
+            && let Some(answer) = self.origins.preflight(&method, &head.headers)
+        {
+            answer
+        } else {
+            wrong_method(head, &method)
+        };
+        if is_for_pages {
+            self.origins.mark(&head.headers, &mut answer);
         }
+        answer
+    }
+
+    async fn serve(
+        &self,
+        endpoint: Endpoint<'_>,
+        peer: IpAddr,
+        head: &Parts,
+        body: Incoming,
+    ) -> Result<Answer, Failure> {
+        let (query, headers) = (head.uri.query(), &head.headers);
+        let visitor = || self.visitors.visitor(peer, headers);
         match endpoint {
-            Endpoint::Views => self.post_views(request).await.map(|answer| self.mark(answer)),
-            Endpoint::Pixel => self.pixel(uri.query()).await.map(|answer| self.mark(answer)),
-            Endpoint::Demopage(article) => self.demopage(article, uri.query()).await.map(|answer| self.mark(answer)),
-            Endpoint::Article(article) => self.article(article, request.headers()).await,
-            Endpoint::Realtime => Ok(self.realtime(uri.query())),
+            Endpoint::Views => self.post_views(visitor(), headers, body).await.map(|answer| self.mark(answer)),
+            Endpoint::Pixel => self.pixel(visitor(), query).await.map(|answer| self.mark(answer)),
+            Endpoint::Demopage(article) => {
+                self.demopage(visitor(), article, query).await.map(|answer| self.mark(answer))
+            }
+            Endpoint::Article(article) => self.article(article, headers).await,
+            Endpoint::SiteScript => Ok(page::site_script(headers)),
+            Endpoint::Realtime => Ok(self.realtime(query)),
             Endpoint::Script => Ok(http::text(StatusCode::OK, "text/javascript; charset=utf-8", page::SCRIPT)),
             Endpoint::Style => Ok(http::text(StatusCode::OK, "text/css; charset=utf-8", page::STYLE)),
             Endpoint::Live => Ok(http::sentence(StatusCode::OK, "alive")),
@@ -180,25 +227,28 @@ impl Routes {
         answer
     }
 
-    async fn post_views(&self, request: Request<Incoming>) -> Result<Answer, Failure> {
-        let is_ndjson = request
-            .headers()
+    async fn post_views(&self, visitor: Visitor<'_>, headers: &HeaderMap, body: Incoming) -> Result<Answer, Failure> {
+        let is_ndjson = headers
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
             .is_some_and(|value| value.contains("ndjson"));
-        let body = self.body(request.into_body()).await?;
+        let body = self.body(body).await?;
         match request::posted(&body, is_ndjson, self.request_views_max)? {
-            Posted::One(view) => {
-                self.intake.count(vec![view]).await?;
+            Posted::One(sent) => {
+                if let Some(view) = visitor.view(sent, request::missing_in_body)? {
+                    self.intake.count(vec![view]).await?;
+                }
                 Ok(http::empty(StatusCode::NO_CONTENT))
             }
             Posted::Many(results) => {
                 let total = results.len();
                 let mut views = Vec::with_capacity(total);
-                let mut errors = Vec::new();
+                let (mut left_out, mut errors) = (0, Vec::new());
                 for (index, result) in results.into_iter().enumerate() {
-                    match result {
-                        Ok(view) => views.push(view),
+                    let view = |sent| visitor.view(sent, request::missing_in_body).map_err(|refusal| refusal.sentence);
+                    match result.and_then(view) {
+                        Ok(Some(view)) => views.push(view),
+                        Ok(None) => left_out += 1,
                         Err(error) if errors.len() < ERRORS_LISTED => errors.push(RejectedView { index, error }),
                         Err(_) => {}
                     }
@@ -207,7 +257,8 @@ impl Routes {
                 if accepted > 0 {
                     self.intake.count(views).await?;
                 }
-                Ok(http::json(StatusCode::OK, &Outcome { accepted, rejected: total - accepted, errors }))
+                let rejected = total - accepted - left_out;
+                Ok(http::json(StatusCode::OK, &Outcome { accepted, rejected, left_out, errors }))
             }
         }
     }
@@ -242,20 +293,27 @@ impl Routes {
         Ok(bytes)
     }
 
-    async fn pixel(&self, query: Option<&str>) -> Result<Answer, Failure> {
+    async fn pixel(&self, visitor: Visitor<'_>, query: Option<&str>) -> Result<Answer, Failure> {
         let article = request::article_in_query(query, "article")?;
         let user = request::user_in_query(query, "user")?;
         let id = request::view_id_in_query(query, "id")?;
-        self.intake.count(vec![View { article, user, id }]).await?;
+        if let Some(view) = visitor.view(Sent { article, user, id }, || request::missing_in_query("user"))? {
+            self.intake.count(vec![view]).await?;
+        }
         let mut answer = http::text(StatusCode::OK, "image/gif", page::PIXEL);
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Ok(answer)
     }
 
-    async fn demopage(&self, article: &str, query: Option<&str>) -> Result<Answer, Failure> {
-        let article: Article = request::article_in_path(article)?;
-        let user: User = request::user_in_query(query, "usrid")?;
-        self.intake.count(vec![View { article: article.clone(), user: user.clone(), id: None }]).await?;
+    async fn demopage(&self, visitor: Visitor<'_>, article: &str, query: Option<&str>) -> Result<Answer, Failure> {
+        let missing = || request::missing_in_query("usrid");
+        let article = request::article_in_path(article)?;
+        // The page says by whom it is read, so there must be somebody.
+        let user = request::user_in_query(query, "usrid")?.ok_or_else(missing)?;
+        let sent = Sent { article: article.clone(), user: Some(user.clone()), id: None };
+        if let Some(view) = visitor.view(sent, missing)? {
+            self.intake.count(vec![view]).await?;
+        }
         // The view is counted; that its numbers cannot be shown at the moment is no reason to say otherwise.
         let numbers = self.reads.article(&article).await.ok();
         let mut answer =

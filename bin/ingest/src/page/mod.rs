@@ -1,7 +1,14 @@
-//! The demonstration page: an article that shows its own numbers and keeps them live.
+//! The demonstration page: an article that shows its own numbers and keeps them live. And the script for pages of the
+//! site.
+
+use std::sync::LazyLock;
 
 use footfall_shared::counter::{Article, User};
+use footfall_shared::http::{self, Answer};
 use footfall_shared::reads::ArticleNumbers;
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use sha2::{Digest, Sha256};
 
 /// Keeps the numbers live.
 pub const SCRIPT: &str = include_str!("demopage.js");
@@ -15,6 +22,28 @@ pub const PIXEL: &[u8] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xf
     \x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;";
 
 const TEMPLATE: &str = include_str!("demopage.html");
+
+/// What a page of the site includes to be counted and to show numbers.
+const SITE_SCRIPT: &str = include_str!("footfall.js");
+
+/// The answer with the script for pages of the site: kept for an hour, then asked for again.
+#[must_use]
+pub fn site_script(headers: &HeaderMap) -> Answer {
+    static TAG: LazyLock<String> = LazyLock::new(|| {
+        let hash = u64::from_be_bytes(Sha256::digest(SITE_SCRIPT)[..8].try_into().expect("8 bytes"));
+        format!("\"{hash:016x}\"")
+    });
+    let mut answer = if http::is_known(headers, &TAG) {
+        http::empty(StatusCode::NOT_MODIFIED)
+    } else {
+        http::text(StatusCode::OK, "text/javascript; charset=utf-8", SITE_SCRIPT)
+    };
+    let headers = answer.headers_mut();
+    headers.insert(ETAG, HeaderValue::from_str(&TAG).expect("hexadecimal digits"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600, must-revalidate"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}
 
 /// The page of an article as one user sees it.
 #[must_use]
@@ -58,7 +87,28 @@ fn escape_into(page: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::IF_NONE_MATCH;
+
     use super::*;
+
+    #[test]
+    fn the_script_is_sent_once() {
+        let answer = site_script(&HeaderMap::new());
+        assert_eq!(answer.status(), StatusCode::OK);
+        let tag = answer.headers()[ETAG].to_str().expect("text").to_owned();
+        for known in [tag.clone(), format!("\"x\", W/{tag}")] {
+            let headers = HeaderMap::from_iter([(IF_NONE_MATCH, HeaderValue::from_str(&known).expect("text"))]);
+            assert_eq!(site_script(&headers).status(), StatusCode::NOT_MODIFIED, "{known}");
+        }
+    }
+
+    #[test]
+    fn the_script_keeps_nothing_and_writes_only_text() {
+        for word in ["cookie", "localStorage", "sessionStorage", "indexedDB", "innerHTML", "eval("] {
+            let code = SITE_SCRIPT.lines().filter(|line| !line.trim_start().starts_with("//"));
+            assert!(!code.into_iter().any(|line| line.contains(word)), "it has {word}");
+        }
+    }
 
     #[test]
     fn ids_are_text_and_nothing_else() {

@@ -33,11 +33,6 @@ fn log_in(dashboard: &str, token: &str) -> Answer {
     request("POST", &format!("{dashboard}/login"), &[], format!("token={token}").as_bytes())
 }
 
-fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
-    let lines = answer.head.lines().filter_map(|line| line.split_once(": "));
-    lines.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-}
-
 /// Everything that says how much is read, and everything that says who reads it.
 const NUMBERS: [&str; 7] =
     ["/", "/v1/stats", "/v1/minutes", "/v1/articles", "/v1/articles?by=rise", "/v1/articles/a", "/v1/articles/a/hours"];
@@ -51,7 +46,7 @@ fn without_the_token_nothing_is_shown() {
     for path in NUMBERS {
         let missing = get(&format!("{dashboard}{path}"));
         assert_eq!((missing.status, status(path, READ_TOKEN), status(path, TOKEN)), (401, 200, 200), "{path}");
-        assert!(header(&missing, "WWW-Authenticate").is_some(), "{}", missing.head);
+        assert!(missing.header("WWW-Authenticate").is_some(), "{}", missing.head);
     }
     assert_eq!(status("/v1/stats", "0123456789abcdef"), 401);
     for path in READERS {
@@ -67,10 +62,10 @@ fn without_the_token_nothing_is_shown() {
     let page = get(&format!("{dashboard}/"));
     assert!(page.body.contains("<form") && !page.body.contains("app.js"), "{}", page.body);
     let failed = log_in(&dashboard, "wrong");
-    assert_eq!((failed.status, header(&failed, "Set-Cookie")), (401, None));
+    assert_eq!((failed.status, failed.header("Set-Cookie")), (401, None));
     let entered = log_in(&dashboard, TOKEN);
-    assert_eq!((entered.status, header(&entered, "Location")), (303, Some("/")));
-    let cookie = header(&entered, "Set-Cookie").expect("a cookie");
+    assert_eq!((entered.status, entered.header("Location")), (303, Some("/")));
+    let cookie = entered.header("Set-Cookie").expect("a cookie");
     assert!(cookie.contains("; HttpOnly; SameSite=Strict"), "{cookie}");
     let session = cookie.split(';').next().expect("a pair");
     let users = format!("{dashboard}/v1/users");
@@ -81,7 +76,7 @@ fn without_the_token_nothing_is_shown() {
 
     // Whoever guesses on is not told any more when a guess is right.
     eventually("a limit", SOON, || get_with(&users, "wrong again").status == 429);
-    assert!(header(&get_with(&users, TOKEN), "Retry-After").is_some());
+    assert!(get_with(&users, TOKEN).header("Retry-After").is_some());
     assert_eq!((status("/v1/users", TOKEN), log_in(&dashboard, TOKEN).status), (429, 429));
     assert_eq!(get(&format!("{dashboard}/livez")).status, 200);
 }
@@ -104,7 +99,7 @@ fn on_loopback_only_who_reads_what_needs_the_token() {
     }
     let stats = format!("{dashboard}/v1/stats");
     eventually("too many requests", SOON, || get(&stats).status == 429);
-    assert!(header(&get(&stats), "Retry-After").is_some());
+    assert!(get(&stats).header("Retry-After").is_some());
     assert_eq!(log_in(&dashboard, TOKEN).status, 429);
     eventually("a word again", SOON, || get(&stats).status == 200);
 }
@@ -197,9 +192,9 @@ fn what_nobody_should_send_is_refused() {
     let url = format!("{dashboard}/v1/articles/%3Cscript%3Ealert(1)%3C%2Fscript%3E");
     let answer = get(&url);
     assert_eq!(answer.json()["article"], name);
-    assert_eq!(header(&answer, "Content-Type"), Some("application/json"));
-    assert_eq!(header(&answer, "X-Content-Type-Options"), Some("nosniff"));
-    assert!(header(&answer, "Content-Security-Policy").is_some_and(|policy| !policy.contains("unsafe")));
+    assert_eq!(answer.header("Content-Type"), Some("application/json"));
+    assert_eq!(answer.header("X-Content-Type-Options"), Some("nosniff"));
+    assert!(answer.header("Content-Security-Policy").is_some_and(|policy| !policy.contains("unsafe")));
 
     // And everybody else is served.
     assert_eq!(Viewer::open(&dashboard, "/realtime").message()["type"], "snapshot");

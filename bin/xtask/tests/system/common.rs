@@ -73,6 +73,11 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
@@ -106,7 +111,11 @@ pub(crate) fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &
 
 /// Sends bytes and reads the answer until the server closes.
 pub(crate) fn raw(host: &str, bytes: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(host).expect("connect");
+    exchange(TcpStream::connect(host).expect("connect"), bytes)
+}
+
+/// The same over a connection that is there.
+pub(crate) fn exchange(mut stream: TcpStream, bytes: &[u8]) -> Answer {
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("time-out");
     let mut writer = stream.try_clone().expect("clone");
     let bytes = bytes.to_vec();

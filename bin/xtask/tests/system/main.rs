@@ -18,6 +18,7 @@ mod live;
 mod openapi;
 mod reads;
 mod restore;
+mod site;
 mod stores;
 mod tool;
 mod viewer;

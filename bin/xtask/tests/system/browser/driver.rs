@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use url::Url;
 
 use super::PATIENT;
-use crate::common::{Running, start};
+use crate::common::{Running, Set, start};
 
 /// A Chromium with one tab and a fresh profile.
 pub(super) struct Browser {
@@ -81,6 +81,29 @@ impl Browser {
         self.runtime.block_on(self.client().goto(url)).unwrap_or_else(|error| panic!("{url}: {error}"));
     }
 
+    /// Loads the page again.
+    pub(super) fn reload(&self) {
+        self.runtime.block_on(self.client().refresh()).unwrap_or_else(|error| panic!("reload: {error}"));
+    }
+
+    /// Goes back to the page before.
+    pub(super) fn back(&self) {
+        self.runtime.block_on(self.client().back()).unwrap_or_else(|error| panic!("back: {error}"));
+    }
+
+    /// Opens an address in a tab of its own, which is closed as soon as it is loaded.
+    pub(super) fn visit_in_a_tab(&self, url: &str) {
+        let visit = async {
+            let client = self.client();
+            let before = client.window().await?;
+            client.switch_to_window(client.new_window(true).await?.handle).await?;
+            client.goto(url).await?;
+            client.close_window().await?;
+            client.switch_to_window(before).await
+        };
+        self.runtime.block_on(visit).unwrap_or_else(|error| panic!("{url} in a tab: {error}"));
+    }
+
     /// What the body of a function answers in the page.
     #[track_caller]
     pub(super) fn run(&self, script: &str) -> Value {
@@ -96,7 +119,7 @@ impl Browser {
     }
 
     #[track_caller]
-    fn devtools(&self, command: &str, parameters: Value) -> Value {
+    pub(super) fn devtools(&self, command: &str, parameters: Value) -> Value {
         self.own("goog/cdp/execute", json!({ "cmd": command, "params": parameters }))
     }
 
@@ -253,7 +276,11 @@ impl WebDriverCompatibleCommand for Own {
 pub(super) fn start_with_browser(change: impl FnOnce(&mut StackOptions)) -> (Running, Browser) {
     packages::require(xtask::packages::BROWSER)
         .unwrap_or_else(|missing| panic!("{missing}\n`cargo xtask test` installs them."));
-    let running = start(change);
+    let running = start(|options| {
+        // This browser says that it is headless, and counts all the same.
+        options.set("FOOTFALL_INGEST__BOTS", "bot");
+        change(options);
+    });
     let browser = Browser::open(&running);
     (running, browser)
 }

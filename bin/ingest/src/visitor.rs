@@ -1,0 +1,257 @@
+//! Who sends a view: a bot, somebody whom the site calls by a name, or somebody without one.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use footfall_shared::bots::Bots;
+use footfall_shared::config::{Config, ms};
+use footfall_shared::counter::{User, View};
+use footfall_shared::proxies::Proxies;
+use footfall_shared::queue::{QueueError, Redis};
+use footfall_shared::telemetry::{self, IntCounter};
+use footfall_shared::{clock, random};
+use hmac::{Hmac, KeyInit, Mac};
+use hyper::header::{HeaderMap, HeaderValue, USER_AGENT};
+use sha2::Sha256;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::request::{Refusal, Sent};
+
+/// What is known of all who send views.
+pub struct Visitors {
+    bots: Bots,
+    proxies: Proxies,
+    /// None: a view without a user is refused.
+    salts: Option<Arc<Salts>>,
+    bot_views: IntCounter,
+    gpc_views: IntCounter,
+}
+
+impl Visitors {
+    /// As configured; `salts` if a view may come without a user.
+    #[must_use]
+    pub fn new(config: &Config, salts: Option<Arc<Salts>>) -> Self {
+        let left_out = telemetry::counters(
+            "footfall_views_left_out_total",
+            "Views that were answered as usual and not counted: of bots, or of people who ask not to be followed.",
+            "reason",
+        );
+        Self {
+            bots: config.ingest.bots.clone(),
+            proxies: config.http.trusted_proxies.clone(),
+            salts,
+            bot_views: left_out.with_label_values(&["bot"]),
+            gpc_views: left_out.with_label_values(&["gpc"]),
+        }
+    }
+
+    /// Who sends a request with these headers, which came from `peer`.
+    pub(crate) fn visitor<'a>(&'a self, peer: IpAddr, headers: &'a HeaderMap) -> Visitor<'a> {
+        let agent = headers.get(USER_AGENT).map_or(&[][..], HeaderValue::as_bytes);
+        Visitor { visitors: self, peer, headers, agent, is_bot: self.bots.contain(agent), name: OnceCell::new() }
+    }
+}
+
+/// Who sends one request.
+pub(crate) struct Visitor<'a> {
+    visitors: &'a Visitors,
+    peer: IpAddr,
+    headers: &'a HeaderMap,
+    agent: &'a [u8],
+    is_bot: bool,
+    /// What somebody without a name is called, once that was needed.
+    name: OnceCell<User>,
+}
+
+impl Visitor<'_> {
+    /// The view to count; none if it is left out, which its sender is not told. If there must be a user and is none, the
+    /// refusal says so.
+    pub(crate) fn view(&self, sent: Sent, missing: impl FnOnce() -> Refusal) -> Result<Option<View>, Refusal> {
+        let Visitors { proxies, salts, bot_views, gpc_views, .. } = self.visitors;
+        let Sent { article, user, id } = sent;
+        let user = match (user, salts) {
+            (None, None) => return Err(missing()),
+            _ if self.is_bot => return Ok(left_out(bot_views)),
+            (Some(user), _) => user,
+            (None, Some(_)) if self.objects() => return Ok(left_out(gpc_views)),
+            (None, Some(salts)) => {
+                let day = clock::unix_ms() / DAY_MS;
+                let of_today = || name(&salts.of(day), proxies.client(self.peer, self.headers), self.agent);
+                self.name.get_or_init(of_today).clone()
+            }
+        };
+        Ok(Some(View { article, user, id }))
+    }
+
+    /// Whether they ask not to be followed: <https://www.w3.org/TR/gpc/>.
+    fn objects(&self) -> bool {
+        self.headers.get("sec-gpc").is_some_and(|value| value == "1")
+    }
+}
+
+fn left_out(views: &IntCounter) -> Option<View> {
+    views.inc();
+    None
+}
+
+/// What a person without a name is called on one day: the same for the same address and browser, and without the day's
+/// salt nothing that leads back to them.
+fn name(salt: &str, address: IpAddr, agent: &[u8]) -> User {
+    let mut hash = Hmac::<Sha256>::new_from_slice(salt.as_bytes()).expect("it takes keys of any length");
+    hash.update(format!("{address}\n").as_bytes());
+    hash.update(agent);
+    // Half of it is enough for no two people to share a name by chance.
+    let hash = u128::from_be_bytes(hash.finalize().into_bytes()[..16].try_into().expect("16 bytes"));
+    User::parse(format!("anon:{hash:032x}").as_bytes()).expect("letters and digits, and few of them")
+}
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+/// How long before midnight the next day's salt is agreed on, so that a Redis that is away just then does no harm.
+const AHEAD_MS: u64 = 10 * 60 * 1_000;
+/// How long after midnight Redis forgets a salt, if no ingest has deleted it by then.
+const BEHIND_MS: u64 = 60 * 60 * 1_000;
+/// How often it is looked whether all still agree.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// The salt of each day (days since 1970 UTC), which all ingests share through Redis and nobody keeps for longer. Never
+/// shown.
+#[derive(Default)]
+pub struct Salts {
+    days: Mutex<BTreeMap<u64, String>>,
+    /// Whether Redis's file may still hold one that we have deleted.
+    is_in_file: AtomicBool,
+}
+
+impl Salts {
+    /// Those on which the ingests agree, as far as Redis can be reached.
+    pub async fn agreed(redis: &Redis) -> Self {
+        let salts = Self::default();
+        salts.try_agree(redis).await;
+        salts
+    }
+
+    /// Sees to it that they go on agreeing, until `stop`.
+    pub async fn keep(self: Arc<Self>, redis: Redis, stop: CancellationToken) -> anyhow::Result<()> {
+        let agree = async {
+            loop {
+                tokio::time::sleep(PERIOD).await;
+                self.try_agree(&redis).await;
+            }
+        };
+        stop.run_until_cancelled(agree).await;
+        Ok(())
+    }
+
+    /// Until it succeeds this ingest has a salt of its own: then a person is another one here than elsewhere.
+    async fn try_agree(&self, redis: &Redis) {
+        if let Err(error) = self.agree(redis, clock::unix_ms()).await {
+            debug!("the salt of the day could not be agreed on: {error}");
+        }
+    }
+
+    /// Offers Redis our salts, and takes those that were offered first; so a Redis that lost them gets them back. Ends
+    /// that of the day before, in Redis's file too.
+    async fn agree(&self, redis: &Redis, now_ms: u64) -> Result<(), QueueError> {
+        let today = now_ms / DAY_MS;
+        self.days().retain(|day, _| *day >= today);
+        for day in today..=(now_ms + AHEAD_MS) / DAY_MS {
+            let life = ms((day + 1) * DAY_MS + BEHIND_MS - now_ms);
+            let agreed = redis.salt(day, &self.of(day), life).await?;
+            self.days().insert(day, agreed);
+        }
+        if redis.end_salt(today.saturating_sub(1)).await? {
+            self.is_in_file.store(true, Ordering::Relaxed);
+        }
+        // One of all ingests does this, again until it succeeds: Redis refuses while it is at it already.
+        if self.is_in_file.load(Ordering::Relaxed) {
+            redis.rewrite_file().await?;
+            self.is_in_file.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn of(&self, day: u64) -> String {
+        let salt = || [(); 4].map(|()| format!("{:016x}", random::number())).concat();
+        self.days().entry(day).or_insert_with(salt).clone()
+    }
+
+    fn days(&self) -> MutexGuard<'_, BTreeMap<u64, String>> {
+        self.days.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use footfall_shared::counter::Article;
+
+    use super::*;
+
+    const CHROME: &str =
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36";
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value"))).collect()
+    }
+
+    fn sent(user: Option<&str>) -> Sent {
+        let user = user.map(|user| User::parse(user.as_bytes()).expect("test id"));
+        Sent { article: Article::parse(b"a").expect("test id"), user, id: None }
+    }
+
+    fn missing() -> Refusal {
+        crate::request::missing_in_query("user")
+    }
+
+    #[test]
+    fn a_name_is_of_one_day_one_address_and_one_browser() {
+        let of = |salt, address, agent: &str| name(salt, ip(address), agent.as_bytes());
+        let ours = of("one day", "192.0.2.1", CHROME);
+        assert_eq!(ours, of("one day", "192.0.2.1", CHROME));
+        let others = [("another", "192.0.2.1", CHROME), ("one day", "192.0.2.2", CHROME), ("one day", "192.0.2.1", "")];
+        for (salt, address, agent) in others {
+            assert_ne!(ours, of(salt, address, agent));
+        }
+        let hash = ours.as_str().strip_prefix("anon:").expect("they are told from users");
+        assert!(hash.len() == 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{ours}");
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted_apart() {
+        let config = Config::default();
+        let strict = Visitors::new(&config, None);
+        let open = Visitors::new(&config, Some(Arc::default()));
+        let (person, bot, private) =
+            (headers(&[("user-agent", CHROME)]), headers(&[("user-agent", "Bot")]), headers(&[("sec-gpc", "1")]));
+        let view = |visitors: &Visitors, headers: &HeaderMap, user| {
+            visitors.visitor(ip("192.0.2.1"), headers).view(sent(user), missing)
+        };
+        let user = |view: Result<Option<View>, Refusal>| view.expect("fine").map(|view| view.user.to_string());
+        assert_eq!(user(view(&strict, &person, Some("u"))).as_deref(), Some("u"));
+        // Refused as ever, a bot too: it is answered as everybody is.
+        assert_eq!((view(&strict, &person, None), view(&strict, &bot, None)), (Err(missing()), Err(missing())));
+        assert!(user(view(&open, &person, None)).is_some_and(|name| name.starts_with("anon:")));
+        assert_eq!(user(view(&open, &private, Some("u"))).as_deref(), Some("u"));
+        assert_eq!((open.bot_views.get(), open.gpc_views.get()), (0, 0));
+        assert_eq!((user(view(&open, &bot, None)), user(view(&open, &bot, Some("u")))), (None, None));
+        assert_eq!(user(view(&open, &private, None)), None);
+        assert_eq!((open.bot_views.get(), open.gpc_views.get()), (2, 1));
+        let other = headers(&[("sec-gpc", "0")]);
+        assert!(user(view(&open, &other, None)).is_some());
+    }
+
+    #[test]
+    fn a_salt_stays_until_its_day_is_over() {
+        let salts = Salts::default();
+        let salt = salts.of(7);
+        assert!(salt.len() == 64 && salts.of(7) == salt && salts.of(8) != salt);
+    }
+}
