@@ -21,3 +21,4 @@ mod stores;
 mod tool;
 mod viewer;
 mod viewers;
+mod watchdog;
