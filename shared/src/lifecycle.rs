@@ -5,7 +5,8 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -214,6 +215,62 @@ impl Lifecycle {
     }
 }
 
+/// Tells systemd's watchdog that loops go on: each time when all of them have come round since it was told last, so that
+/// one that stands still is noticed behind others that do not.
+#[derive(Debug, Clone, Default)]
+pub struct Watchdog(Arc<Mutex<Rounds>>);
+
+#[derive(Debug, Default)]
+struct Rounds {
+    /// Which loops have come round.
+    came_round: Vec<bool>,
+    told: Option<Instant>,
+}
+
+/// One loop's way to the watchdog.
+#[derive(Debug)]
+pub struct Pulse {
+    watchdog: Watchdog,
+    index: usize,
+}
+
+/// The watchdog need not be told more often.
+const TOLD_PERIOD: Duration = Duration::from_secs(1);
+
+impl Watchdog {
+    /// From here on it waits for one more loop.
+    #[must_use]
+    pub fn watch(&self) -> Pulse {
+        let mut rounds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rounds.came_round.push(false);
+        Pulse { watchdog: self.clone(), index: rounds.came_round.len() - 1 }
+    }
+}
+
+impl Pulse {
+    /// The loop has come round.
+    pub fn beat(&self) {
+        let mut rounds = self.watchdog.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if rounds.beat(self.index, Instant::now()) {
+            notify(sd_notify::NotifyState::Watchdog);
+        }
+    }
+}
+
+impl Rounds {
+    /// Answers whether the watchdog is to be told.
+    fn beat(&mut self, index: usize, now: Instant) -> bool {
+        self.came_round[index] = true;
+        let is_early = self.told.is_some_and(|told| now - told < TOLD_PERIOD);
+        if is_early || !self.came_round.iter().all(|came_round| *came_round) {
+            return false;
+        }
+        self.came_round.fill(false);
+        self.told = Some(now);
+        true
+    }
+}
+
 fn notify(state: sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         warn!("systemd could not be told about the state of this service: {error}");
@@ -225,6 +282,18 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn the_watchdog_is_told_when_all_loops_have_come_round() {
+        let mut rounds = Rounds { came_round: vec![false; 2], told: None };
+        let start = Instant::now();
+        let at = |periods| start + TOLD_PERIOD * periods;
+        assert!(!rounds.beat(0, start) && !rounds.beat(0, at(9)), "the other one stands still");
+        assert!(rounds.beat(1, at(9)));
+        assert!(!rounds.beat(0, at(9)) && !rounds.beat(1, at(9)), "it was told just now");
+        assert!(rounds.beat(0, at(10)));
+        assert!(!rounds.beat(0, at(99)), "the other one stands still");
+    }
 
     /// In a child process: what is tested ends it.
     const PANICS: &str = "FOOTFALL_TEST_PANICS";

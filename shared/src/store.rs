@@ -442,7 +442,7 @@ const NO_FENCE: StoreError = StoreError::Corrupt("the fence of the shard is miss
 const NO_SUCH_TABLE: u16 = 1146;
 
 /// The longest that a transaction may take. A server that vanished never answers, and a transaction that is cut off may
-/// have been committed: the fence tells the repeat.
+/// have been committed: the fence tells the repeat. `WatchdogSec` in systemd/footfall-flusher.service must be longer.
 const TRANSACTION_MAX: Duration = Duration::from_secs(60);
 
 async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {

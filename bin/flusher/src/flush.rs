@@ -7,6 +7,7 @@ use footfall_shared::config::{self, ms};
 use footfall_shared::counter::{Growth, Producer, Row, Shard};
 use footfall_shared::grading::{Class, Grade, Level};
 use footfall_shared::keys::Age;
+use footfall_shared::lifecycle::Pulse;
 use footfall_shared::queue::{DataSet, Position, Queue, QueueError, Sealed};
 use footfall_shared::random;
 use footfall_shared::recovery::{self, RecoveryError};
@@ -117,6 +118,8 @@ pub struct Flusher {
     store: Arc<dyn Fences>,
     readiness: Readiness,
     metrics: Metrics,
+    /// It beats each time that a store has answered, or failed to: an outage is not what a restart would mend.
+    pulse: Pulse,
     /// Names this process in the lease.
     holder: String,
     /// The open generation that was first seen with views in it, and when.
@@ -138,6 +141,7 @@ impl Flusher {
         store: Arc<dyn Fences>,
         readiness: Readiness,
         metrics: Metrics,
+        pulse: Pulse,
     ) -> Self {
         Self {
             config: config.flusher.clone(),
@@ -147,6 +151,7 @@ impl Flusher {
             store,
             readiness,
             metrics,
+            pulse,
             holder: Producer::random().to_string(),
             waiting: None,
             is_obstructed: false,
@@ -161,6 +166,7 @@ impl Flusher {
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pause = ms(self.config.poll_ms);
         while stop.run_until_cancelled(poll.tick()).await.is_some() {
+            self.pulse.beat();
             if self.turn(false).await {
                 pause = ms(self.config.poll_ms);
             } else {
@@ -291,7 +297,9 @@ impl Flusher {
                 result => result?,
             };
             let started = Instant::now();
+            self.pulse.beat();
             let committed = self.store.commit(self.queue.shard(), epoch, &flush).await?;
+            self.pulse.beat();
             self.metrics.seconds.observe(started.elapsed().as_secs_f64());
             let acknowledged = match committed {
                 Committed::Now { growth, version, quarantined } => {
@@ -356,6 +364,7 @@ impl Flusher {
             if !sealed.is_empty() && views + size > self.config.transaction_views_max {
                 break;
             }
+            self.pulse.beat();
             match self.queue.sealed(epoch, generation).await {
                 Ok(next) if next.header.is_some() => sealed.push(next),
                 // What comes before a damaged generation is flushed all the same.

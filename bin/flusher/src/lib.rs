@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::Parser;
 use footfall_shared::config::{Config, ms};
 use footfall_shared::counter::Shard;
-use footfall_shared::lifecycle::{self, Lifecycle};
+use footfall_shared::lifecycle::{self, Lifecycle, Watchdog};
 use footfall_shared::presence;
 use footfall_shared::queue::Redis;
 use footfall_shared::store::{Fences, Store};
@@ -61,11 +61,18 @@ async fn run(config: Config, store: Store, admin: TcpListener, mut lifecycle: Li
     lifecycle.spawn("presence", presence);
     lifecycle.spawn("admin server", telemetry::serve_admin(admin, readiness.clone(), lifecycle.stop()));
     let store: Arc<dyn Fences> = Arc::new(store);
+    let watchdog = Watchdog::default();
     let mut shards = JoinSet::new();
     for shard in Shard::all(config.shards) {
         readiness.set_part(&format!("shard {shard}"), Some("not looked at yet".into()));
-        let flusher =
-            flush::Flusher::new(&config, redis.shard(shard), Arc::clone(&store), readiness.clone(), metrics.clone());
+        let flusher = flush::Flusher::new(
+            &config,
+            redis.shard(shard),
+            Arc::clone(&store),
+            readiness.clone(),
+            metrics.clone(),
+            watchdog.watch(),
+        );
         shards.spawn(flusher.run(lifecycle.stop()));
     }
     lifecycle.spawn("flushers", async move {

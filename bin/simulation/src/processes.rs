@@ -11,6 +11,7 @@ use footfall_ingest::counting::{Counting, World as IngestWorld};
 use footfall_ingest::intake::Intake;
 use footfall_shared::config::Config;
 use footfall_shared::counter::{Producer, Shard};
+use footfall_shared::lifecycle::Watchdog;
 use footfall_shared::queue::Redis;
 use footfall_shared::telemetry::Readiness;
 use tokio::task::AbortHandle;
@@ -188,7 +189,8 @@ impl World {
         let redis = self.redis(who);
         let tasks = Shard::all(self.setting.shards).map(|shard| {
             let fences = self.database.client(who);
-            let flusher = Flusher::new(&self.config, redis.shard(shard), fences, Readiness::default(), metrics.clone());
+            let (readiness, pulse) = (Readiness::default(), Watchdog::default().watch());
+            let flusher = Flusher::new(&self.config, redis.shard(shard), fences, readiness, metrics.clone(), pulse);
             let work = Box::pin(flusher.run(stop.clone()));
             tokio::spawn(Gated { work, gate: Arc::clone(&gate) }).abort_handle()
         });

@@ -26,7 +26,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
 
     let started = Instant::now();
     announce("packages");
-    packages::ensure(&[STORES, packages::BROWSER, packages::CERTIFICATES].concat())?;
+    packages::ensure(&[STORES, packages::BROWSER, packages::CERTIFICATES, packages::SYSTEMD].concat())?;
     python::environment()?;
     for (packages, program) in [(PROMETHEUS, "promtool"), (HAPROXY, "haproxy"), (NGINX, "nginx")] {
         packages.command(program)?;

@@ -1,4 +1,4 @@
-//! Footfall's own commands for developers: `cargo xtask up`, `test`, `chaos` and `bench`.
+//! Footfall's own commands for developers: `cargo xtask up`, `test`, `chaos`, `bench` and `package`.
 //!
 //! It is a library too, for the tests in `tests/`.
 
@@ -12,6 +12,7 @@ pub mod bench;
 pub mod chaos;
 pub mod checks;
 mod logs;
+pub mod package;
 pub mod packages;
 mod ports;
 pub mod python;

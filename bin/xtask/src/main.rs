@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use footfall_drill::packages::Missing;
-use xtask::{bench, chaos, checks, up};
+use xtask::{bench, chaos, checks, package, up};
 
 /// Footfall's commands for developers.
 #[derive(Parser)]
@@ -16,6 +16,8 @@ enum Cli {
     Bench(bench::Args),
     /// Run everything that CI runs.
     Test,
+    /// Build a Debian package.
+    Package,
 }
 
 fn main() -> ExitCode {
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
         Cli::Chaos(args) => chaos::run(&args),
         Cli::Bench(args) => bench::run(&args),
         Cli::Test => checks::run(),
+        Cli::Package => package::run(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -22,6 +22,9 @@ pub const BROWSER: &[Package] = &[
 /// What makes certificates.
 pub const CERTIFICATES: &[Package] = &[Package { name: "openssl", programs: &["openssl"] }];
 
+/// What checks units. On a machine that does not run it, it starts nothing.
+pub const SYSTEMD: &[Package] = &[Package { name: "systemd", programs: &["systemd-analyze"] }];
+
 /// Installs what is missing of `wanted`, as root or through a `sudo` that does not ask for a password.
 pub fn ensure(wanted: &[Package]) -> Result<(), Missing> {
     install(|| missing(wanted))

@@ -15,7 +15,7 @@ pub struct Unpacked {
     packages: &'static [&'static str],
 }
 
-/// `promtool`
+/// `promtool`, `prometheus`
 pub const PROMETHEUS: Unpacked = Unpacked { folder: "footfall-prometheus", packages: &["prometheus"] };
 /// `haproxy`
 pub const HAPROXY: Unpacked = Unpacked {

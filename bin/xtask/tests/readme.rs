@@ -1,7 +1,7 @@
 //! README.md says what is so: its table of settings is the configuration, and its commands exist. So do the settings and
-//! commands that docs/operations.md names.
+//! commands that docs/operations.md names, and the sample configuration shows the defaults.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -180,6 +180,72 @@ fn the_settings_are_those_of_the_program() {
     let mut differences = differences(&document(README), &settings());
     differences.extend(unknown_settings(OPERATIONS, &document(OPERATIONS), &settings()));
     assert!(differences.is_empty(), "the documents have drifted:\n{}", differences.join("\n"));
+}
+
+/// Settings of the samples in /etc/footfall that are in files of their own.
+const SECRETS: [&str; 3] = ["redis.url", "database.url", "dashboard.token"];
+
+/// Where a sample, with all of its settings switched on, is not the defaults, a sentence each.
+fn drift_of_sample(text: &str, settings: &BTreeMap<String, String>) -> Vec<String> {
+    let is_setting = |line: &str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(|c| " `".contains(c)));
+    let switched_on: Vec<&str> = text
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ') && is_setting(rest)).unwrap_or(line))
+        .collect();
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    fs::write(file.path(), switched_on.join("\n")).expect("written");
+    match Config::load(Some(file.path()), HashMap::new()) {
+        Err(error) => return vec![error.to_string()],
+        Ok(config) if config != Config::default() => return vec!["a value is not the default".into()],
+        Ok(_) => {}
+    }
+    let mut section = "";
+    let mut shown = BTreeSet::new();
+    for line in switched_on {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            shown.insert(if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") });
+        }
+    }
+    // Seldom used, and a secret.
+    let not_there = SECRETS.iter().chain(["dashboard.read_token"].iter());
+    shown.extend(not_there.map(|key| (*key).to_owned()));
+    settings.keys().filter(|key| !shown.contains(*key)).map(|key| format!("{key} is not shown")).collect()
+}
+
+#[test]
+fn the_sample_shows_the_defaults() {
+    let sample = document("systemd/etc/footfall.toml");
+    assert_eq!(drift_of_sample(&sample, &settings()), [""; 0]);
+    for (from, to, said) in [
+        ("#poll_ms = 50\n", "", "flusher.poll_ms is not shown"),
+        ("#poll_ms = 50\n", "#poll_ms = 51\n", "not the default"),
+        ("#poll_ms = 50\n", "#pole_ms = 50\n", "pole_ms"),
+        ("[http]\n", "", "trusted_proxies"),
+    ] {
+        let changed = sample.replace(from, to);
+        assert_ne!(changed, sample);
+        let drift = drift_of_sample(&changed, &settings());
+        assert!(drift.iter().any(|drift| drift.contains(said)), "{said}: {drift:?}");
+    }
+    // As the package installs it, and as the units and the tool read the secrets beside it.
+    let folder = xtask::root().join("systemd/etc");
+    let files = SECRETS.map(|key| {
+        let variable = format!("FOOTFALL_{}_FILE", key.replace('.', "__").to_uppercase());
+        assert!(document("systemd/etc/env").contains(&format!("export {variable}=/etc/footfall/{key}\n")), "{key}");
+        for service in ["ingest", "flusher", "dashboard"] {
+            let unit = document(&format!("systemd/footfall-{service}.service"));
+            for line in
+                [format!("LoadCredential={key}:/etc/footfall/{key}\n"), format!("Environment={variable}=%d/{key}\n")]
+            {
+                assert!(unit.contains(&line), "{service}: {line}");
+            }
+        }
+        (variable, folder.join(key).display().to_string())
+    });
+    let config = Config::load(Some(&folder.join("footfall.toml")), HashMap::from(files)).expect("it can be used");
+    assert_eq!(config, Config::default());
 }
 
 #[test]

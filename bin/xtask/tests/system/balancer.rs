@@ -13,7 +13,7 @@ use footfall_drill::stack::Role;
 use footfall_sandbox::{Process, Signal};
 use xtask::unpacked::{HAPROXY, NGINX, Unpacked};
 
-use crate::common::{Set, eventually, get, output, own_address, post, start};
+use crate::common::{Set, eventually, get, output, own_address, post, raw, start};
 use crate::viewer::Viewer;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,8 +49,14 @@ fn the_samples_are_valid() {
     assert!(valid && !said.contains("[warn]"), "{said}");
 }
 
-/// Starts HAProxy as the sample has it, with these addresses instead; answers its process and its URL.
-fn start_haproxy(folder: &Path, port: u16, ingests: [&str; 2], dashboard: &str) -> (Process, String) {
+/// Starts HAProxy as the sample has it, with these addresses and other changes; answers its process and its URL.
+fn start_haproxy(
+    folder: &Path,
+    port: u16,
+    ingests: [&str; 2],
+    dashboard: &str,
+    changes: &[(&str, &str)],
+) -> (Process, String) {
     let front = own_address(port);
     let mut config = sample("docs/haproxy.cfg");
     for (of_sample, ours) in [
@@ -61,6 +67,10 @@ fn start_haproxy(folder: &Path, port: u16, ingests: [&str; 2], dashboard: &str) 
     ] {
         assert_eq!(config.matches(of_sample).count(), 1, "{of_sample}");
         config = config.replace(of_sample, ours);
+    }
+    for (of_sample, other) in changes {
+        assert!(config.contains(of_sample), "{of_sample}");
+        config = config.replace(of_sample, other);
     }
     let file = folder.join("haproxy.cfg");
     fs::write(&file, config).expect("written");
@@ -82,7 +92,7 @@ fn a_rolling_restart_behind_haproxy_fails_no_request() {
     let address = |role, index| running.stack.url(role, index).replace("http://", "");
     let ingests = [address(Role::Ingest, 0), address(Role::Ingest, 1)];
     let dashboard = address(Role::Dashboard, 0);
-    let (_haproxy, front) = start_haproxy(&running.path("logs"), 61_080, [&ingests[0], &ingests[1]], &dashboard);
+    let (_haproxy, front) = start_haproxy(&running.path("logs"), 61_080, [&ingests[0], &ingests[1]], &dashboard, &[]);
 
     // Each path finds its service.
     assert_eq!(post(&format!("{front}/v1/views"), r#"{"article":"a b/c","user":"u"}"#).status, 204);
@@ -159,4 +169,54 @@ fn what_counts_is_not_sent_twice_by_haproxy() {
     let expected =
         [("/demopage/a?usrid=u", 1), ("/v1/articles/a", 4), ("/v1/pixel.gif?article=a&user=u", 1), ("/v1/views", 1)];
     assert_eq!(tries, expected);
+}
+
+/// The sentence in which a proxy says whose connection it is, and a view by a person without a name.
+fn announced_view(client: &str) -> Vec<u8> {
+    let body = r#"{"article":"a"}"#;
+    format!(
+        "PROXY TCP4 {client} 203.0.113.1 4711 80\r\nPOST /v1/views HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\
+         User-Agent: Firefox\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+#[test]
+fn the_proxy_protocol_names_the_client() {
+    let mut running = start(|options| {
+        options.dashboards = 1;
+        options.set("FOOTFALL_INGEST__ANONYMOUS", "true");
+        options.set("FOOTFALL_HTTP__TRUSTED_PROXIES", "127.0.0.9");
+        options.set("FOOTFALL_HTTP__PROXY_PROTOCOL", "true");
+    });
+    let address = |role| running.stack.url(role, 0).replace("http://", "");
+    let (ingest, dashboard) = (address(Role::Ingest), address(Role::Dashboard));
+    let logs = running.path("logs");
+    let haproxy = |port, changes: &[(&str, &str)]| start_haproxy(&logs, port, [&ingest, &ingest], &dashboard, changes);
+    // Here it believes whoever connects, and passes on whose connection it is by the protocol alone.
+    let (_announces, front) = haproxy(
+        61_082,
+        &[
+            ("    option forwardfor\n", ""),
+            ("    use_backend", "    tcp-request connection expect-proxy layer4\n    use_backend"),
+            ("default-server check", "default-server source 127.0.0.9 send-proxy-v2 check-send-proxy check"),
+        ],
+    );
+    for client in ["203.0.113.7", "203.0.113.8", "203.0.113.7"] {
+        assert_eq!(raw(&front.replace("http://", ""), &announced_view(client)).status, 204);
+    }
+    let sums = "SELECT CONCAT(views, ' by ', readers) FROM article_counts WHERE article = 'a'";
+    eventually("three views by two readers", PATIENCE, || running.sql(sums).as_deref() == Some("3 by 2"));
+
+    // Nobody else may say who they are, nor has to.
+    assert_eq!(raw(&ingest, &announced_view("203.0.113.9")).status, 400);
+    assert_eq!(post(&format!("{}/v1/views", running.ingest()), r#"{"article":"b","user":"u"}"#).status, 204);
+    let unannounced = "footfall_connections_unannounced_total";
+    assert_eq!(running.metric(Role::Ingest, 0, unannounced), 0.0);
+
+    // A proxy that does not say it gets nothing.
+    let (_silent, front) = haproxy(61_083, &[("default-server check", "default-server source 127.0.0.9 check")]);
+    assert!(post(&format!("{front}/v1/views"), r#"{"article":"c","user":"u"}"#).status >= 500);
+    assert!(running.metric(Role::Ingest, 0, unannounced) > 0.0);
 }
