@@ -98,10 +98,11 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
     lifecycle.spawn("admin server", telemetry::serve_admin(listeners.admin, readiness.clone(), lifecycle.stop()));
 
     let viewers_max = config.dashboard.connections_max;
+    let drain = ms(config.dashboard.drain_ms);
     let limits = Limits {
         connections_max: viewers_max,
         header_timeout: ms(config.dashboard.header_timeout_ms),
-        drain: ms(config.dashboard.drain_ms),
+        drain,
         announced_by: config.http.announced_by(),
     };
     // Accepted connections inherit it.
@@ -139,5 +140,5 @@ pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle)
         Ok(())
     });
     // Viewers are told to go at once; this is for one that does not read just then.
-    lifecycle.run(limits.drain + Duration::from_secs(2)).await
+    lifecycle.run(drain + Duration::from_secs(2)).await
 }

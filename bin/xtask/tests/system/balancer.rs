@@ -156,7 +156,7 @@ fn broken_server() -> (String, Receiver<String>) {
 fn what_counts_is_not_sent_twice_by_haproxy() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let (server, requests) = broken_server();
-    let (_haproxy, front) = start_haproxy(folder.path(), 61_081, [&server, &server], &server);
+    let (_haproxy, front) = start_haproxy(folder.path(), 61_081, [&server, &server], &server, &[]);
     assert_eq!(post(&format!("{front}/v1/views"), r#"{"article":"a","user":"u"}"#).status, 502);
     for path in ["/demopage/a?usrid=u", "/v1/pixel.gif?article=a&user=u", "/v1/articles/a"] {
         assert!(get(&format!("{front}{path}")).status >= 500, "{path}");
