@@ -1,9 +1,10 @@
-//! compose.yaml and the Dockerfile say what is so: their programs and commands exist, their settings can be used, and their
-//! ports are those that the services listen on.
+//! compose.yaml and the Dockerfile say what is so: their programs and commands exist, their settings can be used, and the
+//! load balancer's sample, which they use, finds the services.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -63,12 +64,67 @@ fn drift(compose: &str, dockerfile: &str) -> Vec<String> {
         }
         drift.extend(drift_of_ours(name, service, dockerfile));
     }
-    for part in services.values().flat_map(|service| service["depends_on"].as_object().cloned().unwrap_or_default()) {
-        if !services.contains_key(&part.0) {
-            drift.push(format!("there is no service {}", part.0));
+    for service in services.values() {
+        let named = service["depends_on"].as_object().map(|parts| parts.keys().cloned().collect());
+        let listed = || serde_json::from_value::<Vec<String>>(service["depends_on"].clone()).unwrap_or_default();
+        for part in named.unwrap_or_else(listed).into_iter().filter(|part| !services.contains_key(part)) {
+            drift.push(format!("there is no service {part}"));
+        }
+    }
+    drift.extend(drift_of_balancer(&services));
+    drift
+}
+
+/// docs/haproxy.cfg sends to the services of these names, at their addresses and ports, and is reached at its own.
+fn drift_of_balancer(services: &Map<String, Value>) -> Vec<String> {
+    let mut drift = Vec::new();
+    let sample = text("docs/haproxy.cfg");
+    let address = |name: &str| services.get(name)?["networks"]["default"]["ipv4_address"].as_str();
+    for server in sample.lines().filter_map(|line| line.trim().strip_prefix("server ")) {
+        let (name, target) = server.split_once(' ').expect("a name and an address");
+        // `dashboard1` is the only one here.
+        let service = if services.contains_key(name) { name } else { name.trim_end_matches('1') };
+        let listens = services.get(service).and_then(|service| listens(service).ok().flatten());
+        let found = address(service).zip(listens).map(|(address, listens)| format!("{address}:{}", listens.port()));
+        if found.as_deref() != Some(target) {
+            drift.push(format!("haproxy: {name} is not at {target}, but at {found:?}"));
+        }
+    }
+    let haproxy = services.get("haproxy").cloned().unwrap_or_default();
+    let published = haproxy["ports"][0].as_str().unwrap_or_default();
+    let bound = sample.lines().find_map(|line| line.trim().strip_prefix("bind "));
+    if bound.and_then(port) != port(published) {
+        drift.push(format!("haproxy: nothing listens at the port of {published}"));
+    }
+    if !haproxy["volumes"][0].as_str().is_some_and(|volume| volume.starts_with("./docs/haproxy.cfg:")) {
+        drift.push("haproxy: it does not have the sample".to_owned());
+    }
+    for service in services.values().filter(|service| !service["build"].is_null()) {
+        let proxies = service["environment"]["FOOTFALL_HTTP__TRUSTED_PROXIES"].as_str();
+        if proxies != address("haproxy") {
+            drift.push("haproxy: it is not believed".to_owned());
         }
     }
     drift
+}
+
+/// The settings of a service.
+fn config(service: &Value) -> Result<Config, footfall_shared::config::ConfigError> {
+    let variables = service["environment"].as_object().cloned().unwrap_or_default();
+    Config::load(
+        None,
+        variables.iter().map(|(variable, value)| (variable.clone(), filled_in(value))).collect::<HashMap<_, _>>(),
+    )
+}
+
+/// Where it listens for others, if it does.
+fn listens(service: &Value) -> Result<Option<SocketAddr>, footfall_shared::config::ConfigError> {
+    let config = config(service)?;
+    Ok(match service["command"].as_str() {
+        Some("footfall-ingest") => Some(config.ingest.listen),
+        Some("footfall-dashboard") => Some(config.dashboard.listen),
+        _ => None,
+    })
 }
 
 fn drift_of_ours(name: &str, service: &Value, dockerfile: &str) -> Vec<String> {
@@ -86,26 +142,12 @@ fn drift_of_ours(name: &str, service: &Value, dockerfile: &str) -> Vec<String> {
             drift.push(format!("{name}: `{command}` is refused"));
         }
     }
-    let environment: HashMap<String, String> = service["environment"]
-        .as_object()
-        .unwrap_or(&Map::new())
-        .iter()
-        .map(|(variable, value)| (variable.clone(), filled_in(value)))
-        .collect();
-    let config = match Config::load(None, environment) {
-        Ok(config) => config,
+    let (config, listens) = match config(service).and_then(|config| Ok((config, listens(service)?))) {
+        Ok(found) => found,
         Err(error) => return drift.into_iter().chain([format!("{name}: {error}")]).collect(),
     };
-    let listens = match built {
-        "footfall-ingest" => Some(config.ingest.listen),
-        "footfall-dashboard" => Some(config.dashboard.listen),
-        _ => None,
-    };
-    for published in service["ports"].as_array().unwrap_or(&Vec::new()) {
-        let published = published.as_str().unwrap_or_default();
-        if listens.is_none_or(|listens| port(published) != Some(listens.port()) || listens.ip().is_loopback()) {
-            drift.push(format!("{name}: nothing listens at the port of {published}"));
-        }
+    if listens.is_some_and(|listens| listens.ip().is_loopback()) {
+        drift.push(format!("{name}: nobody else can reach it"));
     }
     if built == "footfall-ingest" {
         let journal = format!(":{}", config.ingest.journal);
@@ -129,8 +171,12 @@ fn compose_and_image_are_those_of_the_programs() {
         ("command: footfall-flusher", "command: footfall-flush", "no program footfall-flush"),
         ("command: footfall init", "command: footfall initialise", "is refused"),
         ("FOOTFALL_INGEST__LISTEN", "FOOTFALL_INGEST__LISTENS", "unknown field `listens`"),
-        ("127.0.0.1:8001:8001", "127.0.0.1:8001:8002", "nothing listens"),
-        ("    FOOTFALL_INGEST__LISTEN: 0.0.0.0:8000\n", "", "nothing listens"),
+        ("127.0.0.1:8000:80", "127.0.0.1:8000:81", "nothing listens"),
+        ("    FOOTFALL_INGEST__LISTEN: 0.0.0.0:8000\n", "", "nobody else can reach it"),
+        ("FOOTFALL_INGEST__LISTEN: 0.0.0.0:8000", "FOOTFALL_INGEST__LISTEN: 0.0.0.0:8080", "ingest1 is not at"),
+        ("ipv4_address: 10.0.0.3", "ipv4_address: 10.0.0.33", "dashboard1 is not at"),
+        ("TRUSTED_PROXIES: 10.0.0.4", "TRUSTED_PROXIES: 10.0.0.5", "it is not believed"),
+        ("./docs/haproxy.cfg", "./docs/nginx.conf", "does not have the sample"),
         ("journal:/var/lib/footfall/journal", "journal:/var/lib/journal", "not on a volume"),
         ("init: {condition", "initial: {condition", "no service initial"),
     ] {
