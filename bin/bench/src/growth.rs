@@ -25,10 +25,10 @@ impl Bench<'_> {
                 let name = format!("{} rows", thousands(rows));
                 self.bar.set_message(format!("growth, {name}"));
                 self.scene.fill_tables(rows - stored)?;
-                self.grown(GROWTH, &name)?;
                 if stored == 0.0 {
                     self.doubled()?;
                 }
+                self.grown(GROWTH, &name)?;
                 (rows, stored) = (rows * GROWTH_FACTOR, rows);
             }
         }

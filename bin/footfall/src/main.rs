@@ -53,6 +53,7 @@ struct Cli {
 enum Command {
     Init(init::Args),
     Clean(clean::Args),
+    #[command(visible_alias = "print-config")]
     CheckConfig(check_config::Args),
     Watch(watch::Args),
     Load(load::Args),
