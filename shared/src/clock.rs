@@ -34,3 +34,38 @@ pub fn unix_minute() -> u32 {
 pub fn rfc3339(unix_ms: u64) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(unix_ms)).to_string()
 }
+
+/// A difference between two clocks that nobody is told of.
+const DIFFERENCE_MS_MAX: u64 = 5_000;
+
+/// What there is to say of a server whose clock showed `theirs` at some time from `asked` to now, all in milliseconds
+/// since 1970 UTC; nothing if it may be right.
+#[must_use]
+pub fn difference(server: &str, theirs: u64, asked: u64) -> Option<String> {
+    let now = unix_ms();
+    let (ahead, behind) = (theirs.saturating_sub(now), asked.saturating_sub(theirs));
+    let (ms, which) = if ahead > 0 { (ahead, "ahead of") } else { (behind, "behind") };
+    (ms > DIFFERENCE_MS_MAX).then(|| {
+        format!(
+            "the clock of {server} is {} s {which} this machine's: one of them is wrong. No count is, but the hours that \
+             views are shown under are taken from this one, and ages from both; keep them right, such as by NTP",
+            ms / 1_000
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_wrong_only_outside_of_the_time_that_the_question_took() {
+        simulate(1_000_000);
+        let said = |theirs, asked| difference("Redis", theirs, asked);
+        assert_eq!(said(1_005_000, 1_000_000), None);
+        assert_eq!(said(995_000, 1_000_000), None);
+        assert_eq!(said(400_000, 400_000), None, "the answer was long on its way");
+        assert!(said(1_007_500, 1_000_000).is_some_and(|said| said.contains("7 s ahead of")));
+        assert!(said(900_000, 1_000_000).is_some_and(|said| said.contains("100 s behind")));
+    }
+}

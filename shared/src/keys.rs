@@ -126,6 +126,9 @@ pub fn salt(day: u64) -> String {
     format!("footfall:salt:{day}")
 }
 
+/// What every key of Footfall begins with.
+pub const PREFIX: &str = "footfall:";
+
 /// What every key of Footfall matches; `footfall clean` deletes by it.
 pub const ALL: &str = "footfall:*";
 

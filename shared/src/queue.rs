@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, InfoDict, RedisError, ServerErrorKind,
+    TlsCertificates, Value,
 };
 use tokio::sync::Mutex;
 
-use crate::config;
 use crate::counter::{Article, Batch, Growth, Producer, Shard};
 use crate::grading::Level;
 use crate::keys::{self, Age, GenerationKeys, ShardKeys};
@@ -20,6 +20,7 @@ use crate::packed::{self, PackedError};
 use crate::presence::Report;
 use crate::store::{Positions, Recovery, StoredArticle};
 use crate::telemetry::{self, IntGaugeVec};
+use crate::{clock, config};
 
 /// What a call of the queue can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -200,21 +201,50 @@ pub fn check(redis: &config::Redis) -> std::result::Result<(), String> {
     Ok(())
 }
 
-fn findings(policy: &str, has_file: bool) -> Vec<(Level, String)> {
+/// How many keys are looked at for some of others.
+const LOOKED_AT: usize = 1_000;
+
+/// Databases of a server, unless its `databases` says otherwise.
+const DATABASES: usize = 16;
+
+/// The first version that knows a script's flags.
+const REDIS_MIN: u32 = 7;
+
+/// What `INFO` and `CLIENT INFO` say of a server that endangers views, and a look at some of its keys.
+fn findings(info: &InfoDict, client: &str, keys: &[Vec<u8>]) -> Vec<(Level, String)> {
     let mut findings = Vec::new();
     // Not known is not wrong.
-    if !matches!(policy, "" | "noeviction") {
+    let version: String = info.get("redis_version").unwrap_or_default();
+    if version.split('.').next().and_then(|major| major.parse().ok()).is_some_and(|major: u32| major < REDIS_MIN) {
+        findings.push((Level::Critical, format!("Redis has version {version}: it must be {REDIS_MIN}.0 or later")));
+    }
+    let policy: String = info.get("maxmemory_policy").unwrap_or_default();
+    if !matches!(policy.as_str(), "" | "noeviction") {
         let sentence = format!(
             "Redis has the maxmemory-policy {policy}: when its memory is full it would throw away views that MySQL does \
              not have yet; set it to noeviction"
         );
         findings.push((Level::Critical, sentence));
     }
-    if !has_file {
+    if info.get::<u8>("aof_enabled") == Some(0) {
         let sentence = "Redis keeps no append-only file: when it ends, views come back from the journals only; set \
                         appendonly to yes";
         findings.push((Level::Degraded, sentence.into()));
     }
+    let ours = client.split_whitespace().find_map(|field| field.strip_prefix("db=")?.parse::<usize>().ok());
+    let is_used = |database: &usize| info.get::<String>(&format!("db{database}")).is_some();
+    let database = ours.and_then(|ours| (0..DATABASES).find(|database| *database != ours && is_used(database)));
+    let key = keys.iter().find(|key| !key.starts_with(keys::PREFIX.as_bytes()));
+    let what = match (key, database) {
+        (Some(key), _) => format!("the key {}", String::from_utf8_lossy(key).escape_debug()),
+        (None, Some(database)) => format!("the keys of database {database}"),
+        (None, None) => return findings,
+    };
+    let sentence = format!(
+        "Redis is shared: {what} is not Footfall's. Who fills it, empties it or keeps it busy does so to views too; give \
+         Footfall an instance of its own"
+    );
+    findings.push((Level::Degraded, sentence));
     findings
 }
 
@@ -247,18 +277,22 @@ impl Redis {
 
     /// What of the server's settings endangers views, and how much.
     pub async fn findings(&self) -> Result<Vec<(Level, String)>> {
+        let asked = clock::unix_ms();
         let mut pipeline = redis::pipe();
-        pipeline.cmd("INFO").arg("memory").cmd("INFO").arg("persistence");
-        let (memory, persistence): (redis::InfoDict, redis::InfoDict) = self.commands(pipeline).await?;
-        let policy: String = memory.get("maxmemory_policy").unwrap_or_default();
-        Ok(findings(&policy, persistence.get::<u8>("aof_enabled") != Some(0)))
+        pipeline.cmd("INFO").cmd("CLIENT").arg("INFO").cmd("SCAN").arg(0).arg("COUNT").arg(LOOKED_AT);
+        let (info, client, (_, keys)): (InfoDict, String, (u64, Vec<Vec<u8>>)) = self.commands(pipeline).await?;
+        let mut findings = findings(&info, &client, &keys);
+        let their_time: Option<u64> = info.get("server_time_usec");
+        let difference = their_time.and_then(|micros| clock::difference("Redis", micros / 1_000, asked));
+        findings.extend(difference.map(|sentence| (Level::Degraded, sentence)));
+        Ok(findings)
     }
 
     /// Memory in use and the most that may be used, in bytes; 0 for no limit.
     pub async fn memory(&self) -> Result<(u64, u64)> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("INFO").arg("memory");
-        let (info,): (redis::InfoDict,) = self.commands(pipeline).await?;
+        let (info,): (InfoDict,) = self.commands(pipeline).await?;
         Ok((info.get("used_memory").unwrap_or(0), info.get("maxmemory").unwrap_or(0)))
     }
 
@@ -266,7 +300,7 @@ impl Redis {
     pub async fn keyspace_hits(&self) -> Result<(u64, u64)> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("INFO").arg("stats");
-        let (info,): (redis::InfoDict,) = self.commands(pipeline).await?;
+        let (info,): (InfoDict,) = self.commands(pipeline).await?;
         let counts = ["hits", "misses"].map(|result| {
             let count: i64 = info.get(&format!("keyspace_{result}")).unwrap_or(0);
             KEYSPACE.with_label_values(&[result]).set(count);
@@ -385,10 +419,10 @@ impl Redis {
         Ok(is_on("aof_rewrite_in_progress") || is_on("aof_rewrite_scheduled"))
     }
 
-    async fn persistence(&self) -> Result<redis::InfoDict> {
+    async fn persistence(&self) -> Result<InfoDict> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("INFO").arg("persistence");
-        let (info,): (redis::InfoDict,) = self.commands(pipeline).await?;
+        let (info,): (InfoDict,) = self.commands(pipeline).await?;
         Ok(info)
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use footfall_shared::config::Config;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 fn text(path: &str) -> String {
     fs::read_to_string(xtask::root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -149,6 +149,16 @@ fn drift_of_ours(name: &str, service: &Value, dockerfile: &str) -> Vec<String> {
     if listens.is_some_and(|listens| listens.ip().is_loopback()) {
         drift.push(format!("{name}: nobody else can reach it"));
     }
+    let admin = match built {
+        "footfall-ingest" => Some(config.ingest.admin),
+        "footfall-flusher" => Some(config.flusher.admin),
+        "footfall-dashboard" => Some(config.dashboard.admin),
+        _ => None,
+    };
+    let check = admin.map(|admin| json!(["CMD", "curl", "--fail", "--silent", format!("http://{admin}/readyz")]));
+    if check.is_some_and(|check| service["healthcheck"]["test"] != check) || !dockerfile.contains(" curl ") {
+        drift.push(format!("{name}: its health is not asked for"));
+    }
     if built == "footfall-ingest" {
         let journal = format!(":{}", config.ingest.journal);
         let volumes = service["volumes"].as_array().cloned().unwrap_or_default();
@@ -178,6 +188,7 @@ fn compose_and_image_are_those_of_the_programs() {
         ("TRUSTED_PROXIES: 10.0.0.4", "TRUSTED_PROXIES: 10.0.0.5", "it is not believed"),
         ("./docs/haproxy.cfg", "./docs/nginx.conf", "does not have the sample"),
         ("journal:/var/lib/footfall/journal", "journal:/var/lib/journal", "not on a volume"),
+        ("127.0.0.1:8011/readyz", "127.0.0.1:8010/readyz", "flusher: its health is not asked for"),
         ("init: {condition", "initial: {condition", "no service initial"),
     ] {
         let changed = compose.replace(from, to);
@@ -187,6 +198,8 @@ fn compose_and_image_are_those_of_the_programs() {
     }
     let without = dockerfile.replace("target/release/footfall-ingest", "");
     assert!(drift(&compose, &without).iter().any(|drift| drift.contains("no program footfall-ingest")));
+    let without = dockerfile.replace(" curl ", " ");
+    assert!(drift(&compose, &without).iter().any(|drift| drift.contains("its health is not asked for")));
     // The Rust that builds the image is the one that the workspace asks for.
     let wanted = text("Cargo.toml");
     let version = wanted.lines().find_map(|line| line.strip_prefix("rust-version = ")).expect("a version");

@@ -1,10 +1,12 @@
 //! Whether a server can do what is asked of it, and keeps what it was given.
 
+use std::collections::HashMap;
+
 use sea_orm::sqlx::mysql::MySqlConnectOptions;
 
 use super::{Result, Store};
-use crate::config;
 use crate::grading::Level;
+use crate::{clock, config};
 
 /// What a statement may need, whatever the ids: see `STATEMENT_ROWS_MAX`.
 const PACKET_BYTES_MIN: u64 = 16 << 20;
@@ -29,20 +31,26 @@ pub fn check(database: &config::Database) -> std::result::Result<(), String> {
 impl Store {
     /// What of the server and its settings endangers views, and how much.
     pub async fn findings(&self) -> Result<Vec<(Level, String)>> {
-        let sql = "SELECT VERSION() AS version, @@SESSION.sql_mode AS sql_mode, \
-                   CAST(@@innodb_flush_log_at_trx_commit AS UNSIGNED) AS flush_log, \
-                   CAST(@@max_allowed_packet AS UNSIGNED) AS packet_bytes";
+        let asked = clock::unix_ms();
+        let sql = "SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED) AS unix_ms, VERSION() AS version";
         let Some(row) = self.one(sql, []).await? else { return Ok(Vec::new()) };
-        Ok(findings(
-            &row.try_get::<String>("", "version")?,
-            &row.try_get::<String>("", "sql_mode")?,
-            row.try_get("", "flush_log")?,
-            row.try_get("", "packet_bytes")?,
-        ))
+        let difference = clock::difference("the database", row.try_get("", "unix_ms")?, asked);
+        let version: String = row.try_get("", "version")?;
+        // Not a SELECT of each: the isolation level has one name in MariaDB and another in MySQL.
+        let names = "'sql_mode', 'tx_isolation', 'transaction_isolation', 'innodb_flush_log_at_trx_commit', \
+                     'max_allowed_packet', 'log_bin', 'binlog_format'";
+        let mut settings = HashMap::new();
+        for row in self.all(&format!("SHOW SESSION VARIABLES WHERE Variable_name IN ({names})"), []).await? {
+            settings.insert(row.try_get::<String>("", "Variable_name")?, row.try_get::<String>("", "Value")?);
+        }
+        let mut findings = findings(&version, &settings);
+        findings.extend(difference.map(|sentence| (Level::Degraded, sentence)));
+        Ok(findings)
     }
 }
 
-fn findings(version: &str, sql_mode: &str, flush_log: u64, packet_bytes: u64) -> Vec<(Level, String)> {
+fn findings(version: &str, settings: &HashMap<String, String>) -> Vec<(Level, String)> {
+    let setting = |name: &str| settings.get(name).map_or("", String::as_str);
     let mut findings = Vec::new();
     if is_too_old(version) {
         let sentence = format!(
@@ -51,20 +59,35 @@ fn findings(version: &str, sql_mode: &str, flush_log: u64, packet_bytes: u64) ->
         );
         findings.push((Level::Critical, sentence));
     }
-    // Every session asks for it; something between could swallow that.
-    if !sql_mode.contains("STRICT_ALL_TABLES") {
-        let sentence = "the database does not keep the sql_mode of a session, which must be strict, or values could be \
-                        cut: connect to it directly";
+    // Every session asks for both; something between could swallow that.
+    let isolation = format!("{}{}", setting("tx_isolation"), setting("transaction_isolation"));
+    for (name, value, wanted, why) in [
+        ("sql_mode", setting("sql_mode"), "STRICT_ALL_TABLES", "values could be cut"),
+        ("isolation level", &isolation, "READ-COMMITTED", "numbers could be shown that are never committed"),
+    ] {
+        if !value.contains(wanted) {
+            let sentence = format!(
+                "the database does not keep the {name} of a session, {wanted}, but has {value}, so {why}: connect to it \
+                 directly"
+            );
+            findings.push((Level::Critical, sentence));
+        }
+    }
+    if setting("log_bin") == "ON" && setting("binlog_format") == "STATEMENT" {
+        let sentence = "the database has binlog_format = STATEMENT, so it would refuse every flush, which is READ-COMMITTED: \
+                        set it to ROW or MIXED";
         findings.push((Level::Critical, sentence.into()));
     }
-    if flush_log != 1 {
+    let flush_log = setting("innodb_flush_log_at_trx_commit");
+    if flush_log != "1" {
         let sentence = format!(
             "the database has innodb_flush_log_at_trx_commit = {flush_log}: when its machine fails, it loses counts that it \
              has confirmed, and counting stands still; set it to 1"
         );
         findings.push((Level::Degraded, sentence));
     }
-    if packet_bytes < PACKET_BYTES_MIN {
+    let packet_bytes = setting("max_allowed_packet");
+    if packet_bytes.parse().is_ok_and(|bytes: u64| bytes < PACKET_BYTES_MIN) {
         let sentence = format!(
             "the database has max_allowed_packet = {packet_bytes}: a flush of long ids may be larger; set it to \
              {PACKET_BYTES_MIN} or more"
@@ -103,12 +126,26 @@ mod tests {
 
     #[test]
     fn what_endangers_views_is_found() {
-        let strict = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION";
-        let levels = |version, sql_mode, flush_log, packet| -> Vec<Level> {
-            findings(version, sql_mode, flush_log, packet).into_iter().map(|(level, _)| level).collect()
+        let safe = [
+            ("sql_mode", "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"),
+            ("tx_isolation", "READ-COMMITTED"),
+            ("innodb_flush_log_at_trx_commit", "1"),
+            ("max_allowed_packet", "16777216"),
+            ("log_bin", "OFF"),
+            ("binlog_format", "STATEMENT"),
+        ];
+        let levels = |version, changed: &[(&str, &str)]| -> Vec<Level> {
+            let settings = safe.iter().chain(changed).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            findings(version, &settings.collect()).into_iter().map(|(level, _)| level).collect()
         };
-        assert!(levels("10.11.6-MariaDB", strict, 1, 16 << 20).is_empty());
-        assert_eq!(levels("10.3.39-MariaDB", "", 1, 16 << 20), [Level::Critical, Level::Critical]);
-        assert_eq!(levels("8.0.35", strict, 2, 1 << 20), [Level::Degraded, Level::Degraded]);
+        let mariadb = "10.11.6-MariaDB";
+        assert!(levels(mariadb, &[]).is_empty());
+        assert!(levels("8.0.35", &[("tx_isolation", ""), ("transaction_isolation", "READ-COMMITTED")]).is_empty());
+        assert_eq!(levels("10.3.39-MariaDB", &[("sql_mode", "")]), [Level::Critical, Level::Critical]);
+        assert_eq!(levels(mariadb, &[("tx_isolation", "READ-UNCOMMITTED")]), [Level::Critical]);
+        assert_eq!(levels(mariadb, &[("log_bin", "ON")]), [Level::Critical]);
+        assert!(levels(mariadb, &[("log_bin", "ON"), ("binlog_format", "MIXED")]).is_empty());
+        let risks = [("innodb_flush_log_at_trx_commit", "2"), ("max_allowed_packet", "1048576")];
+        assert_eq!(levels("8.0.35", &risks), [Level::Degraded, Level::Degraded]);
     }
 }

@@ -14,6 +14,11 @@ use crate::common::{Running, Set, eventually, options, own_address, program, sta
 const PATIENCE: Duration = Duration::from_secs(20);
 const PASSWORD: &str = "correct-horse-battery";
 
+/// What Footfall may do in Redis, and in MySQL after `footfall init`, as docs/operations.md says.
+const ACL: &str = "~footfall:* +@all -@dangerous +info +bgrewriteaof";
+/// See [`ACL`].
+const RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE";
+
 /// Makes an authority and a server's certificate that it has signed: `ca.pem`, `server.pem`, `server.key`.
 fn make_certificates(folder: &Path, server: IpAddr) {
     let path = |name: &str| folder.join(name).display().to_string();
@@ -36,7 +41,7 @@ fn make_certificates(folder: &Path, server: IpAddr) {
     make("server", "server", &["-CA", &path("ca.pem"), "-CAkey", &path("ca.key")]);
 }
 
-/// A stack whose stores are reached over TLS only, each with a password.
+/// A stack whose stores are reached over TLS only, each with a password and no more rights than are needed.
 fn start_secure(folder: &Path) -> Running {
     let path = |name: &str| folder.join(name).display().to_string();
     let (redis, mariadb) = (own_address(61_379), own_address(61_306));
@@ -47,8 +52,8 @@ fn start_secure(folder: &Path) -> Running {
          GRANT ALL ON footfall.* TO footfall@'%';\n"
     );
     fs::write(path("init.sql"), user).expect("written");
-    start(|options| {
-        options.dashboards = 1;
+    let mut running = start(|options| {
+        (options.ingests, options.flushers) = (0, 0);
         options.redis = RedisOptions { password: PASSWORD.into(), ..RedisOptions::default() };
         let settings: [(&str, &str); 6] = [
             ("--bind", &redis.ip().to_string()),
@@ -58,7 +63,9 @@ fn start_secure(folder: &Path) -> Running {
             ("--tls-ca-cert-file", &path("ca.pem")),
             ("--tls-auth-clients", "no"),
         ];
-        options.redis.args = settings.iter().flat_map(|(name, value)| [*name, *value]).map(str::to_owned).collect();
+        let acl = format!("--user footfall on >{PASSWORD} {ACL}");
+        let settings = settings.iter().flat_map(|(name, value)| [*name, *value]).chain(acl.split(' '));
+        options.redis.args = settings.map(str::to_owned).collect();
         options.mariadb.args = vec![
             "--skip-networking=0".to_owned(),
             format!("--bind-address={}", mariadb.ip()),
@@ -68,19 +75,35 @@ fn start_secure(folder: &Path) -> Running {
             format!("--init-file={}", path("init.sql")),
         ];
         let ca = path("ca.pem");
-        options.set("FOOTFALL_REDIS__URL", &format!("rediss://:{PASSWORD}@{redis}/0"));
+        options.set("FOOTFALL_REDIS__URL", &format!("rediss://footfall:{PASSWORD}@{redis}/0"));
         options.set("FOOTFALL_REDIS__CA", &ca);
         let database = format!("mysql://footfall:{PASSWORD}@{mariadb}/footfall?ssl-mode=VERIFY_CA&ssl-ca={ca}");
         options.set("FOOTFALL_DATABASE__URL", &database);
-    })
+    });
+    // The tables are there: from here on less will do.
+    running.sql("REVOKE ALL ON footfall.* FROM footfall@'%'");
+    running.sql(&format!("GRANT {RIGHTS} ON footfall.* TO footfall@'%'"));
+    for role in [Role::Ingest, Role::Flusher, Role::Dashboard] {
+        running.stack.add(role).expect("ready");
+    }
+    running
 }
 
 #[test]
 fn views_are_counted_over_tls_and_with_passwords() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let running = start_secure(folder.path());
+    let mut running = start_secure(folder.path());
     running.load("ledger.tsv", "--views 5000 --rate 5000 --articles 100 --users 1000 --connections 16").finish();
     running.assert_verified(&["ledger.tsv"]);
+    let manual = fs::read_to_string(xtask::root().join("docs/operations.md")).expect("a manual");
+    assert!(manual.contains(ACL) && manual.contains(RIGHTS), "it says what is enough");
+    for service in running.stack.services() {
+        let said = fs::read_to_string(service.process().log()).expect("a log");
+        assert!(!said.contains("WARN") && !said.contains("ERROR"), "{said}");
+    }
+
+    let rewrite = running.stack.redis.query(&["ACL", "DRYRUN", "footfall", "BGREWRITEAOF"]).expect("an answer");
+    assert_eq!(rewrite, ["OK"], "which happens once a day only");
 
     // Without the right authority, or without the password, nobody gets in.
     let other = folder.path().join("other");
@@ -108,9 +131,10 @@ fn views_are_counted_over_tls_and_with_passwords() {
     }
 }
 
-/// Starts a service beside the stack and waits for its end; answers its exit code and what it said.
-fn start_alone(running: &Running, name: &str) -> (Option<i32>, String) {
-    let mut command = Command::new(program(name));
+/// Starts a service beside the stack, with its clock moved, and waits for its end; answers its exit code and what it said.
+fn start_alone(running: &Running, name: &str, clock: &str) -> (Option<i32>, String) {
+    let mut command = Command::new("/usr/bin/faketime");
+    command.args(["--exclude-monotonic", "-f", clock]).arg(program(name));
     let journal: PathBuf = running.path("journal-alone");
     command.env_clear().envs(running.stack.env()).env("FOOTFALL_INGEST__JOURNAL", journal);
     for admin in ["INGEST__ADMIN", "INGEST__LISTEN", "FLUSHER__ADMIN", "DASHBOARD__ADMIN", "DASHBOARD__LISTEN"] {
@@ -123,30 +147,47 @@ fn start_alone(running: &Running, name: &str) -> (Option<i32>, String) {
 #[test]
 fn services_refuse_stores_that_would_lose_views_and_warn_of_risks() {
     let mut running = start(|options| (options.ingests, options.flushers) = (0, 0));
-    let configure = |running: &Running, setting: &str, value: &str| {
-        running.stack.redis.query(&["CONFIG", "SET", setting, value]).expect("set");
-    };
+    let redis = |running: &Running, command: &[&str]| drop(running.stack.redis.query(command).expect("done"));
+    let configure = |running: &Running, setting, value| redis(running, &["CONFIG", "SET", setting, value]);
     for policy in ["allkeys-lru", "volatile-ttl"] {
         configure(&running, "maxmemory-policy", policy);
         for service in ["footfall-ingest", "footfall-flusher", "footfall-dashboard"] {
-            let (code, said) = start_alone(&running, service);
+            let (code, said) = start_alone(&running, service, "+0s");
             assert_eq!(code, Some(69), "{service}: {said}");
+            assert!(!said.contains("clock"), "{said}");
             assert!(said.contains(&format!("maxmemory-policy {policy}")) && said.contains("noeviction"), "{said}");
         }
+    }
+
+    let (_, said) = start_alone(&running, "footfall-flusher", "+90.5s");
+    for clock in ["Redis", "the database"] {
+        assert!(said.contains(&format!("the clock of {clock} is 90 s behind this machine's")), "{said}");
     }
 
     // Risks are named, and the service starts.
     configure(&running, "maxmemory-policy", "noeviction");
     configure(&running, "appendonly", "no");
     running.sql("SET GLOBAL innodb_flush_log_at_trx_commit = 2, GLOBAL max_allowed_packet = 1048576");
+    redis(&running, &["SET", "session:ab12", "1"]);
     for role in [Role::Flusher, Role::Ingest] {
         let log = running.stack.add(role).expect("ready").process().log().to_owned();
         let said = || fs::read_to_string(&log).unwrap_or_default();
-        eventually("three warnings", PATIENCE, || said().matches("WARN").count() >= 3);
-        for what in ["append-only file", "innodb_flush_log_at_trx_commit = 2", "max_allowed_packet = 1048576"] {
+        eventually("four warnings", PATIENCE, || said().matches("WARN").count() >= 4);
+        for what in [
+            "append-only file",
+            "shared: the key session:ab12",
+            "innodb_flush_log_at_trx_commit = 2",
+            "max_allowed_packet = 1048576",
+        ] {
             assert!(said().contains(what), "{what}: {}", said());
         }
     }
+    redis(&running, &["MOVE", "session:ab12", "7"]);
+    configure(&running, "maxmemory-policy", "allkeys-lru");
+    let (_, said) = start_alone(&running, "footfall-flusher", "+0s");
+    assert!(said.contains("shared: the keys of database 7"), "{said}");
+    configure(&running, "maxmemory-policy", "noeviction");
+    redis(&running, &["EVAL", "redis.call('SELECT', 7) return redis.call('FLUSHDB')", "0"]);
 
     // And nothing is said of stores as they should be.
     configure(&running, "appendonly", "yes");
@@ -157,12 +198,16 @@ fn services_refuse_stores_that_would_lose_views_and_warn_of_risks() {
 }
 
 #[test]
-fn a_database_that_is_too_old_is_not_set_up() {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let mut options = options(&folder);
-    options.mariadb.args.push("--version=10.5.23-MariaDB".to_owned());
-    let error = Stack::start(options).expect_err("too old");
-    let said = format!("{error:#}");
-    assert!(said.contains("version 10.5.23-MariaDB") && said.contains("MariaDB 10.6"), "{said}");
-    assert!(said.contains("69"), "{said}");
+fn a_database_that_cannot_be_used_is_not_set_up() {
+    for (arguments, says) in [
+        (["--version=10.5.23-MariaDB"].as_slice(), ["version 10.5.23-MariaDB", "MariaDB 10.6"]),
+        (&["--log-bin", "--binlog-format=STATEMENT"], ["binlog_format = STATEMENT", "ROW or MIXED"]),
+    ] {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let mut options = options(&folder);
+        options.mariadb.args.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        let error = Stack::start(options).expect_err("it cannot be used");
+        let said = format!("{error:#}");
+        assert!(says.iter().all(|what| said.contains(what)) && said.contains("69"), "{said}");
+    }
 }
