@@ -22,6 +22,7 @@ mod restore;
 mod site;
 mod stores;
 mod tool;
+mod upgrade;
 mod viewer;
 mod viewers;
 mod watchdog;
