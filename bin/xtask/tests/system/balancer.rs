@@ -84,10 +84,12 @@ fn start_haproxy(
 #[test]
 fn a_rolling_restart_behind_haproxy_fails_no_request() {
     const VIEWS: usize = 30_000;
+    /// The default, for which the sample is made.
+    const DRAIN: Duration = Duration::from_secs(5);
     let mut running = start(|options| {
         options.ingests = 2;
         options.dashboards = 1;
-        options.set("FOOTFALL_INGEST__DRAIN_MS", "5000"); // The default, for which the sample is made.
+        options.set("FOOTFALL_INGEST__DRAIN_MS", &DRAIN.as_millis().to_string());
     });
     let address = |role, index| running.stack.url(role, index).replace("http://", "");
     let ingests = [address(Role::Ingest, 0), address(Role::Ingest, 1)];
@@ -115,6 +117,9 @@ fn a_rolling_restart_behind_haproxy_fails_no_request() {
             let answer = get(&ready);
             answer.status == 503 && answer.body.contains("stopping")
         });
+        // A balancer that has not noticed yet finds somebody.
+        std::thread::sleep(DRAIN * 2 / 5);
+        assert_eq!(get(&ready).status, 503);
         assert!(service.process().wait(PATIENCE).expect("ended").success());
         service.restart().expect("restarted");
         service.wait_ready(PATIENCE).expect("ready");
