@@ -167,14 +167,14 @@ async fn serve_connection<H, F>(
     draining: Arc<AtomicBool>,
     close: CancellationToken,
 ) where
-    H: Fn(IpAddr, Request<Incoming>) -> F + Send + 'static,
+    H: Fn(IpAddr, Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = handler(peer, request);
-        let draining = Arc::clone(&draining);
+        // The handler is called in there: a future that is brought along would take its space twice.
+        let (handler, draining) = (handler.clone(), Arc::clone(&draining));
         async move {
-            let mut answer = answer.await;
+            let mut answer = handler(peer, request).await;
             // A client that hears it with its answer does not run into a closed connection later.
             if draining.load(Ordering::Relaxed) && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,6 +38,9 @@ pub struct Refusal {
     /// What is wrong and what to do.
     pub sentence: String,
 }
+
+/// A service at work. Boxed where it is written: else a program would compile all of it once more.
+pub type Service = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
 
 /// The `main` of every service: reads the configuration, starts logging and one thread's runtime (a second
 /// core is better used by Redis and MySQL; to use more, start more processes), and turns errors into exit codes.

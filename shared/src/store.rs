@@ -273,7 +273,11 @@ const SESSION: [&str; 2] = [
 
 impl Store {
     /// Checks the URL; connects later.
-    pub async fn new(database: &config::Database) -> Result<Self> {
+    pub fn new(database: &config::Database) -> Step<'_, Self> {
+        Box::pin(Self::checked(database))
+    }
+
+    async fn checked(database: &config::Database) -> Result<Self> {
         let timeout = config::ms(database.timeout_ms);
         let mut options = ConnectOptions::new(&database.url.0);
         options

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use footfall_shared::config::{Config, Database, ms};
 use footfall_shared::http::{self, Limits};
-use footfall_shared::lifecycle::{self, Lifecycle};
+use footfall_shared::lifecycle::{self, Lifecycle, Service};
 use footfall_shared::presence;
 use footfall_shared::queue::Redis;
 use footfall_shared::reads::{HitCounts, Reads};
@@ -61,7 +61,11 @@ pub struct Listeners {
 }
 
 /// Runs until a signal.
-pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
+pub fn run(config: Config, listeners: Listeners, lifecycle: Lifecycle) -> Service {
+    Box::pin(serve(config, listeners, lifecycle))
+}
+
+async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
     let timeout = ms(config.redis.timeout_ms.min(STORE_TIMEOUT_MS_MAX));
     let redis = Redis::new(&config.redis, timeout)?;
     let store = Store::new(&Database {

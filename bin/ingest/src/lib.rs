@@ -18,7 +18,7 @@ use std::time::Duration;
 use footfall_journal::{Disk, Folder};
 use footfall_shared::config::{Config, ms};
 use footfall_shared::counter::Producer;
-use footfall_shared::lifecycle::{self, EXIT_CONFIGURATION, Lifecycle, Refusal};
+use footfall_shared::lifecycle::{self, EXIT_CONFIGURATION, Lifecycle, Refusal, Service};
 use footfall_shared::queue::Redis;
 use footfall_shared::reads::{HitCounts, Reads};
 use footfall_shared::store::Store;
@@ -39,7 +39,11 @@ pub struct Listeners {
 }
 
 /// Runs until a signal.
-pub async fn run(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
+pub fn run(config: Config, listeners: Listeners, lifecycle: Lifecycle) -> Service {
+    Box::pin(serve(config, listeners, lifecycle))
+}
+
+async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
     let redis = Redis::new(&config.redis, ms(config.redis.timeout_ms))?;
     let store = Store::new(&config.database).await?;
     lifecycle::check_stores(&redis, &store, config.shards).await?;

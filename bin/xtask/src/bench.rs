@@ -21,7 +21,8 @@ pub struct Args {
 /// The exit code is that of the bench.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     packages::ensure(STORES)?;
-    let bench = crate::build(&["footfall-bench"])?.join("footfall-bench");
+    let bench =
+        crate::build(&["footfall-ingest", "footfall-flusher", "footfall", "footfall-bench"])?.join("footfall-bench");
     let status = Command::new(bench).args(&args.options).status().context("the bench did not start")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

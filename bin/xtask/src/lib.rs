@@ -47,13 +47,12 @@ fn cargo() -> Command {
     command
 }
 
-/// Builds the services, the tool and what else is named, and returns where they are.
-fn build(more: &[&str]) -> anyhow::Result<PathBuf> {
+/// Builds packages of the workspace, and returns where their programs are.
+fn build(packages: &[&str]) -> anyhow::Result<PathBuf> {
     println!("Building ...");
     let mut command = cargo();
     command.args(["build", "--release"]);
-    // By name, and not by default members and others: cargo takes one or the other.
-    for package in ["footfall-ingest", "footfall-flusher", "footfall-dashboard", "footfall"].iter().chain(more) {
+    for package in packages {
         command.args(["--package", package]);
     }
     if !command.status().context("cargo did not start")?.success() {

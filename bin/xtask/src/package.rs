@@ -17,7 +17,7 @@ const PUBLIC: [&str; 2] = ["footfall.toml", "env"];
 
 /// Builds the programs and packs them.
 pub fn run() -> anyhow::Result<ExitCode> {
-    let binaries = crate::build(&[])?;
+    let binaries = crate::build(&PROGRAMS)?;
     let tree = crate::target_dir().join("footfall-package");
     if tree.exists() {
         fs::remove_dir_all(&tree)?;

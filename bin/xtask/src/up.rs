@@ -19,6 +19,7 @@ use footfall_sandbox::{Process, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::logs::Printer;
+use crate::package::PROGRAMS;
 use crate::{packages, ports};
 
 const POLL: Duration = Duration::from_millis(50);
@@ -60,7 +61,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     packages::ensure(STORES)?;
     let binaries = match &args.binaries {
         Some(binaries) => binaries.clone(),
-        None => crate::build(&[])?,
+        None => crate::build(&PROGRAMS)?,
     };
 
     // From here on a first signal ends us in order and a second one at once; before, there is nothing to put in order.
