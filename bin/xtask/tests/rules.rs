@@ -18,9 +18,9 @@ struct Wall {
 
 const WALLS: [Wall; 6] = [
     Wall {
-        rule: "only shared/src/queue.rs talks to Redis",
+        rule: "only shared/src/queue talks to Redis",
         why: "every step of the protocol is one script there; a command from elsewhere could come between two steps",
-        holds_for: |path| is_product(path) && path != "shared/src/queue.rs" && path != GRADING,
+        holds_for: |path| is_product(path) && !path.starts_with("shared/src/queue") && path != GRADING,
         is_broken_by: |line| names_crate(line, "redis") || has_word(line, "EVAL") || has_word(line, "EVALSHA"),
     },
     Wall {

@@ -2,8 +2,8 @@
 //! programs are built by hand: `FOOTFALL_TEST_OTHER_VERSION=../footfall-0.1/target/release cargo test --release -p xtask
 //! --test system upgrade::two`, before a release.
 //!
-//! `data/` has what versions left when all of their processes were killed at once, one archive per change of what is
-//! stored. When that changes again, `cargo test --release -p xtask --test system upgrade::leave -- --ignored`, with the
+//! `data/` has what versions left with views in every place: MySQL, Redis, and a journal alone. There is one archive per
+//! change of what is stored. When that changes again, `cargo test --release -p xtask --test system upgrade::leave -- --ignored`, with the
 //! program as it was before the change, adds the next one.
 
 use std::fs;
