@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use footfall_drill::packages::STORES;
+use footfall_drill::packages::{CLOCK, STORES};
 
 use crate::unpacked::{HAPROXY, NGINX, PROMETHEUS};
 use crate::{chaos, packages, python};
@@ -26,7 +26,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
 
     let started = Instant::now();
     announce("packages");
-    packages::ensure(&[STORES, packages::BROWSER, packages::CERTIFICATES, packages::SYSTEMD].concat())?;
+    packages::ensure(&[STORES, CLOCK, packages::BROWSER, packages::CERTIFICATES, packages::SYSTEMD].concat())?;
     python::environment()?;
     for (packages, program) in [(PROMETHEUS, "promtool"), (HAPROXY, "haproxy"), (NGINX, "nginx")] {
         packages.command(program)?;
