@@ -126,11 +126,8 @@ pub fn salt(day: u64) -> String {
     format!("footfall:salt:{day}")
 }
 
-/// What every key of Footfall begins with.
+/// What every key of Footfall begins with; `footfall clean` deletes by it.
 pub const PREFIX: &str = "footfall:";
-
-/// What every key of Footfall matches; `footfall clean` deletes by it.
-pub const ALL: &str = "footfall:*";
 
 #[cfg(test)]
 mod tests {

@@ -84,7 +84,7 @@ fn drift_of_balancer(services: &Map<String, Value>) -> Vec<String> {
         let (name, target) = server.split_once(' ').expect("a name and an address");
         // `dashboard1` is the only one here.
         let service = if services.contains_key(name) { name } else { name.trim_end_matches('1') };
-        let listens = services.get(service).and_then(|service| listens(service).ok().flatten());
+        let listens = services.get(service).and_then(|service| addresses(service, &config(service).ok()?).0);
         let found = address(service).zip(listens).map(|(address, listens)| format!("{address}:{}", listens.port()));
         if found.as_deref() != Some(target) {
             drift.push(format!("haproxy: {name} is not at {target}, but at {found:?}"));
@@ -117,14 +117,14 @@ fn config(service: &Value) -> Result<Config, footfall_shared::config::ConfigErro
     )
 }
 
-/// Where it listens for others, if it does.
-fn listens(service: &Value) -> Result<Option<SocketAddr>, footfall_shared::config::ConfigError> {
-    let config = config(service)?;
-    Ok(match service["command"].as_str() {
-        Some("footfall-ingest") => Some(config.ingest.listen),
-        Some("footfall-dashboard") => Some(config.dashboard.listen),
-        _ => None,
-    })
+/// Where it listens for others, and where its health is told, if it does.
+fn addresses(service: &Value, config: &Config) -> (Option<SocketAddr>, Option<SocketAddr>) {
+    match service["command"].as_str() {
+        Some("footfall-ingest") => (Some(config.ingest.listen), Some(config.ingest.admin)),
+        Some("footfall-flusher") => (None, Some(config.flusher.admin)),
+        Some("footfall-dashboard") => (Some(config.dashboard.listen), Some(config.dashboard.admin)),
+        _ => (None, None),
+    }
 }
 
 fn drift_of_ours(name: &str, service: &Value, dockerfile: &str) -> Vec<String> {
@@ -142,19 +142,14 @@ fn drift_of_ours(name: &str, service: &Value, dockerfile: &str) -> Vec<String> {
             drift.push(format!("{name}: `{command}` is refused"));
         }
     }
-    let (config, listens) = match config(service).and_then(|config| Ok((config, listens(service)?))) {
-        Ok(found) => found,
+    let config = match config(service) {
+        Ok(config) => config,
         Err(error) => return drift.into_iter().chain([format!("{name}: {error}")]).collect(),
     };
+    let (listens, admin) = addresses(service, &config);
     if listens.is_some_and(|listens| listens.ip().is_loopback()) {
         drift.push(format!("{name}: nobody else can reach it"));
     }
-    let admin = match built {
-        "footfall-ingest" => Some(config.ingest.admin),
-        "footfall-flusher" => Some(config.flusher.admin),
-        "footfall-dashboard" => Some(config.dashboard.admin),
-        _ => None,
-    };
     let check = admin.map(|admin| json!(["CMD", "curl", "--fail", "--silent", format!("http://{admin}/readyz")]));
     if check.is_some_and(|check| service["healthcheck"]["test"] != check) || !dockerfile.contains(" curl ") {
         drift.push(format!("{name}: its health is not asked for"));

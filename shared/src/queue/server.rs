@@ -291,7 +291,7 @@ impl Redis {
         let mut deleted = 0;
         loop {
             let mut scan = redis::pipe();
-            scan.cmd("SCAN").arg(cursor).arg("MATCH").arg(keys::ALL).arg("COUNT").arg(1000);
+            scan.cmd("SCAN").arg(cursor).arg("MATCH").arg(format!("{}*", keys::PREFIX)).arg("COUNT").arg(1000);
             let ((next, names),): ((u64, Vec<String>),) = self.commands(scan).await?;
             if !names.is_empty() {
                 let mut unlink = redis::pipe();
@@ -346,4 +346,28 @@ fn must_reconnect(error: &RedisError) -> bool {
         || error.is_timeout()
         || error.is_unrecoverable_error()
         || matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counter::Shard;
+
+    #[test]
+    fn what_endangers_views_is_found() {
+        let safe = "redis_version:7.0.15\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\ndb3:keys=9,expires=0\r\n";
+        let ours = keys::ShardKeys::new(Shard(0)).meta;
+        let found = |from: &str, to: &str, keys: &[&[u8]]| -> Vec<Level> {
+            let keys: Vec<Vec<u8>> = keys.iter().map(|key| key.to_vec()).collect();
+            let findings = findings(&InfoDict::new(&safe.replace(from, to)), "id=4 name= db=3 sub=0", &keys);
+            findings.into_iter().map(|(level, _)| level).collect()
+        };
+        assert!(found("", "", &[ours.as_bytes()]).is_empty());
+        assert!(found("7.0.15", "8.2.0", &[]).is_empty());
+        assert_eq!(found("7.0.15", "6.2.14", &[]), [Level::Critical]);
+        assert_eq!(found("noeviction", "allkeys-lru", &[]), [Level::Critical]);
+        assert_eq!(found("aof_enabled:1", "aof_enabled:0", &[]), [Level::Degraded]);
+        assert_eq!(found("", "", &[ours.as_bytes(), b"session:\xff"]), [Level::Degraded]);
+        assert_eq!(found("db3", "db0:keys=1,expires=0\r\ndb3", &[]), [Level::Degraded]);
+    }
 }

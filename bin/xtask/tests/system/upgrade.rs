@@ -1,5 +1,5 @@
 //! Upgrades: what an earlier version left behind is counted by this one, and two versions work side by side. The other one's
-//! programs are built by hand: `FOOTFALL_TEST_OTHER_VERSION=../footfall-0.1/target/release cargo test --release -p xtask
+//! programs are built by hand: `FOOTFALL_TEST_OTHER_VERSION=$HOME/footfall-0.1/target/release cargo test --release -p xtask
 //! --test system upgrade::two`, before a release.
 //!
 //! `data/` has what versions left with views in every place: MySQL, Redis, and a journal alone. There is one archive per
