@@ -48,20 +48,20 @@ pub async fn migrate(database: &config::Database, shards: u16) -> anyhow::Result
 
 async fn migrate_locked(db: &DatabaseConnection, shards: u16) -> anyhow::Result<()> {
     Migrator::up(db, None).await.context("the tables could not be created")?;
-    let record = "INSERT IGNORE INTO schema_version (one, version, shards) VALUES (1, ?, ?)";
+    let record = "INSERT IGNORE INTO footfall_schema_version (one, version, shards) VALUES (1, ?, ?)";
     db.execute_raw(Statement::from_sql_and_values(DbBackend::MySql, record, [SCHEMA_VERSION.into(), shards.into()]))
         .await?;
-    let upgrade = "UPDATE schema_version SET version = ? WHERE version < ?";
+    let upgrade = "UPDATE footfall_schema_version SET version = ? WHERE version < ?";
     let versions = [SCHEMA_VERSION.into(), SCHEMA_VERSION.into()];
     db.execute_raw(Statement::from_sql_and_values(DbBackend::MySql, upgrade, versions)).await?;
-    let recorded = number(db, "SELECT CAST(shards AS SIGNED) FROM schema_version").await?;
+    let recorded = number(db, "SELECT CAST(shards AS SIGNED) FROM footfall_schema_version").await?;
     if recorded != i64::from(shards) {
         bail!(
             "this database was set up with {recorded} shards, the configuration says {shards}: set `shards` to {recorded}"
         );
     }
     for shard in 0..shards {
-        let fence = "INSERT IGNORE INTO shard_fence (shard) VALUES (?)";
+        let fence = "INSERT IGNORE INTO footfall_shard_fence (shard) VALUES (?)";
         db.execute_raw(Statement::from_sql_and_values(DbBackend::MySql, fence, [shard.into()])).await?;
     }
     Ok(())

@@ -15,11 +15,11 @@ impl MigrationName for Migration {
 /// Table, column.
 const COLUMNS: [(&str, &str); 3] = [
     // Grows whenever the counts change by anything but a flush.
-    ("shard_fence", "version"),
+    ("footfall_shard_fence", "version"),
     // Views that a person has dropped from quarantine.
-    ("shard_fence", "dropped"),
+    ("footfall_shard_fence", "dropped"),
     // Views left out because their id was counted before.
-    ("producer_fence", "repeats"),
+    ("footfall_producer_fence", "repeats"),
 ];
 
 #[async_trait::async_trait]

@@ -13,10 +13,10 @@ impl MigrationName for Migration {
 
 /// Table, key, and what adds it.
 const KEYS: [(&str, &str, &str); 2] = [
-    ("articles", "by_readers", "ADD KEY by_readers (readers)"),
+    ("footfall_articles", "by_readers", "ADD KEY by_readers (readers)"),
     // By hour first: what rose in the last hours lies together, and old hours are not touched again.
     (
-        "article_hours",
+        "footfall_article_hours",
         "by_article",
         "DROP PRIMARY KEY, ADD PRIMARY KEY (hour, article), ADD KEY by_article (article, hour)",
     ),

@@ -322,7 +322,7 @@ impl Store {
 
     async fn schema_is_right(&self, shards: u16) -> Result<()> {
         let missing = "the database has no Footfall tables: run `footfall init`";
-        let row = match self.one("SELECT version, shards FROM schema_version", []).await {
+        let row = match self.one("SELECT version, shards FROM footfall_schema_version", []).await {
             Ok(row) => row.ok_or_else(|| StoreError::Schema(missing.into()))?,
             Err(StoreError::Db(error)) if mysql_code(&error) == Some(NO_SUCH_TABLE) => {
                 return Err(StoreError::Schema(missing.into()));
@@ -345,8 +345,7 @@ impl Store {
     }
 
     async fn fence_of_shard(&self, shard: Shard) -> Result<Fence> {
-        let sql =
-            "SELECT epoch, gen, flush_epoch, version, views, readers, users, articles FROM shard_fence WHERE shard = ?";
+        let sql = "SELECT epoch, gen, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence WHERE shard = ?";
         let row = self.one(sql, [shard.0.into()]).await?.ok_or(NO_FENCE)?;
         fence_of(&row)
     }
@@ -364,7 +363,7 @@ impl Store {
     /// One article's numbers with the generation that they belong to, in one consistent look.
     pub async fn article(&self, shard: Shard, article: &Article) -> Result<StoredArticle> {
         let sql = "SELECT f.epoch, f.gen, f.version, f.views AS shard_views, a.views, a.readers \
-                   FROM shard_fence f LEFT JOIN articles a ON a.article = ? WHERE f.shard = ?";
+                   FROM footfall_shard_fence f LEFT JOIN footfall_articles a ON a.article = ? WHERE f.shard = ?";
         let row = self.one(sql, [article.as_bytes().to_vec().into(), shard.0.into()]).await?.ok_or(NO_FENCE)?;
         Ok(StoredArticle {
             epoch: row.try_get("", "epoch")?,
@@ -378,7 +377,7 @@ impl Store {
 
     /// The articles with the most views in MySQL: article, views, readers.
     pub async fn top_articles(&self, limit: u32) -> Result<Vec<(Article, u64, u64)>> {
-        let sql = "SELECT article, views, readers FROM articles ORDER BY views DESC, article LIMIT ?";
+        let sql = "SELECT article, views, readers FROM footfall_articles ORDER BY views DESC, article LIMIT ?";
         self.all(sql, [limit.into()])
             .await?
             .iter()
@@ -389,20 +388,22 @@ impl Store {
     /// Deletes all counts, and puts every shard behind all generations that Redis may hold.
     pub async fn delete_everything(&self) -> Result<()> {
         let transaction = self.db.begin().await?;
-        transaction.query_all_raw(statement("SELECT shard FROM shard_fence ORDER BY shard FOR UPDATE", [])).await?;
+        transaction
+            .query_all_raw(statement("SELECT shard FROM footfall_shard_fence ORDER BY shard FOR UPDATE", []))
+            .await?;
         for table in [
-            "article_hours",
-            "site_minutes",
-            "article_readers",
-            "articles",
-            "users",
-            "producer_fence",
-            "direct_fence",
-            "quarantine",
+            "footfall_article_hours",
+            "footfall_site_minutes",
+            "footfall_article_readers",
+            "footfall_articles",
+            "footfall_users",
+            "footfall_producer_fence",
+            "footfall_direct_fence",
+            "footfall_quarantine",
         ] {
             transaction.execute_raw(statement(&format!("DELETE FROM {table}"), [])).await?;
         }
-        let sql = "UPDATE shard_fence SET epoch = epoch + 1, flush_epoch = epoch, version = version + 1, views = 0, readers = 0, \
+        let sql = "UPDATE footfall_shard_fence SET epoch = epoch + 1, flush_epoch = epoch, version = version + 1, views = 0, readers = 0, \
                    users = 0, articles = 0, dropped = 0";
         transaction.execute_raw(statement(sql, [])).await?;
         Ok(transaction.commit().await?)

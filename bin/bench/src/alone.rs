@@ -67,7 +67,7 @@ async fn upsert(connection: &mut MySqlConnection, batch: &Batch) -> sqlx::Result
     run(connection, "START TRANSACTION".to_owned()).await?;
     for rows in batch.rows.chunks(STATEMENT_ROWS) {
         let values = rows.iter().map(|row| format!("('{}','{}',{})", row.article, row.user, row.views));
-        let into = "INSERT INTO article_readers (article, user, views)";
+        let into = "INSERT INTO footfall_article_readers (article, user, views)";
         let stored = run(connection, insert(into, values, &format!("{ADD_VIEWS} RETURNING views"))).await?;
         for (row, stored) in rows.iter().zip(stored) {
             if stored.try_get::<u64, _>(0)? == row.views {
@@ -80,7 +80,7 @@ async fn upsert(connection: &mut MySqlConnection, batch: &Batch) -> sqlx::Result
     users.dedup();
     for users in users.chunks(STATEMENT_ROWS) {
         let values = users.iter().map(|user| format!("('{user}')"));
-        run(connection, insert("INSERT IGNORE INTO users (user)", values, "")).await?;
+        run(connection, insert("INSERT IGNORE INTO footfall_users (user)", values, "")).await?;
     }
     let articles: Vec<_> = batch.articles().collect();
     for articles in articles.chunks(STATEMENT_ROWS) {
@@ -89,9 +89,9 @@ async fn upsert(connection: &mut MySqlConnection, batch: &Batch) -> sqlx::Result
             format!("('{article}',{views},{readers})")
         });
         let behind = format!("{ADD_VIEWS}, readers = readers + VALUES(readers)");
-        run(connection, insert("INSERT INTO articles (article, views, readers)", values, &behind)).await?;
+        run(connection, insert("INSERT INTO footfall_articles (article, views, readers)", values, &behind)).await?;
         let values = articles.iter().map(|(article, views)| format!("('{article}',{hour},{views})"));
-        run(connection, insert("INSERT INTO article_hours (article, hour, views)", values, ADD_VIEWS)).await?;
+        run(connection, insert("INSERT INTO footfall_article_hours (article, hour, views)", values, ADD_VIEWS)).await?;
     }
     run(connection, "COMMIT".to_owned()).await?;
     Ok(())

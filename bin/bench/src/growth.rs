@@ -66,7 +66,7 @@ impl Scene {
     fn empty_tables(&self) -> anyhow::Result<()> {
         self.stack
             .mariadb
-            .query("TRUNCATE article_readers; TRUNCATE users; TRUNCATE articles; TRUNCATE article_hours")?;
+            .query("TRUNCATE footfall_article_readers; TRUNCATE footfall_users; TRUNCATE footfall_articles; TRUNCATE footfall_article_hours")?;
         Ok(())
     }
 
@@ -75,15 +75,15 @@ impl Scene {
         let Crowd { articles, users } = Crowd::USUAL;
         // e to a uniform power is close to Zipf's law.
         let sql = format!(
-            "INSERT IGNORE INTO article_readers (article, user, views)
+            "INSERT IGNORE INTO footfall_article_readers (article, user, views)
                  SELECT CONCAT('a', LPAD(FLOOR(EXP(RAND({rows}) * LN({articles}))) - 1, 9, '0')) AS a,
                         CONCAT('u', LPAD(FLOOR(RAND({rows} + 1) * {users}), 9, '0')) AS u, 1
                  FROM seq_1_to_{rows} ORDER BY a, u;
-             INSERT IGNORE INTO users (user) SELECT DISTINCT user FROM article_readers ORDER BY user;
-             REPLACE INTO articles (article, views, readers)
-                 SELECT article, SUM(views), COUNT(*) FROM article_readers GROUP BY article;
-             REPLACE INTO article_hours (article, hour, views)
-                 SELECT article, UNIX_TIMESTAMP() DIV 3600 - 1, views FROM articles"
+             INSERT IGNORE INTO footfall_users (user) SELECT DISTINCT user FROM footfall_article_readers ORDER BY user;
+             REPLACE INTO footfall_articles (article, views, readers)
+                 SELECT article, SUM(views), COUNT(*) FROM footfall_article_readers GROUP BY article;
+             REPLACE INTO footfall_article_hours (article, hour, views)
+                 SELECT article, UNIX_TIMESTAMP() DIV 3600 - 1, views FROM footfall_articles"
         );
         self.stack.mariadb.query(&sql)?;
         Ok(())

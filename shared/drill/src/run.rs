@@ -185,7 +185,7 @@ fn heal(lab: &mut Lab, wounds: &mut Vec<Wound>, until: Instant, must: impl Fn(&W
 
 /// Views in quarantine.
 fn quarantined(lab: &Lab) -> u64 {
-    let sum = lab.number("SELECT CAST(COALESCE(SUM(views), 0) AS SIGNED) FROM quarantine");
+    let sum = lab.number("SELECT CAST(COALESCE(SUM(views), 0) AS SIGNED) FROM footfall_quarantine");
     sum.ok().and_then(|sum| u64::try_from(sum).ok()).unwrap_or(0)
 }
 

@@ -27,7 +27,7 @@
 //!   may happen at any time.
 //! - Packing, folding and damaged bytes: a data set "that does not add up" is a look that says so ([`state::Faults::discards`]).
 //! - More than one generation in a transaction or an ACK, and a producer's registration apart from learning the epoch.
-//! - `articles.views` = sum of its rows: one transaction adds to both. Readers are modelled, because they are counted by a
+//! - `footfall_articles.views` = sum of its rows: one transaction adds to both. Readers are modelled, because they are counted by a
 //!   look before the write (I4).
 //! - MySQL and Redis both going back: what neither knows, nobody knows. Then only double counting is ruled out.
 //!

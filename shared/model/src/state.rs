@@ -182,30 +182,30 @@ impl Server {
 /// MySQL, as committed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct MySql {
-    /// shard_fence: the epoch.
+    /// footfall_shard_fence: the epoch.
     pub epoch: u8,
-    /// shard_fence: the last generation flushed.
+    /// footfall_shard_fence: the last generation flushed.
     pub generation: u8,
-    /// shard_fence: the epoch of the last flush.
+    /// footfall_shard_fence: the epoch of the last flush.
     pub flush_epoch: u8,
-    /// shard_fence: version of the cached values.
+    /// footfall_shard_fence: version of the cached values.
     pub version: u8,
-    /// producer_fence: last batch of each producer on the Redis path.
+    /// footfall_producer_fence: last batch of each producer on the Redis path.
     pub producers: [u8; PRODUCERS],
-    /// direct_fence: last batch of each producer on the direct path.
+    /// footfall_direct_fence: last batch of each producer on the direct path.
     pub direct: [u8; PRODUCERS],
     /// What was counted on the Redis path.
     pub counted: Batches,
     /// What was counted on the direct path.
     pub counted_directly: Batches,
-    /// article_readers: whether the one reader has a row.
+    /// footfall_article_readers: whether the one reader has a row.
     pub has_row: bool,
-    /// articles.readers.
+    /// footfall_articles.readers.
     pub readers: u8,
 }
 
 impl MySql {
-    /// articles.views.
+    /// footfall_articles.views.
     #[must_use]
     pub fn views(&self) -> u8 {
         self.counted.views() + self.counted_directly.views()

@@ -86,17 +86,17 @@ impl Store {
             .db
             .begin_with_config(Some(sea_orm::IsolationLevel::RepeatableRead), Some(sea_orm::AccessMode::ReadOnly))
             .await?;
-        let sql = "SELECT shard, epoch, gen, flush_epoch, version, views, readers, users, articles FROM shard_fence ORDER BY shard";
+        let sql = "SELECT shard, epoch, gen, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence ORDER BY shard";
         let fences =
             transaction.query_all_raw(statement(sql, [])).await?.iter().map(fence_of).collect::<Result<Vec<_>>>()?;
-        let sums = "SELECT (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM article_readers) AS reader_views, \
-                    (SELECT CAST(COUNT(*) AS UNSIGNED) FROM article_readers) AS reader_rows, \
-                    (SELECT CAST(COUNT(*) AS UNSIGNED) FROM users) AS users, \
-                    (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM producer_fence) AS fenced_views, \
-                    (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM direct_fence) AS direct_views, \
-                    (SELECT CAST(COALESCE(SUM(repeats), 0) AS UNSIGNED) FROM producer_fence) AS repeats, \
-                    (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM quarantine) AS quarantined_views, \
-                    (SELECT CAST(COALESCE(SUM(dropped), 0) AS UNSIGNED) FROM shard_fence) AS dropped_views";
+        let sums = "SELECT (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM footfall_article_readers) AS reader_views, \
+                    (SELECT CAST(COUNT(*) AS UNSIGNED) FROM footfall_article_readers) AS reader_rows, \
+                    (SELECT CAST(COUNT(*) AS UNSIGNED) FROM footfall_users) AS users, \
+                    (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM footfall_producer_fence) AS fenced_views, \
+                    (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM footfall_direct_fence) AS direct_views, \
+                    (SELECT CAST(COALESCE(SUM(repeats), 0) AS UNSIGNED) FROM footfall_producer_fence) AS repeats, \
+                    (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM footfall_quarantine) AS quarantined_views, \
+                    (SELECT CAST(COALESCE(SUM(dropped), 0) AS UNSIGNED) FROM footfall_shard_fence) AS dropped_views";
         let row = transaction.query_one_raw(statement(sums, [])).await?.ok_or(NO_FENCE)?;
         let (reader_views, reader_rows) = (row.try_get("", "reader_views")?, row.try_get("", "reader_rows")?);
         let (users, fenced_views) = (row.try_get("", "users")?, row.try_get("", "fenced_views")?);
@@ -105,8 +105,8 @@ impl Store {
             (row.try_get("", "quarantined_views")?, row.try_get("", "dropped_views")?);
         // No join: while tables grow from nothing, the optimizer knows too little of them, and a bad plan takes minutes.
         let torn = "SELECT article FROM (SELECT article, CAST(views AS SIGNED) AS views, CAST(readers AS SIGNED) AS readers \
-                    FROM articles UNION ALL SELECT article, -CAST(SUM(views) AS SIGNED), -CAST(COUNT(*) AS SIGNED) \
-                    FROM article_readers GROUP BY article) parts GROUP BY article \
+                    FROM footfall_articles UNION ALL SELECT article, -CAST(SUM(views) AS SIGNED), -CAST(COUNT(*) AS SIGNED) \
+                    FROM footfall_article_readers GROUP BY article) parts GROUP BY article \
                     HAVING SUM(views) <> 0 OR SUM(readers) <> 0 LIMIT 20";
         let torn =
             transaction.query_all_raw(statement(torn, [])).await?.iter().map(article_of).collect::<Result<_>>()?;
@@ -114,21 +114,21 @@ impl Store {
         for chunk in articles.chunks(STATEMENT_ROWS_MAX) {
             let json = json_rows(chunk.iter().map(|article| (article.as_str(),)));
             let sql = "SELECT r.article, r.user, r.views FROM JSON_TABLE(?, '$[*]' COLUMNS (a VARBINARY(1024) PATH '$[0]')) j \
-                       JOIN article_readers r ON r.article = j.a";
+                       JOIN footfall_article_readers r ON r.article = j.a";
             for row in transaction.query_all_raw(statement(sql, [json.into()])).await? {
                 pairs.push(Row { article: article_of(&row)?, user: user_of(&row)?, views: row.try_get("", "views")? });
             }
         }
-        let sql = "SELECT article, user, views FROM quarantine WHERE article <> ''";
+        let sql = "SELECT article, user, views FROM footfall_quarantine WHERE article <> ''";
         let quarantined = transaction
             .query_all_raw(statement(sql, []))
             .await?
             .iter()
             .map(|row| Ok(Row { article: article_of(row)?, user: user_of(row)?, views: row.try_get("", "views")? }))
             .collect::<Result<_>>()?;
-        let through_redis = producer_fences(&transaction, "producer_fence").await?;
-        let direct = producer_fences(&transaction, "direct_fence").await?;
-        let sql = "SELECT article, views FROM articles ORDER BY views DESC, article LIMIT ?";
+        let through_redis = producer_fences(&transaction, "footfall_producer_fence").await?;
+        let direct = producer_fences(&transaction, "footfall_direct_fence").await?;
+        let sql = "SELECT article, views FROM footfall_articles ORDER BY views DESC, article LIMIT ?";
         let top = transaction
             .query_all_raw(statement(sql, [TOP_MAX.into()]))
             .await?
@@ -161,10 +161,10 @@ impl Store {
             format!("(SELECT CAST(COALESCE(SUM({what}), 0) AS UNSIGNED) FROM {table} t WHERE t.shard = f.shard)")
         };
         let sql = format!(
-            "SELECT f.gen, f.views, f.dropped, {} AS direct, {} AS repeats, {} AS quarantined FROM shard_fence f ORDER BY f.shard",
-            sum("views", "direct_fence"),
-            sum("repeats", "producer_fence"),
-            sum("views", "quarantine"),
+            "SELECT f.gen, f.views, f.dropped, {} AS direct, {} AS repeats, {} AS quarantined FROM footfall_shard_fence f ORDER BY f.shard",
+            sum("views", "footfall_direct_fence"),
+            sum("repeats", "footfall_producer_fence"),
+            sum("views", "footfall_quarantine"),
         );
         let books_of = |row: &QueryResult| {
             Ok(Books {
@@ -181,7 +181,7 @@ impl Store {
 
     /// How far each producer is, through Redis.
     pub async fn producer_fences(&self) -> Result<ProducerFences> {
-        in_time(self.timeout, producer_fences(&self.db, "producer_fence")).await
+        in_time(self.timeout, producer_fences(&self.db, "footfall_producer_fence")).await
     }
 }
 

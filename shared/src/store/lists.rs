@@ -59,7 +59,7 @@ impl Store {
             By::Views => "views",
             By::Readers => "readers",
         };
-        let (mut sql, mut values) = (String::from("SELECT article, views, readers FROM articles"), vec![]);
+        let (mut sql, mut values) = (String::from("SELECT article, views, readers FROM footfall_articles"), vec![]);
         if let Some((number, article)) = after {
             sql.push_str(&format!(" WHERE {column} <= ? AND ({column} < ? OR article < ?)"));
             values.extend([number.into(), number.into(), bytes(article.as_bytes())]);
@@ -76,7 +76,8 @@ impl Store {
         after: Option<&Article>,
         limit: u32,
     ) -> Result<Vec<ListedArticle>> {
-        let (mut sql, mut values) = (String::from("SELECT article, views, readers FROM articles WHERE TRUE"), vec![]);
+        let (mut sql, mut values) =
+            (String::from("SELECT article, views, readers FROM footfall_articles WHERE TRUE"), vec![]);
         match after {
             Some(after) => {
                 sql.push_str(" AND article > ?");
@@ -100,10 +101,10 @@ impl Store {
     /// that is there.
     pub async fn articles_rising(&self, minute: u32, limit: u32) -> Result<Vec<RisingArticle>> {
         let sql = "WITH recent AS ( \
-                     SELECT article, CAST(SUM(views * IF(hour = ?, 60, ?)) AS UNSIGNED) AS last_hour FROM article_hours \
+                     SELECT article, CAST(SUM(views * IF(hour = ?, 60, ?)) AS UNSIGNED) AS last_hour FROM footfall_article_hours \
                      WHERE hour IN (?, ?) GROUP BY article ORDER BY last_hour DESC, article DESC LIMIT ?) \
                    SELECT recent.article, recent.last_hour, CAST(COALESCE(SUM(day.views), 0) AS UNSIGNED) AS day_before \
-                   FROM recent LEFT JOIN article_hours day \
+                   FROM recent LEFT JOIN footfall_article_hours day \
                      ON day.article = recent.article AND day.hour BETWEEN ? AND ? GROUP BY recent.article";
         let (hour, left) = (minute / 60, 60 - minute % 60);
         let values: [u32; 7] = [hour, left, hour - 1, hour, RISING_CANDIDATES, hour - 25, hour - 2];
@@ -116,7 +117,8 @@ impl Store {
 
     /// The readers of an article and how often each has read it, by name; from behind `after`.
     pub async fn readers_of(&self, article: &Article, after: Option<&User>, limit: u32) -> Result<Vec<(User, u64)>> {
-        let sql = "SELECT user, views FROM article_readers WHERE article = ? AND user > ? ORDER BY user LIMIT ?";
+        let sql =
+            "SELECT user, views FROM footfall_article_readers WHERE article = ? AND user > ? ORDER BY user LIMIT ?";
         let after = after.map_or(&[][..], User::as_bytes);
         let values = vec![bytes(article.as_bytes()), bytes(after), limit.into()];
         self.listed(sql, values, |row| Ok((user_of(row)?, row.try_get("", "views")?))).await
@@ -124,7 +126,7 @@ impl Store {
 
     /// What a user has read and how often, by the article's name; from behind `after`.
     pub async fn articles_of(&self, user: &User, after: Option<&Article>, limit: u32) -> Result<Vec<(Article, u64)>> {
-        let sql = "SELECT article, views FROM article_readers WHERE user = ? AND article > ? ORDER BY article LIMIT ?";
+        let sql = "SELECT article, views FROM footfall_article_readers WHERE user = ? AND article > ? ORDER BY article LIMIT ?";
         let after = after.map_or(&[][..], Article::as_bytes);
         let values = vec![bytes(user.as_bytes()), bytes(after), limit.into()];
         self.listed(sql, values, |row| Ok((article_of(row)?, row.try_get("", "views")?))).await
@@ -132,7 +134,7 @@ impl Store {
 
     /// How often each user has read each article, by article, then by user; from behind `after`.
     pub async fn rows(&self, after: Option<&Row>, limit: u32) -> Result<Vec<Row>> {
-        let sql = "SELECT article, user, views FROM article_readers WHERE article >= ? AND (article > ? OR user > ?) \
+        let sql = "SELECT article, user, views FROM footfall_article_readers WHERE article >= ? AND (article > ? OR user > ?) \
                    ORDER BY article, user LIMIT ?";
         let (article, user) = after.map_or((&[][..], &[][..]), |row| (row.article.as_bytes(), row.user.as_bytes()));
         let values = vec![bytes(article), bytes(article), bytes(user), limit.into()];
@@ -144,20 +146,20 @@ impl Store {
 
     /// All users, by name; from behind `after`.
     pub async fn users(&self, after: Option<&User>, limit: u32) -> Result<Vec<User>> {
-        let sql = "SELECT user FROM users WHERE user > ? ORDER BY user LIMIT ?";
+        let sql = "SELECT user FROM footfall_users WHERE user > ? ORDER BY user LIMIT ?";
         let values = vec![bytes(after.map_or(&[][..], User::as_bytes)), limit.into()];
         self.listed(sql, values, user_of).await
     }
 
     /// Views of an article in each hour since 1970 UTC, from `first` on; hours without views are left out.
     pub async fn hours_of(&self, article: &Article, first: u32) -> Result<Vec<(u32, u64)>> {
-        let sql = "SELECT hour AS at, views FROM article_hours WHERE article = ? AND hour >= ? ORDER BY hour";
+        let sql = "SELECT hour AS at, views FROM footfall_article_hours WHERE article = ? AND hour >= ? ORDER BY hour";
         self.listed(sql, vec![bytes(article.as_bytes()), first.into()], at_and_views).await
     }
 
     /// Views of the site in each minute since 1970 UTC, from `first` on; minutes without views are left out.
     pub async fn minutes(&self, first: u32) -> Result<Vec<(u32, u64)>> {
-        let sql = "SELECT minute AS at, CAST(SUM(views) AS UNSIGNED) AS views FROM site_minutes \
+        let sql = "SELECT minute AS at, CAST(SUM(views) AS UNSIGNED) AS views FROM footfall_site_minutes \
                    WHERE minute >= ? GROUP BY minute ORDER BY minute";
         self.listed(sql, vec![first.into()], at_and_views).await
     }

@@ -51,13 +51,13 @@ const COLUMNS: &str = "id, shard, epoch, gen, article, user, views, reason, CAST
 impl Store {
     /// What is in quarantine, oldest first, from behind `after` on.
     pub async fn quarantined(&self, after: u64, limit: u32) -> Result<Vec<Quarantined>> {
-        let sql = format!("SELECT {COLUMNS} FROM quarantine WHERE id > ? ORDER BY id LIMIT ?");
+        let sql = format!("SELECT {COLUMNS} FROM footfall_quarantine WHERE id > ? ORDER BY id LIMIT ?");
         self.all(&sql, [after.into(), limit.into()]).await?.iter().map(quarantined_of).collect()
     }
 
     /// One entry.
     pub async fn quarantined_one(&self, id: u64) -> Result<Option<Quarantined>> {
-        let sql = format!("SELECT {COLUMNS} FROM quarantine WHERE id = ?");
+        let sql = format!("SELECT {COLUMNS} FROM footfall_quarantine WHERE id = ?");
         self.one(&sql, [id.into()]).await?.as_ref().map(quarantined_of).transpose()
     }
 
@@ -92,7 +92,7 @@ impl Store {
         lock(&transaction, Shard(entry.shard)).await?;
         let is_there = delete(&transaction, id).await? == 1;
         if is_there {
-            let sql = "UPDATE shard_fence SET dropped = dropped + ? WHERE shard = ?";
+            let sql = "UPDATE footfall_shard_fence SET dropped = dropped + ? WHERE shard = ?";
             transaction.execute_raw(statement(sql, [entry.views.into(), entry.shard.into()])).await?;
         }
         transaction.commit().await?;
@@ -112,11 +112,11 @@ impl Store {
             }
             let mut changed = 0;
             for sql in [
-                format!("UPDATE article_readers SET user = {name} WHERE user = ? LIMIT {ERASED_ROWS_MAX}"),
-                format!("UPDATE users SET user = {name} WHERE user = ?"),
+                format!("UPDATE footfall_article_readers SET user = {name} WHERE user = ? LIMIT {ERASED_ROWS_MAX}"),
+                format!("UPDATE footfall_users SET user = {name} WHERE user = ?"),
                 // MySQL's words may cite what it refused.
                 format!(
-                    "UPDATE quarantine SET user = {name}, reason = 'not kept: it may have named the reader' \
+                    "UPDATE footfall_quarantine SET user = {name}, reason = 'not kept: it may have named the reader' \
                      WHERE user = ? LIMIT {ERASED_ROWS_MAX}"
                 ),
             ] {
@@ -132,7 +132,8 @@ impl Store {
 }
 
 async fn delete(transaction: &DatabaseTransaction, id: u64) -> Result<u64> {
-    let deleted = transaction.execute_raw(statement("DELETE FROM quarantine WHERE id = ?", [id.into()])).await?;
+    let deleted =
+        transaction.execute_raw(statement("DELETE FROM footfall_quarantine WHERE id = ?", [id.into()])).await?;
     Ok(deleted.rows_affected())
 }
 

@@ -44,7 +44,9 @@ impl Store {
         let transaction = self.db.begin().await?;
         let fence = lock(&transaction, shard).await?;
         let mut lost = Lost::default();
-        for (table, positions) in [("producer_fence", &known.through_redis), ("direct_fence", &known.direct)] {
+        for (table, positions) in
+            [("footfall_producer_fence", &known.through_redis), ("footfall_direct_fence", &known.direct)]
+        {
             let fenced = fences_of_shard(&transaction, table, shard).await?;
             for (producer, (batch, views)) in positions {
                 let (had, had_views) = fenced.get(producer).copied().unwrap_or_default();
@@ -77,7 +79,7 @@ impl Store {
             transaction.rollback().await?;
             return Ok(lost);
         }
-        let sql = "UPDATE shard_fence SET epoch = ?, gen = ?, flush_epoch = ?, version = ? WHERE shard = ?";
+        let sql = "UPDATE footfall_shard_fence SET epoch = ?, gen = ?, flush_epoch = ?, version = ? WHERE shard = ?";
         let values = [
             (fence.epoch.max(epoch) + 1).into(),
             (fence.generation + lost.generations).into(),

@@ -11,7 +11,7 @@ use crate::grading::{Class, Grade};
 
 /// The shard's row, locked from here to the end of the transaction: one writer per shard at a time (I4, I5).
 pub(super) async fn lock(transaction: &DatabaseTransaction, shard: Shard) -> Result<Fence> {
-    let sql = "SELECT epoch, gen, flush_epoch, version, views, readers, users, articles FROM shard_fence \
+    let sql = "SELECT epoch, gen, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence \
                WHERE shard = ? FOR UPDATE";
     let row = transaction.query_one_raw(statement(sql, [shard.0.into()])).await?.ok_or(NO_FENCE)?;
     fence_of(&row)
@@ -25,9 +25,9 @@ pub(super) async fn next_epoch(store: &Store, shard: Shard, epoch: u64) -> Resul
         return Ok(None);
     }
     let epoch = epoch + 1;
-    let sql = "UPDATE shard_fence SET epoch = ? WHERE shard = ?";
+    let sql = "UPDATE footfall_shard_fence SET epoch = ? WHERE shard = ?";
     transaction.execute_raw(statement(sql, [epoch.into(), shard.0.into()])).await?;
-    let sql = "SELECT producer, batch, views FROM producer_fence WHERE shard = ?";
+    let sql = "SELECT producer, batch, views FROM footfall_producer_fence WHERE shard = ?";
     let producers = transaction
         .query_all_raw(statement(sql, [shard.0.into()]))
         .await?
@@ -58,7 +58,7 @@ async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poi
     }
     let mut lost = Vec::new();
     for part in &flush.producers {
-        let fenced = fenced(&transaction, "producer_fence", shard, part.producer).await?;
+        let fenced = fenced(&transaction, "footfall_producer_fence", shard, part.producer).await?;
         match part.follows(fenced) {
             Some(0) => {}
             Some(views) => lost.push((part, views)),
@@ -90,7 +90,7 @@ async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poi
         quarantine(&transaction, shard, (epoch, flush.last), ("", "", views), &reason).await?;
     }
 
-    let sql = "UPDATE shard_fence SET gen = ?, flush_epoch = ?, views = views + ?, readers = readers + ?, \
+    let sql = "UPDATE footfall_shard_fence SET gen = ?, flush_epoch = ?, views = views + ?, readers = readers + ?, \
                users = users + ?, articles = articles + ? WHERE shard = ? AND epoch = ? AND gen = ?";
     let values = [
         flush.last.into(),
@@ -121,7 +121,7 @@ async fn commit_batch(store: &Store, shard: Shard, batch: &Batch, poison: Poison
     let transaction = store.db.begin().await?;
     // As a flush does: else two writers could both count the same new reader (I4).
     let fence = lock(&transaction, shard).await?;
-    let fenced = fenced(&transaction, "direct_fence", shard, batch.producer).await?;
+    let fenced = fenced(&transaction, "footfall_direct_fence", shard, batch.producer).await?;
     if fenced.0 >= batch.number {
         transaction.rollback().await?;
         return Ok(Direct::Stored);
@@ -153,7 +153,7 @@ async fn commit_batch(store: &Store, shard: Shard, batch: &Batch, poison: Poison
             format!("lost: the journal of producer {} was damaged before its direct batch {number}", part.producer);
         quarantine(&transaction, shard, (fence.epoch, 0), ("", "", lost), &reason).await?;
     }
-    let sql = "INSERT INTO direct_fence (shard, producer, batch, views) VALUES (?, ?, ?, ?) \
+    let sql = "INSERT INTO footfall_direct_fence (shard, producer, batch, views) VALUES (?, ?, ?, ?) \
                ON DUPLICATE KEY UPDATE batch = VALUES(batch), views = VALUES(views)";
     let values = [shard.0.into(), part.producer.0.into(), number.into(), batch.cumulative_views.into()];
     transaction.execute_raw(statement(sql, values)).await?;
@@ -164,7 +164,7 @@ async fn commit_batch(store: &Store, shard: Shard, batch: &Batch, poison: Poison
 
 /// Adds to the shard's totals what did not come by a flush, and tells the caches so.
 pub(super) async fn add_to_totals(transaction: &DatabaseTransaction, shard: Shard, stored: &Stored) -> Result<()> {
-    let sql = "UPDATE shard_fence SET version = version + 1, views = views + ?, readers = readers + ?, \
+    let sql = "UPDATE footfall_shard_fence SET version = version + 1, views = views + ?, readers = readers + ?, \
                users = users + ?, articles = articles + ? WHERE shard = ?";
     let values =
         [stored.views().into(), stored.readers.into(), stored.users.into(), stored.articles.into(), shard.0.into()];
@@ -273,7 +273,7 @@ async fn store_part(transaction: &DatabaseTransaction, rows: &[Row], stored: &mu
     // Which pairs are new is asked first: the affected rows of an upsert give only their sum over
     // all articles. It is still true at the upsert, because the fence row is locked.
     let sql = format!(
-        "SELECT CAST(j.i AS SIGNED) FROM {READER_ROWS} LEFT JOIN article_readers r ON r.article = j.a AND r.user = j.u \
+        "SELECT CAST(j.i AS SIGNED) FROM {READER_ROWS} LEFT JOIN footfall_article_readers r ON r.article = j.a AND r.user = j.u \
          WHERE r.article IS NULL"
     );
     let mut is_new = vec![false; rows.len()];
@@ -285,8 +285,8 @@ async fn store_part(transaction: &DatabaseTransaction, rows: &[Row], stored: &mu
             true;
     }
     let sql = format!(
-        "INSERT INTO article_readers (article, user, views) SELECT j.a, j.u, j.n FROM {READER_ROWS} \
-         ON DUPLICATE KEY UPDATE views = article_readers.views + j.n"
+        "INSERT INTO footfall_article_readers (article, user, views) SELECT j.a, j.u, j.n FROM {READER_ROWS} \
+         ON DUPLICATE KEY UPDATE views = footfall_article_readers.views + j.n"
     );
     // 1 affected row per insert, 2 per changed row; every row changes, because it gets at least one view.
     let affected = transaction.execute_raw(statement(&sql, [json.into()])).await?.rows_affected();
@@ -355,7 +355,7 @@ pub(super) async fn quarantine(
     (article, user, views): (&str, &str, u64),
     reason: &str,
 ) -> Result<()> {
-    let sql = "INSERT INTO quarantine (shard, epoch, gen, article, user, views, reason) VALUES (?, ?, ?, ?, ?, ?, ?)";
+    let sql = "INSERT INTO footfall_quarantine (shard, epoch, gen, article, user, views, reason) VALUES (?, ?, ?, ?, ?, ?, ?)";
     let values = [
         shard.0.into(),
         epoch.into(),
@@ -374,7 +374,7 @@ async fn insert_users(transaction: &DatabaseTransaction, users: &[&User]) -> Res
     let mut added = 0;
     for chunk in users.chunks(STATEMENT_ROWS_MAX) {
         let json = json_rows(chunk.iter().map(|user| (user.as_str(),)));
-        let sql = "INSERT IGNORE INTO users (user) SELECT j.u FROM JSON_TABLE(?, '$[*]' COLUMNS (u VARBINARY(1024) PATH '$[0]')) j";
+        let sql = "INSERT IGNORE INTO footfall_users (user) SELECT j.u FROM JSON_TABLE(?, '$[*]' COLUMNS (u VARBINARY(1024) PATH '$[0]')) j";
         added += transaction.execute_raw(statement(sql, [json.into()])).await?.rows_affected();
     }
     Ok(added)
@@ -385,9 +385,9 @@ async fn upsert_articles(transaction: &DatabaseTransaction, growth: &[Growth]) -
     let mut added = 0;
     for chunk in growth.chunks(STATEMENT_ROWS_MAX) {
         let json = json_rows(chunk.iter().map(|part| (part.article.as_str(), part.views, part.readers)));
-        let sql = "INSERT INTO articles (article, views, readers) SELECT j.a, j.v, j.r FROM JSON_TABLE(?, '$[*]' COLUMNS \
+        let sql = "INSERT INTO footfall_articles (article, views, readers) SELECT j.a, j.v, j.r FROM JSON_TABLE(?, '$[*]' COLUMNS \
                    (a VARBINARY(1024) PATH '$[0]', v BIGINT UNSIGNED PATH '$[1]', r BIGINT UNSIGNED PATH '$[2]')) j \
-                   ON DUPLICATE KEY UPDATE views = articles.views + j.v, readers = articles.readers + j.r";
+                   ON DUPLICATE KEY UPDATE views = footfall_articles.views + j.v, readers = footfall_articles.readers + j.r";
         let affected = transaction.execute_raw(statement(sql, [json.into()])).await?.rows_affected();
         added += (2 * chunk.len() as u64)
             .checked_sub(affected)
@@ -399,9 +399,9 @@ async fn upsert_articles(transaction: &DatabaseTransaction, growth: &[Growth]) -
 async fn upsert_hours(transaction: &DatabaseTransaction, hours: &[(Article, u32, u64)]) -> Result<()> {
     for chunk in hours.chunks(STATEMENT_ROWS_MAX) {
         let json = json_rows(chunk.iter().map(|(article, hour, views)| (article.as_str(), hour, views)));
-        let sql = "INSERT INTO article_hours (article, hour, views) SELECT j.a, j.h, j.n FROM JSON_TABLE(?, '$[*]' COLUMNS \
+        let sql = "INSERT INTO footfall_article_hours (article, hour, views) SELECT j.a, j.h, j.n FROM JSON_TABLE(?, '$[*]' COLUMNS \
                    (a VARBINARY(1024) PATH '$[0]', h INT UNSIGNED PATH '$[1]', n BIGINT UNSIGNED PATH '$[2]')) j \
-                   ON DUPLICATE KEY UPDATE views = article_hours.views + j.n";
+                   ON DUPLICATE KEY UPDATE views = footfall_article_hours.views + j.n";
         transaction.execute_raw(statement(sql, [json.into()])).await?;
     }
     Ok(())
@@ -409,7 +409,7 @@ async fn upsert_hours(transaction: &DatabaseTransaction, hours: &[(Article, u32,
 
 async fn upsert_minutes(transaction: &DatabaseTransaction, shard: Shard, minutes: &[(u32, u64)]) -> Result<()> {
     for (minute, views) in minutes {
-        let sql = "INSERT INTO site_minutes (minute, shard, views) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE views = views + VALUES(views)";
+        let sql = "INSERT INTO footfall_site_minutes (minute, shard, views) VALUES (?, ?, ?) ON DUPLICATE KEY UPDATE views = views + VALUES(views)";
         transaction.execute_raw(statement(sql, [(*minute).into(), shard.0.into(), (*views).into()])).await?;
     }
     Ok(())
@@ -417,7 +417,7 @@ async fn upsert_minutes(transaction: &DatabaseTransaction, shard: Shard, minutes
 
 async fn upsert_producers(transaction: &DatabaseTransaction, shard: Shard, producers: &[Part]) -> Result<()> {
     for part in producers {
-        let sql = "INSERT INTO producer_fence (shard, producer, batch, views, repeats) VALUES (?, ?, ?, ?, ?) \
+        let sql = "INSERT INTO footfall_producer_fence (shard, producer, batch, views, repeats) VALUES (?, ?, ?, ?, ?) \
                    ON DUPLICATE KEY UPDATE batch = VALUES(batch), views = VALUES(views), repeats = repeats + VALUES(repeats)";
         let values = [
             shard.0.into(),

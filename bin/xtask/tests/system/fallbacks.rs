@@ -201,7 +201,7 @@ fn a_view_with_an_id_counts_once_whoever_is_asked() {
     });
     pause_ms(1_500);
     assert_eq!(running.sql(stored).as_deref(), Some("5"));
-    assert_eq!(running.sql("SELECT SUM(repeats) FROM producer_fence").as_deref(), Some("8"));
+    assert_eq!(running.sql("SELECT SUM(repeats) FROM footfall_producer_fence").as_deref(), Some("8"));
 }
 
 /// The equation on the WebSocket's snapshot and as metrics, with views in each of its places.
@@ -209,7 +209,7 @@ fn a_view_with_an_id_counts_once_whoever_is_asked() {
 fn the_books_show_where_every_view_is() {
     let mut running = start(|options| options.dashboards = 1);
     let stats = format!("{}/v1/stats", running.stack.url(Role::Dashboard, 0));
-    running.sql("ALTER TABLE article_readers ADD CONSTRAINT nope CHECK (user <> 'poison')");
+    running.sql("ALTER TABLE footfall_article_readers ADD CONSTRAINT nope CHECK (user <> 'poison')");
     let views = format!("{}/v1/views", running.ingest());
     for user in ["fine", "poison", "fine"] {
         assert_eq!(post(&views, &format!(r#"{{"article":"a","user":"{user}"}}"#)).status, 204);

@@ -21,7 +21,7 @@ const ROWS: &str = "Handler_read%";
 fn flush_cost(running: &mut Running) -> Cost {
     let url = format!("{}/v1/views", running.ingest());
     let stored = |running: &mut Running| {
-        running.sql("SELECT views FROM shard_fence").and_then(|views| views.parse().ok()).unwrap_or(0u64)
+        running.sql("SELECT views FROM footfall_shard_fence").and_then(|views| views.parse().ok()).unwrap_or(0u64)
     };
     // Looking at the fence reads its row too: only between flushes that are known to be over.
     let (mut rows, mut seconds) = (Vec::new(), Vec::new());
@@ -62,12 +62,12 @@ fn a_flush_costs_the_same_with_a_million_readers() {
     // 10 million views of one article by 1 million readers, through the front door's own tables.
     let started = Instant::now();
     for statement in [
-        "INSERT INTO article_readers (article, user, views) SELECT 'big', CONCAT('u', seq), 10 FROM seq_0_to_999999 \
-         ON DUPLICATE KEY UPDATE views = article_readers.views + 10",
-        "INSERT IGNORE INTO users SELECT CONCAT('u', seq) FROM seq_0_to_999999",
-        "UPDATE articles SET views = (SELECT SUM(views) FROM article_readers), readers = (SELECT COUNT(*) FROM article_readers)",
-        "UPDATE shard_fence SET views = (SELECT SUM(views) FROM article_readers), readers = (SELECT COUNT(*) FROM article_readers), \
-         users = (SELECT COUNT(*) FROM users)",
+        "INSERT INTO footfall_article_readers (article, user, views) SELECT 'big', CONCAT('u', seq), 10 FROM seq_0_to_999999 \
+         ON DUPLICATE KEY UPDATE views = footfall_article_readers.views + 10",
+        "INSERT IGNORE INTO footfall_users SELECT CONCAT('u', seq) FROM seq_0_to_999999",
+        "UPDATE footfall_articles SET views = (SELECT SUM(views) FROM footfall_article_readers), readers = (SELECT COUNT(*) FROM footfall_article_readers)",
+        "UPDATE footfall_shard_fence SET views = (SELECT SUM(views) FROM footfall_article_readers), readers = (SELECT COUNT(*) FROM footfall_article_readers), \
+         users = (SELECT COUNT(*) FROM footfall_users)",
     ] {
         running.sql(statement);
     }

@@ -67,7 +67,7 @@ fn lists_are_what_mysql_holds() {
     assert_eq!(found.iter().map(line).collect::<Vec<_>>(), ["a/b ä 1 1"]);
 
     let users = all(&running, "/v1/users", || {});
-    assert_eq!(users.len().to_string(), running.sql("SELECT COUNT(*) FROM users").expect("users"));
+    assert_eq!(users.len().to_string(), running.sql("SELECT COUNT(*) FROM footfall_users").expect("users"));
     let mut pairs = BTreeMap::new();
     for user in users {
         let user = user["user"].as_str().expect("a name").to_owned();
@@ -151,9 +151,9 @@ fn what_rises_is_listed_and_one_read_answers_all_who_ask() {
     }
     get(&format!("{}/demopage/usual?usrid=u0", running.ingest()));
     eventually("views in MySQL", PATIENCE, || {
-        running.sql("SELECT SUM(views) FROM articles").is_some_and(|sum| sum == "4")
+        running.sql("SELECT SUM(views) FROM footfall_articles").is_some_and(|sum| sum == "4")
     });
-    let day = "INSERT INTO article_hours (article, hour, views) \
+    let day = "INSERT INTO footfall_article_hours (article, hour, views) \
                SELECT 'usual', FLOOR(UNIX_TIMESTAMP() / 3600) - 5, 2400";
     running.stack.mariadb.query(day).expect("query");
     let url = format!("{}/v1/articles?by=rise", running.stack.url(Role::Dashboard, 0));

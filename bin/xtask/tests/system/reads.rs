@@ -202,7 +202,7 @@ fn lifted(running: &mut Running) -> f64 {
 }
 
 fn settle(running: &mut Running, scene: &Scene, urls: &[String]) {
-    let stored = "SELECT COALESCE(SUM(views), 0) FROM articles";
+    let stored = "SELECT COALESCE(SUM(views), 0) FROM footfall_articles";
     let mut before = None;
     eventually("everything is stored", Duration::from_secs(20), || {
         let now = running.sql(stored);

@@ -31,7 +31,7 @@ fn sum(running: &mut Running, sql: &str) -> u64 {
 }
 
 fn stored(running: &mut Running) -> u64 {
-    sum(running, "SELECT SUM(views) FROM article_readers")
+    sum(running, "SELECT SUM(views) FROM footfall_article_readers")
 }
 
 /// Views while Redis is away go to MySQL directly, but for a first one: that Redis is away is not known before it.
@@ -102,11 +102,11 @@ fn a_restore_is_accepted() {
     let (code, said) = accept_restore(&running, &["--dry-run"]);
     assert!(code == 1 && said.contains("2,300 views"), "{said}");
     assert_eq!(accept_restore(&running, &[]).0, 2, "it asks first");
-    assert_eq!(sum(&mut running, "SELECT COUNT(*) FROM quarantine"), 0);
+    assert_eq!(sum(&mut running, "SELECT COUNT(*) FROM footfall_quarantine"), 0);
     let (code, said) = accept_restore(&running, &["--yes"]);
     assert!(code == 0 && said.contains("2,300 views"), "{said}");
     eventually("what waited is in MySQL", PATIENCE, || stored(&mut running) == 5_600);
-    assert_eq!(sum(&mut running, "SELECT SUM(views) FROM quarantine"), 2_300);
+    assert_eq!(sum(&mut running, "SELECT SUM(views) FROM footfall_quarantine"), 2_300);
 
     // On both paths.
     load(&running, "after.tsv", 1_500);
@@ -142,7 +142,7 @@ fn a_restore_is_accepted_when_redis_is_lost_too() {
     let (code, said) = accept_restore(&running, &["--yes"]);
     assert!(code == 0 && said.contains("2,000 views"), "{said}");
     eventually("what waited is in MySQL", PATIENCE, || stored(&mut running) == 5_500);
-    assert_eq!(sum(&mut running, "SELECT SUM(views) FROM quarantine"), 2_000);
+    assert_eq!(sum(&mut running, "SELECT SUM(views) FROM footfall_quarantine"), 2_000);
     load(&running, "after.tsv", 1_500);
     running.assert_verified(&["before.tsv", "waits.tsv", "after.tsv"]);
 }

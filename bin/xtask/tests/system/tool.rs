@@ -31,12 +31,12 @@ fn sum(running: &mut Running, sql: &str) -> u64 {
 #[test]
 fn poison_is_quarantined_and_replayed_once_mysql_takes_it() {
     let mut running = start(|_| {});
-    running.sql("ALTER TABLE article_readers ADD CONSTRAINT nope CHECK (user <> 'poison')");
+    running.sql("ALTER TABLE footfall_article_readers ADD CONSTRAINT nope CHECK (user <> 'poison')");
     for _ in 0..3 {
         view(&running, "yumo", "poison");
         view(&running, "yumo", "fine");
     }
-    let quarantined = "SELECT SUM(views) FROM quarantine";
+    let quarantined = "SELECT SUM(views) FROM footfall_quarantine";
     eventually("three views in quarantine", PATIENCE, || sum(&mut running, quarantined) == 3);
     assert_eq!(sum(&mut running, "SELECT views FROM article_counts"), 3, "all others count");
 
@@ -59,7 +59,7 @@ fn poison_is_quarantined_and_replayed_once_mysql_takes_it() {
     let (code, said) = tool(&running, &["verify", "--live", "--seconds", "3"]);
     assert!(code == 0 && said.contains("0 checks FAILED"), "{said}");
 
-    running.sql("ALTER TABLE article_readers DROP CONSTRAINT nope");
+    running.sql("ALTER TABLE footfall_article_readers DROP CONSTRAINT nope");
     let (code, said) = tool(&running, &["quarantine", "replay", "--all", "--yes"]);
     assert_eq!(code, 0, "{said}");
     assert_eq!(sum(&mut running, "SELECT views FROM article_counts"), 6);
@@ -70,12 +70,12 @@ fn poison_is_quarantined_and_replayed_once_mysql_takes_it() {
     eventually("the numbers that are served", PATIENCE, || running.article("yumo")["views"] == 6);
 
     // Dropped views stay in the books.
-    running.sql("ALTER TABLE article_readers ADD CONSTRAINT nope CHECK (user <> 'venom')");
+    running.sql("ALTER TABLE footfall_article_readers ADD CONSTRAINT nope CHECK (user <> 'venom')");
     view(&running, "yumo", "venom");
     eventually("one view in quarantine", PATIENCE, || sum(&mut running, quarantined) == 1);
     let (code, said) = tool(&running, &["quarantine", "drop", "--all", "--yes"]);
     assert_eq!(code, 0, "{said}");
-    assert_eq!(sum(&mut running, "SELECT SUM(dropped) FROM shard_fence"), 1);
+    assert_eq!(sum(&mut running, "SELECT SUM(dropped) FROM footfall_shard_fence"), 1);
     let (code, said) = tool(&running, &["verify", "--live", "--seconds", "3"]);
     assert!(code == 0 && said.contains("0 checks FAILED"), "{said}");
 }
@@ -87,12 +87,12 @@ fn an_export_is_imported_once() {
     running.load("load.tsv", "--views 20000 --articles 40 --users 1000 --connections 8 --seed 1").finish();
     view(&running, r#"a, \"b\""#, "somebody");
     eventually("everything is in MySQL", PATIENCE, || {
-        sum(&mut running, "SELECT SUM(views) FROM shard_fence") == 20_001
+        sum(&mut running, "SELECT SUM(views) FROM footfall_shard_fence") == 20_001
     });
     let counts = |running: &mut Running| {
         running.sql(
             "SELECT CONCAT_WS(' ', SUM(views), SUM(readers), COUNT(*), BIT_XOR(CRC32(CONCAT_WS(' ', article, views, \
-                     readers)))) FROM articles",
+                     readers)))) FROM footfall_articles",
         )
     };
     let before = counts(&mut running);
@@ -132,14 +132,16 @@ fn verify_knows_what_is_in_quarantine() {
     let mut running = start(|_| {});
     running.load("first.tsv", "--views 200 --articles 2 --users 4 --connections 2 --seed 1").finish();
     running.assert_verified(&["first.tsv"]);
-    let user = running.sql("SELECT user FROM article_readers ORDER BY user LIMIT 1").expect("a reader");
+    let user = running.sql("SELECT user FROM footfall_article_readers ORDER BY user LIMIT 1").expect("a reader");
     // For new rows only: those that are there have to stay.
-    running.sql(&format!("ALTER TABLE article_readers ADD CONSTRAINT nope CHECK (user <> '{user}' OR views < 200)"));
+    running.sql(&format!(
+        "ALTER TABLE footfall_article_readers ADD CONSTRAINT nope CHECK (user <> '{user}' OR views < 200)"
+    ));
     let load = running.load("second.tsv", "--views 2000 --articles 2 --users 4 --connections 4 --seed 1");
     load.finish();
     running.assert_verified(&["first.tsv", "second.tsv"]);
-    assert!(sum(&mut running, "SELECT SUM(views) FROM quarantine") > 0);
-    running.sql("ALTER TABLE article_readers DROP CONSTRAINT nope");
+    assert!(sum(&mut running, "SELECT SUM(views) FROM footfall_quarantine") > 0);
+    running.sql("ALTER TABLE footfall_article_readers DROP CONSTRAINT nope");
     assert_eq!(tool(&running, &["quarantine", "replay", "--all", "--yes"]).0, 0);
     running.assert_verified(&["first.tsv", "second.tsv"]);
 }
@@ -215,7 +217,7 @@ fn an_erased_reader_is_nowhere_and_all_totals_stay() {
 
     let (code, said) = tool(&running, &["erase", "--user", READER, "--yes"]);
     assert_eq!(code, 0, "{said}");
-    for table in ["article_readers", "users", "quarantine"] {
+    for table in ["footfall_article_readers", "footfall_users", "footfall_quarantine"] {
         let sql = format!("SELECT COUNT(*) FROM {table} WHERE user = '{READER}'");
         assert_eq!(sum(&mut running, &sql), 0, "{table}");
     }
@@ -224,7 +226,7 @@ fn an_erased_reader_is_nowhere_and_all_totals_stay() {
     let (views, readers) = before.as_deref().and_then(|text| text.split_once(' ')).expect("two numbers");
     assert_eq!(after, format!("{} {readers}", views.parse::<u64>().expect("a number") + 1));
     assert_eq!(
-        sum(&mut running, "SELECT views FROM article_readers WHERE article = 'one' AND user LIKE 'erased-%'"),
+        sum(&mut running, "SELECT views FROM footfall_article_readers WHERE article = 'one' AND user LIKE 'erased-%'"),
         3
     );
     running.assert_verified(&["l.tsv"]);
@@ -287,7 +289,7 @@ fn verify_live_notices_damage() {
     let mut running = start(|_| {});
     view(&running, "yumo", "u");
     eventually("it is in MySQL", PATIENCE, || sum(&mut running, "SELECT views FROM article_counts") == 1);
-    running.sql("UPDATE article_readers SET views = views + 1");
+    running.sql("UPDATE footfall_article_readers SET views = views + 1");
     let (code, report) = tool(&running, &["verify", "--live", "--seconds", "4"]);
     assert!(code == 1 && report.contains("FAILED  I4") && report.contains("FAILED  I9"), "{report}");
 }

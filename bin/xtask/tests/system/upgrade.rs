@@ -66,7 +66,7 @@ fn leave() {
     };
     load(&running, 0, 2_000);
     assert_eq!(post(&format!("{}/v1/views", running.ingest()), VIEW_WITH_ID).status, 204);
-    let stored = |running: &mut Running| running.sql("SELECT SUM(views) FROM article_readers");
+    let stored = |running: &mut Running| running.sql("SELECT SUM(views) FROM footfall_article_readers");
     eventually("all is in MySQL", PATIENCE, || stored(&mut running).as_deref() == Some("2001"));
     let dump = dump(&running);
     running.stack.mariadb.kill().expect("kill");
@@ -98,7 +98,7 @@ fn what_earlier_versions_left_behind_is_counted() {
     assert!(!archives.is_empty());
     for archive in archives {
         let mut running = start_on(&archive);
-        let views = |running: &mut Running| running.sql("SELECT SUM(views) FROM article_readers");
+        let views = |running: &mut Running| running.sql("SELECT SUM(views) FROM footfall_article_readers");
         eventually("all is in MySQL", PATIENCE, || views(&mut running) == Some(VIEWS.to_string()));
         // Redis knows its id still.
         assert_eq!(post(&format!("{}/v1/views", running.ingest()), VIEW_WITH_ID).status, 204);

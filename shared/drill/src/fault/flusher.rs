@@ -101,7 +101,7 @@ pub(super) const FAULTS: &[Fault] = &[
 
 /// Whether a message takes the lock of a shard.
 fn locks_fence(message: &Message) -> bool {
-    message.runs_sql("SELECT") && message.contains("shard_fence") && message.contains("FOR UPDATE")
+    message.runs_sql("SELECT") && message.contains("footfall_shard_fence") && message.contains("FOR UPDATE")
 }
 
 fn commits(message: &Message) -> bool {

@@ -49,7 +49,7 @@ pub(super) const FAULTS: &[Fault] = &[
         |lab, _| {
             let mut rival = rival(
                 lab,
-                "BEGIN; SELECT * FROM shard_fence FOR UPDATE; SELECT SLEEP(11.5); ROLLBACK",
+                "BEGIN; SELECT * FROM footfall_shard_fence FOR UPDATE; SELECT SLEEP(11.5); ROLLBACK",
             )?;
             Ok(Box::new(move |_| {
                 rival.wait(Duration::from_secs(30))?;
@@ -112,8 +112,8 @@ fn deadlocks(lab: &mut Lab, random: &mut StdRng) -> anyhow::Result<Healing> {
     let article = format!("{}1", lab.article_prefix);
     let once = format!(
         "BEGIN; INSERT INTO rival.weight SELECT seq FROM seq_1_to_3000; \
-         SELECT views FROM articles WHERE article = '{article}' FOR UPDATE; SELECT SLEEP(0.15); \
-         SELECT epoch FROM shard_fence FOR UPDATE; ROLLBACK; "
+         SELECT views FROM footfall_articles WHERE article = '{article}' FOR UPDATE; SELECT SLEEP(0.15); \
+         SELECT epoch FROM footfall_shard_fence FOR UPDATE; ROLLBACK; "
     );
     let mut rival = rival(lab, &once.repeat(lab.scaled(6, 20)))?;
     rival.wait(Duration::from_secs(60))?;
@@ -125,11 +125,11 @@ fn deadlocks(lab: &mut Lab, random: &mut StdRng) -> anyhow::Result<Healing> {
 fn poison(lab: &mut Lab, _: &mut StdRng) -> anyhow::Result<Healing> {
     // Rows that are there already are not looked at: they are refused at their next change.
     lab.sql(&format!(
-        "SET SESSION check_constraint_checks = 0; ALTER TABLE article_readers \
+        "SET SESSION check_constraint_checks = 0; ALTER TABLE footfall_article_readers \
          ADD CONSTRAINT poison CHECK (NOT (article LIKE '{}%' AND user LIKE '%77'))",
         lab.article_prefix
     ))?;
-    Ok(Box::new(|lab| lab.sql("ALTER TABLE article_readers DROP CONSTRAINT poison")))
+    Ok(Box::new(|lab| lab.sql("ALTER TABLE footfall_article_readers DROP CONSTRAINT poison")))
 }
 
 /// How the flusher says that MySQL went back.
@@ -142,7 +142,7 @@ fn older(lab: &mut Lab, random: &mut StdRng) -> anyhow::Result<Healing> {
     copy(&data, &backup)?;
     lab.stack.mariadb.restart()?;
     // Some generations more.
-    let flushed = "SELECT gen FROM shard_fence";
+    let flushed = "SELECT gen FROM footfall_shard_fence";
     let before = lab.number(flushed)?;
     lab.wait_for("a flush", || lab.number(flushed).is_ok_and(|gen_now| gen_now > before + 2))?;
     pause(random, 0, 500);
@@ -159,9 +159,12 @@ fn older(lab: &mut Lab, random: &mut StdRng) -> anyhow::Result<Healing> {
         })
     };
     lab.wait_for("a flusher that says that MySQL is older", says_so)?;
-    let before = lab.number("SELECT SUM(views) FROM article_readers")?;
+    let before = lab.number("SELECT SUM(views) FROM footfall_article_readers")?;
     Ok(Box::new(move |lab| {
-        ensure!(lab.number("SELECT SUM(views) FROM article_readers")? == before, "views were added to the older data");
+        ensure!(
+            lab.number("SELECT SUM(views) FROM footfall_article_readers")? == before,
+            "views were added to the older data"
+        );
         lab.stack.mariadb.stop()?;
         fs::remove_dir_all(&data)?;
         fs::rename(&newest, &data)?;

@@ -48,11 +48,11 @@ fn bring_readers(running: &mut Running) {
         assert_eq!(post(&format!("{}/v1/views", running.ingest()), &body.join("\n")).status, 200);
     }
     running.sql(
-        "INSERT INTO site_minutes SELECT FLOOR(UNIX_TIMESTAMP() / 60) - seq, 999, \
+        "INSERT INTO footfall_site_minutes SELECT FLOOR(UNIX_TIMESTAMP() / 60) - seq, 999, \
          ROUND(2100 + 900 * SIN(seq / 9) + 250 * SIN(seq * 1.7)) FROM seq_1_to_59",
     );
-    let hours = "INSERT INTO article_hours (article, hour, views) SELECT article, FLOOR(UNIX_TIMESTAMP() / 3600) - seq, \
-                 ROUND(600 + 420 * SIN(seq / 3.8) + 90 * SIN(seq * 1.3)) FROM articles, seq_1_to_47";
+    let hours = "INSERT INTO footfall_article_hours (article, hour, views) SELECT article, FLOOR(UNIX_TIMESTAMP() / 3600) - seq, \
+                 ROUND(600 + 420 * SIN(seq / 3.8) + 90 * SIN(seq * 1.3)) FROM footfall_articles, seq_1_to_47";
     running.sql(hours);
 }
 
