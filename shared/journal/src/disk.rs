@@ -222,7 +222,9 @@ fn make_private(path: &Path) -> io::Result<()> {
     }
     let (owner, us) = (folder.uid(), geteuid().as_raw());
     if owner != us {
-        return refuse(format!("it belongs to the user {owner}, and this process runs as {us}: `chown` it, or take another"));
+        return refuse(format!(
+            "it belongs to the user {owner}, and this process runs as {us}: `chown` it, or take another"
+        ));
     }
     if folder.mode() & WRITABLE_BY_OTHERS != 0 {
         return refuse(format!(
