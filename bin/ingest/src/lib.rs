@@ -126,7 +126,7 @@ fn journal_folder(path: &str) -> Result<Option<Arc<dyn Disk>>, Refusal> {
         code: EXIT_CONFIGURATION,
         sentence: format!(
             "the journal cannot be kept in {path}: {error}; set ingest.journal (FOOTFALL_INGEST__JOURNAL) to a folder \
-             that this process may write, or to `off`"
+             of this process's own, or to `off`"
         ),
     })?;
     Ok(Some(Arc::new(folder)))

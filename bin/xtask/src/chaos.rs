@@ -158,7 +158,7 @@ fn build() -> anyhow::Result<PathBuf> {
     println!("Building ...");
     // As `cargo xtask test` does it, tests included: what only tests need gives dependencies other features, and all would
     // be built anew.
-    let arguments = ["build", "--release", "--workspace", "--all-features", "--bins", "--tests"];
+    let arguments = ["build", "--release", "--workspace", "--all-features", "--bins", "--tests", "--locked"];
     let status = crate::cargo().args(arguments).status().context("cargo did not start")?;
     if !status.success() {
         bail!("the build failed");

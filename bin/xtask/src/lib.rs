@@ -12,6 +12,7 @@ pub mod bench;
 pub mod chaos;
 pub mod checks;
 mod logs;
+pub mod notices;
 pub mod package;
 pub mod packages;
 mod ports;
@@ -51,7 +52,7 @@ fn cargo() -> Command {
 fn build(packages: &[&str]) -> anyhow::Result<PathBuf> {
     println!("Building ...");
     let mut command = cargo();
-    command.args(["build", "--release"]);
+    command.args(["build", "--release", "--locked"]);
     for package in packages {
         command.args(["--package", package]);
     }

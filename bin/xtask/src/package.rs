@@ -7,6 +7,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, ensure};
 
+use crate::notices;
+
 /// What is installed into `/usr/bin`.
 pub const PROGRAMS: [&str; 4] = ["footfall", "footfall-ingest", "footfall-flusher", "footfall-dashboard"];
 
@@ -53,6 +55,9 @@ pub fn lay_out(binaries: &Path, version: &str, tree: &Path) -> anyhow::Result<()
     // As in the repository, so that links between them hold.
     let documents = tree.join("usr/share/doc/footfall");
     install(&source.join("systemd/debian/copyright"), &documents.join("copyright"), 0o644)?;
+    let notices = documents.join("third-party-licences");
+    fs::write(&notices, notices::of(&PROGRAMS)?)?;
+    fs::set_permissions(&notices, fs::Permissions::from_mode(0o644))?;
     install(&source.join("README.md"), &documents.join("README.md"), 0o644)?;
     for folder in ["docs", "docs/prometheus"] {
         for file in files(&source.join(folder))? {

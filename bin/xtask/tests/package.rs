@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
+use xtask::notices;
 use xtask::package::{self, PROGRAMS};
 
 const SERVICES: [&str; 3] = ["footfall-ingest", "footfall-flusher", "footfall-dashboard"];
@@ -75,7 +76,32 @@ fn the_units_are_valid_and_confine() {
     }
 }
 
+#[test]
+fn what_a_service_held_in_memory_is_not_written_to_a_file() {
+    for service in SERVICES {
+        let unit = fs::read_to_string(xtask::root().join(format!("systemd/{service}.service"))).expect("a unit");
+        assert!(unit.lines().any(|line| line == "LimitCORE=0"), "{service}");
+    }
+}
+
 // ---- the package ----
+
+/// Each package of others in the programs, with its licence, and its text if it has one; nothing of our own.
+#[test]
+fn the_package_says_what_is_in_it() {
+    let notices = notices::of(&PROGRAMS).expect("cargo knows");
+    let list = notices.split("\n\n").nth(1).expect("the list");
+    let has = |name: &str| list.lines().any(|line| line.split(' ').next() == Some(name));
+    for built_in in ["hyper", "tokio", "redis", "sea-orm", "sqlx-mysql", "tokio-tungstenite", "prometheus", "clap"] {
+        assert!(has(built_in), "{built_in} is missing");
+    }
+    for other in ["footfall-shared", "proptest", "stateright", "mlua", "fantoccini"] {
+        assert!(!has(other), "{other} is not of others, or only of tests");
+    }
+    assert!(list.lines().all(|line| line.starts_with("    by ") || line.contains(": ")), "{list}");
+    // In programs of this kind there are hundreds; each with its text, or its authors.
+    assert!(list.lines().count() > 100 && notices.matches("Permission is hereby granted").count() > 10);
+}
 
 /// Where packages are installed that are not meant to stay.
 struct Root {
@@ -241,6 +267,7 @@ fn live(root: &Root, [first, second]: &[PathBuf; 2]) {
         let said = succeed(root.command(&format!("/usr/bin/{program}")).arg("--version"));
         assert_eq!(version(said).as_deref(), Some(env!("CARGO_PKG_VERSION")), "{program}");
     }
+    assert!(root.read("usr/share/doc/footfall/third-party-licences").contains("\nhyper "));
     for secret in ["redis.url", "database.url", "dashboard.token"] {
         let mode = fs::metadata(root.path.join("etc/footfall").join(secret)).expect("a file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{secret}");

@@ -129,7 +129,7 @@ pub(crate) struct Mount(PathBuf);
 impl Mount {
     fn tmpfs(at: &Path) -> anyhow::Result<Self> {
         let output = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={SMALL_DISK}"), "tmpfs"])
+            .args(["-t", "tmpfs", "-o", &format!("size={SMALL_DISK},mode=700"), "tmpfs"])
             .arg(at)
             .output()
             .context("mount did not start")?;

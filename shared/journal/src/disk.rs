@@ -1,17 +1,24 @@
 //! The file system, as far as journals need it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::process::geteuid;
 
 /// The name of the lock in each life's folder.
 const LOCK: &str = "lock";
+
+/// Folders are for their owner alone, and so are files: a journal says who reads what.
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+/// Who may write into a folder, besides its owner, could plant a file in it that we would write to, or take for ours.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// The files of all journals of this machine. A trait, so that a simulation can have a disk that fails.
 ///
@@ -52,16 +59,26 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Creates the folder if it is missing, and checks that files can be created in it. A full disk is no error here:
-    /// what a dead life left must be read all the more.
+    /// Creates the folder if it is missing, and checks that it is ours alone and that files can be created in it. A full
+    /// disk is no error here: what a dead life left must be read all the more.
+    ///
+    /// # Errors
+    ///
+    /// `PermissionDenied` if it belongs to another user, or if others may write into it; and what the disk says.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<Folder> {
         let root = path.into();
-        fs::create_dir_all(&root)?;
         if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs::create_dir_all(parent)?;
+            create_private(&root)?;
             sync_folder(parent)?;
+        } else {
+            create_private(&root)?;
         }
+        make_private(&root)?;
         let probe = root.join(format!(".probe-{}", process::id()));
-        let result = File::create(&probe).and_then(|file| Ok(fallocate(file, FallocateFlags::empty(), 0, 4096)?));
+        // From a life that ended in the middle of this, or planted: a link itself is removed, not what it leads to.
+        fs::remove_file(&probe).or_else(ignore(io::ErrorKind::NotFound))?;
+        let result = create_new(&probe).and_then(|file| Ok(fallocate(file, FallocateFlags::empty(), 0, 4096)?));
         match (result, fs::remove_file(&probe)) {
             (Err(error), _) if error.kind() != io::ErrorKind::StorageFull => Err(error),
             _ => Ok(Folder { root }),
@@ -79,7 +96,9 @@ impl Disk for Folder {
         let mut names = vec![];
         for entry in fs::read_dir(self.path(folder))? {
             let entry = entry?;
-            if entry.file_type()?.is_dir() == wants_folders {
+            // Neither a link nor a pipe nor a device: nothing of that kind is ours.
+            let kind = entry.file_type()?;
+            if if wants_folders { kind.is_dir() } else { kind.is_file() } {
                 // Names that are not UTF-8 are not ours.
                 names.extend(entry.file_name().into_string().ok());
             }
@@ -88,15 +107,12 @@ impl Disk for Folder {
     }
 
     fn create_folder(&self, folder: &str) -> io::Result<()> {
-        match fs::create_dir(self.path(folder)) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            result => result.and_then(|()| sync_folder(&self.root)),
-        }
+        if create_private(&self.path(folder))? { sync_folder(&self.root) } else { Ok(()) }
     }
 
     fn create(&self, path: &str, bytes: u64) -> io::Result<Box<dyn DiskFile>> {
         let path = self.path(path);
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let file = create_new(&path)?;
         if let Err(error) = fallocate(&file, FallocateFlags::empty(), 0, bytes) {
             // What was allocated until the disk was full goes back. The first error is the one to report.
             let _ = fs::remove_file(&path);
@@ -107,12 +123,14 @@ impl Disk for Folder {
     }
 
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
-        fs::read(self.path(path))
+        let mut bytes = vec![];
+        open(&self.path(path))?.read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     fn read_at(&self, path: &str, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
         let mut buffer = vec![0; bytes];
-        File::open(self.path(path))?.read_exact_at(&mut buffer, offset)?;
+        open(&self.path(path))?.read_exact_at(&mut buffer, offset)?;
         Ok(buffer)
     }
 
@@ -136,7 +154,7 @@ impl Disk for Folder {
 
     fn lock(&self, folder: &str) -> io::Result<Option<Box<dyn Send + Sync>>> {
         let path = self.path(folder).join(LOCK);
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
+        let file = unlinked().write(true).create(true).truncate(false).open(&path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
@@ -169,6 +187,56 @@ impl DiskFile for RealFile {
         }
         Ok(())
     }
+}
+
+/// Opens nothing through a link, and waits for nobody at the other end of a pipe.
+fn unlinked() -> OpenOptions {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let mut options = OpenOptions::new();
+    options.mode(FILE_MODE).custom_flags(i32::try_from(flags).expect("flags of open fit into an int"));
+    options
+}
+
+fn create_new(path: &Path) -> io::Result<File> {
+    unlinked().write(true).create_new(true).open(path)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    unlinked().read(true).open(path)
+}
+
+/// Creates a folder, and answers whether it was not there yet.
+fn create_private(path: &Path) -> io::Result<bool> {
+    match DirBuilder::new().mode(FOLDER_MODE).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        result => result.map(|()| true),
+    }
+}
+
+/// Sees to it that only we get into a folder; refuses one into which others may have put something already.
+fn make_private(path: &Path) -> io::Result<()> {
+    let refuse = |why: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    let folder = fs::metadata(path)?;
+    if !folder.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let (owner, us) = (folder.uid(), geteuid().as_raw());
+    if owner != us {
+        return refuse(format!(
+            "it belongs to the user {owner}, and this process runs as {us}: `chown` it, or take another"
+        ));
+    }
+    if folder.mode() & WRITABLE_BY_OTHERS != 0 {
+        return refuse(format!(
+            "others may write into it (mode {:03o}): look whether something in it is not of Footfall, then `chmod 700`",
+            folder.mode() & 0o777
+        ));
+    }
+    if folder.mode() & 0o777 != FOLDER_MODE {
+        // An earlier version left it open to readers.
+        fs::set_permissions(path, Permissions::from_mode(FOLDER_MODE))?;
+    }
+    Ok(())
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

@@ -4,6 +4,7 @@ mod adopt;
 mod disk;
 mod full;
 mod model;
+mod private;
 mod sync;
 
 use std::sync::Arc;
