@@ -161,6 +161,9 @@ section!(
         trusted_proxies: Proxies = Proxies::default(),
         /// Whether their connections to ingest and dashboard begin with a PROXY protocol header, of version 1 or 2.
         proxy_protocol: bool = false,
+        /// Connections of one address (of one /64, in IPv6) to one service at once; more are closed at once. Trusted
+        /// proxies may have as many as there are.
+        connections_per_address_max: usize = 2_000,
     }
 );
 
@@ -347,6 +350,7 @@ impl Config {
             ("database.connections_max", u64::from(self.database.connections_max)),
             ("database.timeout_ms", self.database.timeout_ms),
             ("reads.ttl_ms", self.reads.ttl_ms),
+            ("http.connections_per_address_max", self.http.connections_per_address_max as u64),
             ("ingest.connections_max", self.ingest.connections_max as u64),
             ("ingest.header_timeout_ms", self.ingest.header_timeout_ms),
             ("ingest.body_timeout_ms", self.ingest.body_timeout_ms),

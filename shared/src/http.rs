@@ -2,25 +2,23 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Once};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -29,9 +27,13 @@ use crate::proxies::Proxies;
 use crate::proxy_header;
 use crate::telemetry::{self, IntCounter};
 
-static CLOSED: LazyLock<IntCounter> = LazyLock::new(|| {
-    telemetry::counter("footfall_connections_refused_total", "Connections closed at once, because there were too many.")
-});
+mod head;
+mod places;
+mod stream;
+
+pub use head::names_us;
+use places::Places;
+use stream::ClientStream;
 
 static UNANNOUNCED: LazyLock<IntCounter> = LazyLock::new(|| {
     telemetry::counter(
@@ -48,12 +50,22 @@ pub type Answer = Response<Full<Bytes>>;
 /// A request's head may be this large, and have 100 headers; a larger one is answered with 431.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 
+/// What the kernel may hold for a client that does not read, or that is not read from; it doubles both. Left alone, it
+/// grows each to megabytes: thousands of clients would fill the machine's memory, and a viewer who reads slowly would be
+/// shown numbers of minutes ago.
+const SOCKET_BUFFER_BYTES: usize = 64 * 1024;
+
 /// What a server allows its clients.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Connections at once; further ones are closed as soon as they are accepted.
     pub connections_max: usize,
-    /// A request's head must arrive within this time; idle connections are closed after it.
+    /// Connections of one address at once, likewise; `trusted_proxies` may have more.
+    pub connections_per_address_max: usize,
+    /// Load balancers, which bring everybody's connections.
+    pub trusted_proxies: Proxies,
+    /// A request's head must arrive within this time; idle connections are closed after it, and those whose client takes
+    /// nothing of its answer for as long.
     pub header_timeout: Duration,
     /// After the stop signal everything is answered and closed within this time. For the first half
     /// of it new connections are still served, until load balancers have noticed `/readyz`.
@@ -74,7 +86,10 @@ where
     H: Fn(IpAddr, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    let permits = Arc::new(Semaphore::new(limits.connections_max));
+    // Accepted connections inherit both.
+    set_socket_send_buffer_size(&listener, SOCKET_BUFFER_BYTES)?;
+    set_socket_recv_buffer_size(&listener, SOCKET_BUFFER_BYTES)?;
+    let places = Places::new(limits.connections_max, limits.connections_per_address_max, limits.trusted_proxies);
     let connections = TaskTracker::new();
     let draining = Arc::new(AtomicBool::new(false));
     let close = CancellationToken::new();
@@ -108,15 +123,11 @@ where
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            CLOSED.inc();
-            debug!("a connection was closed: the limit of {} is reached", limits.connections_max);
-            continue;
-        };
+        let peer = peer.ip().to_canonical();
+        let Some(mut place) = places.take(peer) else { continue };
         let _ = stream.set_nodelay(true);
         // One that came during the drain is closed after its first answer, and not before it.
         let close = if draining.load(Ordering::Relaxed) { CancellationToken::new() } else { close.clone() };
-        let peer = peer.ip().to_canonical();
         let patience = limits.announced_by.contain(peer).then_some(limits.header_timeout);
         let (http, handler, draining) = (http.clone(), handler.clone(), Arc::clone(&draining));
         connections.spawn(async move {
@@ -125,10 +136,12 @@ where
                 None => Some(peer),
                 Some(patience) => close.run_until_cancelled(announced(&mut stream, peer, patience)).await.flatten(),
             };
-            if let Some(client) = client {
+            // Behind such a proxy every client has a connection of its own to us.
+            if let Some(client) = client.filter(|client| *client == peer || place.belongs_to(*client)) {
+                let stream = ClientStream::new(stream, limits.header_timeout);
                 serve_connection(stream, client, http, handler, draining, close).await;
             }
-            drop(permit);
+            drop(place);
         });
     }
     drop(listener);
@@ -160,7 +173,7 @@ async fn announced(stream: &mut TcpStream, peer: IpAddr, patience: Duration) -> 
 }
 
 async fn serve_connection<H, F>(
-    stream: TcpStream,
+    stream: ClientStream,
     peer: IpAddr,
     http: http1::Builder,
     handler: H,
@@ -174,15 +187,19 @@ async fn serve_connection<H, F>(
         // The handler is called in there: a future that is brought along would take its space twice.
         let (handler, draining) = (handler.clone(), Arc::clone(&draining));
         async move {
-            let mut answer = handler(peer, request).await;
+            let mut answer = match head::refusal(&request) {
+                None => handler(peer, request).await,
+                Some((status, why)) => closing(sentence(status, why)),
+            };
+            answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             // A client that hears it with its answer does not run into a closed connection later.
             if draining.load(Ordering::Relaxed) && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                answer = closing(answer);
             }
             Ok::<_, Infallible>(answer)
         }
     });
-    let mut connection = pin!(http.serve_connection(TokioIo::new(Lingering(Some(stream))), service).with_upgrades());
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = close.cancelled() => {
@@ -192,70 +209,6 @@ async fn serve_connection<H, F>(
     };
     if let Err(error) = ended {
         debug!("a connection ended with: {error}");
-    }
-}
-
-/// A connection that, when it is closed, reads on for a moment. If it is closed over bytes that were not
-/// read (a head that is too large), the kernel resets it, and the client may never see the answer.
-struct Lingering(Option<TcpStream>);
-
-/// How long and how much is read on.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES_MAX: u64 = 1 << 20;
-
-impl Lingering {
-    fn stream(&mut self) -> Pin<&mut TcpStream> {
-        Pin::new(self.0.as_mut().expect("taken only when dropped"))
-    }
-}
-
-impl Drop for Lingering {
-    fn drop(&mut self) {
-        let Some(mut stream) = self.0.take() else { return };
-        // Nothing there, or the client has closed first: the usual case.
-        if !matches!(stream.try_read(&mut [0; 1]), Ok(1)) {
-            return;
-        }
-        tokio::spawn(tokio::time::timeout(LINGER, async move {
-            let _ = stream.shutdown().await;
-            let _ = tokio::io::copy(&mut stream.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await;
-        }));
-    }
-}
-
-impl AsyncRead for Lingering {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.stream().poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Lingering {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(context, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.as_ref().is_some_and(AsyncWrite::is_write_vectored)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_shutdown(context)
     }
 }
 
@@ -290,6 +243,12 @@ pub fn is_known(headers: &HeaderMap, tag: &str) -> bool {
         .filter_map(|known| known.to_str().ok())
         .flat_map(|known| known.split(','))
         .any(|known| known.trim().trim_start_matches("W/") == tag.trim_start_matches("W/"))
+}
+
+/// An answer after which the connection is closed.
+fn closing(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 /// An answer without a body.

@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Log, LogFormat};
 use crate::grading::Level;
 use crate::http;
+use crate::proxies::Proxies;
 
 pub use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
@@ -208,16 +209,27 @@ impl Readiness {
     }
 }
 
+/// More than all that ever ask a process how it does.
+const CONNECTIONS_MAX: usize = 64;
+
 /// Serves `/metrics`, `/livez` and `/readyz`.
 pub async fn serve_admin(listener: TcpListener, readiness: Readiness, stop: CancellationToken) -> anyhow::Result<()> {
+    let is_local = listener.local_addr()?.ip().is_loopback();
     let limits = http::Limits {
-        connections_max: 64,
+        connections_max: CONNECTIONS_MAX,
+        connections_per_address_max: CONNECTIONS_MAX,
+        trusted_proxies: Proxies::default(),
         header_timeout: Duration::from_secs(10),
         drain: Duration::from_millis(200),
         announced_by: Arc::default(),
     };
     http::serve(listener, limits, stop, move |_, request| {
         let answer = match (request.method(), request.uri().path()) {
+            // Elsewhere it is asked for by whatever name the machine has there.
+            _ if is_local && !http::names_us(request.headers(), None) => http::sentence(
+                StatusCode::MISDIRECTED_REQUEST,
+                "this is no name of this machine: ask for it by its address",
+            ),
             (&Method::GET, "/metrics") => metrics(),
             (&Method::GET, "/livez") => http::sentence(StatusCode::OK, "alive"),
             (&Method::GET, "/readyz") => readiness.answer(),

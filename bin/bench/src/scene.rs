@@ -149,6 +149,8 @@ impl Scene {
         let binaries = binaries.parent().context("a program is in a folder")?;
         let mut options = StackOptions::new(dir, binaries);
         options.dashboards = 0;
+        // All connections come from one address here.
+        options.env.push(("FOOTFALL_HTTP__CONNECTIONS_PER_ADDRESS_MAX".to_owned(), "20000".to_owned()));
         options.mariadb.buffer_pool_mib = 1024;
         let stack = Stack::start(options)?;
         let peers_redis = Redis::start(&dir.join("redis-of-peer"), &RedisOptions::default())?;

@@ -1,16 +1,17 @@
 //! Who may see what: an open loopback, tokens, sessions of browsers; and how often one address may ask.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use footfall_shared::config::{self, ms};
+use footfall_shared::http;
+use footfall_shared::proxies::neighbourhood;
 use footfall_shared::telemetry::{self, IntCounter};
 use hmac::{Hmac, KeyInit, Mac};
 use hyper::Uri;
-use hyper::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap};
-use hyper::http::uri::Authority;
+use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap};
 use quick_cache::sync::Cache;
 use sha2::Sha256;
 use tokio::time::Instant;
@@ -94,22 +95,10 @@ impl Access {
         }
     }
 
-    /// Whether a request was sent to a name of ours. A page of any site can let its own name point to 127.0.0.1, and is
-    /// then, for the browser of a person who sits here, the same site as this dashboard; what still shows it is the
-    /// name. It matters only where something is shown without a token: nobody else's page has one, nor the cookie.
+    /// Whether a request was sent to a name of ours. It matters only where something is shown without a token: nobody
+    /// else's page has one, nor the cookie.
     pub fn knows_host(&self, headers: &HeaderMap) -> bool {
-        self.open == Scope::Nothing
-            || headers.get_all(HOST).iter().all(|host| {
-                let authority = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
-                authority.is_some_and(|authority| self.knows_name(authority.host()))
-            })
-    }
-
-    fn knows_name(&self, name: &str) -> bool {
-        let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-        let name = name.trim_end_matches('.').to_ascii_lowercase();
-        let is_local = name == "localhost" || name.ends_with(".localhost");
-        is_address || is_local || self.name.as_ref().is_some_and(|ours| name.eq_ignore_ascii_case(ours))
+        self.open == Scope::Nothing || http::names_us(headers, self.name.as_deref())
     }
 
     /// Takes one request of this address; whether it may ask now.
@@ -252,19 +241,11 @@ impl Limit {
     }
 }
 
-/// Whoever has one IPv6 address has the 2⁶⁴ beside it.
-fn neighbourhood(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use footfall_shared::config::Token;
-    use hyper::header::HeaderValue;
+    use hyper::header::{HOST, HeaderValue};
 
     const TOKEN: &str = "the token that opens everything";
     const READ_TOKEN: &str = "the token of the wall";

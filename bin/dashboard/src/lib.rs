@@ -32,7 +32,6 @@ use footfall_shared::store::Store;
 use footfall_shared::telemetry::{self, Readiness};
 use hyper::Request;
 use hyper::body::Incoming;
-use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -48,9 +47,6 @@ use crate::watched::Watched;
 const STORE_TIMEOUT_MS_MAX: u64 = 1_000;
 /// The one reader needs one connection, and one more while a lost one is given up.
 const DATABASE_CONNECTIONS_MAX: u32 = 2;
-/// What the kernel keeps for a client who reads slowly. By itself it would keep up to 4 MB: a viewer would be shown
-/// numbers of minutes ago, and thousands of viewers would fill the machine's memory.
-const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Where the dashboard listens.
 pub struct Listeners {
@@ -105,12 +101,12 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     let drain = ms(config.dashboard.drain_ms);
     let limits = Limits {
         connections_max: viewers_max,
+        connections_per_address_max: config.http.connections_per_address_max,
+        trusted_proxies: config.http.trusted_proxies.clone(),
         header_timeout: ms(config.dashboard.header_timeout_ms),
         drain,
         announced_by: config.http.announced_by(),
     };
-    // Accepted connections inherit it.
-    set_socket_send_buffer_size(&listeners.page, SEND_BUFFER_BYTES)?;
     let access = Access::new(&config.dashboard);
     let routes = Arc::new(Routes::new(
         access,

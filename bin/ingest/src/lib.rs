@@ -93,6 +93,8 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     let drain = ms(config.ingest.drain_ms);
     let limits = http::Limits {
         connections_max: config.ingest.connections_max,
+        connections_per_address_max: config.http.connections_per_address_max,
+        trusted_proxies: config.http.trusted_proxies.clone(),
         header_timeout: ms(config.ingest.header_timeout_ms),
         drain,
         announced_by: config.http.announced_by(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use footfall_shared::bots::Bots;
 use footfall_shared::config::{Config, ms};
 use footfall_shared::counter::{User, View};
-use footfall_shared::proxies::Proxies;
+use footfall_shared::proxies::{Proxies, neighbourhood};
 use footfall_shared::queue::{QueueError, Redis};
 use footfall_shared::telemetry::{self, IntCounter};
 use footfall_shared::{clock, random};
@@ -100,8 +100,10 @@ fn left_out(views: &IntCounter) -> Option<View> {
 }
 
 /// What a person without a name is called on one day: the same for the same address and browser, and without the day's
-/// salt nothing that leads back to them.
+/// salt nothing that leads back to them. A household has 2⁶⁴ addresses of IPv6, and its machines change theirs every day
+/// or oftener: of these only the part that they have in common is looked at.
 fn name(salt: &str, address: IpAddr, agent: &[u8]) -> User {
+    let address = neighbourhood(address);
     let mut hash = Hmac::<Sha256>::new_from_slice(salt.as_bytes()).expect("it takes keys of any length");
     hash.update(format!("{address}\n").as_bytes());
     hash.update(agent);
@@ -220,6 +222,11 @@ mod tests {
         for (salt, address, agent) in others {
             assert_ne!(ours, of(salt, address, agent));
         }
+        // Of one household with IPv6, whichever address its machine has just now.
+        let home = of("one day", "2001:db8:0:7::1", CHROME);
+        assert_eq!(home, of("one day", "2001:db8:0:7:a:b:c:d", CHROME));
+        assert_ne!(home, of("one day", "2001:db8:0:8::1", CHROME));
+        assert_eq!(ours, of("one day", "::ffff:192.0.2.1", CHROME));
         let hash = ours.as_str().strip_prefix("anon:").expect("they are told from users");
         assert!(hash.len() == 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{ours}");
     }

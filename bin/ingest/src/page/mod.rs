@@ -7,7 +7,7 @@ use footfall_shared::counter::{Article, User};
 use footfall_shared::http::{self, Answer};
 use footfall_shared::reads::ArticleNumbers;
 use hyper::StatusCode;
-use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue};
 use sha2::{Digest, Sha256};
 
 /// Keeps the numbers live.
@@ -41,7 +41,6 @@ pub fn site_script(headers: &HeaderMap) -> Answer {
     let headers = answer.headers_mut();
     headers.insert(ETAG, HeaderValue::from_str(&TAG).expect("hexadecimal digits"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600, must-revalidate"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
 }
 

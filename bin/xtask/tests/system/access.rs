@@ -137,7 +137,7 @@ fn each_client_behind_a_trusted_proxy_has_its_own_limit() {
 
 #[test]
 fn what_nobody_should_send_is_refused() {
-    let running = start(|options| options.dashboards = 1);
+    let mut running = start(|options| options.dashboards = 1);
     let dashboard = running.stack.url(Role::Dashboard, 0);
     eventually("a dashboard", SOON, || get(&format!("{dashboard}/readyz")).status == 200);
     let host = dashboard.strip_prefix("http://").expect("an HTTP URL");
@@ -163,6 +163,18 @@ fn what_nobody_should_send_is_refused() {
             assert!(answer.body.contains("`dashboard.url`"), "{}", answer.body);
         }
         assert_eq!(ask("Host: localhost:1").status, 200, "{path}");
+    }
+
+    // The admin ports listen on this machine alone too.
+    for role in [Role::Ingest, Role::Flusher, Role::Dashboard] {
+        let admin = running.stack.service(role, 0).admin().to_string();
+        for path in ["/metrics", "/readyz"] {
+            let ask = |name: &str| {
+                raw(&admin, format!("GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").as_bytes())
+                    .status
+            };
+            assert_eq!((ask("evil.example"), ask("localhost:1"), ask(&admin)), (421, 200, 200), "{role} {path}");
+        }
     }
 
     // A frame of 1 MB; frames that are none; a text that is not UTF-8.

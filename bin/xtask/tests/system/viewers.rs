@@ -45,6 +45,7 @@ fn thousands_watch_while_some_have_stopped_reading() {
         options.dashboards = 1;
         // Here all of them come from one address.
         options.set("FOOTFALL_DASHBOARD__REQUESTS_PER_SECOND", "100000");
+        options.set("FOOTFALL_HTTP__CONNECTIONS_PER_ADDRESS_MAX", "10000");
     });
     let dashboard = running.stack.url(Role::Dashboard, 0);
     eventually("a dashboard", Duration::from_secs(5), || get(&format!("{dashboard}/readyz")).status == 200);

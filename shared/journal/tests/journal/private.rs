@@ -21,7 +21,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 fn refusal(path: &Path) -> String {
-    let error = Folder::open(path).err().expect("it is not for us alone");
+    let Err(error) = Folder::open(path) else { panic!("it is not for us alone") };
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     error.to_string()
 }
@@ -89,8 +89,8 @@ fn no_link_is_followed() {
         symlink(&victim, root.join(NAME).join(name)).expect("a link");
     }
     assert_eq!(disk.list(NAME).expect("it can be read"), Vec::<String>::new());
-    disk.lock(NAME).err().expect("the lock is a link");
-    disk.create(&format!("{NAME}/segment"), 4096).err().expect("the name is taken");
+    assert!(disk.lock(NAME).is_err(), "the lock is a link");
+    assert!(disk.create(&format!("{NAME}/segment"), 4096).is_err(), "the name is taken");
     disk.read(&format!("{NAME}/segment")).expect_err("it is a link");
     disk.read_at(&format!("{NAME}/segment"), 0, 1).expect_err("it is a link");
     assert_eq!(fs::read_to_string(&victim).expect("it is there"), "precious");
@@ -103,7 +103,7 @@ fn nobody_waits_for_a_pipe() {
     let disk: Arc<dyn Disk> = Arc::new(Folder::open(root.path()).expect("it is ours"));
     disk.create_folder(NAME).expect("the name is free");
     let segment = root.path().join(NAME).join("s0-0.journal");
-    for pipe in [segment.clone(), root.path().join(NAME).join("lock")] {
+    for pipe in [segment, root.path().join(NAME).join("lock")] {
         assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo starts").success());
     }
     let (done, ended) = std::sync::mpsc::channel();
