@@ -17,6 +17,8 @@ export const CHINESE = {
   "Not logged in": "未登录",
   "The session has ended.": "会话已结束。",
   "Log in": "登录",
+  "Log in or out": "登录或退出",
+  "Log out in this browser": "在此浏览器中退出登录",
   "Starting since #": "自 # 起启动中",
   "Degraded since #": "自 # 起降级运行",
   "Not live since #": "自 # 起数据非实时",

@@ -1,7 +1,7 @@
 //! Who may see what: an open loopback, tokens, sessions of browsers; and how often one address may ask.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,40 +36,69 @@ pub enum Denied {
     TooOften,
 }
 
+/// A token, and what it opens.
+struct Token {
+    scope: Scope,
+    text: String,
+    /// Seals sessions. Stretched from the token, so that nobody who has seen a session can try tokens on it by the million.
+    seal_key: [u8; 32],
+}
+
+impl Token {
+    fn new(scope: Scope, text: &str) -> Self {
+        let mut seal_key = [0; 32];
+        // The same in every process with this token: a session holds in all of them.
+        let salt = b"sessions of footfall's dashboard";
+        pbkdf2::pbkdf2_hmac::<Sha256>(text.as_bytes(), salt, STRETCHING_ROUNDS, &mut seal_key);
+        Self { scope, text: text.to_owned(), seal_key }
+    }
+
+    fn seal(&self, expires_s: u64) -> String {
+        let bytes = mac(&self.seal_key, &expires_s.to_string()).finalize().into_bytes();
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Some ten milliseconds, once at the start.
+const STRETCHING_ROUNDS: u32 = 100_000;
+
 /// Decides about requests.
 pub struct Access {
     /// What is seen without a token.
     open: Scope,
-    /// Each token, and what it opens.
-    tokens: Vec<(Scope, String)>,
+    tokens: Vec<Token>,
     session: Duration,
     /// Whether browsers come over TLS, so that the cookie can be kept to it.
     is_secure: bool,
     /// The name in `dashboard.url`.
     name: Option<String>,
     requests: Limit,
-    wrong_tokens: Limit,
+    guesses: Guesses,
+    /// What sessions that were looked at open, if anything. One that is known costs nothing to look at, and the same wrong
+    /// one again is no new guess: a browser goes on sending what it has.
+    sessions: Cache<String, Option<Scope>>,
     denied: IntCounter,
     limited: IntCounter,
 }
 
-/// Wrong tokens per second of one address, in the long run.
-const WRONG_PER_SECOND: f64 = 1.0 / 6.0;
-/// Wrong tokens of one address at once.
-const WRONG_BURST: f64 = 10.0;
 /// Seconds' worth of requests that may come at once.
 const REQUESTS_BURST_S: f64 = 5.0;
 const COOKIE_NAME: &str = "footfall";
+/// Sessions in one request that are looked at: a browser sends one, and perhaps one more of another path.
+const SESSIONS_MAX: usize = 2;
+/// Sessions that are remembered; a new session of one that was forgotten is looked at again.
+const SESSIONS_KNOWN_MAX: usize = 10_000;
+/// Digits, a dot, and 32 bytes in hexadecimal digits.
+const SESSION_BYTES_MAX: usize = 20 + 1 + 64;
 
 impl Access {
     /// As configured.
     #[must_use]
     pub fn new(config: &config::Dashboard) -> Self {
-        let tokens: Vec<(Scope, String)> =
-            [(Scope::Everything, config.token.get()), (Scope::Numbers, config.read_token.get())]
-                .into_iter()
-                .filter_map(|(scope, token)| Some((scope, token?.to_owned())))
-                .collect();
+        let tokens: Vec<Token> = [(Scope::Everything, config.token.get()), (Scope::Numbers, config.read_token.get())]
+            .into_iter()
+            .filter_map(|(scope, token)| Some(Token::new(scope, token?)))
+            .collect();
         let open = match (config.listen.ip().is_loopback(), tokens.is_empty()) {
             (true, true) => Scope::Everything,
             (true, false) => Scope::Numbers,
@@ -83,7 +112,8 @@ impl Access {
             is_secure: config.url.starts_with("https:"),
             name: config.url.parse::<Uri>().ok().and_then(|url| url.host().map(str::to_owned)),
             requests: Limit::new(per_second, per_second * REQUESTS_BURST_S),
-            wrong_tokens: Limit::new(WRONG_PER_SECOND, WRONG_BURST),
+            guesses: Guesses::default(),
+            sessions: Cache::new(SESSIONS_KNOWN_MAX),
             denied: telemetry::counter(
                 "footfall_dashboard_denied_total",
                 "Requests without the token that they need, or with a wrong one.",
@@ -126,7 +156,7 @@ impl Access {
         });
         let shown = match bearer {
             Some(token) => self.scope_of(peer, token)?,
-            None => self.session_scope(headers, now_s),
+            None => self.session_scope(peer, headers, now_s),
         };
         Ok(shown.max(self.open))
     }
@@ -134,14 +164,14 @@ impl Access {
     /// What a token opens.
     pub fn scope_of(&self, peer: IpAddr, token: &str) -> Result<Scope, Denied> {
         // Looked at before the token is: whoever guesses does not learn that this one would have been right.
-        if !self.wrong_tokens.has_left(peer, Instant::now()) {
+        if !self.guesses.are_left(peer) {
             self.limited.inc();
             return Err(Denied::TooOften);
         }
         // All of them, so that the time does not say which one it was.
-        let opened = self.tokens.iter().filter(|(_, known)| is_same(known, token)).map(|(scope, _)| *scope);
+        let opened = self.tokens.iter().filter(|known| is_same(&known.text, token)).map(|known| known.scope);
         opened.fold(None, |_, scope| Some(scope)).ok_or_else(|| {
-            self.wrong_tokens.take(peer, Instant::now());
+            self.guesses.count(peer);
             Denied::WrongToken
         })
     }
@@ -149,51 +179,101 @@ impl Access {
     /// The value of `Set-Cookie` for a browser that has shown a token of this scope.
     #[must_use]
     pub fn session_cookie(&self, scope: Scope, now_s: u64) -> Option<String> {
-        let (_, token) = self.tokens.iter().find(|(known, _)| *known == scope)?;
+        let token = self.tokens.iter().find(|token| token.scope == scope)?;
         let expires_s = now_s + self.session.as_secs();
         let secure = if self.is_secure { "; Secure" } else { "" };
         Some(format!(
             "{COOKIE_NAME}={expires_s}.{}; Max-Age={}; Path=/; HttpOnly; SameSite=Strict{secure}",
-            seal(token, expires_s),
+            token.seal(expires_s),
             self.session.as_secs()
         ))
     }
 
+    /// The value of `Set-Cookie` that ends a browser's session.
+    #[must_use]
+    pub fn end_of_session() -> String {
+        format!("{COOKIE_NAME}=; Max-Age=0; Path=/; HttpOnly; SameSite=Strict")
+    }
+
     /// What a browser's session opens. It needs no memory: its end is sealed with the token that was shown, so it holds
     /// in every process with the same tokens, and ends with them.
-    fn session_scope(&self, headers: &HeaderMap, now_s: u64) -> Scope {
+    fn session_scope(&self, peer: IpAddr, headers: &HeaderMap, now_s: u64) -> Scope {
         headers
             .get_all(COOKIE)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(';'))
             .filter_map(|pair| pair.trim().strip_prefix(COOKIE_NAME)?.strip_prefix('='))
-            .filter_map(|session| {
-                let (expires_s, sealed) = session.split_once('.')?;
-                let expires_s = expires_s.parse().ok().filter(|expires_s| now_s < *expires_s)?;
-                let sealed_by = |token: &str| is_same(&seal(token, expires_s), sealed);
-                self.tokens.iter().find(|(_, token)| sealed_by(token)).map(|(scope, _)| *scope)
-            })
+            .take(SESSIONS_MAX)
+            .filter_map(|session| self.opened_by(session, peer, now_s))
             .max()
             .unwrap_or(Scope::Nothing)
     }
+
+    fn opened_by(&self, session: &str, peer: IpAddr, now_s: u64) -> Option<Scope> {
+        let (expires_s, sealed) = session.split_once('.').filter(|_| session.len() <= SESSION_BYTES_MAX)?;
+        let expires_s: u64 = expires_s.parse().ok().filter(|expires_s| now_s < *expires_s)?;
+        if let Some(known) = self.sessions.get(session) {
+            return known;
+        }
+        // A seal that fits a guessed token would be as good as the token.
+        if !self.guesses.are_left(peer) {
+            self.limited.inc();
+            return None;
+        }
+        let opened = self.tokens.iter().find(|token| is_same(&token.seal(expires_s), sealed)).map(|token| token.scope);
+        if opened.is_none() {
+            self.guesses.count(peer);
+        }
+        self.sessions.insert(session.to_owned(), opened);
+        opened
+    }
 }
 
-fn mac(key: &str, text: &str) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("a key may have any length");
+fn mac(key: &[u8], text: &str) -> Hmac<Sha256> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key may have any length");
     mac.update(text.as_bytes());
     mac
 }
 
-fn seal(token: &str, expires_s: u64) -> String {
-    let bytes = mac(token, &format!("a session of footfall's dashboard until {expires_s}")).finalize().into_bytes();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Takes the same time wherever the first difference is.
 fn is_same(known: &str, given: &str) -> bool {
-    const COMPARED: &str = "compared";
+    const COMPARED: &[u8] = b"compared";
     mac(COMPARED, known).verify(&mac(COMPARED, given).finalize().into_bytes()).is_ok()
+}
+
+/// How often wrong tokens and sessions were shown, by those whose first 64 bits are the same, and by those whose first 48
+/// are: a network that somebody rents has 65,536 of the first kind.
+struct Guesses {
+    near: Limit,
+    wide: Limit,
+}
+
+impl Default for Guesses {
+    fn default() -> Self {
+        Self { near: Limit::new(1.0 / 6.0, 10.0), wide: Limit::new(0.5, 30.0) }
+    }
+}
+
+impl Guesses {
+    fn are_left(&self, peer: IpAddr) -> bool {
+        let now = Instant::now();
+        self.near.has_left(peer, now) && self.wide.has_left(site(peer), now)
+    }
+
+    fn count(&self, peer: IpAddr) {
+        let now = Instant::now();
+        self.near.take(peer, now);
+        self.wide.take(site(peer), now);
+    }
+}
+
+/// What a network of IPv6 has in common.
+fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80))),
+        address => address,
+    }
 }
 
 /// A bucket for each address, which fills up with time.
@@ -307,6 +387,41 @@ mod tests {
     }
 
     #[test]
+    fn guesses_are_limited_whatever_way_they_come() {
+        let access = access("0.0.0.0:0", [TOKEN, ""]);
+        let cookie = access.session_cookie(Scope::Everything, 1_000).expect("a session");
+        let right = cookie.split(';').next().expect("a pair").to_owned();
+        let ask = |peer: &str, cookies: &str| {
+            access.scope(peer.parse().expect("an address"), &headers(COOKIE, cookies), 1_000)
+        };
+        let wrong = |number: u32| format!("footfall=9999999999.{number:064x}");
+        // At most two are looked at, whatever comes behind them.
+        let many: Vec<String> = (0..360).map(wrong).collect();
+        assert_eq!(ask("192.0.2.1", &many.join("; ")), Ok(Scope::Nothing));
+        assert_eq!(access.sessions.len(), 2);
+        assert_eq!(ask("192.0.2.2", &format!("{}; {}; {right}", wrong(0), wrong(1))), Ok(Scope::Nothing));
+        assert_eq!(ask("192.0.2.2", &format!("{}; {right}", wrong(0))), Ok(Scope::Everything));
+        // A browser that goes on sending the same old one is not shut out; whoever tries another each time is, for tokens
+        // too.
+        for _ in 0..100 {
+            assert_eq!(ask("192.0.2.2", &wrong(7)), Ok(Scope::Nothing));
+        }
+        assert_eq!(access.scope_of("192.0.2.2".parse().expect("an address"), TOKEN), Ok(Scope::Everything));
+        for number in 100..120 {
+            assert_eq!(ask("192.0.2.2", &wrong(number)), Ok(Scope::Nothing));
+        }
+        assert_eq!(access.scope_of("192.0.2.2".parse().expect("an address"), TOKEN), Err(Denied::TooOften));
+        // Who is logged in stays so, even from the same address.
+        assert_eq!(ask("192.0.2.2", &right), Ok(Scope::Everything));
+        // A network of its own does not give more than a few.
+        for number in 0..60 {
+            let _ = access.scope_of(format!("2001:db8:1:{number:x}::1").parse().expect("an address"), "wrong");
+        }
+        let of = |peer: &str| access.scope_of(peer.parse().expect("an address"), TOKEN);
+        assert_eq!((of("2001:db8:1:ffff::1"), of("2001:db8:2::1")), (Err(Denied::TooOften), Ok(Scope::Everything)));
+    }
+
+    #[test]
     fn only_our_names_reach_what_needs_no_token() {
         let listen = |listen: &str, tokens| {
             let mut access = access(listen, tokens);
@@ -356,7 +471,7 @@ mod tests {
     #[test]
     fn whoever_guesses_is_not_told_when_it_was_right() {
         let access = access("0.0.0.0:0", [TOKEN, ""]);
-        for _ in 0..WRONG_BURST as u32 {
+        for _ in 0..10 {
             assert_eq!(access.scope_of(PEER, "guess"), Err(Denied::WrongToken));
         }
         assert_eq!(access.scope_of(PEER, TOKEN), Err(Denied::TooOften));

@@ -132,6 +132,9 @@ impl Routes {
         if path == "/login" {
             return self.login(peer, request).await;
         }
+        if path == "/logout" {
+            return logout(&request);
+        }
         let question = Question::parse(path, request.uri().query());
         let needed = match &question {
             Some(Ok(question)) if question.is_about_readers() => Scope::Everything,
@@ -267,6 +270,22 @@ impl Routes {
 fn file(content_type: &'static str, body: &'static str) -> Answer {
     let mut answer = http::text(StatusCode::OK, content_type, body);
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    answer
+}
+
+/// Has the browser forget its session. Another copy of it, if somebody has one, goes on until its time is over, or until
+/// the token is changed.
+fn logout<B>(request: &Request<B>) -> Answer {
+    if *request.method() != Method::POST {
+        return not_allowed("POST");
+    }
+    if !is_same_origin(request.headers()) {
+        return http::sentence(StatusCode::FORBIDDEN, "a page of another site may not log out here");
+    }
+    let mut answer = http::empty(StatusCode::SEE_OTHER);
+    let headers = answer.headers_mut();
+    headers.insert(LOCATION, HeaderValue::from_static("/login"));
+    headers.insert(SET_COOKIE, HeaderValue::from_str(&Access::end_of_session()).expect("our own words"));
     answer
 }
 
