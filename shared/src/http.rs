@@ -28,10 +28,12 @@ use crate::proxy_header;
 use crate::telemetry::{self, IntCounter};
 
 mod head;
+mod per_address;
 mod places;
 mod stream;
 
 pub use head::names_us;
+pub use per_address::{PerAddress, Share};
 use places::Places;
 use stream::ClientStream;
 
@@ -89,7 +91,8 @@ where
     // Accepted connections inherit both.
     set_socket_send_buffer_size(&listener, SOCKET_BUFFER_BYTES)?;
     set_socket_recv_buffer_size(&listener, SOCKET_BUFFER_BYTES)?;
-    let places = Places::new(limits.connections_max, limits.connections_per_address_max, limits.trusted_proxies);
+    let places =
+        Arc::new(Places::new(limits.connections_max, limits.connections_per_address_max, limits.trusted_proxies));
     let connections = TaskTracker::new();
     let draining = Arc::new(AtomicBool::new(false));
     let close = CancellationToken::new();
@@ -129,7 +132,8 @@ where
         // One that came during the drain is closed after its first answer, and not before it.
         let close = if draining.load(Ordering::Relaxed) { CancellationToken::new() } else { close.clone() };
         let patience = limits.announced_by.contain(peer).then_some(limits.header_timeout);
-        let (http, handler, draining) = (http.clone(), handler.clone(), Arc::clone(&draining));
+        let (http, handler, draining, places) =
+            (http.clone(), handler.clone(), Arc::clone(&draining), Arc::clone(&places));
         connections.spawn(async move {
             let mut stream = stream;
             let client = match patience {
@@ -137,7 +141,7 @@ where
                 Some(patience) => close.run_until_cancelled(announced(&mut stream, peer, patience)).await.flatten(),
             };
             // Behind such a proxy every client has a connection of its own to us.
-            if let Some(client) = client.filter(|client| *client == peer || place.belongs_to(*client)) {
+            if let Some(client) = client.filter(|client| *client == peer || places.belongs_to(&mut place, *client)) {
                 let stream = ClientStream::new(stream, limits.header_timeout);
                 serve_connection(stream, client, http, handler, draining, close).await;
             }

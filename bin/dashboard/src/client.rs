@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::frame::Frame;
+use crate::quiet::Quiet;
 
 /// The answer to the upgrade must be on its way within this time.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,7 +52,7 @@ async fn show<S>(stream: S, mut frames: watch::Receiver<Frame>, stop: Cancellati
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(limits())).await;
+    let mut socket = WebSocketStream::from_raw_socket(Quiet::new(stream), Role::Server, Some(limits())).await;
     let mut seen = None;
     let mut words = 0;
     let mut heard_at = Instant::now();
@@ -242,6 +243,20 @@ mod tests {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await.expect("an end");
         assert_eq!(bytes.len(), 64, "nothing was queued beside the connection's own room");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_viewer_who_never_ends_a_message_is_dropped() {
+        let Served { mut stream, frames: _frames, serving } = serve_with(1 << 20);
+        // A text that is not over, and empty pieces of it, masked as a client's are.
+        let mut sent = 6;
+        stream.write_all(&[0x01, 0x80, 0, 0, 0, 0]).await.expect("sent");
+        while stream.write_all(&[0x00, 0x80, 0, 0, 0, 0].repeat(100)).await.is_ok() && !serving.is_finished() {
+            sent += 600;
+            assert!(sent < 10 << 20, "it goes on and on");
+            tokio::task::yield_now().await;
+        }
+        serving.await.expect("no panic");
     }
 
     #[tokio::test]

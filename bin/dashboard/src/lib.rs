@@ -16,6 +16,7 @@ pub mod history;
 mod instances;
 pub mod lists;
 pub mod numbers;
+mod quiet;
 pub mod routes;
 pub mod watched;
 

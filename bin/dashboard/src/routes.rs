@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use footfall_shared::clock;
-use footfall_shared::http::{self, Answer};
+use footfall_shared::http::{self, Answer, PerAddress};
 use footfall_shared::reads::Reads;
 use footfall_shared::telemetry::{self, IntCounter, IntGauge, Readiness};
 use http_body_util::{BodyExt, Limited};
@@ -42,6 +42,9 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 const FORM_BYTES_MAX: usize = 4 * 1024;
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Articles that one address watches at once: the pages that the people of an office have open.
+const WATCHED_PER_ADDRESS_MAX: usize = 100;
+
 /// What all requests share.
 pub struct Routes {
     access: Access,
@@ -54,6 +57,8 @@ pub struct Routes {
     stop: CancellationToken,
     viewers: TaskTracker,
     seats: Arc<Semaphore>,
+    /// Viewers of a single article, by address: each may have the dashboard read another one, several times a second.
+    watching: PerAddress,
     viewers_now: IntGauge,
     viewers_refused: IntCounter,
 }
@@ -88,6 +93,7 @@ impl Routes {
             stop,
             viewers: TaskTracker::new(),
             seats: Arc::new(Semaphore::new(viewers_max)),
+            watching: PerAddress::new(WATCHED_PER_ADDRESS_MAX),
             viewers_now: telemetry::gauge("footfall_dashboard_viewers", "WebSocket clients connected now"),
             viewers_refused: telemetry::counter(
                 "footfall_dashboard_viewers_refused_total",
@@ -117,7 +123,7 @@ impl Routes {
         let path = request.uri().path();
         // Those who look after the process ask often, and all from one place.
         if matches!(path, "/livez" | "/readyz") {
-            return self.route(request, false);
+            return self.route(peer, request, false);
         }
         if !self.access.may_ask(peer) {
             return too_often();
@@ -150,7 +156,7 @@ impl Routes {
         }
         match question {
             Some(question) if is_read(request.method()) => self.ask(question, request.headers()).await,
-            question => self.route(request, question.is_some()),
+            question => self.route(peer, request, question.is_some()),
         }
     }
 
@@ -199,7 +205,7 @@ impl Routes {
         }
     }
 
-    fn route(&self, request: Request<Incoming>, is_question: bool) -> Answer {
+    fn route(&self, peer: IpAddr, request: Request<Incoming>, is_question: bool) -> Answer {
         let path = request.uri().path();
         let asset = assets::find(path);
         let is_known = is_question || asset.is_some() || PLAIN.contains(&path) || matches!(path, "/" | "/realtime");
@@ -207,7 +213,7 @@ impl Routes {
             return not_allowed("GET, HEAD");
         }
         match path {
-            "/realtime" if has_token(request.headers(), &UPGRADE, "websocket") => self.upgrade(request),
+            "/realtime" if has_token(request.headers(), &UPGRADE, "websocket") => self.upgrade(peer, request),
             "/" | "/realtime" => file("text/html; charset=utf-8", PAGE),
             "/v1/stats" => http::text(StatusCode::OK, "application/json", self.frames.borrow().full.to_string()),
             "/v1/history" => self.history.answer(),
@@ -221,7 +227,7 @@ impl Routes {
         }
     }
 
-    fn upgrade(&self, request: Request<Incoming>) -> Answer {
+    fn upgrade(&self, peer: IpAddr, request: Request<Incoming>) -> Answer {
         let accept = match check_upgrade(request.method(), request.headers()) {
             Ok(accept) => accept,
             Err((status, reason)) => return self.refuse(status, reason),
@@ -229,9 +235,19 @@ impl Routes {
         if self.stop.is_cancelled() {
             return self.refuse(StatusCode::SERVICE_UNAVAILABLE, "the dashboard is being stopped");
         }
+        let mut share = None;
         let frames = match lists::watched_article(request.uri().query()) {
             Ok(None) => Some(self.frames.clone()),
-            Ok(Some(article)) => self.watched.watch(article),
+            Ok(Some(article)) => {
+                share = self.watching.take(peer);
+                if share.is_none() {
+                    return self.refuse(
+                        StatusCode::TOO_MANY_REQUESTS,
+                        "this address watches as many articles as it may: close some of these pages",
+                    );
+                }
+                self.watched.watch(article)
+            }
             Err(Refusal(status, sentence)) => return self.refuse(status, &sentence),
         };
         let Some(frames) = frames else {
@@ -246,7 +262,7 @@ impl Routes {
             viewers_now.inc();
             viewer.await;
             viewers_now.dec();
-            drop(seat);
+            drop((seat, share));
         });
         let mut answer = http::empty(StatusCode::SWITCHING_PROTOCOLS);
         let headers = answer.headers_mut();

@@ -1,12 +1,13 @@
 //! Who may have a connection: so many in all, and so many of one address.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, LazyLock, Once};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
 
-use crate::proxies::{Proxies, neighbourhood};
+use super::per_address::{PerAddress, Share};
+use crate::proxies::Proxies;
 use crate::telemetry::{self, IntCounterVec};
 
 static REFUSED: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -19,29 +20,19 @@ static REFUSED: LazyLock<IntCounterVec> = LazyLock::new(|| {
 /// Said once: who opens too many goes on doing so.
 static REFUSED_SAID: Once = Once::new();
 
-/// The places for connections of one server. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Places(Arc<Shared>);
-
-struct Shared {
-    max: usize,
+/// The places for connections of one server.
+pub(super) struct Places {
+    all: Arc<Semaphore>,
+    per_address: PerAddress,
     per_address_max: usize,
     /// They bring everybody's connections, so there is no bound for one of them.
     proxies: Proxies,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Default)]
-struct Taken {
-    all: usize,
-    /// Of the addresses that have any, so there are never more of them than places.
-    by_address: HashMap<IpAddr, usize>,
 }
 
 /// A place, free again when it is dropped.
 pub(super) struct Place {
-    places: Places,
-    address: Option<IpAddr>,
+    _permit: OwnedSemaphorePermit,
+    share: Option<Share>,
 }
 
 impl Places {
@@ -50,64 +41,34 @@ impl Places {
         for reason in ["all", "address"] {
             REFUSED.with_label_values(&[reason]);
         }
-        Self(Arc::new(Shared { max, per_address_max, proxies, taken: Mutex::default() }))
+        let per_address = PerAddress::new(per_address_max);
+        Self { all: Arc::new(Semaphore::new(max)), per_address, per_address_max, proxies }
     }
 
     /// A place for a connection from here; none if there is none left.
     pub(super) fn take(&self, peer: IpAddr) -> Option<Place> {
-        let mut taken = self.taken();
-        if taken.all >= self.0.max {
+        let Ok(permit) = Arc::clone(&self.all).try_acquire_owned() else {
             REFUSED.with_label_values(&["all"]).inc();
             return None;
-        }
-        taken.all += 1;
-        drop(taken);
-        let mut place = Place { places: self.clone(), address: None };
-        let may = self.0.proxies.contain(peer) || place.belongs_to(peer);
-        may.then_some(place)
+        };
+        let mut place = Place { _permit: permit, share: None };
+        (self.proxies.contain(peer) || self.belongs_to(&mut place, peer)).then_some(place)
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Place {
     /// Says whose connection it is: of a proxy's that is known only later. Answers whether this address may have one more.
-    pub(super) fn belongs_to(&mut self, client: IpAddr) -> bool {
-        let address = neighbourhood(client);
-        let max = self.places.0.per_address_max;
-        {
-            let mut taken = self.places.taken();
-            let count = taken.by_address.entry(address).or_default();
-            if *count < max {
-                *count += 1;
-                self.address = Some(address);
-                return true;
-            }
+    pub(super) fn belongs_to(&self, place: &mut Place, client: IpAddr) -> bool {
+        place.share = self.per_address.take(client);
+        if place.share.is_none() {
+            REFUSED.with_label_values(&["address"]).inc();
+            REFUSED_SAID.call_once(|| {
+                warn!(
+                    "a connection of {client} was closed: it has {} already, and http.connections_per_address_max allows \
+                     no more; if that is a load balancer, name it in http.trusted_proxies; further ones are only counted",
+                    self.per_address_max
+                );
+            });
         }
-        REFUSED.with_label_values(&["address"]).inc();
-        REFUSED_SAID.call_once(|| {
-            warn!(
-                "a connection of {client} was closed: it has {max} already, and http.connections_per_address_max allows no \
-                 more; if that is a load balancer, name it in http.trusted_proxies; further ones are only counted"
-            );
-        });
-        false
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken();
-        taken.all -= 1;
-        let Some(address) = self.address else { return };
-        if let Some(count) = taken.by_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                taken.by_address.remove(&address);
-            }
-        }
+        place.share.is_some()
     }
 }
 
@@ -116,25 +77,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_address_does_not_take_all_places() {
-        let proxy: IpAddr = "10.0.0.1".parse().expect("an address");
-        let proxies = Proxies::try_from("10.0.0.1".to_owned()).expect("an address");
-        let places = Places::new(10, 3, proxies);
-        let take = |address: &str| places.take(address.parse().expect("an address"));
-        let of_one: Vec<_> = ["2001:db8::1", "2001:db8::2", "2001:db8::3:4"].map(take).into_iter().collect();
-        assert!(of_one.iter().all(Option::is_some));
-        assert!(take("2001:db8::5").is_none(), "whoever has one address has those beside it");
-        assert!(take("2001:db8:0:1::1").is_some() && take("192.0.2.1").is_some(), "others have theirs");
-        drop(of_one);
-        assert!(take("2001:db8::5").is_some());
-        // A proxy may have as many as there are, each of its clients may not.
+    fn a_proxy_may_have_all_places_and_each_of_its_clients_a_few() {
+        let [proxy, client] = ["10.0.0.1", "192.0.2.7"].map(|address| address.parse().expect("an address"));
+        let places = Places::new(10, 3, Proxies::try_from("10.0.0.1".to_owned()).expect("an address"));
         let mut of_proxy: Vec<_> = (0..10).map(|_| places.take(proxy).expect("a place")).collect();
-        assert!(take("192.0.2.1").is_none(), "there are no more in all");
-        let client = "192.0.2.7".parse().expect("an address");
-        let allowed = of_proxy.iter_mut().filter_map(|place| place.belongs_to(client).then_some(())).count();
-        assert_eq!(allowed, 3);
+        assert!(places.take(client).is_none(), "there are no more in all");
+        assert_eq!(of_proxy.iter_mut().filter_map(|place| places.belongs_to(place, client).then_some(())).count(), 3);
         drop(of_proxy);
-        let taken = places.taken();
-        assert!(taken.all == 0 && taken.by_address.is_empty(), "nothing is left of who has gone");
+        let of_client: Vec<_> = (0..10).filter_map(|_| places.take(client)).collect();
+        assert_eq!((of_client.len(), places.all.available_permits()), (3, 7));
     }
 }

@@ -208,6 +208,14 @@ fn what_nobody_should_send_is_refused() {
     assert_eq!(answer.header("X-Content-Type-Options"), Some("nosniff"));
     assert!(answer.header("Content-Security-Policy").is_some_and(|policy| !policy.contains("unsafe")));
 
+    // One address watches so many articles, and no more; and then it may again.
+    let watch = |number: u32| Viewer::try_open(&dashboard, &format!("/realtime?article=a{number}"), "");
+    let mut watching: Vec<Viewer> = (0..100).map(|number| watch(number).expect("allowed")).collect();
+    assert!(watch(100).is_err_and(|status| status.contains(" 429 ")));
+    watching.pop();
+    eventually("a place is free again", SOON, || watch(100).is_ok());
+    drop(watching);
+
     // And everybody else is served.
     assert_eq!(Viewer::open(&dashboard, "/realtime").message()["type"], "snapshot");
 }
