@@ -19,7 +19,8 @@ export class History {
   add(n) {
     if (n.as_of === null) return;
     const last = this.samples.at(-1);
-    if (last && Date.parse(n.as_of) - Date.parse(last.at) < this.#periodMs) return;
+    // Away in either direction: a clock that was set back must not end the samples.
+    if (last && Math.abs(Date.parse(n.as_of) - Date.parse(last.at)) < this.#periodMs) return;
     this.samples.push({
       at: n.as_of,
       views: n.views,

@@ -71,7 +71,9 @@ export class Minutes {
     if (this.#past.length === 0) return;
     if (this.#now !== null) {
       if (this.#counted === null) [this.#counted, this.#base] = [this.#now.views, this.#past.at(-1).views];
-      for (let from = Date.parse(this.#past.at(-1).from) + MINUTE_MS; from <= startOf(this.#now.at); from += MINUTE_MS) {
+      // No more than are shown: the server's clock may have been set ahead by years.
+      const next = Math.max(Date.parse(this.#past.at(-1).from) + MINUTE_MS, startOf(this.#now.at) - LAST * MINUTE_MS);
+      for (let from = next; from <= startOf(this.#now.at); from += MINUTE_MS) {
         this.#past.push({ from: new Date(from).toISOString(), views: 0 });
         [this.#counted, this.#base] = [this.#now.views, 0];
       }

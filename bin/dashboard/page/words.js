@@ -71,14 +71,17 @@ const SECONDS = { ...TIME, second: '2-digit' };
 const DAY = { month: 'short', day: 'numeric' };
 const isToday = (date) => date.toDateString() === new Date().toDateString();
 
+// What is no time has no form, and `Intl` would throw.
+const formatted = (date, options) => (Number.isNaN(date.getTime()) ? '–' : format(Intl.DateTimeFormat, options).format(date));
+
 // To the second; of another day with the day.
 export function clock(time) {
   const date = new Date(time);
-  return format(Intl.DateTimeFormat, isToday(date) ? SECONDS : { ...DAY, ...SECONDS }).format(date);
+  return formatted(date, isToday(date) ? SECONDS : { ...DAY, ...SECONDS });
 }
 
 // To the minute; of another day with the day, if it is wanted.
 export function minute(time, withDay = false) {
   const date = new Date(time);
-  return format(Intl.DateTimeFormat, withDay && !isToday(date) ? { ...DAY, ...TIME } : TIME).format(date);
+  return formatted(date, withDay && !isToday(date) ? { ...DAY, ...TIME } : TIME);
 }

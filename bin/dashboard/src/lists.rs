@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -337,14 +338,13 @@ struct Span {
     views: u64,
 }
 
-/// One entry for each of the last `count` spans of `seconds`, the current one included; those without views have zero.
-fn spans(found: &[(u32, u64)], first: u32, count: u32, seconds: u64) -> Vec<Span> {
-    (first..first + count)
-        .map(|at| Span {
-            from: clock::rfc3339(u64::from(at) * seconds * 1_000),
-            views: found.binary_search_by_key(&at, |(known, _)| *known).map_or(0, |found_at| found[found_at].1),
-        })
-        .collect()
+/// One entry for each of these spans of `seconds`; those without views have zero.
+fn spans(found: &[(u32, u64)], all: RangeInclusive<u32>, seconds: u32) -> Vec<Span> {
+    all.map(|at| Span {
+        from: clock::rfc3339(u64::from(at) * u64::from(seconds) * 1_000),
+        views: found.binary_search_by_key(&at, |(known, _)| *known).map_or(0, |found_at| found[found_at].1),
+    })
+    .collect()
 }
 
 impl Lists {
@@ -455,12 +455,12 @@ impl Lists {
                 page("articles", articles, limit, |(article, _)| article.to_string(), show)
             }
             List::Hours(ref article, last) => {
-                let first = clock::unix_minute() / 60 + 1 - last;
-                json!({ "hours": spans(&store.hours_of(article, first).await?, first, last, 3_600) })
+                let hours = clock::last(last, clock::unix_minute() / 60);
+                json!({ "hours": spans(&store.hours_of(article, *hours.start()).await?, hours, 3_600) })
             }
             List::Minutes(last) => {
-                let first = clock::unix_minute() + 1 - last;
-                json!({ "minutes": spans(&store.minutes(first).await?, first, last, 60) })
+                let minutes = clock::last(last, clock::unix_minute());
+                json!({ "minutes": spans(&store.minutes(*minutes.start()).await?, minutes, 60) })
             }
         })
     }
@@ -472,6 +472,8 @@ fn lock(breaker: &Mutex<Breaker>) -> MutexGuard<'_, Breaker> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn article(id: &str) -> Article {
@@ -530,8 +532,19 @@ mod tests {
 
     #[test]
     fn spans_without_views_are_zero() {
-        let views: Vec<u64> = spans(&[(5, 2), (7, 9)], 4, 4, 60).iter().map(|span| span.views).collect();
+        let views: Vec<u64> = spans(&[(5, 2), (7, 9)], 4..=7, 60).iter().map(|span| span.views).collect();
         assert_eq!(views, [0, 2, 0, 9]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_clock_and_every_question_has_spans(unix_ms: u64, count in 0..=SPAN_MAX, at: u32) {
+            clock::simulate(unix_ms);
+            for (now, seconds) in [(clock::unix_minute(), 60), (clock::unix_minute() / 60, 3_600), (u32::MAX, 3_600)] {
+                let shown = spans(&[(at, 1)], clock::last(count, now), seconds);
+                prop_assert!((1..=SPAN_MAX.max(1) as usize).contains(&shown.len()));
+            }
+        }
     }
 
     #[test]

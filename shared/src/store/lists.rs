@@ -106,8 +106,9 @@ impl Store {
                    SELECT recent.article, recent.last_hour, CAST(COALESCE(SUM(day.views), 0) AS UNSIGNED) AS day_before \
                    FROM recent LEFT JOIN footfall_article_hours day \
                      ON day.article = recent.article AND day.hour BETWEEN ? AND ? GROUP BY recent.article";
-        let (hour, left) = (minute / 60, 60 - minute % 60);
-        let values: [u32; 7] = [hour, left, hour - 1, hour, RISING_CANDIDATES, hour - 25, hour - 2];
+        // With a sign: a clock may stand in the first hours of 1970, and hours before them are in no row.
+        let (hour, left) = (i64::from(minute / 60), i64::from(60 - minute % 60));
+        let values: [i64; 7] = [hour, left, hour - 1, hour, RISING_CANDIDATES.into(), hour - 25, hour - 2];
         let candidates = self.listed(sql, values.map(Value::from).to_vec(), |row| {
             let last_hour_60 = row.try_get("", "last_hour")?;
             Ok(RisingArticle { article: article_of(row)?, last_hour_60, day_before: row.try_get("", "day_before")? })
