@@ -4,7 +4,9 @@
 //! the value, for secrets. The environment comes in as a parameter, so that this is testable.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::fmt;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +22,11 @@ use crate::bots::Bots;
 use crate::origins::Origins;
 use crate::proxies::Proxies;
 use crate::{queue, store};
+
+/// No time that is set is longer.
+const MS_MAX: u64 = 365 * 24 * 60 * 60 * 1_000;
+/// A process keeps a place for each, used or not; no server has as many.
+const DATABASE_CONNECTIONS_MAX: u32 = 10_000;
 
 /// A journal needs room for a few segments.
 pub const JOURNAL_BYTES_MIN: u64 = 8 << 20;
@@ -316,9 +323,12 @@ impl Config {
     /// # Errors
     ///
     /// All mistakes at once.
-    pub fn load(file: Option<&Path>, environment: HashMap<String, String>) -> Result<Self, ConfigError> {
+    pub fn load<T: Into<OsString>>(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (T, T)>,
+    ) -> Result<Self, ConfigError> {
         let mut mistakes = Vec::new();
-        let environment = resolve_files(environment, &mut mistakes);
+        let environment = resolve_files(of_ours(environment, &mut mistakes), &mut mistakes);
         // Values stay text until their field is known: a password 00123 must not become 123.
         let environment =
             Environment::with_prefix("FOOTFALL").prefix_separator("_").separator("__").source(Some(environment));
@@ -341,6 +351,17 @@ impl Config {
                 Err(ConfigError(mistakes))
             }
         }
+    }
+
+    /// Each time that is longer than anybody means: stores and timers refuse such ones, and only once they run.
+    fn too_long(&self) -> Vec<String> {
+        let settings = serde_json::to_value(self).unwrap_or_default();
+        let sections = settings.as_object().into_iter().flatten();
+        let all = sections.flat_map(|(section, settings)| {
+            settings.as_object().into_iter().flatten().map(move |(name, value)| (format!("{section}.{name}"), value))
+        });
+        let long = all.filter(|(name, value)| name.ends_with("_ms") && value.as_u64().is_some_and(|ms| ms > MS_MAX));
+        long.map(|(name, value)| format!("{name} is {value}: it must be at most {MS_MAX}, which is 365 days")).collect()
     }
 
     fn mistakes(&self) -> Vec<String> {
@@ -377,6 +398,13 @@ impl Config {
             .filter(|(_, value)| *value == 0)
             .map(|(name, _)| format!("{name} is 0: it must be at least 1"))
             .collect();
+        mistakes.extend(self.too_long());
+        if self.database.connections_max > DATABASE_CONNECTIONS_MAX {
+            mistakes.push(format!(
+                "database.connections_max is {}: it must be at most {DATABASE_CONNECTIONS_MAX}",
+                self.database.connections_max
+            ));
+        }
         mistakes.extend(queue::check(&self.redis).err());
         mistakes.extend(store::check(&self.database).err());
         for (name, url) in [("ingest.url", &self.ingest.url), ("dashboard.url", &self.dashboard.url)] {
@@ -443,9 +471,26 @@ impl Config {
     }
 }
 
+/// Files of settings and of secrets are no larger than this.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads a file that somebody has named, which may be no file, or have no end.
+pub(crate) fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(std::io::Error::other(format!("it is larger than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn read_text(path: &Path) -> std::io::Result<String> {
+    String::from_utf8(read_file(path)?).map_err(|_| std::io::Error::other("it is not UTF-8"))
+}
+
 /// Reads a TOML file.
 fn read(path: &Path) -> Result<File<FileSourceString, FileFormat>, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let text = read_text(path).map_err(|error| error.to_string())?;
     let source = File::from_str(&text, FileFormat::Toml);
     source.collect().map_err(|error| error.to_string())?;
     Ok(source)
@@ -514,20 +559,37 @@ fn is_log_filter(level: &str) -> bool {
     EnvFilter::builder().parse(level).is_ok() && level.split(',').all(|part| is_clear(part.trim()))
 }
 
-/// Replaces each `FOOTFALL_..._FILE` by the content of its file, and leaves out what is not ours or
-/// is a flag's variable.
+/// Footfall's own variables. What others are called and hold is nobody's business, and need not be UTF-8.
+fn of_ours<T: Into<OsString>>(
+    environment: impl IntoIterator<Item = (T, T)>,
+    mistakes: &mut Vec<String>,
+) -> HashMap<String, String> {
+    let environment = environment.into_iter().map(|(name, value)| (name.into(), value.into()));
+    let ours = environment.filter(|(name, _)| {
+        // A flag's variable names a file, whatever its bytes.
+        name.as_encoded_bytes().starts_with(b"FOOTFALL_") && name != "FOOTFALL_CONFIG"
+    });
+    ours.filter_map(|(name, value)| {
+        let shown = name.to_string_lossy().into_owned();
+        let utf8 = name.into_string().ok().zip(value.into_string().ok());
+        if utf8.is_none() {
+            mistakes.push(format!("{shown}: its name or its value is not UTF-8"));
+        }
+        utf8
+    })
+    .collect()
+}
+
+/// Replaces each `FOOTFALL_..._FILE` by the content of its file.
 fn resolve_files(environment: HashMap<String, String>, mistakes: &mut Vec<String>) -> HashMap<String, String> {
     let mut resolved = HashMap::new();
     for (name, value) in &environment {
-        if !name.starts_with("FOOTFALL_") || name == "FOOTFALL_CONFIG" {
-            continue;
-        }
         match name.strip_suffix("_FILE") {
             None => drop(resolved.insert(name.clone(), value.clone())),
             Some(target) if environment.contains_key(target) => {
                 mistakes.push(format!("{target} and {name} are both set: leave one of them out"));
             }
-            Some(target) => match std::fs::read_to_string(value) {
+            Some(target) => match read_text(Path::new(value)) {
                 Ok(text) => drop(resolved.insert(target.to_owned(), text.trim_end_matches(['\r', '\n']).to_owned())),
                 Err(error) => mistakes.push(format!("{name} names {value}, which cannot be read: {error}")),
             },
@@ -652,6 +714,54 @@ mod tests {
         writeln!(file, "[flusher\n").expect("write");
         let error = Config::load(Some(file.path()), environment(&given)).expect_err("wrong");
         assert_eq!(error.0.len(), 4, "{error}");
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_a_mistake_only_in_variables_of_ours() {
+        use std::os::unix::ffi::OsStringExt;
+
+        let pair = |name: &[u8], value: &[u8]| (OsString::from_vec(name.into()), OsString::from_vec(value.into()));
+        let foreign =
+            [pair(b"X", b"\xf6"), pair(b"\xf6", b"x"), pair(b"FOOTFALL", b"\xf6"), pair(b"FOOTFALL_CONFIG", b"\xf6")];
+        assert!(Config::load(None, foreign).is_ok());
+        for ours in
+            [pair(b"FOOTFALL_REDIS__URL", b"\xf6"), pair(b"FOOTFALL_\xf6", b"x"), pair(b"FOOTFALL_X_FILE", b"\xf6")]
+        {
+            let error = Config::load(None, [ours]).expect_err("wrong");
+            assert!(error.0.len() == 1 && error.0[0].ends_with(": its name or its value is not UTF-8"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_none_is_a_mistake() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (huge, binary) = (folder.path().join("huge"), folder.path().join("binary"));
+        std::fs::write(&huge, "#".repeat(FILE_BYTES_MAX as usize + 1)).expect("written");
+        std::fs::write(&binary, b"\0\xff\xfe").expect("written");
+        for file in [folder.path(), &huge, &binary, Path::new("/dev/zero"), Path::new("/proc/self/mem")] {
+            let path = file.to_str().expect("UTF-8");
+            let secret = Config::load(None, environment(&[("FOOTFALL_DASHBOARD__TOKEN_FILE", path)]));
+            for error in [secret.expect_err(path), Config::load(Some(file), environment(&[])).expect_err(path)] {
+                assert!(error.0.len() == 1 && error.0[0].contains(path), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_number_is_so_large_that_a_service_could_not_start() {
+        let settings = serde_json::to_value(Config::default()).expect("JSON");
+        let mut tried = 0;
+        for (section, settings) in settings.as_object().expect("sections") {
+            for (name, _) in settings.as_object().into_iter().flatten().filter(|(_, value)| value.is_u64()) {
+                let variable = format!("FOOTFALL_{section}__{name}").to_uppercase();
+                match Config::load(None, environment(&[(&variable, "18446744073709551615")])) {
+                    Err(error) => assert!(error.0.len() == 1, "{error}"),
+                    Ok(_) => assert!(!name.ends_with("_ms"), "{variable}"),
+                }
+                tried += 1;
+            }
+        }
+        assert!(tried >= 30, "{tried}");
     }
 
     #[test]

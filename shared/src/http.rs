@@ -46,6 +46,10 @@ static UNANNOUNCED: LazyLock<IntCounter> = LazyLock::new(|| {
 /// Said once: after a wrong setting it is so with every connection.
 static UNANNOUNCED_SAID: Once = Once::new();
 
+/// How long it is waited after the operating system refused a connection; longer each time.
+const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(20);
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(640);
+
 /// What every handler answers.
 pub type Answer = Response<Full<Bytes>>;
 
@@ -106,6 +110,7 @@ where
         tokio::time::sleep(limits.drain / 2).await;
     });
     let mut is_drained = false;
+    let mut pause = ACCEPT_PAUSE_MIN;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -122,10 +127,12 @@ where
             Err(error) => {
                 // Out of file descriptors, most likely: wait for some to be freed.
                 warn!("a connection could not be accepted: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
                 continue;
             }
         };
+        pause = ACCEPT_PAUSE_MIN;
         let peer = peer.ip().to_canonical();
         let Some(mut place) = places.take(peer) else { continue };
         let _ = stream.set_nodelay(true);

@@ -17,6 +17,7 @@ use sea_orm::{
 };
 
 use crate::config;
+use crate::contain::{contain_this_task, contained};
 use crate::counter::{Article, Batch, Growth, Producer, Row, Shard, User};
 use crate::grading::mysql_code;
 
@@ -299,6 +300,7 @@ impl Store {
                 // One that was cut off in the middle of an answer is neither used again nor waited for.
                 .after_release(move |connection, _| {
                     Box::pin(async move {
+                        contain_this_task();
                         let answer = tokio::time::timeout(timeout, connection.ping()).await;
                         answer.map_err(|_| sea_orm::sqlx::Error::PoolTimedOut)?.map(|()| true)
                     })
@@ -451,7 +453,9 @@ const NO_SUCH_TABLE: u16 = 1146;
 const TRANSACTION_MAX: Duration = Duration::from_secs(60);
 
 async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(limit, work).await.map_err(|_| StoreError::timed_out(limit))?
+    // The client library panics over some answers that are none, instead of saying so.
+    let answer = tokio::time::timeout(limit, contained(work)).await.map_err(|_| StoreError::timed_out(limit))?;
+    answer.unwrap_or_else(|why| Err(StoreError::Db(DbErr::Custom(format!("the answer makes no sense ({why})")))))
 }
 
 fn statement(sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {

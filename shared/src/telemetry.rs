@@ -1,4 +1,4 @@
-//! Logs, metrics and the admin server of every process.
+//! Metrics and the admin server of every process.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,28 +10,12 @@ use prometheus::{Encoder, HistogramOpts, Opts, TextEncoder};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
-use crate::config::{Log, LogFormat};
 use crate::grading::Level;
 use crate::http;
 use crate::proxies::Proxies;
 
 pub use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
-
-/// Sends log lines to stderr.
-pub fn init_logs(log: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder().parse(&log.level)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Human => {
-            let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-            builder.with_ansi(colour).init();
-        }
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
-}
 
 /// Shows a metric under its name. In a simulation a process has several of a kind: all but the first stay unseen.
 fn register<M: prometheus::core::Collector + Clone + 'static>(metric: prometheus::Result<M>) -> M {

@@ -5,6 +5,9 @@
 //! may see what; `client` is one viewer; `lists` answers pages of lists; `watched` is one article, live; `routes` is who
 //! gets what.
 
+// They panic when nobody reads, or a disk is full.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod access;
 mod assets;
 pub mod client;
@@ -98,7 +101,8 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     lifecycle.spawn("feed", feed.run(period, sender, Arc::clone(&history), readiness.clone(), lifecycle.stop()));
     lifecycle.spawn("admin server", telemetry::serve_admin(listeners.admin, readiness.clone(), lifecycle.stop()));
 
-    let viewers_max = config.dashboard.connections_max;
+    let viewers_max =
+        lifecycle::connections_max("dashboard.connections_max", config.dashboard.connections_max, config.shards);
     let drain = ms(config.dashboard.drain_ms);
     let limits = Limits {
         connections_max: viewers_max,

@@ -169,7 +169,7 @@ impl HitRate {
 
 /// Rounded down, so that 100 means all.
 fn percent(hits: u64, misses: u64) -> Option<f64> {
-    let all = hits + misses;
+    let all = hits.saturating_add(misses);
     (all > 0).then(|| (hits as f64 * 10_000.0 / all as f64).floor() / 100.0)
 }
 

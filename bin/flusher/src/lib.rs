@@ -1,5 +1,8 @@
 //! The daemon that moves pending views from Redis to MySQL, exactly once.
 
+// They panic when nobody reads, or a disk is full.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod flush;
 pub mod fold;
 
@@ -25,7 +28,7 @@ use tokio::task::JoinSet;
 /// view has waited for a second, and takes everything that waits.
 /// Configuration: defaults, then --config FILE (TOML), then the environment, for example
 /// FOOTFALL_REDIS__URL, FOOTFALL_DATABASE__URL, FOOTFALL_FLUSHER__UPDATES.
-/// SIGTERM: flushes once more, exit 0. A second signal ends at once, which loses nothing either.
+/// SIGTERM: flushes once more, exit 0. A second one, after a second or more, ends at once, which loses nothing either.
 #[derive(Parser)]
 #[command(name = "footfall-flusher", version)]
 struct Flags {

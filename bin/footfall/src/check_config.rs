@@ -6,6 +6,7 @@ use footfall_shared::config::Config;
 use serde_json::{Map, Value};
 
 use crate::Result;
+use crate::terminal::print;
 
 /// Checks the configuration and prints the settings in force, as TOML, without passwords
 ///
@@ -17,7 +18,7 @@ pub(crate) fn run(config: &Config, _: &Args) -> Result {
     let Value::Object(settings) = serde_json::to_value(config).expect("the configuration has text keys only") else {
         unreachable!("a struct becomes an object")
     };
-    println!("# ok\n{}", toml(&settings));
+    print(&format!("# ok\n{}\n", toml(&settings)))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -52,7 +53,7 @@ mod tests {
 
         let file = std::env::temp_dir().join(format!("footfall-check-config-{}", std::process::id()));
         std::fs::write(&file, &text).expect("temporary folder");
-        let again = Config::load(Some(&file), std::collections::HashMap::new());
+        let again = Config::load(Some(&file), std::iter::empty::<(String, String)>());
         std::fs::remove_file(&file).expect("was just written");
         config.database.url.0 = "mysql://***@db/footfall".into();
         assert_eq!(again.expect("valid"), config);

@@ -10,7 +10,7 @@ use footfall_shared::store::{Fences, Store};
 use tokio::net::TcpStream;
 
 use crate::failure::{self, Failure};
-use crate::terminal::confirm;
+use crate::terminal::{confirm, print};
 use crate::{Result, url};
 
 /// How long a service that may be running has to take a connection.
@@ -49,9 +49,9 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
 
     // MySQL first: it also begins a new epoch, so that nothing that Redis still holds can be flushed.
     store.delete_everything().await?;
-    println!("{}: all counts deleted", config.database.url);
+    print(&format!("{}: all counts deleted\n", config.database.url))?;
     let keys = redis.delete_everything().await?;
-    println!("{}: {keys} keys deleted", config.redis.url);
+    print(&format!("{}: {keys} keys deleted\n", config.redis.url))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::aside::{holds_user, without_user};
 use crate::failure::{self, Failure};
-use crate::terminal::{confirm, count, print};
+use crate::terminal::{confirm, count, print, seconds};
 use crate::{DIFFERENCE_FOUND, Result};
 
 /// Pause between two looks at what is still on its way.
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long)]
     yes: bool,
     /// How long to wait for views that are on their way
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = seconds())]
     wait: u64,
 }
 
@@ -235,7 +235,7 @@ impl Ingests {
                 wait_for.push(format!(
                     "ingest {producer} {how} {views} in its journal, shard {shard}, some of which may be the user's"
                 ));
-            } else if beats.last < beats.first + BEATS && !is_silent {
+            } else if beats.last.saturating_sub(beats.first) < BEATS && !is_silent {
                 wait_for
                     .push(format!("ingest {producer} has not said yet what it holds in its journal, shard {shard}"));
             }

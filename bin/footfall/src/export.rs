@@ -11,7 +11,7 @@ use footfall_shared::store::{Fences, Store};
 
 use crate::Result;
 use crate::failure::Failure;
-use crate::terminal::count;
+use crate::terminal::{count, note};
 
 /// Rows that are read from MySQL at once.
 const PAGE: u32 = 10_000;
@@ -40,7 +40,7 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
         None => (Box::new(io::stdout().lock()), "the standard output".to_owned()),
     };
     match write(&store, out).await? {
-        Ok(rows) => eprintln!("{} written to {name}", count(rows, "row")),
+        Ok(rows) => note(format_args!("{} written to {name}", count(rows, "row"))),
         // Whoever reads has enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         Err(error) => return Err(Failure::file(format_args!("write to {name}"), &error)),

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::Result;
 use crate::failure::Failure;
+use crate::terminal::{note, print, seconds};
 
 /// Pause between two tries to reach a database that is still starting.
 const RETRY: Duration = Duration::from_millis(500);
@@ -20,7 +21,7 @@ const RETRY: Duration = Duration::from_millis(500);
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How long to wait for a database that does not answer yet
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = seconds())]
     wait: u64,
 }
 
@@ -30,7 +31,7 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     for (level, sentence) in store.findings().await? {
         match level {
             Level::Critical => return Err(Failure::Dependency(sentence)),
-            Level::Degraded | Level::Info => eprintln!("warning: {sentence}"),
+            Level::Degraded | Level::Info => note(format_args!("warning: {sentence}")),
         }
     }
     footfall_migrations::migrate(&config.database, config.shards).await.map_err(|error| {
@@ -43,11 +44,8 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
         1 => "1 shard".to_owned(),
         shards => format!("{shards} shards"),
     };
-    if was_ready {
-        println!("{}: nothing to do, it has schema version {SCHEMA_VERSION} and {shards}", config.database.url);
-    } else {
-        println!("{}: set up with schema version {SCHEMA_VERSION} and {shards}", config.database.url);
-    }
+    let done = if was_ready { "nothing to do, it has" } else { "set up with" };
+    print(&format!("{}: {done} schema version {SCHEMA_VERSION} and {shards}\n", config.database.url))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -65,7 +63,7 @@ async fn wait_for_database(store: &Store, config: &Config, patience: Duration) -
             }
             Err(error @ StoreError::Db(_)) => {
                 if !told {
-                    eprintln!("waiting up to {} s for {} ({error})", patience.as_secs(), config.database.url);
+                    note(format_args!("waiting up to {} s for {} ({error})", patience.as_secs(), config.database.url));
                     told = true;
                 }
                 tokio::time::sleep(RETRY).await;

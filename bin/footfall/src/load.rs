@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Result;
 use crate::failure::Failure;
+use crate::terminal::{note, print, seconds};
 use crate::url::HttpUrl;
 use plan::Plan;
 use recorder::Recorder;
@@ -76,7 +77,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "1")]
     batch: NonZeroU64,
     /// Give up after this time without any success
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = seconds())]
     patience: u64,
 }
 
@@ -111,8 +112,10 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     while senders.join_next().await.is_some() {}
 
     let totals = recorder.await.expect("a panic would have ended the process")?;
-    print!("{totals}");
-    println!("ledger     {} (footfall verify --ledger compares it with what was counted)", args.ledger.display());
+    print(&format!(
+        "{totals}ledger     {} (footfall verify --ledger compares it with what was counted)\n",
+        args.ledger.display()
+    ))?;
     match run.gave_up() {
         Some(why) => Err(Failure::Dependency(format!(
             "gave up after {} s without a success, the last failure was: {why}; check that ingest runs at {}",
@@ -136,7 +139,7 @@ fn stop_on_signal(stop: CancellationToken) -> Result<()> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        eprintln!("stopping: waiting for the open requests, at most {} s", client::TIMEOUT.as_secs());
+        note(format_args!("stopping: waiting for the open requests, at most {} s", client::TIMEOUT.as_secs()));
         stop.cancel();
     });
     Ok(())

@@ -2,7 +2,7 @@
 
 mod view;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
 use crate::Result;
 use crate::failure::Failure;
+use crate::terminal::{note, print_all};
 use crate::url::HttpUrl;
 use view::View;
 
@@ -213,19 +214,19 @@ impl Output {
     /// The alternate screen, so that what the terminal showed before comes back at the end; no cursor.
     fn open(&self) {
         if self.form == Form::Screen {
-            print!("\x1b[?1049h\x1b[?25l");
+            let _ = print_all("\x1b[?1049h\x1b[?25l");
         }
     }
 
     fn close(&self) {
         if self.form == Form::Screen {
-            println!("\x1b[?25h\x1b[?1049l");
+            let _ = print_all("\x1b[?25h\x1b[?1049l\n");
         }
     }
 
     fn message(&self, view: &View, url: &HttpUrl, text: &Utf8Bytes) -> io::Result<()> {
         match self.form {
-            Form::Json => print(text, "\n"),
+            Form::Json => print_all(&format!("{text}\n")),
             Form::Screen | Form::Page => self.draw(view, &format!("live from {}", url.address)),
             Form::Lines => Ok(()),
         }
@@ -233,7 +234,7 @@ impl Output {
 
     fn second(&self, view: &View) -> io::Result<()> {
         if self.form == Form::Lines && view.has_numbers() {
-            print(&clock::rfc3339(clock::unix_ms()), &format!("  {}\n", view.line()))?;
+            print_all(&format!("{}  {}\n", clock::rfc3339(clock::unix_ms()), view.line()))?;
         }
         Ok(())
     }
@@ -242,7 +243,7 @@ impl Output {
         match self.form {
             Form::Screen => self.draw(view, &format!("NOT LIVE: {}: {why}", url.address)),
             Form::Json | Form::Page | Form::Lines => {
-                eprintln!("not live: {}: {why}", url.address);
+                note(format_args!("not live: {}: {why}", url.address));
                 Ok(())
             }
         }
@@ -252,17 +253,9 @@ impl Output {
         let text = format!("Footfall, {title}\n\n{}", view.page());
         if self.form == Form::Screen {
             // Home; each line erases what was there before; then everything below.
-            print("\x1b[H", &format!("{}\x1b[J", text.replace('\n', "\x1b[K\n")))
+            print_all(&format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")))
         } else {
-            print(&text, "")
+            print_all(&text)
         }
     }
-}
-
-/// Not `print!`, which panics when nobody reads any more.
-fn print(text: &str, end: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.write_all(end.as_bytes())?;
-    out.flush()
 }

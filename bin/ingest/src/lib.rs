@@ -1,5 +1,8 @@
 //! The HTTP service that counts: request -> view -> batch -> Redis, then the answer.
 
+// They panic when nobody reads, or a disk is full.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod batch;
 pub mod blocking;
 pub mod counting;
@@ -92,7 +95,11 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
 
     let drain = ms(config.ingest.drain_ms);
     let limits = http::Limits {
-        connections_max: config.ingest.connections_max,
+        connections_max: lifecycle::connections_max(
+            "ingest.connections_max",
+            config.ingest.connections_max,
+            config.shards,
+        ),
         connections_per_address_max: config.http.connections_per_address_max,
         trusted_proxies: config.http.trusted_proxies.clone(),
         header_timeout: ms(config.ingest.header_timeout_ms),

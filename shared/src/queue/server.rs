@@ -13,6 +13,7 @@ use redis::{
 use tokio::sync::Mutex;
 
 use super::{Result, Script};
+use crate::contain::contained;
 use crate::grading::Level;
 use crate::presence::Report;
 use crate::telemetry::{self, IntGaugeVec};
@@ -54,6 +55,20 @@ impl Reached {
         tokio::time::timeout(self.timeout, connect).await.map_err(timed_out)?
     }
 
+    /// The client library panics over some answers that are none, instead of saying so.
+    async fn understood<T>(
+        &self,
+        work: impl Future<Output = std::result::Result<T, RedisError>>,
+    ) -> std::result::Result<T, RedisError> {
+        match contained(work).await {
+            Ok(result) => result,
+            Err(why) => {
+                *self.connection.lock().await = None;
+                Err(std::io::Error::other(format!("the answer makes no sense ({why})")).into())
+            }
+        }
+    }
+
     async fn look_at(&self, result: &std::result::Result<Value, RedisError>) {
         if result.as_ref().is_err_and(must_reconnect) {
             *self.connection.lock().await = None;
@@ -63,7 +78,7 @@ impl Reached {
 
 impl Server for Reached {
     fn script(&self, script: &'static Script, call: Cmd) -> Answer<'_> {
-        Box::pin(async move {
+        Box::pin(self.understood(async move {
             let mut connection = self.connection().await?;
             let is_unknown = |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
             let mut result = call.query_async(&mut connection).await;
@@ -75,16 +90,16 @@ impl Server for Reached {
             }
             self.look_at(&result).await;
             result
-        })
+        }))
     }
 
     fn pipeline(&self, pipeline: redis::Pipeline) -> Answer<'_> {
-        Box::pin(async move {
+        Box::pin(self.understood(async move {
             let mut connection = self.connection().await?;
             let result = pipeline.query_async(&mut connection).await;
             self.look_at(&result).await;
             result
-        })
+        }))
     }
 }
 
@@ -93,7 +108,7 @@ fn client(redis: &config::Redis) -> std::result::Result<Client, RedisError> {
     if redis.ca.is_empty() {
         return Client::open(url);
     }
-    let root_cert = Some(std::fs::read(&redis.ca)?);
+    let root_cert = Some(config::read_file(redis.ca.as_ref())?);
     Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert })
 }
 

@@ -17,6 +17,7 @@ use super::plan::{Ids, Plan};
 use crate::Result;
 use crate::failure::Failure;
 use crate::ledger::{self, Entry, Outcome};
+use crate::terminal::note;
 
 /// How long an entry stays in memory, at most.
 const FLUSH: Duration = Duration::from_millis(200);
@@ -196,7 +197,7 @@ impl Progress {
             Self::Lines { views, next } if Instant::now() >= *next => {
                 *next += LINE;
                 let (done, all) = (HumanCount(attempted), HumanCount(*views));
-                eprintln!("{done} of {all} views, {} unknown, {} refused", totals.unknown, totals.refused);
+                note(format_args!("{done} of {all} views, {} unknown, {} refused", totals.unknown, totals.refused));
             }
             Self::Lines { .. } => {}
         }
