@@ -16,6 +16,7 @@ mod hit_rates;
 mod lists;
 mod live;
 mod openapi;
+mod outside;
 mod prometheus;
 mod reads;
 mod restore;
