@@ -19,6 +19,7 @@ mod openapi;
 mod prometheus;
 mod reads;
 mod restore;
+mod schema;
 mod site;
 mod stores;
 mod tool;
