@@ -9,6 +9,7 @@
 //! | `db_transient` | info | roll back, the whole transaction again | nothing |
 //! | `db_down` | degraded | Redis accumulates | 204; cold reads say `degraded` |
 //! | `db_poison` | degraded | bisect, quarantine in the same transaction | nothing |
+//! | `db_schema` | critical | nothing is written until the tables are as this build needs them; Redis accumulates | 204; cold reads say `degraded` |
 //! | `db_behind` | critical | the shard stands still: MySQL is older than what it once confirmed | 204, then 503 |
 //! | `disk_full`, `disk_failing` | critical | nothing is acknowledged that only the disk would hold | 503 |
 
@@ -53,6 +54,8 @@ pub enum Class {
     DbDown,
     /// MySQL refuses a row.
     DbPoison,
+    /// The tables are not as this build needs them, or may not be used.
+    DbSchema,
     /// MySQL lacks what it once confirmed.
     DbBehind,
     /// The disk has no room left.
@@ -72,7 +75,7 @@ pub fn show_counters() {
 }
 
 impl Class {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::CacheTransient,
         Self::CacheDown,
         Self::CacheReadOnly,
@@ -81,6 +84,7 @@ impl Class {
         Self::DbTransient,
         Self::DbDown,
         Self::DbPoison,
+        Self::DbSchema,
         Self::DbBehind,
         Self::DiskFull,
         Self::DiskFailing,
@@ -92,7 +96,9 @@ impl Class {
         match self {
             Self::CacheTransient | Self::DbTransient => Level::Info,
             Self::CacheDown | Self::CacheReadOnly | Self::CacheFull | Self::DbDown | Self::DbPoison => Level::Degraded,
-            Self::CacheCorrupt | Self::DbBehind | Self::DiskFull | Self::DiskFailing => Level::Critical,
+            Self::CacheCorrupt | Self::DbSchema | Self::DbBehind | Self::DiskFull | Self::DiskFailing => {
+                Level::Critical
+            }
         }
     }
 
@@ -108,10 +114,17 @@ impl Class {
             Self::DbTransient => "db_transient",
             Self::DbDown => "db_down",
             Self::DbPoison => "db_poison",
+            Self::DbSchema => "db_schema",
             Self::DbBehind => "db_behind",
             Self::DiskFull => "disk_full",
             Self::DiskFailing => "disk_failing",
         }
+    }
+
+    /// MySQL must not be written to, neither through Redis nor directly, until a person has acted.
+    #[must_use]
+    pub fn closes_mysql(self) -> bool {
+        matches!(self, Self::DbSchema | Self::DbBehind)
     }
 
     /// Counts one error of this class.
@@ -166,13 +179,18 @@ impl Grade for QueueError {
     }
 }
 
-/// Server errors after which the same transaction may well succeed: lock time-out, deadlock, and what a server says that
-/// is being stopped or, in a Galera cluster, is not ready.
-const TRANSIENT: [u16; 4] = [1205, 1213, 1047, 1317];
+/// Server errors after which the same transaction may well succeed: lock time-out, deadlock, tables that were changed under
+/// a statement, and what a server says that is being stopped or, in a Galera cluster, is not ready.
+const TRANSIENT: [u16; 6] = [1205, 1213, 1412, 1615, 1047, 1317];
 /// Server errors that are about the values of a row: out of range, wrong, too long, NULL, refused by a CHECK (3819 MySQL,
 /// 4025 MariaDB), by a trigger (1644) or by a foreign key, a number that overflows.
 /// <https://mariadb.com/kb/en/mariadb-error-codes/>
 const POISON: [u16; 12] = [1048, 1264, 1265, 1292, 1366, 1406, 1452, 1644, 1690, 3819, 3156, 4025];
+
+/// Server errors that are about tables, not about rows: one is missing (1146, 1932 in the engine), is a view or what no row
+/// can be put into (1288, 1347, 1348, 1356, 1393, 1394, 1471), is read-only (1036), has other columns (1054, 1136, 1364), or
+/// may not be used (1142, 1143). <https://mariadb.com/kb/en/mariadb-error-codes/>
+const SCHEMA: [u16; 15] = [1036, 1054, 1136, 1142, 1143, 1146, 1288, 1347, 1348, 1356, 1364, 1393, 1394, 1471, 1932];
 
 /// The server's error number, if the server answered with an error.
 #[must_use]
@@ -183,11 +201,28 @@ pub fn mysql_code(error: &DbErr) -> Option<u16> {
     Some(error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?.number())
 }
 
+/// Whether an answer had other columns, or others' types, than were asked for.
+fn is_of_another_type(error: &DbErr) -> bool {
+    use sea_orm::sqlx::Error;
+    match error {
+        DbErr::Type(_) | DbErr::TryIntoErr { .. } => true,
+        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
+            matches!(
+                &**error,
+                Error::ColumnDecode { .. } | Error::ColumnNotFound(_) | Error::ColumnIndexOutOfBounds { .. }
+            )
+        }
+        _ => false,
+    }
+}
+
 impl Grade for DbErr {
     fn class(&self) -> Class {
         match mysql_code(self) {
             Some(code) if TRANSIENT.contains(&code) => Class::DbTransient,
             Some(code) if POISON.contains(&code) => Class::DbPoison,
+            Some(code) if SCHEMA.contains(&code) => Class::DbSchema,
+            None if is_of_another_type(self) => Class::DbSchema,
             _ => Class::DbDown,
         }
     }
@@ -197,7 +232,8 @@ impl Grade for StoreError {
     fn class(&self) -> Class {
         match self {
             Self::Db(error) => error.class(),
-            Self::Schema(_) | Self::Corrupt(_) => Class::DbBehind,
+            Self::Schema(_) => Class::DbSchema,
+            Self::Corrupt(_) => Class::DbBehind,
         }
     }
 }

@@ -4,7 +4,9 @@ mod audit;
 mod lists;
 mod quarantine;
 mod restore;
+mod schema;
 mod server;
+mod tables;
 mod transaction;
 
 use std::pin::Pin;
@@ -19,16 +21,17 @@ use sea_orm::{
 use crate::config;
 use crate::contain::{contain_this_task, contained};
 use crate::counter::{Article, Batch, Growth, Producer, Row, Shard, User};
-use crate::grading::mysql_code;
 
 pub use audit::{Audit, Books, ProducerFences};
 pub use lists::{By, ListedArticle, RisingArticle};
 pub use quarantine::{Quarantined, Replayed};
 pub use restore::{Known, Lost, Positions};
+pub use schema::{Found, Look, recorded};
 pub use server::check;
+pub use tables::{BYTEWISE, MARK, TABLES, Table, VIEWS_OF_COUNTS, View};
 
 /// The schema that this build reads and writes; `footfall init` brings a database to it.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// What a call of the store can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +39,7 @@ pub enum StoreError {
     /// MySQL did not answer, or refused.
     #[error("mysql: {0}")]
     Db(#[from] DbErr),
-    /// The tables are missing or belong to another version.
+    /// The tables are missing, are not as this build needs them, or belong to another version.
     #[error("{0}")]
     Schema(String),
     /// What MySQL holds does not add up.
@@ -322,30 +325,6 @@ impl Store {
         self
     }
 
-    async fn schema_is_right(&self, shards: u16) -> Result<()> {
-        let missing = "the database has no Footfall tables: run `footfall init`";
-        let row = match self.one("SELECT version, shards FROM footfall_schema_version", []).await {
-            Ok(row) => row.ok_or_else(|| StoreError::Schema(missing.into()))?,
-            Err(StoreError::Db(error)) if mysql_code(&error) == Some(NO_SUCH_TABLE) => {
-                return Err(StoreError::Schema(missing.into()));
-            }
-            Err(error) => return Err(error),
-        };
-        let (version, recorded): (u32, u32) = (row.try_get("", "version")?, row.try_get("", "shards")?);
-        if version != SCHEMA_VERSION {
-            return Err(StoreError::Schema(format!(
-                "the database has schema version {version}, this build needs {SCHEMA_VERSION}: run `footfall init` of this build, \
-                 or use the build that belongs to the schema"
-            )));
-        }
-        if recorded != u32::from(shards) {
-            return Err(StoreError::Schema(format!(
-                "the database was set up with {recorded} shards, the configuration says {shards}: set `shards` to {recorded}"
-            )));
-        }
-        Ok(())
-    }
-
     async fn fence_of_shard(&self, shard: Shard) -> Result<Fence> {
         let sql = "SELECT epoch, gen, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence WHERE shard = ?";
         let row = self.one(sql, [shard.0.into()]).await?.ok_or(NO_FENCE)?;
@@ -389,21 +368,14 @@ impl Store {
 
     /// Deletes all counts, and puts every shard behind all generations that Redis may hold.
     pub async fn delete_everything(&self) -> Result<()> {
+        self.tables_fit().await?;
+        self.refuse_followers().await?;
         let transaction = self.db.begin().await?;
         transaction
             .query_all_raw(statement("SELECT shard FROM footfall_shard_fence ORDER BY shard FOR UPDATE", []))
             .await?;
-        for table in [
-            "footfall_article_hours",
-            "footfall_site_minutes",
-            "footfall_article_readers",
-            "footfall_articles",
-            "footfall_users",
-            "footfall_producer_fence",
-            "footfall_direct_fence",
-            "footfall_quarantine",
-        ] {
-            transaction.execute_raw(statement(&format!("DELETE FROM {table}"), [])).await?;
+        for table in TABLES.iter().filter(|table| table.holds_counts) {
+            transaction.execute_raw(statement(&format!("DELETE FROM {}", table.name), [])).await?;
         }
         let sql = "UPDATE footfall_shard_fence SET epoch = epoch + 1, flush_epoch = epoch, version = version + 1, views = 0, readers = 0, \
                    users = 0, articles = 0, dropped = 0";
@@ -412,11 +384,13 @@ impl Store {
     }
 
     async fn one<const N: usize>(&self, sql: &str, values: [Value; N]) -> Result<Option<QueryResult>> {
-        in_time(self.timeout, async { Ok(self.db.query_one_raw(statement(sql, values)).await?) }).await
+        let work = async { Ok(self.db.query_one_raw(statement(sql, values)).await?) };
+        self.explained(in_time(self.timeout, work).await).await
     }
 
     async fn all(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<Vec<QueryResult>> {
-        in_time(self.timeout, async { Ok(self.db.query_all_raw(statement(sql, values)).await?) }).await
+        let work = async { Ok(self.db.query_all_raw(statement(sql, values)).await?) };
+        self.explained(in_time(self.timeout, work).await).await
     }
 }
 
@@ -430,23 +404,23 @@ impl Fences for Store {
     }
 
     fn next_epoch(&self, shard: Shard, epoch: u64) -> Step<'_, Option<Recovery>> {
-        Box::pin(in_time(TRANSACTION_MAX, transaction::next_epoch(self, shard, epoch)))
+        let work = transaction::next_epoch(self, shard, epoch);
+        Box::pin(async { self.explained(in_time(TRANSACTION_MAX, work).await).await })
     }
 
     fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> Step<'a, Committed> {
-        Box::pin(in_time(TRANSACTION_MAX, transaction::commit(self, shard, epoch, flush)))
+        let work = transaction::commit(self, shard, epoch, flush);
+        Box::pin(async { self.explained(in_time(TRANSACTION_MAX, work).await).await })
     }
 
     fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> Step<'a, Direct> {
         // Clients may be waiting for it: not for as long as for a flush.
-        Box::pin(in_time(self.timeout, transaction::commit_direct(self, shard, batch)))
+        let work = transaction::commit_direct(self, shard, batch);
+        Box::pin(async { self.explained(in_time(self.timeout, work).await).await })
     }
 }
 
 const NO_FENCE: StoreError = StoreError::Corrupt("the fence of the shard is missing: run `footfall init`");
-
-/// <https://mariadb.com/kb/en/mariadb-error-codes/>: the table does not exist.
-const NO_SUCH_TABLE: u16 = 1146;
 
 /// The longest that a transaction may take. A server that vanished never answers, and a transaction that is cut off may
 /// have been committed: the fence tells the repeat. `WatchdogSec` in systemd/footfall-flusher.service must be longer.

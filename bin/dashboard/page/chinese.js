@@ -234,6 +234,8 @@ export const CHINESE = {
   "Redis cannot be read: the numbers are those of its last answer.": "无法读取 Redis：显示的是它上次应答时的数据。",
   "Redis is being recovered: views that wait there are not in the numbers yet.": "Redis 正在恢复：其中等待写入的阅读尚未计入。",
   "Redis waits to be recovered, which needs MySQL, and MySQL cannot be read.": "Redis 等待恢复，这需要 MySQL，而 MySQL 无法读取。",
+  "The tables in MySQL are not as they should be: views are still counted, readers and articles are those of its last answer.": "MySQL 中的表不符合要求：阅读照常计数，读者和文章是它上次应答时的数据。",
+  "The reason beside MySQL below names what differs and how to mend it. Views wait in Redis meanwhile.": "下方 MySQL 旁的原因说明了差异和修复方法。期间阅读在 Redis 中等待。",
   "MySQL cannot be read: views are still counted, readers and articles are those of its last answer.": "无法读取 MySQL：阅读照常计数，读者和文章是它上次应答时的数据。",
   "MySQL is older than Redis: it lacks views that it had before.": "MySQL 比 Redis 旧：缺少它曾经有过的阅读记录。",
   "A flush was not acknowledged to Redis: some waiting views are not in the numbers.": "有一次写入未向 Redis 确认：部分等待写入的阅读尚未计入。",

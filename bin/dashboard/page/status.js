@@ -8,6 +8,7 @@ const ADVICE = {
   starting: "The first numbers arrive within seconds.",
   redis_down: "Check that Redis runs and that redis.url is right. The numbers go on by themselves.",
   recovering: "Nothing to do if it takes seconds; else check that MySQL, ingest and flusher run.",
+  schema: "The reason beside MySQL below names what differs and how to mend it. Views wait in Redis meanwhile.",
   mysql_down: "Check that MySQL runs and that database.url is right. Views wait in Redis meanwhile.",
   mysql_older: "Was it restored from a backup? Counting stands still until a person decides.",
   unsettled: "Check that a flusher runs; it finishes the flush when it starts.",

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use footfall_shared::clock;
 use footfall_shared::counter::{Article, Shard};
+use footfall_shared::grading::{Class, Grade, Level};
 use footfall_shared::lifecycle::{EXIT_DEPENDENCY, Refusal};
 use footfall_shared::queue::{DataSet, Queue, QueueError, Redis};
 use footfall_shared::store::{Fence, Fences, Store, StoreError};
@@ -46,7 +47,7 @@ pub struct Feed {
     shards: Vec<ShardView>,
     /// MySQL may have been away when the process began, so it is asked here, before the first number.
     schema_is_right: bool,
-    mysql_error: Option<(Instant, String)>,
+    mysql_error: Option<(Instant, Class, String)>,
     redis_error: Option<String>,
     ranking: Ranking,
     /// When it was read.
@@ -171,6 +172,7 @@ impl Feed {
             let new = events::between(&before, &self.snapshot);
             events::add(&mut self.snapshot.events, new);
             history.add(Instant::now(), &self.snapshot);
+            readiness.set_degraded("tables", self.tables_differ().map(|what| (Level::Critical, what.clone())));
             // Once: later on it is not this task that decides.
             if !is_ready && self.snapshot.as_of.is_some() {
                 is_ready = true;
@@ -303,7 +305,7 @@ impl Feed {
     }
 
     fn mysql_may_be_asked(&self) -> bool {
-        self.mysql_error.as_ref().is_none_or(|(failed_at, _)| failed_at.elapsed() >= MYSQL_REST)
+        self.mysql_error.as_ref().is_none_or(|(failed_at, ..)| failed_at.elapsed() >= MYSQL_REST)
     }
 
     fn mysql_may_be_read(&self) -> bool {
@@ -348,7 +350,7 @@ impl Feed {
         if self.mysql_error.is_none() {
             warn!("mysql cannot be read: {error}");
         }
-        self.mysql_error = Some((Instant::now(), error.to_string()));
+        self.mysql_error = Some((Instant::now(), error.class(), error.to_string()));
     }
 
     fn redis_failed(&mut self, error: Option<QueueError>) {
@@ -425,9 +427,14 @@ impl Feed {
 
     fn mysql_health(&self) -> Health {
         match &self.mysql_error {
-            Some((_, error)) => Health::because(HealthState::Down, error),
+            Some((.., error)) => Health::because(HealthState::Down, error),
             None => Health::OK,
         }
+    }
+
+    /// What of the tables is not as this build needs them.
+    fn tables_differ(&self) -> Option<&String> {
+        self.mysql_error.as_ref().filter(|(_, class, _)| *class == Class::DbSchema).map(|(.., what)| what)
     }
 
     fn flusher_health(&self) -> Health {
@@ -467,6 +474,11 @@ impl Feed {
                 Some(_) => "Redis waits to be recovered, which needs MySQL, and MySQL cannot be read.",
             };
             return Some(("recovering", down, reason.into()));
+        }
+        if self.tables_differ().is_some() {
+            let reason = "The tables in MySQL are not as they should be: views are still counted, readers and articles are those \
+                          of its last answer.";
+            return Some(("schema", degraded, reason.into()));
         }
         if self.mysql_error.is_some() {
             let reason =

@@ -108,6 +108,10 @@ const TRANSACTION_GENERATIONS_MAX: u64 = 100;
 /// While nothing is flushed, MySQL is asked this often whether its counts were changed by anything else.
 const VERSION_PERIOD: Duration = Duration::from_secs(1);
 
+/// So often, times the number of shards, each of them compares the tables with what they have to be: a key that is gone,
+/// or one too many, makes no statement fail.
+const SCHEMA_PERIOD: Duration = Duration::from_secs(10);
+
 /// Flushes one shard.
 pub struct Flusher {
     config: config::Flusher,
@@ -130,6 +134,8 @@ pub struct Flusher {
     flushing: Option<u64>,
     /// When MySQL last said what version its counts have.
     version_seen: Option<Instant>,
+    /// When the tables were last found to be right.
+    schema_seen: Option<Instant>,
 }
 
 impl Flusher {
@@ -157,6 +163,7 @@ impl Flusher {
             is_obstructed: false,
             flushing: None,
             version_seen: None,
+            schema_seen: None,
         }
     }
 
@@ -229,6 +236,11 @@ impl Flusher {
         };
         self.metrics.show(self.queue.shard(), &data);
         self.flushing = Some(data.epoch);
+        if self.schema_seen.is_none_or(|seen| seen.elapsed() >= SCHEMA_PERIOD * u32::from(self.shards)) {
+            self.schema_seen = None;
+            self.store.check_schema(self.shards).await?;
+            self.schema_seen = Some(Instant::now());
+        }
         if !self.is_due(&data) && !flush_all {
             return self.compare_versions(data.age()).await;
         }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use footfall_shared::config::ConfigError;
+use footfall_shared::grading::{Class, Grade};
 use footfall_shared::lifecycle::{EXIT_CONFIGURATION, EXIT_DEPENDENCY, EXIT_USAGE};
 use footfall_shared::queue::QueueError;
 use footfall_shared::recovery::RecoveryError;
@@ -52,6 +53,11 @@ impl From<ConfigError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Dependency(match &error {
+            StoreError::Db(_) if error.class() == Class::DbSchema => {
+                format!(
+                    "{error}; its tables were changed meanwhile, or may not be used: run this again to see what differs"
+                )
+            }
             StoreError::Db(_) => {
                 format!("{error}; check that MySQL runs and that database.url (FOOTFALL_DATABASE__URL) leads to it")
             }

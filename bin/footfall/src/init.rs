@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use footfall_shared::config::Config;
 use footfall_shared::grading::Level;
+use footfall_shared::lifecycle::{EXIT_CONFIGURATION, Refusal};
 use footfall_shared::store::{Fences, SCHEMA_VERSION, Store, StoreError};
 use tokio::time::Instant;
 
@@ -34,11 +35,10 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
             Level::Degraded | Level::Info => note(format_args!("warning: {sentence}")),
         }
     }
-    footfall_migrations::migrate(&config.database, config.shards).await.map_err(|error| {
-        Failure::Dependency(format!(
-            "the database could not be set up: {error:#}; mend that and run `footfall init` again"
-        ))
-    })?;
+    let notes = footfall_migrations::migrate(&config.database, config.shards).await.map_err(failure)?;
+    for note in notes {
+        eprintln!("note: {note}");
+    }
     store.check_schema(config.shards).await?;
     let shards = match config.shards {
         1 => "1 shard".to_owned(),
@@ -47,6 +47,17 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let done = if was_ready { "nothing to do, it has" } else { "set up with" };
     print(&format!("{}: {done} schema version {SCHEMA_VERSION} and {shards}\n", config.database.url))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn failure(error: anyhow::Error) -> Failure {
+    match error.downcast::<Refusal>() {
+        Ok(Refusal { code: EXIT_CONFIGURATION, sentence }) => Failure::Configuration(sentence),
+        Ok(Refusal { sentence, .. }) => Failure::Dependency(sentence),
+        Err(error) => Failure::Dependency(format!(
+            "the database could not be set up to the end: {error}; mend that (the user of database.url needs all rights on its \
+             database, and no other client may hold a table) and run `footfall init` again, which goes on from there"
+        )),
+    }
 }
 
 /// Answers whether the database already is as it should be.

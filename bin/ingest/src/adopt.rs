@@ -158,7 +158,7 @@ impl Replay {
             let now = Instant::now();
             if let Some(left) = &left
                 && now >= report_at
-                && (breaker.is_closed() || breaker.class() == Some(Class::DbBehind))
+                && breaker.class().is_none_or(Class::closes_mysql)
             {
                 (beat, report_at) = (beat + 1, now + REPORT_PERIOD);
                 // Missed once, it is made up for by the next.

@@ -287,7 +287,7 @@ impl Batcher {
             None if is_slow(self.redis_since) || self.lane.backlog() > 1 => by_journal,
             None => None,
             // MySQL must not be written to, or is what keeps Redis full.
-            Some(Class::DbBehind | Class::CacheFull) => by_journal,
+            Some(class) if class.closes_mysql() || class == Class::CacheFull => by_journal,
             Some(_) if self.direct.is_empty() && self.mysql.allows(now) => Some(Path::Direct),
             Some(_) if !self.mysql.is_closed() || is_slow(self.mysql_since) => by_journal,
             Some(_) => None,
@@ -333,7 +333,7 @@ impl Batcher {
         if self.is_doubtful && self.disk.allows(now) {
             self.write_again(now);
         }
-        if self.redis.is_closed() || matches!(self.redis.class(), Some(Class::CacheFull | Class::DbBehind)) {
+        if self.redis.class().is_none_or(|class| class.closes_mysql() || class == Class::CacheFull) {
             self.beat += 1;
             let (queue, producer) = (self.link.queue.clone(), self.lane.producer());
             let (beat, journalled) = (self.beat, self.journalled_views());
@@ -676,7 +676,7 @@ impl Batcher {
             (redis, _, Some(_)) => (redis.is_none(), Some((Level::Critical, "the journal cannot be written"))),
             (None, ..) if self.lane.epoch().is_none() => return,
             (None, ..) => (true, None),
-            (Some(Class::DbBehind), ..) | (Some(_), Some(Class::DbBehind), _) => {
+            (Some(redis), mysql, _) if redis.closes_mysql() || mysql.is_some_and(Class::closes_mysql) => {
                 (journals, Some((Level::Critical, "this shard stands still, views wait in the journal")))
             }
             (Some(Class::CacheFull), ..) => {

@@ -181,7 +181,8 @@ impl Store {
 
     /// How far each producer is, through Redis.
     pub async fn producer_fences(&self) -> Result<ProducerFences> {
-        in_time(self.timeout, producer_fences(&self.db, "footfall_producer_fence")).await
+        let work = producer_fences(&self.db, "footfall_producer_fence");
+        self.explained(in_time(self.timeout, work).await).await
     }
 }
 

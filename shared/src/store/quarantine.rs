@@ -102,6 +102,8 @@ impl Store {
     /// Replaces a user by random names, another one for each article, so that nothing ties the reads together any
     /// more. All totals stay. Answers how many rows were changed; views that come later are counted anew.
     pub async fn erase(&self, user: &User, shards: u16) -> Result<u64> {
+        self.tables_fit().await?;
+        self.refuse_followers().await?;
         let user = user.as_bytes().to_vec();
         let name = "CONCAT('erased-', LOWER(HEX(RANDOM_BYTES(16))))";
         let mut erased = 0;

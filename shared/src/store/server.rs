@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sea_orm::sqlx::mysql::MySqlConnectOptions;
 
-use super::{Result, Store};
+use super::{Result, Store, TABLES};
 use crate::grading::Level;
 use crate::{clock, config};
 
@@ -45,6 +45,20 @@ impl Store {
         }
         let mut findings = findings(&version, &settings);
         findings.extend(difference.map(|sentence| (Level::Degraded, sentence)));
+        let names: Vec<String> = TABLES.iter().map(|table| format!("'{}'", table.name)).collect();
+        let sql = format!(
+            "SELECT CAST(TRIGGER_NAME AS CHAR) AS name, CAST(EVENT_OBJECT_TABLE AS CHAR) AS on_table \
+             FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = DATABASE() AND EVENT_OBJECT_TABLE IN ({})",
+            names.join(", ")
+        );
+        for row in self.all(&sql, []).await? {
+            let (name, table): (String, String) = (row.try_get("", "name")?, row.try_get("", "on_table")?);
+            let sentence = format!(
+                "the table {table} has a trigger, {name}, that is not Footfall's: it runs in every flush, and rows at which it \
+                 fails are not counted; drop it"
+            );
+            findings.push((Level::Degraded, sentence));
+        }
         Ok(findings)
     }
 }

@@ -41,8 +41,9 @@ pub(super) async fn next_epoch(store: &Store, shard: Shard, epoch: u64) -> Resul
 
 pub(super) async fn commit(store: &Store, shard: Shard, epoch: u64, flush: &Flush) -> Result<Committed> {
     match commit_rows(store, shard, epoch, flush, Poison::Fails).await {
-        // The same once more, looking for the rows that MySQL refuses.
+        // The same once more, looking for the rows that MySQL refuses. Not if the tables are to blame: they can be mended.
         Err(error) if error.class() == Class::DbPoison => {
+            store.tables_fit().await?;
             commit_rows(store, shard, epoch, flush, Poison::IsLeftOut).await
         }
         result => result,
@@ -112,7 +113,10 @@ async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poi
 
 pub(super) async fn commit_direct(store: &Store, shard: Shard, batch: &Batch) -> Result<Direct> {
     match commit_batch(store, shard, batch, Poison::Fails).await {
-        Err(error) if error.class() == Class::DbPoison => commit_batch(store, shard, batch, Poison::IsLeftOut).await,
+        Err(error) if error.class() == Class::DbPoison => {
+            store.tables_fit().await?;
+            commit_batch(store, shard, batch, Poison::IsLeftOut).await
+        }
         result => result,
     }
 }

@@ -20,6 +20,7 @@ mod outside;
 mod prometheus;
 mod reads;
 mod restore;
+mod schema;
 mod site;
 mod stores;
 mod tool;

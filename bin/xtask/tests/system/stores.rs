@@ -132,7 +132,7 @@ fn views_are_counted_over_tls_and_with_passwords() {
 }
 
 /// Starts a service beside the stack, with its clock moved, and waits for its end; answers its exit code and what it said.
-fn start_alone(running: &Running, name: &str, clock: &str) -> (Option<i32>, String) {
+pub(crate) fn start_alone(running: &Running, name: &str, clock: &str) -> (Option<i32>, String) {
     let mut command = Command::new("/usr/bin/faketime");
     command.args(["--exclude-monotonic", "-f", clock]).arg(program(name));
     let journal: PathBuf = running.path("journal-alone");
