@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use footfall_shared::config::Config;
-use footfall_shared::counter::{Shard, User};
+use footfall_shared::counter::{Shard, User, total};
 use footfall_shared::packed;
 use footfall_shared::queue::{Queue, Redis};
 use footfall_shared::store::{Fences, Store};
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::aside::{holds_user, without_user};
 use crate::failure::{self, Failure};
-use crate::terminal::{confirm, count, print};
+use crate::terminal::{WAIT_SECONDS_MAX, confirm, count, print};
 use crate::{DIFFERENCE_FOUND, Result};
 
 /// Pause between two looks at what is still on its way.
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long)]
     yes: bool,
     /// How long to wait for views that are on their way
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(..=WAIT_SECONDS_MAX))]
     wait: u64,
 }
 
@@ -137,7 +137,7 @@ async fn waiting(queue: &Queue, user: &User) -> Result<u64> {
         }
     }
     let rows = batches.iter().flat_map(|batch| &batch.rows);
-    Ok(rows.filter(|row| row.user == *user).map(|row| row.views).sum())
+    Ok(total(rows.filter(|row| row.user == *user).map(|row| row.views)))
 }
 
 /// Renames the user in the logs that were set aside; answers in how many batches.
@@ -235,7 +235,7 @@ impl Ingests {
                 wait_for.push(format!(
                     "ingest {producer} {how} {views} in its journal, shard {shard}, some of which may be the user's"
                 ));
-            } else if beats.last < beats.first + BEATS && !is_silent {
+            } else if beats.last < beats.first.saturating_add(BEATS) && !is_silent {
                 wait_for
                     .push(format!("ingest {producer} has not said yet what it holds in its journal, shard {shard}"));
             }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::Result;
 use crate::failure::Failure;
+use crate::terminal::WAIT_SECONDS_MAX;
 
 /// Pause between two tries to reach a database that is still starting.
 const RETRY: Duration = Duration::from_millis(500);
@@ -20,7 +21,7 @@ const RETRY: Duration = Duration::from_millis(500);
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How long to wait for a database that does not answer yet
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=WAIT_SECONDS_MAX))]
     wait: u64,
 }
 
@@ -58,7 +59,7 @@ async fn wait_for_database(store: &Store, config: &Config, patience: Duration) -
     loop {
         match store.check_schema(config.shards).await {
             Ok(()) => return Ok(true),
-            Err(StoreError::Schema(_) | StoreError::Corrupt(_)) => return Ok(false),
+            Err(StoreError::Schema(_) | StoreError::Corrupt(_) | StoreError::RefusesAll(_)) => return Ok(false),
             // Every other error is waited out, "access denied" too: a fresh server lets users in last.
             Err(error @ StoreError::Db(_)) if Instant::now() + RETRY > deadline => {
                 return Err(error.into());

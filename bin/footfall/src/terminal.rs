@@ -5,6 +5,9 @@ use std::io::{self, IsTerminal, Write};
 use crate::Result;
 use crate::failure::Failure;
 
+/// The longest that somebody may want to wait, a year: what is beyond would end no clock, but a sum of times.
+pub(crate) const WAIT_SECONDS_MAX: u64 = 365 * 24 * 60 * 60;
+
 /// Asks a question that must be answered with `yes`; with `is_sure` (--yes) it is answered already.
 /// `otherwise` says what has not happened, such as `nothing was deleted`.
 pub(crate) fn confirm(question: &str, otherwise: &str, is_sure: bool) -> Result<()> {

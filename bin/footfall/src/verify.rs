@@ -15,11 +15,12 @@ use std::time::Duration;
 use footfall_shared::config::Config;
 use footfall_shared::counter::{Article, Row};
 use footfall_shared::queue::Redis;
-use footfall_shared::store::{Fences, Store};
+use footfall_shared::store::{Fences, Store, column};
 use indicatif::HumanCount;
 use tokio::time::Instant;
 
 use crate::failure::{self, Failure};
+use crate::terminal::WAIT_SECONDS_MAX;
 use crate::{DIFFERENCE_FOUND, Result, ledger};
 use checks::Check;
 use compare::{Comparison, Difference, Place};
@@ -52,7 +53,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", requires = "live")]
     seconds: Option<u64>,
     /// How long to wait until nothing is on its way any more
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=WAIT_SECONDS_MAX))]
     wait: u64,
     /// How many of the pairs that differ to show
     #[arg(long, value_name = "N", default_value_t = 20)]
@@ -87,7 +88,7 @@ async fn compare(config: &Config, args: &Args, store: &Store, redis: &Redis) -> 
         1 => println!(", 1 invariant FAILED"),
         broken => println!(", {broken} invariants FAILED"),
     }
-    Ok(result.missing + result.extra == 0 && broken == 0)
+    Ok(result.missing == 0 && result.extra == 0 && broken == 0)
 }
 
 fn read_ledgers(paths: &[PathBuf]) -> Result<Comparison> {
@@ -169,7 +170,7 @@ fn report(comparison: &Comparison, look: &Look, articles: usize, list: usize) ->
     println!(
         "quarantined  {:>13}  (footfall quarantine list shows all {})",
         HumanCount(result.sum.quarantine).to_string(),
-        HumanCount(look.audit.quarantined_views)
+        HumanCount(column(look.audit.quarantined_views))
     );
     println!();
     let invariants: Vec<Check> = checks::of_mysql(&look.audit).into_iter().chain(checks::of_redis(look)).collect();
