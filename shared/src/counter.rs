@@ -10,6 +10,58 @@ pub const USER_BYTES_MAX: usize = 128;
 /// Longest view id, in bytes of UTF-8; a UUID has 36.
 pub const VIEW_ID_BYTES_MAX: usize = 64;
 
+/// The most views that an article has, or a reader of it: 2^53 - 1. Redis's scripts and JavaScript reckon in floating-point
+/// numbers, which are exact up to here. MySQL takes no view beyond it: that view goes to quarantine. Sums over articles (of a
+/// shard, of an hour, of the site) may be greater, and are shown as this number then.
+pub const VIEWS_MAX: u64 = (1 << 53) - 1;
+/// The most views that one row hands over: 10^12. It lies far below [`VIEWS_MAX`], so that one mistaken number in an
+/// import does not fill an article for good.
+pub const ROW_VIEWS_MAX: u64 = 1_000_000_000_000;
+
+/// Why a number of views was refused; the text is what a person reads.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CountError {
+    /// Not a whole number above zero.
+    #[error("`{0}` is no number of views: give a whole number from 1 to {ROW_VIEWS_MAX}")]
+    NotANumber(String),
+    /// Above [`ROW_VIEWS_MAX`].
+    #[error("{0} views are too many: one reader of one article has at most {ROW_VIEWS_MAX} in one row")]
+    RowTooLarge(String),
+    /// Above [`VIEWS_MAX`].
+    #[error("these are more views than can be counted: at most {VIEWS_MAX} together")]
+    TotalTooLarge,
+}
+
+/// The views of one row, as a person writes them.
+pub fn parse_views(text: &str) -> Result<u64, CountError> {
+    let text = text.trim();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(CountError::NotANumber(text.to_owned()));
+    }
+    match text.parse() {
+        Ok(0) => Err(CountError::NotANumber(text.to_owned())),
+        Ok(views @ 1..=ROW_VIEWS_MAX) => Ok(views),
+        _ => Err(CountError::RowTooLarge(text.to_owned())),
+    }
+}
+
+/// Adds the views of a row to those that were handed over before it.
+pub fn add_views(before: u64, views: u64) -> Result<u64, CountError> {
+    before.checked_add(views).filter(|sum| *sum <= VIEWS_MAX).ok_or(CountError::TotalTooLarge)
+}
+
+/// The sum of counts. It stops at `u64::MAX`, which no counts reach that were let in; those that a damaged or older
+/// store holds may, and they end no process.
+pub fn total(counts: impl IntoIterator<Item = u64>) -> u64 {
+    counts.into_iter().fold(0, u64::saturating_add)
+}
+
+/// A count as it is shown: no greater than what every reader of it takes exactly.
+#[must_use]
+pub fn shown(count: u64) -> u64 {
+    count.min(VIEWS_MAX)
+}
+
 /// Why an id was refused; the text is what the client reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
@@ -212,7 +264,7 @@ impl Batch {
     /// `views_before` views.
     #[must_use]
     pub fn fold(producer: Producer, number: u64, views_before: u64, minute: u32, mut views: Vec<View>) -> Self {
-        let cumulative_views = views_before + views.len() as u64;
+        let cumulative_views = views_before.saturating_add(views.len() as u64);
         views.sort_unstable();
         let mut rows: Vec<Row> = Vec::with_capacity(views.len());
         let (mut ids, mut known, mut repeats) = (Vec::new(), BTreeSet::new(), 0);
@@ -255,27 +307,33 @@ impl Batch {
             }
             !is_counted
         });
-        self.repeats += counted_before.len() as u64;
+        self.repeats = self.repeats.saturating_add(counted_before.len() as u64);
     }
 
     /// Views in this batch that count.
     #[must_use]
     pub fn views(&self) -> u64 {
-        self.rows.iter().map(|row| row.views).sum()
+        total(self.rows.iter().map(|row| row.views))
+    }
+
+    /// Views that its producer numbered with it: those that count, and repeats.
+    #[must_use]
+    pub fn numbered_views(&self) -> u64 {
+        self.views().saturating_add(self.repeats)
     }
 
     /// Views of this producer, shard and path before this batch; more than the batch before it says if that one, or
     /// some before it, were lost.
     #[must_use]
     pub fn views_before(&self) -> u64 {
-        self.cumulative_views.saturating_sub(self.views() + self.repeats)
+        self.cumulative_views.saturating_sub(self.numbered_views())
     }
 
     /// Views per distinct article, in article order.
     pub fn articles(&self) -> impl Iterator<Item = (&Article, u64)> {
         self.rows
             .chunk_by(|a, b| a.article == b.article)
-            .map(|rows| (&rows[0].article, rows.iter().map(|row| row.views).sum()))
+            .map(|rows| (&rows[0].article, total(rows.iter().map(|row| row.views))))
     }
 }
 
@@ -312,6 +370,36 @@ mod tests {
         assert_ne!(Article::parse(b"A"), Article::parse(b"a"));
         assert_ne!(Article::parse(b"a "), Article::parse(b"a"));
         assert!(Article::parse("{}'\"<script>\u{1f600}".as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_number_of_views_is_within_its_limit_or_refused_with_a_sentence() {
+        for (text, views) in [("1", 1), (" 7 ", 7), ("007", 7), ("1000000000000", ROW_VIEWS_MAX)] {
+            assert_eq!(parse_views(text), Ok(views));
+        }
+        for text in ["", "0", "-1", "+1", "1.5", "1e3", "x", "\u{661}"] {
+            assert_eq!(parse_views(text), Err(CountError::NotANumber(text.into())), "{text}");
+        }
+        for text in ["1000000000001", "9007199254740993", "18446744073709551615", "99999999999999999999999"] {
+            let refused = parse_views(text).expect_err("too many").to_string();
+            assert!(refused.contains(text) && refused.contains("at most 1000000000000 "), "{refused}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn sums_of_any_counts_end_no_process(a: u64, b: u64, c: u64) {
+            let sum = u128::from(a) + u128::from(b) + u128::from(c);
+            proptest::prop_assert_eq!(u128::from(total([a, b, c])), sum.min(u128::from(u64::MAX)));
+            proptest::prop_assert_eq!(add_views(a, b).ok(), a.checked_add(b).filter(|sum| *sum <= VIEWS_MAX));
+            let row = |views| Row { article: view("a", "u").article, user: view("a", "u").user, views };
+            let batch = Batch {
+                producer: Producer(1), number: a, cumulative_views: b, minute: 0, repeats: c,
+                rows: vec![row(a), row(b)], ids: vec![],
+            };
+            let _ = (batch.views(), batch.numbered_views(), batch.views_before(), batch.articles().count());
+            proptest::prop_assert!(Batch::fold(Producer(1), a, b, 0, vec![view("a", "u")]).cumulative_views >= b);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, RedisError, Value};
 
-use crate::counter::{Article, Batch, Growth, Producer, Shard};
+use crate::counter::{Article, Batch, Growth, Producer, Shard, VIEWS_MAX, total};
 use crate::keys::{Age, GenerationKeys, ShardKeys};
 use crate::packed::{self, PackedError};
 use crate::store::{Positions, Recovery, StoredArticle};
@@ -203,7 +203,7 @@ impl DataSet {
     /// Views that wait for MySQL.
     #[must_use]
     pub fn pending_views(&self) -> u64 {
-        self.open_views + self.sealed_views
+        self.open_views.saturating_add(self.sealed_views)
     }
 }
 
@@ -305,18 +305,27 @@ impl Queue {
         let data = if word == "NONE" {
             None
         } else {
+            // A number that nobody can have counted to is damage like any other: the data set can still be set aside.
+            let mut is_damaged = reply.number(11)? == 1;
+            let mut count = |at| {
+                let count = reply.number(at).ok().filter(|count| *count <= VIEWS_MAX);
+                is_damaged |= count.is_none();
+                count.unwrap_or(0)
+            };
+            let (open_views, sealed_views, open_articles) = (count(4), count(5), count(6));
+            let (lag_ms, open_batches) = (count(7), count(8));
             Some(DataSet {
                 is_current: word == "CURRENT",
                 epoch: reply.number(1)?,
-                position: Position { open: reply.number(2)?, first: reply.number(3)? },
-                open_views: reply.number(4)?,
-                sealed_views: reply.number(5)?,
-                open_articles: reply.number(6)?,
-                lag_ms: reply.number(7)?,
-                open_batches: reply.number(8)?,
+                position: reply.position(2)?,
+                open_views,
+                sealed_views,
+                open_articles,
+                lag_ms,
+                open_batches,
                 version: reply.number(9)?,
                 rotation: reply.number(10)?,
-                is_damaged: reply.number(11)? == 1,
+                is_damaged,
             })
         };
         Ok(State { incarnation, data })
@@ -426,7 +435,7 @@ impl Queue {
         pipeline.hvals(&self.keys.producers);
         let (positions,): (Vec<String>,) = self.redis.commands(pipeline).await?;
         let views = |position: &String| position.split_once(':').and_then(|(_, views)| views.parse::<u64>().ok());
-        Ok(positions.iter().filter_map(views).sum())
+        Ok(total(positions.iter().filter_map(views)))
     }
 
     /// What it says about all views that it was ever given, in one atomic look; none if it holds nothing of this shard.
@@ -437,10 +446,10 @@ impl Queue {
         type Fields = (Option<u64>, Option<u64>, Option<u64>);
         let ((first, open, sealed), positions): (Fields, Vec<String>) = self.redis.commands(pipeline).await?;
         let views = |position: &String| position.split_once(':').and_then(|(_, views)| views.parse::<u64>().ok());
-        let accepted_views = positions.iter().filter_map(views).sum();
+        let accepted_views = total(positions.iter().filter_map(views));
         Ok(first.zip(open).zip(sealed).map(|((first, open_views), sealed_views)| Books {
             first,
-            pending_views: open_views + sealed_views,
+            pending_views: open_views.saturating_add(sealed_views),
             accepted_views,
         }))
     }
@@ -531,7 +540,7 @@ impl Queue {
             keys.extend([&*generation.totals, &generation.log]);
         }
         keys.extend(live.iter().map(String::as_str));
-        let views: u64 = growth.iter().map(|part| part.views).sum();
+        let views = total(growth.iter().map(|part| part.views));
         let mut call = ACK.call(keys);
         call.arg(age.epoch).arg(age.version).arg(version).arg(first).arg(last).arg(views).arg(warm.as_millis());
         for part in growth {
@@ -683,7 +692,7 @@ impl Queue {
             pipeline.cmd("HMGET").arg(key).arg(&names);
         }
         let parts: Vec<Vec<Option<u64>>> = self.redis.commands(pipeline).await?;
-        let views = |at| parts.iter().filter_map(|part| part.get(at).copied().flatten()).sum();
+        let views = |at| total(parts.iter().filter_map(|part| part.get(at).copied().flatten()));
         Ok((0..articles.len()).map(views).collect())
     }
 }
@@ -826,7 +835,9 @@ impl Reply {
     fn number(&self, at: usize) -> Result<u64> {
         match self.0.get(at) {
             Some(Value::Int(number)) => {
-                u64::try_from(*number).map_err(|_| QueueError::Corrupt(format!("a script answered {number}")))
+                u64::try_from(*number).ok().filter(|number| *number <= VIEWS_MAX).ok_or_else(|| {
+                    QueueError::Corrupt(format!("a script answered {number}, which nobody can have counted to"))
+                })
             }
             other => Err(QueueError::Corrupt(format!("a script answered {other:?} instead of a number"))),
         }
@@ -846,6 +857,10 @@ impl Reply {
     }
 
     fn position(&self, at: usize) -> Result<Position> {
-        Ok(Position { open: self.number(at)?, first: self.number(at + 1)? })
+        let (open, first) = (self.number(at)?, self.number(at + 1)?);
+        if first == 0 || first > open {
+            return Err(QueueError::Corrupt(format!("its generations begin at {first} and end at {open}")));
+        }
+        Ok(Position { open, first })
     }
 }

@@ -4,6 +4,7 @@ mod audit;
 mod lists;
 mod quarantine;
 mod restore;
+mod rows;
 mod schema;
 mod server;
 mod tables;
@@ -20,9 +21,9 @@ use sea_orm::{
 
 use crate::config;
 use crate::contain::{contain_this_task, contained};
-use crate::counter::{Article, Batch, Growth, Producer, Row, Shard, User};
+use crate::counter::{Article, Batch, Growth, Producer, Row, Shard, User, shown, total};
 
-pub use audit::{Audit, Books, ProducerFences};
+pub use audit::{Audit, Books, ProducerFences, column};
 pub use lists::{By, ListedArticle, RisingArticle};
 pub use quarantine::{Quarantined, Replayed};
 pub use restore::{Known, Lost, Positions};
@@ -45,6 +46,12 @@ pub enum StoreError {
     /// What MySQL holds does not add up.
     #[error("mysql holds damaged data: {0}")]
     Corrupt(&'static str),
+    /// It refuses rows, and every other too that is tried in their place: no row is to blame.
+    #[error(
+        "mysql refuses every row, not only some, so views wait: {0}; look at what has changed \
+         in its tables, triggers and settings"
+    )]
+    RefusesAll(String),
 }
 
 impl StoreError {
@@ -87,7 +94,7 @@ impl Fence {
             Some(Committed::Fenced { epoch: self.epoch })
         } else if self.generation >= first {
             Some(Committed::Before { generation: self.generation, version: self.version })
-        } else if self.generation + 1 != first {
+        } else if first - self.generation != 1 {
             Some(Committed::Hole { generation: self.generation })
         } else {
             None
@@ -133,7 +140,7 @@ impl Part {
     #[must_use]
     pub fn follows(&self, fenced: (u64, u64)) -> Option<u64> {
         let lost = self.cumulative_views.checked_sub(fenced.1)?.checked_sub(self.views)?;
-        (self.first == fenced.0 + 1).then_some(lost)
+        (Some(self.first) == fenced.0.checked_add(1)).then_some(lost)
     }
 }
 
@@ -158,7 +165,7 @@ impl Flush {
     /// Views in it.
     #[must_use]
     pub fn views(&self) -> u64 {
-        self.rows.iter().map(|row| row.views).sum()
+        total(self.rows.iter().map(|row| row.views))
     }
 
     /// Rows per article, in article order.
@@ -206,8 +213,13 @@ pub enum Committed {
 /// What became of a batch that went to MySQL directly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direct {
-    /// MySQL has it, by this call or since an earlier one.
-    Stored,
+    /// It is in MySQL, by this call.
+    Now {
+        /// Views that MySQL refused or that were lost: they are in quarantine instead.
+        quarantined: u64,
+    },
+    /// MySQL had it already.
+    Before,
     /// MySQL lacks batches before it.
     Behind {
         /// The last one that it has.
@@ -245,7 +257,7 @@ pub struct StoredArticle {
     pub version: u64,
     /// Views of all articles of its shard in MySQL.
     pub shard_views: u64,
-    /// Views in MySQL.
+    /// Views in MySQL, as they are shown: Redis's scripts reckon with them.
     pub views: u64,
     /// Readers in MySQL.
     pub readers: u64,
@@ -351,7 +363,7 @@ impl Store {
             generation: row.try_get("", "gen")?,
             version: row.try_get("", "version")?,
             shard_views: row.try_get("", "shard_views")?,
-            views: row.try_get::<Option<u64>>("", "views")?.unwrap_or(0),
+            views: shown(row.try_get::<Option<u64>>("", "views")?.unwrap_or(0)),
             readers: row.try_get::<Option<u64>>("", "readers")?.unwrap_or(0),
         })
     }
@@ -414,9 +426,8 @@ impl Fences for Store {
     }
 
     fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> Step<'a, Direct> {
-        // Clients may be waiting for it: not for as long as for a flush.
         let work = transaction::commit_direct(self, shard, batch);
-        Box::pin(async { self.explained(in_time(self.timeout, work).await).await })
+        Box::pin(async { self.explained(in_time(TRANSACTION_MAX, work).await).await })
     }
 }
 

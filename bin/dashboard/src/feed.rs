@@ -100,7 +100,7 @@ impl ShardView {
             epoch: data.epoch,
             generation: data.position.open,
             pending_views: data.pending_views(),
-            sealed_generations: data.position.open - data.position.first,
+            sealed_generations: data.position.open.saturating_sub(data.position.first),
             lag_ms: data.lag_ms,
         })
     }
@@ -253,7 +253,7 @@ impl Feed {
             self.snapshot.redis_hits = self.keyspace.add(Instant::now(), hits, misses);
             let (now, mut all) = (Instant::now(), (0, 0));
             for (interface, (hits, misses)) in self.redis.reads().await? {
-                all = (all.0 + hits, all.1 + misses);
+                all = (u64::saturating_add(all.0, hits), u64::saturating_add(all.1, misses));
                 let hits = self.interfaces.entry(interface.clone()).or_default().add(now, hits, misses);
                 self.snapshot.interface_hits.insert(interface, hits);
             }

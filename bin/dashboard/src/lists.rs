@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use footfall_shared::breaker::Breaker;
 use footfall_shared::clock;
-use footfall_shared::counter::{Article, User};
+use footfall_shared::counter::{self, Article, User};
 use footfall_shared::grading::Grade;
 use footfall_shared::http::{self, Answer};
 use footfall_shared::reads::{HitCounts, Interface};
@@ -342,7 +342,9 @@ struct Span {
 fn spans(found: &[(u32, u64)], all: RangeInclusive<u32>, seconds: u32) -> Vec<Span> {
     all.map(|at| Span {
         from: clock::rfc3339(u64::from(at) * u64::from(seconds) * 1_000),
-        views: found.binary_search_by_key(&at, |(known, _)| *known).map_or(0, |found_at| found[found_at].1),
+        views: found
+            .binary_search_by_key(&at, |(known, _)| *known)
+            .map_or(0, |found_at| counter::shown(found[found_at].1)),
     })
     .collect()
 }
@@ -410,7 +412,7 @@ impl Lists {
 
     async fn read(&self, list: &List) -> Result<serde_json::Value, StoreError> {
         let store = &self.store;
-        let article = |listed: &ListedArticle| json!({ "article": listed.article.to_string(), "views": listed.views, "readers": listed.readers });
+        let article = |listed: &ListedArticle| json!({ "article": listed.article.to_string(), "views": counter::shown(listed.views), "readers": counter::shown(listed.readers) });
         let name = |listed: &ListedArticle| listed.article.to_string();
         // One more than asked for tells whether there is another page.
         Ok(match *list {
@@ -428,7 +430,7 @@ impl Lists {
                     json!({
                         "article": rising.article.to_string(),
                         "last_hour": tenths(rising.last_hour_60 as f64 / 60.0),
-                        "day_before": rising.day_before,
+                        "day_before": counter::shown(rising.day_before),
                         "rise": tenths(rising.rise()),
                     })
                 };
@@ -441,7 +443,8 @@ impl Lists {
             }
             List::Readers(ref article, ref after, limit) => {
                 let readers = store.readers_of(article, after.as_ref(), limit + 1).await?;
-                let show = |(user, views): &(User, u64)| json!({ "user": user.to_string(), "views": views });
+                let show =
+                    |(user, views): &(User, u64)| json!({ "user": user.to_string(), "views": counter::shown(*views) });
                 page("readers", readers, limit, |(user, _)| user.to_string(), show)
             }
             List::Users(ref after, limit) => {
@@ -450,8 +453,7 @@ impl Lists {
             }
             List::Reads(ref user, ref after, limit) => {
                 let articles = store.articles_of(user, after.as_ref(), limit + 1).await?;
-                let show =
-                    |(article, views): &(Article, u64)| json!({ "article": article.to_string(), "views": views });
+                let show = |(article, views): &(Article, u64)| json!({ "article": article.to_string(), "views": counter::shown(*views) });
                 page("articles", articles, limit, |(article, _)| article.to_string(), show)
             }
             List::Hours(ref article, last) => {

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use footfall_shared::counter::Article;
+use footfall_shared::counter::{Article, shown};
 use footfall_shared::queue::{DataSet, Position};
 use footfall_shared::store::Fence;
 use tokio::time::Instant;
@@ -26,7 +26,7 @@ impl Pending {
     #[must_use]
     pub fn above(fence: &Fence, data: &DataSet) -> Self {
         let Position { first, open } = data.position;
-        let next = fence.generation + 1;
+        let next = fence.generation.saturating_add(1);
         let (views, is_exact) = if data.epoch != fence.epoch {
             // A recovery decides at this moment what of the data set is still to be counted.
             (0, false)
@@ -80,16 +80,17 @@ impl Totals {
         };
         for (fence, data) in shards {
             let fence = fence?;
-            sum.stored_views += fence.views;
+            sum.stored_views = shown(sum.stored_views.saturating_add(fence.views));
             // A user belongs to the shard that saw them first, so nobody is counted twice.
-            sum.readers += fence.users;
-            sum.reader_pairs += fence.readers;
-            sum.articles += fence.articles;
+            sum.readers = shown(sum.readers.saturating_add(fence.users));
+            sum.reader_pairs = shown(sum.reader_pairs.saturating_add(fence.readers));
+            sum.articles = shown(sum.articles.saturating_add(fence.articles));
             if let Some(data) = data {
                 let pending = Pending::above(&fence, &data);
-                sum.pending_views += pending.views;
+                sum.pending_views = shown(sum.pending_views.saturating_add(pending.views));
                 sum.is_exact &= pending.is_exact;
-                sum.sealed_generations += data.position.open - data.position.first;
+                let sealed = data.position.open.saturating_sub(data.position.first);
+                sum.sealed_generations = sum.sealed_generations.saturating_add(sealed);
                 sum.lag_ms = sum.lag_ms.max(data.lag_ms);
             } else {
                 sum.is_exact = false;
@@ -101,7 +102,7 @@ impl Totals {
     /// Every view that is known of.
     #[must_use]
     pub fn views(&self) -> u64 {
-        self.stored_views + self.pending_views
+        shown(self.stored_views.saturating_add(self.pending_views))
     }
 }
 
@@ -109,7 +110,7 @@ impl Totals {
 /// `fence` must have been read after `data`.
 #[must_use]
 pub fn is_store_older(fence: &Fence, data: &DataSet) -> bool {
-    fence.epoch < data.epoch || (fence.epoch == data.epoch && fence.generation + 1 < data.position.first)
+    fence.epoch < data.epoch || (fence.epoch == data.epoch && fence.generation.saturating_add(1) < data.position.first)
 }
 
 /// Whether MySQL was emptied (`footfall clean`) or put back to an older state between two looks: the
@@ -207,14 +208,15 @@ impl Ranking {
     pub fn top(&mut self, pending: &HashMap<Article, u64>) -> Vec<TopArticle> {
         let mut lines: Vec<TopArticle> = Vec::with_capacity(self.candidates.len());
         for (article, stored_views, readers) in &self.candidates {
-            let views = stored_views + pending.get(article).copied().unwrap_or(0);
+            let stored_views = shown(*stored_views);
+            let views = shown(stored_views.saturating_add(pending.get(article).copied().unwrap_or(0)));
             let mark = self.marks.entry(article.clone()).or_default();
             *mark = views.max(*mark);
             lines.push(TopArticle {
                 article: article.to_string(),
                 views: *mark,
-                stored_views: *stored_views,
-                readers: *readers,
+                stored_views,
+                readers: shown(*readers),
             });
         }
         lines.sort_by(|a, b| b.views.cmp(&a.views).then_with(|| a.article.cmp(&b.article)));
@@ -264,6 +266,26 @@ mod tests {
         }
         let next_epoch = Fence { epoch: 2, ..fence(6) };
         assert_eq!(Pending::above(&next_epoch, &data(7, 9)), Pending { views: 0, is_exact: false });
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_stores_are_added_up(fences: [u64; 5], data: [u64; 5], epochs: (bool, bool)) {
+            let [generation, views, readers, users, articles] = fences;
+            let fence = Fence {
+                epoch: u64::from(epochs.0), generation, flush_epoch: 1, version: 0, views, readers, users, articles,
+            };
+            let [first, open, open_views, sealed_views, lag_ms] = data;
+            let data = DataSet { epoch: u64::from(epochs.1), open_views, sealed_views, lag_ms, ..self::data(first, open) };
+            let totals = Totals::of([(Some(fence), Some(data)); 3].into_iter()).expect("the fences are known");
+            let _ = (totals.views(), is_store_older(&fence, &data), is_reset(&fence, &fence));
+            proptest::prop_assert!(totals.views() <= footfall_shared::counter::VIEWS_MAX);
+            let article = Article::parse(b"a").expect("test id");
+            let mut ranking = Ranking::default();
+            ranking.set(vec![(article.clone(), views, readers)]);
+            ranking.top(&HashMap::from([(article, open_views)]));
+            let _ = (percent(first, open), HitRate::default().add(Instant::now(), first, open));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use footfall_shared::config::{self, ms};
-use footfall_shared::counter::{Growth, Producer, Row, Shard};
+use footfall_shared::counter::{Growth, Producer, Row, Shard, total};
 use footfall_shared::grading::{Class, Grade, Level};
 use footfall_shared::keys::Age;
 use footfall_shared::lifecycle::Pulse;
@@ -370,10 +370,10 @@ impl Flusher {
         let candidates = position.first..position.open.min(position.first + TRANSACTION_GENERATIONS_MAX);
         let sizes = self.queue.sealed_views(candidates.clone()).await?;
         let mut sealed: Vec<Sealed> = Vec::new();
-        let mut views = 0;
+        let mut views: u64 = 0;
         for (generation, size) in candidates.zip(sizes) {
             let size = size.unwrap_or(0);
-            if !sealed.is_empty() && views + size > self.config.transaction_views_max {
+            if !sealed.is_empty() && views.saturating_add(size) > self.config.transaction_views_max {
                 break;
             }
             self.pulse.beat();
@@ -390,7 +390,7 @@ impl Flusher {
                 }
                 Err(error) => return Err(error.into()),
             }
-            views += size;
+            views = views.saturating_add(size);
         }
         Ok(Some(sealed))
     }
@@ -408,7 +408,7 @@ impl Flusher {
 fn unknown_growth(flush: &Flush) -> Vec<Growth> {
     let growth = |rows: &[Row]| Growth {
         article: rows[0].article.clone(),
-        views: rows.iter().map(|row| row.views).sum(),
+        views: total(rows.iter().map(|row| row.views)),
         readers: None,
     };
     flush.articles().map(growth).collect()

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use footfall_shared::config::Config;
-use footfall_shared::counter::{Shard, User};
+use footfall_shared::counter::{Shard, User, total};
 use footfall_shared::packed;
 use footfall_shared::queue::{Queue, Redis};
 use footfall_shared::store::{Fences, Store};
@@ -137,7 +137,7 @@ async fn waiting(queue: &Queue, user: &User) -> Result<u64> {
         }
     }
     let rows = batches.iter().flat_map(|batch| &batch.rows);
-    Ok(rows.filter(|row| row.user == *user).map(|row| row.views).sum())
+    Ok(total(rows.filter(|row| row.user == *user).map(|row| row.views)))
 }
 
 /// Renames the user in the logs that were set aside; answers in how many batches.

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use footfall_shared::config::Config;
-use footfall_shared::counter::{Article, Batch, Producer, Row, Shard, User};
+use footfall_shared::counter::{Article, Batch, Producer, Row, Shard, User, add_views, parse_views, total};
 use footfall_shared::store::{Direct, Fences, Store};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
-use crate::Result;
 use crate::failure::Failure;
 use crate::terminal::{confirm, count, print};
+use crate::{DIFFERENCE_FOUND, Result};
 
 /// Rows in one transaction. Part of what makes a repeat harmless: another number would number the batches anew.
 const BATCH_ROWS: usize = 5_000;
@@ -27,7 +27,8 @@ const MISTAKES_SHOWN: usize = 10;
 ///
 /// Nothing is counted before every line was found good. The rows go to MySQL in numbered transactions, each of which it
 /// takes once: the same file once more, after a failure or by mistake, adds nothing. Services may run meanwhile. The views
-/// are in all totals, but in no hour and no minute that is shown, for nobody knows when they were.
+/// are in all totals, but in no hour and no minute that is shown, for nobody knows when they were. A row has at most 10^12
+/// views, an article 2^53 - 1: what is beyond goes to quarantine, the last line says how much, and the exit code is 1.
 #[derive(clap::Args)]
 #[command(after_help = "Example: a column of views, by a database's own means, then:\n  \
                         printf 'article,views\\nyumo,1234\\n' > views.csv\n  footfall import views.csv --user before-footfall")]
@@ -68,8 +69,25 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
         batches.store(&store).await?;
     }
     bar.finish_and_clear();
-    print(&format!("{what} are counted; the same file once more adds nothing\n"))?;
-    Ok(ExitCode::SUCCESS)
+    let quarantined = total(batches.iter().map(|batches| batches.quarantined));
+    let before = total(batches.iter().map(|batches| batches.before));
+    print(&told(found.rows, found.views, quarantined, before))?;
+    Ok(if quarantined == 0 { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENCE_FOUND) })
+}
+
+/// What became of the views of a file.
+fn told(rows: u64, views: u64, quarantined: u64, before: u64) -> String {
+    let counted = count(views.saturating_sub(quarantined).saturating_sub(before), "view");
+    let mut text = format!("{} with {}: {counted} counted now", count(rows, "row"), count(views, "view"));
+    if before > 0 {
+        let before = count(before, "view");
+        text += &format!(", {before} handed over by an earlier run of the same file, which are not counted again");
+    }
+    if quarantined > 0 {
+        let quarantined = count(quarantined, "view");
+        text += &format!(", {quarantined} NOT counted but in quarantine: see `footfall quarantine list`");
+    }
+    text + "; the same file once more adds nothing\n"
 }
 
 /// What a good file holds.
@@ -89,9 +107,8 @@ fn check(file: &Path, user: Option<&User>, shards: u16) -> Result<Found> {
         match line {
             Ok(Row { article, user, views: more }) => {
                 rows += 1;
-                views = views.checked_add(more).ok_or_else(|| {
-                    Failure::Usage("these are more views than can be counted: nothing was counted".into())
-                })?;
+                views =
+                    add_views(views, more).map_err(|error| Failure::Usage(format!("{error}: nothing was counted")))?;
                 for part in [article.as_str(), user.as_str(), &more.to_string()] {
                     hash.update(part);
                     hash.update([0]);
@@ -146,11 +163,8 @@ impl<'a> Lines<'a> {
             Some(user) => User::parse(user.as_bytes()).map_err(|error| error.to_string())?,
             None => self.nobody.cloned().ok_or("it has no user: give --user")?,
         };
-        let views = cell(self.views).trim();
-        match views.parse() {
-            Ok(views) if views > 0 => Ok(Row { article, user, views }),
-            _ => Err(format!("`{views}` is no number of views")),
-        }
+        let views = parse_views(cell(self.views)).map_err(|error| error.to_string())?;
+        Ok(Row { article, user, views })
     }
 }
 
@@ -182,12 +196,16 @@ struct Batches {
     producer: Producer,
     number: u64,
     cumulative_views: u64,
+    /// Views that MySQL has refused: they are in quarantine.
+    quarantined: u64,
+    /// Views that an earlier run of the same file has handed over.
+    before: u64,
     rows: Vec<Row>,
 }
 
 impl Batches {
     fn new(shard: Shard, producer: Producer) -> Self {
-        Self { shard, producer, number: 0, cumulative_views: 0, rows: vec![] }
+        Self { shard, producer, number: 0, cumulative_views: 0, quarantined: 0, before: 0, rows: vec![] }
     }
 
     /// Hands the rows over as the next batch, once.
@@ -200,12 +218,13 @@ impl Batches {
         rows.dedup_by(|next, row| {
             let is_same = next.article == row.article && next.user == row.user;
             if is_same {
-                row.views += next.views;
+                row.views = row.views.saturating_add(next.views);
             }
             is_same
         });
         self.number += 1;
-        self.cumulative_views += rows.iter().map(|row| row.views).sum::<u64>();
+        let views = total(rows.iter().map(|row| row.views));
+        self.cumulative_views = self.cumulative_views.saturating_add(views);
         let batch = Batch {
             producer: self.producer,
             number: self.number,
@@ -216,7 +235,14 @@ impl Batches {
             ids: vec![],
         };
         match store.commit_direct(self.shard, &batch).await? {
-            Direct::Stored => Ok(()),
+            Direct::Now { quarantined } => {
+                self.quarantined = self.quarantined.saturating_add(quarantined);
+                Ok(())
+            }
+            Direct::Before => {
+                self.before = self.before.saturating_add(views);
+                Ok(())
+            }
             Direct::Behind { number } => Err(Failure::Dependency(format!(
                 "MySQL has forgotten batches of this import behind number {number}: was it restored from a backup?"
             ))),
@@ -252,6 +278,40 @@ mod tests {
         assert_eq!(producer(text, 1), producer(text, 1));
         assert_ne!(producer(text, 1), producer(text, 2));
         assert_ne!(producer(text, 1), producer("article,user,views\na,u,2\n", 1));
+    }
+
+    /// The files of which one stopped a shard each.
+    #[test]
+    fn counts_above_their_limits_are_refused_with_their_line() {
+        let most = footfall_shared::counter::ROW_VIEWS_MAX;
+        let refusal = |views: &str| {
+            let file = file(&format!("article,user,views\nfine,u,{most}\nv,u,{views}\n"));
+            check(file.path(), None, 1).err().map(|failure| failure.to_string())
+        };
+        assert_eq!(refusal(&most.to_string()), None);
+        for views in [most + 1, (1 << 53) - 1, (1 << 53) + 1, (1 << 63) - 1, 1 << 63, u64::MAX] {
+            let said = refusal(&views.to_string()).expect("refused");
+            assert!(said.contains("line 3") && said.contains(&most.to_string()), "{said}");
+        }
+        // Each row is within its limit, and they are too many together.
+        let rows = format!("v,u,{most}\n").repeat(9_008);
+        let Err(failure) = check(file(&format!("article,user,views\n{rows}")).path(), None, 1) else {
+            panic!("they are too many")
+        };
+        assert!(failure.to_string().contains("9007199254740991 together"), "{failure}");
+    }
+
+    #[test]
+    fn the_last_line_says_what_became_of_the_views() {
+        assert_eq!(
+            told(2, 7, 0, 0),
+            "2 rows with 7 views: 7 views counted now; the same file once more adds nothing\n"
+        );
+        let said = told(2, 7, 3, 4);
+        assert!(
+            said.contains(": 0 views counted now, 4 views handed over") && said.contains("3 views NOT counted"),
+            "{said}"
+        );
     }
 
     #[test]

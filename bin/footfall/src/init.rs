@@ -67,7 +67,7 @@ async fn wait_for_database(store: &Store, config: &Config, patience: Duration) -
     loop {
         match store.check_schema(config.shards).await {
             Ok(()) => return Ok(true),
-            Err(StoreError::Schema(_) | StoreError::Corrupt(_)) => return Ok(false),
+            Err(StoreError::Schema(_) | StoreError::Corrupt(_) | StoreError::RefusesAll(_)) => return Ok(false),
             // Every other error is waited out, "access denied" too: a fresh server lets users in last.
             Err(error @ StoreError::Db(_)) if Instant::now() + RETRY > deadline => {
                 return Err(error.into());

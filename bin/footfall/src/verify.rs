@@ -15,7 +15,7 @@ use std::time::Duration;
 use footfall_shared::config::Config;
 use footfall_shared::counter::{Article, Row};
 use footfall_shared::queue::Redis;
-use footfall_shared::store::{Fences, Store};
+use footfall_shared::store::{Fences, Store, column};
 use indicatif::HumanCount;
 use tokio::time::Instant;
 
@@ -175,7 +175,7 @@ fn report(comparison: &Comparison, look: &Look, articles: usize, list: usize) ->
         format!(
             "quarantined  {:>13}  (footfall quarantine list shows all {})",
             HumanCount(result.sum.quarantine).to_string(),
-            HumanCount(look.audit.quarantined_views)
+            HumanCount(column(look.audit.quarantined_views))
         ),
         String::new(),
     ];

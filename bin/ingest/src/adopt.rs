@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::batch::warn_of_quarantine;
 use crate::blocking::Blocking;
 use crate::lane::{Lane, Link, Retained, Step};
 
@@ -125,7 +126,7 @@ impl Left {
     fn journalled_views(&self) -> u64 {
         let Kept { batches, views_before, .. } = &self.direct;
         let direct = batches.back().map_or(0, |last| last.cumulative_views.saturating_sub(*views_before));
-        self.lane.backlog_views() + direct
+        self.lane.backlog_views().saturating_add(direct)
     }
 
     /// What MySQL must have before it can take what is left, of each path.
@@ -202,7 +203,8 @@ impl Replay {
         if let Some(first) = left.direct.batches.front() {
             let batch = self.batch(first);
             match self.link.fences.commit_direct(self.link.queue.shard(), &batch).await {
-                Ok(Direct::Stored) => {
+                Ok(stored @ (Direct::Now { .. } | Direct::Before)) => {
+                    warn_of_quarantine(stored, self.link.queue.shard());
                     left.direct.views_before = first.cumulative_views;
                     left.direct.batches.pop_front();
                 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use footfall_journal::{AppendError, Journal, Location, SyncResult};
 use footfall_shared::breaker::Breaker;
 use footfall_shared::config::{self, ms};
-use footfall_shared::counter::{Batch, Shard, View};
+use footfall_shared::counter::{Batch, Shard, View, total};
 use footfall_shared::grading::{Class, Grade, Level};
 use footfall_shared::packed::{Path, decode_record, encode_record};
 use footfall_shared::queue::{DataSet, QueueError};
@@ -507,7 +507,8 @@ impl Batcher {
     fn on_direct(&mut self, number: u64, result: Result<Direct, StoreError>, now: Instant) {
         self.mysql_since = None;
         match result {
-            Ok(Direct::Stored) => {
+            Ok(stored @ (Direct::Now { .. } | Direct::Before)) => {
+                warn_of_quarantine(stored, self.link.queue.shard());
                 self.mysql.succeeded();
                 let stored = self.direct.pop_front();
                 if let (Some(journal), Some(location)) = (&mut self.journal, stored.and_then(|batch| batch.location)) {
@@ -648,9 +649,9 @@ impl Batcher {
 
     /// Views that were acknowledged and that only the journal holds.
     fn journalled_views(&self) -> u64 {
-        let waiting: u64 = self.unacknowledged.iter().map(|batch| batch.views).sum();
-        let direct: u64 = self.direct.iter().map(|direct| direct.batch.views()).sum();
-        (self.lane.backlog_views() + direct).saturating_sub(waiting)
+        let waiting = total(self.unacknowledged.iter().map(|batch| batch.views));
+        let direct = total(self.direct.iter().map(|direct| direct.batch.views()));
+        self.lane.backlog_views().saturating_add(direct).saturating_sub(waiting)
     }
 
     /// Keeps readiness, degradation and metrics true; logs a change of level once.
@@ -702,6 +703,17 @@ impl Batcher {
         }
         self.readiness.set_degraded(&part, state.clone());
         self.shown = Some(state);
+    }
+}
+
+/// Says so if MySQL has refused views.
+pub(crate) fn warn_of_quarantine(stored: Direct, shard: Shard) {
+    if let Direct::Now { quarantined: views @ 1.. } = stored {
+        Class::DbPoison.count();
+        warn!(
+            %shard, views, class = Class::DbPoison.name(),
+            "views could not be counted and are in quarantine: see `footfall quarantine list`"
+        );
     }
 }
 

@@ -10,7 +10,7 @@ use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, UnitWeighter};
 use tokio::time::Instant;
 
-use crate::counter::Article;
+use crate::counter::{Article, shown};
 use crate::telemetry::{self, IntCounter, IntGauge};
 
 /// Articles that are remembered; about 150 bytes each.
@@ -33,7 +33,7 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn views(&self) -> u64 {
-        self.stored_views.unwrap_or(0) + self.pending_views
+        shown(self.stored_views.unwrap_or(0).saturating_add(self.pending_views))
     }
 }
 
@@ -73,7 +73,7 @@ impl Mark {
         Seen {
             stored_views,
             readers: self.readers,
-            pending_views: self.views - stored_views.unwrap_or(0),
+            pending_views: self.views.saturating_sub(stored_views.unwrap_or(0)),
             as_of_ms: if was_read { seen.as_of_ms } else { self.as_of_ms },
         }
     }
@@ -213,6 +213,20 @@ mod tests {
         assert_eq!(shown.stored_views(&a), 10);
         shown.forget_all();
         assert_eq!(shown.show(&a, seen(2, 0, 1), true, now), seen(2, 0, 1));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_counts_are_shown_and_none_goes_back(counts in proptest::collection::vec((proptest::option::of(0u64..), 0u64.., 0u64..), 1..8)) {
+            let (marks, a, now) = (Shown::new(), article("a"), Instant::now());
+            let mut before = 0;
+            for (stored_views, pending_views, readers) in counts {
+                let seen = Seen { stored_views, readers, pending_views, as_of_ms: None };
+                let views = marks.show(&a, seen, stored_views.is_some(), now).views();
+                proptest::prop_assert!(views >= before && views <= crate::counter::VIEWS_MAX);
+                before = views;
+            }
+        }
     }
 
     #[test]

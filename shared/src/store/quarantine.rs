@@ -3,7 +3,8 @@
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, TransactionTrait};
 
-use super::transaction::{Poison, Stored, add_to_totals, lock, store_rows};
+use super::rows::{Poison, Stored, store_rows, total_of};
+use super::transaction::{add_to_totals, lock};
 use super::{Result, Store, statement};
 use crate::counter::{Article, Row, Shard, User};
 
@@ -68,14 +69,15 @@ impl Store {
         let (Ok(article), Ok(user)) = ids else { return Ok(Replayed::Unknown) };
         let transaction = self.db.begin().await?;
         let shard = Shard(entry.shard);
-        lock(&transaction, shard).await?;
+        let fence = lock(&transaction, shard).await?;
         // The row is gone if another person was faster.
         if delete(&transaction, id).await? == 0 {
             transaction.rollback().await?;
             return Ok(Replayed::Missing);
         }
         let mut stored = Stored::default();
-        store_rows(&transaction, &[Row { article, user, views: entry.views }], Poison::IsLeftOut, &mut stored).await?;
+        let row = Row { article, user, views: entry.views };
+        store_rows(&transaction, &[row], fence.views, Poison::IsLeftOut, &mut stored).await?;
         if let Some((_, reason)) = stored.refused.pop() {
             transaction.rollback().await?;
             return Ok(Replayed::Refused(reason));
@@ -92,8 +94,9 @@ impl Store {
         lock(&transaction, Shard(entry.shard)).await?;
         let is_there = delete(&transaction, id).await? == 1;
         if is_there {
-            let sql = "UPDATE footfall_shard_fence SET dropped = dropped + ? WHERE shard = ?";
-            transaction.execute_raw(statement(sql, [entry.views.into(), entry.shard.into()])).await?;
+            let sql = format!("UPDATE footfall_shard_fence SET dropped = {} WHERE shard = ?", total_of("dropped", "?"));
+            let values = [entry.views.into(), entry.views.into(), entry.shard.into()];
+            transaction.execute_raw(statement(&sql, values)).await?;
         }
         transaction.commit().await?;
         Ok(is_there)
@@ -125,7 +128,7 @@ impl Store {
                 changed += transaction.execute_raw(statement(&sql, [user.clone().into()])).await?.rows_affected();
             }
             transaction.commit().await?;
-            erased += changed;
+            erased = u64::saturating_add(erased, changed);
             if changed < ERASED_ROWS_MAX {
                 return Ok(erased);
             }

@@ -52,8 +52,8 @@ impl Store {
                 let (had, had_views) = fenced.get(producer).copied().unwrap_or_default();
                 // One who knows of fewer views than MySQL has is no witness.
                 let Some(views) = views.checked_sub(had_views).filter(|_| *batch > had) else { continue };
-                lost.batches += batch - had;
-                lost.views += views;
+                lost.batches = lost.batches.saturating_add(batch - had);
+                lost.views = lost.views.saturating_add(views);
                 let sql = format!(
                     "INSERT INTO {table} (shard, producer, batch, views) VALUES (?, ?, ?, ?) \
                      ON DUPLICATE KEY UPDATE batch = VALUES(batch), views = views + VALUES(views)"
@@ -64,7 +64,7 @@ impl Store {
                     let reason = format!(
                         "lost: MySQL was restored from a backup without the batches {} to {batch} of producer {producer}; \
                          their readers and articles are not known",
-                        had + 1
+                        had.saturating_add(1)
                     );
                     quarantine(&transaction, shard, (fence.epoch, fence.generation), ("", "", views), &reason).await?;
                 }

@@ -35,7 +35,7 @@ impl View {
         let seq = message.get("seq").and_then(Value::as_u64);
         match (message.get("type").and_then(Value::as_str), self.seq) {
             (Some("snapshot"), _) => self.fields = message,
-            (Some("update"), Some(last)) if seq == Some(last + 1) => self.fields.extend(message),
+            (Some("update"), Some(last)) if seq.is_some() && seq == last.checked_add(1) => self.fields.extend(message),
             (Some("update"), _) => return Err("a message was lost".into()),
             (other, _) => {
                 return Err(format!("a message of unknown type {other:?} came: is this dashboard of another version?"));

@@ -12,19 +12,19 @@ use crate::common::{Running, eventually, output, post, start};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs the tool; answers its exit code and what it printed.
-fn tool(running: &Running, arguments: &[&str]) -> (i32, String) {
+pub(crate) fn tool(running: &Running, arguments: &[&str]) -> (i32, String) {
     let mut command = running.stack.tool();
     let output = command.args(arguments).stdin(Stdio::null()).output().expect("the tool starts");
     let text = [output.stdout, output.stderr].concat();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
 }
 
-fn view(running: &Running, article: &str, user: &str) {
+pub(crate) fn view(running: &Running, article: &str, user: &str) {
     let body = format!(r#"{{"article":"{article}","user":"{user}"}}"#);
     assert_eq!(post(&format!("{}/v1/views", running.ingest()), &body).status, 204);
 }
 
-fn sum(running: &mut Running, sql: &str) -> u64 {
+pub(crate) fn sum(running: &mut Running, sql: &str) -> u64 {
     running.sql(sql).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
