@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use footfall_shared::config;
-use footfall_shared::store::SCHEMA_VERSION;
+use footfall_shared::store::{SCHEMA_VERSION, connect_options};
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::{ConnectOptions, Database, DatabaseConnection, DbBackend, Statement};
+use sea_orm_migration::sea_orm::{Database, DatabaseConnection, DbBackend, Statement};
 
 mod m0001_counts;
 mod m0002_fallbacks;
@@ -27,14 +27,12 @@ const LOCK_SECONDS: u32 = 300;
 /// Brings the database to this build's schema for the given number of shards. Safe to run twice, and
 /// by two processes at once: an advisory lock makes them take turns.
 pub async fn migrate(database: &config::Database, shards: u16) -> anyhow::Result<()> {
-    let mut options = ConnectOptions::new(&database.url.0);
+    let mut options = connect_options(database);
     options
         // MySQL's named locks belong to a connection, so there is only one.
         .max_connections(1)
-        .acquire_timeout(config::ms(database.timeout_ms))
         .idle_timeout(None::<Duration>)
-        .max_lifetime(None::<Duration>)
-        .sqlx_logging(false);
+        .max_lifetime(None::<Duration>);
     let db = Database::connect(options).await?;
     let lock = format!("SELECT GET_LOCK('footfall_migrations', {LOCK_SECONDS}) AS locked");
     ensure!(

@@ -197,6 +197,7 @@ impl Grade for StoreError {
     fn class(&self) -> Class {
         match self {
             Self::Db(error) => error.class(),
+            Self::Unreachable { .. } => Class::DbDown,
             Self::Schema(_) | Self::Corrupt(_) => Class::DbBehind,
         }
     }

@@ -64,7 +64,7 @@ async fn open_or_discard(
         let fence = match store.fence(queue.shard()).await {
             Ok(fence) => fence,
             // Redis takes views while MySQL is away. Should the epoch be over, the fence will say so at the flush.
-            Err(StoreError::Db(_))
+            Err(StoreError::Db(_) | StoreError::Unreachable { .. })
                 if let Some(data) =
                     state.data.filter(|data| data.is_current && !data.is_damaged && Some(data.epoch) != damaged) =>
             {

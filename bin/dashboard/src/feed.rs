@@ -12,7 +12,7 @@ use footfall_shared::counter::{Article, Shard};
 use footfall_shared::lifecycle::{EXIT_DEPENDENCY, Refusal};
 use footfall_shared::queue::{DataSet, Queue, QueueError, Redis};
 use footfall_shared::store::{Fence, Fences, Store, StoreError};
-use footfall_shared::telemetry::{Health, HealthState, Readiness};
+use footfall_shared::telemetry::{Health, HealthState, Readiness, Reason};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -176,6 +176,8 @@ impl Feed {
                 is_ready = true;
                 readiness.set(None);
                 info!("the first numbers were read");
+            } else if !is_ready && let Some(why) = self.why_unreadable() {
+                readiness.set(Some(Reason::new("no numbers were read yet", why)));
             }
             frames.send_modify(|frame| *frame = frame.next(&self.snapshot));
         }
@@ -409,6 +411,13 @@ impl Feed {
             reason,
             since: since.unwrap_or_else(|| clock::rfc3339(clock::unix_ms())),
         });
+    }
+
+    /// What the stores have said last, if they cannot be read.
+    fn why_unreadable(&self) -> Option<String> {
+        let mysql = self.mysql_error.as_ref().map(|(_, error)| error.as_str());
+        let said: Vec<&str> = self.redis_error.as_deref().into_iter().chain(mysql).collect();
+        (!said.is_empty()).then(|| said.join("; "))
     }
 
     fn is_redis_current(&self) -> bool {

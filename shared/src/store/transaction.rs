@@ -1,6 +1,6 @@
 //! The transactions that change counts: fence, rows and sums together, or nothing.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
 use super::{
     Committed, Direct, Fence, Flush, NO_FENCE, Part, Recovery, Result, STATEMENT_ROWS_MAX, Store, StoreError, fence_of,
@@ -18,7 +18,7 @@ pub(super) async fn lock(transaction: &DatabaseTransaction, shard: Shard) -> Res
 }
 
 pub(super) async fn next_epoch(store: &Store, shard: Shard, epoch: u64) -> Result<Option<Recovery>> {
-    let transaction = store.db.begin().await?;
+    let transaction = store.begin().await?;
     let fence = lock(&transaction, shard).await?;
     if fence.epoch != epoch {
         transaction.rollback().await?;
@@ -50,7 +50,7 @@ pub(super) async fn commit(store: &Store, shard: Shard, epoch: u64, flush: &Flus
 }
 
 async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poison: Poison) -> Result<Committed> {
-    let transaction = store.db.begin().await?;
+    let transaction = store.begin().await?;
     let fence = lock(&transaction, shard).await?;
     if let Some(refused) = fence.refuses(epoch, flush.first).filter(|_| store.fence_is_on()) {
         transaction.rollback().await?;
@@ -118,7 +118,7 @@ pub(super) async fn commit_direct(store: &Store, shard: Shard, batch: &Batch) ->
 }
 
 async fn commit_batch(store: &Store, shard: Shard, batch: &Batch, poison: Poison) -> Result<Direct> {
-    let transaction = store.db.begin().await?;
+    let transaction = store.begin().await?;
     // As a flush does: else two writers could both count the same new reader (I4).
     let fence = lock(&transaction, shard).await?;
     let fenced = fenced(&transaction, "footfall_direct_fence", shard, batch.producer).await?;
