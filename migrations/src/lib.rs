@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use footfall_shared::config;
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
+use footfall_shared::store::connect_options;
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 
 use crate::plan::Plan;
 
@@ -29,14 +30,12 @@ const SESSION: &str =
 ///
 /// A [`Refusal`](footfall_shared::lifecycle::Refusal) if nothing was changed, because something is in the way.
 pub async fn migrate(database: &config::Database, shards: u16) -> anyhow::Result<Vec<String>> {
-    let mut options = ConnectOptions::new(&database.url.0);
+    let mut options = connect_options(database);
     options
         // MySQL's named locks belong to a connection, so there is only one.
         .max_connections(1)
-        .acquire_timeout(config::ms(database.timeout_ms))
         .idle_timeout(None::<Duration>)
-        .max_lifetime(None::<Duration>)
-        .sqlx_logging(false);
+        .max_lifetime(None::<Duration>);
     let db = Database::connect(options).await?;
     let lock = format!("SELECT GET_LOCK('footfall_migrations', {LOCK_SECONDS}) AS locked");
     ensure!(

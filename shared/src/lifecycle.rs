@@ -59,6 +59,8 @@ where
         }
     };
     let result = logs::init(&config.log).and_then(|()| {
+        config.notes.iter().for_each(|note| info!("{note}"));
+        config.warnings().iter().for_each(|warning| warn!("{warning}"));
         raise_file_limit();
         grading::show_counters();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

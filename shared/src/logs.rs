@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber, callsite, warn};
+use tracing_subscriber::fmt as lines;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt as lines};
 
 use crate::config::{Log, LogFormat};
 use crate::telemetry::{self, IntCounterVec};
@@ -48,7 +48,7 @@ static WRITER: OnceLock<SyncSender<Told>> = OnceLock::new();
 ///
 /// If the level cannot be understood, there is a log already, or the system has no thread for it.
 pub fn init(log: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder().parse(&log.level)?;
+    let filter = log.level.filter();
     let (sender, told) = sync_channel(LINES_MAX);
     std::thread::Builder::new().name("log".into()).spawn(move || write_all(&told))?;
     WRITER.set(sender).map_err(|_| anyhow::anyhow!("there is a log already"))?;

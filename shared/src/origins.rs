@@ -11,14 +11,12 @@ use hyper::header::{
 };
 use hyper::http::uri::Authority;
 use hyper::{Method, StatusCode};
-use serde::{Deserialize, Serialize, Serializer};
 
 use crate::http::{self, Answer};
 
 /// The sites whose pages may read, as browsers call them, separated by commas, such as `https://news.example,
 /// http://localhost:3000`; with `*` among them all may.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins(Vec<Origin>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,10 +69,10 @@ impl Origins {
 }
 
 impl FromStr for Origin {
-    type Err = String;
+    type Err = ();
 
     /// As a browser would write it: scheme and host, in lower case, and a port only if it is not the scheme's.
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ()> {
         let is_origin = || {
             let (scheme, host) = text.split_once("://")?;
             let default_port = match scheme {
@@ -87,18 +85,20 @@ impl FromStr for Origin {
             Some(host.bytes().all(is_plain) && !host.ends_with(':') && port != Some(default_port))
         };
         let value = (text == ANY || is_origin() == Some(true)).then(|| HeaderValue::from_str(text).ok());
-        value.flatten().map(Self).ok_or_else(|| {
-            format!("`{text}` is no site as a browser names it, such as https://news.example or http://localhost:3000")
-        })
+        value.flatten().map(Self).ok_or(())
     }
 }
 
-impl TryFrom<String> for Origins {
-    type Error = String;
+impl FromStr for Origins {
+    type Err = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    /// Answers what it must be.
+    fn from_str(text: &str) -> Result<Self, String> {
         let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
-        Ok(Self(origins.map(str::parse).collect::<Result<_, _>>()?))
+        Ok(Self(origins.map(str::parse).collect::<Result<_, ()>>().map_err(|()| {
+            "sites as a browser names them, such as https://news.example or http://localhost:3000, separated by commas, \
+             or * for all"
+        })?))
     }
 }
 
@@ -111,18 +111,12 @@ impl fmt::Display for Origins {
     }
 }
 
-impl Serialize for Origins {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn origins(text: &str) -> Origins {
-        Origins::try_from(text.to_owned()).expect("valid")
+        text.parse().expect("valid")
     }
 
     /// Who may read, and on what the answer depends.
@@ -175,8 +169,7 @@ mod tests {
             "https://a.example/x",
             "https://ä.example",
         ] {
-            let error = Origins::try_from(text.to_owned()).expect_err(text);
-            assert!(error.contains(text), "{error}");
+            assert!(text.parse::<Origins>().is_err(), "{text}");
         }
     }
 }

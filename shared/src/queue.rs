@@ -2,6 +2,7 @@
 //! [`crate::reads`] go through it; every script is one atomic step of the protocol.
 
 mod server;
+mod url;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -14,7 +15,8 @@ use crate::keys::{Age, GenerationKeys, ShardKeys};
 use crate::packed::{self, PackedError};
 use crate::store::{Positions, Recovery, StoredArticle};
 
-pub use server::{Answer, Redis, Server, check};
+pub use server::{Answer, Redis, Server};
+pub use url::{check, exposure, is_local};
 
 /// What a call of the queue can fail with.
 #[derive(Debug, thiserror::Error)]

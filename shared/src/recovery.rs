@@ -65,7 +65,7 @@ async fn open_or_discard(
             Ok(fence) => fence,
             // Redis takes views while MySQL is away or its tables wait to be mended. Should the epoch be over, the fence
             // will say so at the flush.
-            Err(StoreError::Db(_) | StoreError::Schema(_))
+            Err(StoreError::Db(_) | StoreError::Unreachable { .. } | StoreError::Schema(_))
                 if let Some(data) =
                     state.data.filter(|data| data.is_current && !data.is_damaged && Some(data.epoch) != damaged) =>
             {

@@ -3,19 +3,22 @@
 mod audit;
 mod lists;
 mod quarantine;
+mod reach;
 mod restore;
 mod rows;
 mod schema;
 mod server;
 mod tables;
 mod transaction;
+mod url;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::sqlx::{Connection, Executor};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, QueryResult, Statement,
+    ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement,
     TransactionTrait, Value,
 };
 
@@ -23,13 +26,15 @@ use crate::config;
 use crate::contain::{contain_this_task, contained};
 use crate::counter::{Article, Batch, Growth, Producer, Row, Shard, User, shown, total};
 
+use reach::Reach;
+
 pub use audit::{Audit, Books, ProducerFences, column};
 pub use lists::{By, ListedArticle, RisingArticle};
 pub use quarantine::{Quarantined, Replayed};
 pub use restore::{Known, Lost, Positions};
 pub use schema::{Found, Look, recorded};
-pub use server::check;
 pub use tables::{BYTEWISE, MARK, TABLES, Table, VIEWS_OF_COUNTS, View};
+pub use url::{check, connect_options, exposure, is_local};
 
 /// The schema that this build reads and writes; `footfall init` brings a database to it.
 pub const SCHEMA_VERSION: u32 = 4;
@@ -40,6 +45,14 @@ pub enum StoreError {
     /// MySQL did not answer, or refused.
     #[error("mysql: {0}")]
     Db(#[from] DbErr),
+    /// There is no connection to MySQL.
+    #[error("mysql at {place}: {why}")]
+    Unreachable {
+        /// Its address or socket.
+        place: String,
+        /// In the words of MySQL or of the operating system.
+        why: String,
+    },
     /// The tables are missing, are not as this build needs them, or belong to another version.
     #[error("{0}")]
     Schema(String),
@@ -267,6 +280,7 @@ pub struct StoredArticle {
 #[derive(Clone)]
 pub struct Store {
     db: DatabaseConnection,
+    reach: Arc<Reach>,
     timeout: Duration,
     #[cfg(feature = "mutants")]
     fence_is_off: bool,
@@ -294,14 +308,11 @@ impl Store {
     }
 
     async fn checked(database: &config::Database) -> Result<Self> {
-        let timeout = config::ms(database.timeout_ms);
-        let mut options = ConnectOptions::new(&database.url.0);
+        let timeout = database.timeout_ms;
+        let mut options = connect_options(database);
         options
             .connect_lazy(true)
             .max_connections(database.connections_max)
-            .connect_timeout(timeout)
-            .acquire_timeout(timeout)
-            .sqlx_logging(false)
             .idle_timeout(SESSION_IDLE_MAX / 2)
             .map_sqlx_mysql_pool_opts(move |pool| {
                 pool.after_connect(|connection, _| {
@@ -309,8 +320,13 @@ impl Store {
                         for statement in SESSION {
                             connection.execute(statement).await?;
                         }
+                        reach::connected();
                         Ok(())
                     })
+                })
+                .before_acquire(|_, _| {
+                    reach::connected();
+                    Box::pin(async { Ok(true) })
                 })
                 // One that was cut off in the middle of an answer is neither used again nor waited for.
                 .after_release(move |connection, _| {
@@ -322,6 +338,7 @@ impl Store {
                 })
             });
         Ok(Self {
+            reach: Arc::new(Reach::new(url::place(database), url::mysql_options(database)?, timeout)),
             db: Database::connect(options).await?,
             timeout,
             #[cfg(feature = "mutants")]
@@ -382,7 +399,7 @@ impl Store {
     pub async fn delete_everything(&self) -> Result<()> {
         self.tables_fit().await?;
         self.refuse_followers().await?;
-        let transaction = self.db.begin().await?;
+        let transaction = self.begin().await?;
         transaction
             .query_all_raw(statement("SELECT shard FROM footfall_shard_fence ORDER BY shard FOR UPDATE", []))
             .await?;
@@ -395,13 +412,18 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
+    /// A transaction on a connection of its own.
+    async fn begin(&self) -> Result<DatabaseTransaction> {
+        self.reach.step(self.db.begin()).await
+    }
+
     async fn one<const N: usize>(&self, sql: &str, values: [Value; N]) -> Result<Option<QueryResult>> {
-        let work = async { Ok(self.db.query_one_raw(statement(sql, values)).await?) };
+        let work = self.reach.step(self.db.query_one_raw(statement(sql, values)));
         self.explained(in_time(self.timeout, work).await).await
     }
 
     async fn all(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<Vec<QueryResult>> {
-        let work = async { Ok(self.db.query_all_raw(statement(sql, values)).await?) };
+        let work = self.reach.step(self.db.query_all_raw(statement(sql, values)));
         self.explained(in_time(self.timeout, work).await).await
     }
 }

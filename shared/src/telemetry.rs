@@ -1,6 +1,7 @@
 //! Metrics and the admin server of every process.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -101,6 +102,36 @@ impl Health {
     }
 }
 
+/// Why something is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// For everybody: words of this program.
+    kind: &'static str,
+    /// For the operator: with addresses, and what others have said.
+    detail: String,
+}
+
+impl Reason {
+    /// A kind, and what only the operator shall read.
+    #[must_use]
+    pub fn new(kind: &'static str, detail: impl fmt::Display) -> Self {
+        Self { kind, detail: detail.to_string() }
+    }
+
+    /// With this part of the process before it.
+    fn of(&self, part: &str, is_for_everybody: bool) -> String {
+        let detail = if is_for_everybody { "" } else { self.detail.as_str() };
+        let said = [part, self.kind, detail].into_iter().filter(|said| !said.is_empty());
+        said.collect::<Vec<_>>().join(": ")
+    }
+}
+
+impl From<&'static str> for Reason {
+    fn from(kind: &'static str) -> Self {
+        Self { kind, detail: String::new() }
+    }
+}
+
 /// Whether a process can do its work, and if not, why: each part of it that cannot, with its reason. And whether it
 /// does it with less than it should have.
 #[derive(Clone, Default)]
@@ -109,26 +140,26 @@ pub struct Readiness(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     /// Reasons for not being ready.
-    unready: BTreeMap<String, String>,
-    degraded: BTreeMap<String, (Level, String)>,
+    unready: BTreeMap<String, Reason>,
+    degraded: BTreeMap<String, (Level, Reason)>,
 }
 
 impl Readiness {
     /// Not ready yet, for the given reason; [`Readiness::set`] ends that.
     #[must_use]
-    pub fn not_yet(reason: &str) -> Self {
+    pub fn not_yet(reason: &'static str) -> Self {
         let readiness = Self::default();
-        readiness.set(Some(reason.to_owned()));
+        readiness.set(Some(reason.into()));
         readiness
     }
 
     /// The process is ready, or is not for the given reason. Answers whether that is a change.
-    pub fn set(&self, reason: Option<String>) -> bool {
+    pub fn set(&self, reason: Option<Reason>) -> bool {
         self.set_part("", reason)
     }
 
     /// A part of the process is ready, or is not for the given reason. Answers whether that is a change.
-    pub fn set_part(&self, part: &str, reason: Option<String>) -> bool {
+    pub fn set_part(&self, part: &str, reason: Option<Reason>) -> bool {
         let parts = &mut self.state().unready;
         match reason {
             Some(reason) => parts.insert(part.to_owned(), reason.clone()).is_none_or(|before| before != reason),
@@ -137,7 +168,7 @@ impl Readiness {
     }
 
     /// A part of the process works with less than it should have, or does not any more.
-    pub fn set_degraded(&self, part: &str, state: Option<(Level, String)>) {
+    pub fn set_degraded(&self, part: &str, state: Option<(Level, Reason)>) {
         let parts = &mut self.state().degraded;
         match state {
             Some(state) => drop(parts.insert(part.to_owned(), state)),
@@ -150,16 +181,22 @@ impl Readiness {
         });
     }
 
-    /// What is wrong with the part that is worst off.
+    /// What is wrong with the part that is worst off, in words for everybody.
     #[must_use]
     pub fn degraded(&self) -> Option<String> {
-        self.state().degraded.values().max_by_key(|(level, _)| *level).map(|(_, what)| what.clone())
+        self.worst(true)
+    }
+
+    fn worst(&self, is_for_everybody: bool) -> Option<String> {
+        let state = self.state();
+        let worst = state.degraded.values().max_by_key(|(level, _)| *level);
+        worst.map(|(_, reason)| reason.of("", is_for_everybody))
     }
 
     /// Both in one.
     #[must_use]
     pub fn health(&self) -> Health {
-        match (self.reason(), self.degraded()) {
+        match (self.reason(false), self.worst(false)) {
             (Some(reason), _) => Health::because(HealthState::Down, reason),
             (None, Some(reason)) => Health::because(HealthState::Degraded, reason),
             (None, None) => Health::OK,
@@ -171,20 +208,20 @@ impl Readiness {
     }
 
     /// The first reason for not being ready, if there is one.
-    #[must_use]
-    pub fn reason(&self) -> Option<String> {
-        let parts = &self.state().unready;
-        parts
-            .iter()
-            .next()
-            .map(|(part, reason)| if part.is_empty() { reason.clone() } else { format!("{part}: {reason}") })
+    fn reason(&self, is_for_everybody: bool) -> Option<String> {
+        self.state().unready.iter().next().map(|(part, reason)| reason.of(part, is_for_everybody))
     }
 
-    /// The answer of `/readyz`.
+    /// The answer of `/readyz` on a port for everybody: what kind of trouble there is, and not where the stores are and
+    /// what they say.
     #[must_use]
     pub fn answer(&self) -> http::Answer {
-        match self.reason() {
-            None => match self.degraded() {
+        self.answer_for(true)
+    }
+
+    fn answer_for(&self, is_for_everybody: bool) -> http::Answer {
+        match self.reason(is_for_everybody) {
+            None => match self.worst(is_for_everybody) {
                 None => http::sentence(StatusCode::OK, "ready"),
                 Some(what) => http::sentence(StatusCode::OK, &format!("ready, but degraded: {what}")),
             },
@@ -216,7 +253,7 @@ pub async fn serve_admin(listener: TcpListener, readiness: Readiness, stop: Canc
             ),
             (&Method::GET, "/metrics") => metrics(),
             (&Method::GET, "/livez") => http::sentence(StatusCode::OK, "alive"),
-            (&Method::GET, "/readyz") => readiness.answer(),
+            (&Method::GET, "/readyz") => readiness.answer_for(false),
             _ => http::sentence(StatusCode::NOT_FOUND, "here are /metrics, /livez and /readyz"),
         };
         async { answer }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use footfall_shared::config::{self, ms};
+use footfall_shared::config;
 use footfall_shared::http;
 use footfall_shared::proxies::neighbourhood;
 use footfall_shared::telemetry::{self, IntCounter};
@@ -108,9 +108,9 @@ impl Access {
         Self {
             open,
             tokens,
-            session: ms(config.session_ms),
-            is_secure: config.url.starts_with("https:"),
-            name: config.url.parse::<Uri>().ok().and_then(|url| url.host().map(str::to_owned)),
+            session: config.session_ms,
+            is_secure: config.url.as_str().starts_with("https:"),
+            name: config.url.as_str().parse::<Uri>().ok().and_then(|url| url.host().map(str::to_owned)),
             requests: Limit::new(per_second, per_second * REQUESTS_BURST_S),
             guesses: Guesses::default(),
             sessions: Cache::new(SESSIONS_KNOWN_MAX),

@@ -13,7 +13,7 @@ use footfall_shared::grading::{Class, Grade, Level};
 use footfall_shared::lifecycle::{EXIT_DEPENDENCY, Refusal};
 use footfall_shared::queue::{DataSet, Queue, QueueError, Redis};
 use footfall_shared::store::{Fence, Fences, Store, StoreError};
-use footfall_shared::telemetry::{Health, HealthState, Readiness};
+use footfall_shared::telemetry::{Health, HealthState, Readiness, Reason};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -172,12 +172,18 @@ impl Feed {
             let new = events::between(&before, &self.snapshot);
             events::add(&mut self.snapshot.events, new);
             history.add(Instant::now(), &self.snapshot);
-            readiness.set_degraded("tables", self.tables_differ().map(|what| (Level::Critical, what.clone())));
+            readiness.set_degraded(
+                "tables",
+                self.tables_differ()
+                    .map(|what| (Level::Critical, Reason::new("the tables are not as this build needs them", what))),
+            );
             // Once: later on it is not this task that decides.
             if !is_ready && self.snapshot.as_of.is_some() {
                 is_ready = true;
                 readiness.set(None);
                 info!("the first numbers were read");
+            } else if !is_ready && let Some(why) = self.why_unreadable() {
+                readiness.set(Some(Reason::new("no numbers were read yet", why)));
             }
             frames.send_modify(|frame| *frame = frame.next(&self.snapshot));
         }
@@ -411,6 +417,13 @@ impl Feed {
             reason,
             since: since.unwrap_or_else(|| clock::rfc3339(clock::unix_ms())),
         });
+    }
+
+    /// What the stores have said last, if they cannot be read.
+    fn why_unreadable(&self) -> Option<String> {
+        let mysql = self.mysql_error.as_ref().map(|(.., error)| error.as_str());
+        let said: Vec<&str> = self.redis_error.as_deref().into_iter().chain(mysql).collect();
+        (!said.is_empty()).then(|| said.join("; "))
     }
 
     fn is_redis_current(&self) -> bool {

@@ -48,7 +48,7 @@ use crate::watched::Watched;
 
 /// How long a store may take to answer, if the configuration does not say less: a viewer shall hear of
 /// a hanging store within about two seconds.
-const STORE_TIMEOUT_MS_MAX: u64 = 1_000;
+const STORE_TIMEOUT_MAX: Duration = ms(1_000);
 /// The one reader needs one connection, and one more while a lost one is given up.
 const DATABASE_CONNECTIONS_MAX: u32 = 2;
 
@@ -66,11 +66,11 @@ pub fn run(config: Config, listeners: Listeners, lifecycle: Lifecycle) -> Servic
 }
 
 async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
-    let timeout = ms(config.redis.timeout_ms.min(STORE_TIMEOUT_MS_MAX));
+    let timeout = config.redis.timeout_ms.min(STORE_TIMEOUT_MAX);
     let redis = Redis::new(&config.redis, timeout)?;
     let store = Store::new(&Database {
         connections_max: config.database.connections_max.min(DATABASE_CONNECTIONS_MAX),
-        timeout_ms: config.database.timeout_ms.min(STORE_TIMEOUT_MS_MAX),
+        timeout_ms: config.database.timeout_ms.min(STORE_TIMEOUT_MAX),
         ..config.database.clone()
     })
     .await?;
@@ -80,7 +80,7 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     // A pool of their own: lists that take their time must not stop the live numbers.
     let counts = HitCounts::default();
     let history = Store::new(&config.database).await?;
-    let ttl = ms(config.reads.ttl_ms);
+    let ttl = config.reads.ttl_ms;
     let reads = Arc::new(Reads::new(&redis, history.clone(), counts.clone(), config.shards, ttl, timeout));
     let lists = Lists::new(history, counts.clone(), ttl);
     lifecycle.spawn("report of hit rates", {
@@ -103,12 +103,12 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
 
     let viewers_max =
         lifecycle::connections_max("dashboard.connections_max", config.dashboard.connections_max, config.shards);
-    let drain = ms(config.dashboard.drain_ms);
+    let drain = config.dashboard.drain_ms;
     let limits = Limits {
         connections_max: viewers_max,
         connections_per_address_max: config.http.connections_per_address_max,
         trusted_proxies: config.http.trusted_proxies.clone(),
-        header_timeout: ms(config.dashboard.header_timeout_ms),
+        header_timeout: config.dashboard.header_timeout_ms,
         drain,
         announced_by: config.http.announced_by(),
     };

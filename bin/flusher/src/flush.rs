@@ -12,7 +12,7 @@ use footfall_shared::queue::{DataSet, Position, Queue, QueueError, Sealed};
 use footfall_shared::random;
 use footfall_shared::recovery::{self, RecoveryError};
 use footfall_shared::store::{Committed, Fence, Fences, Flush, StoreError};
-use footfall_shared::telemetry::{self, GaugeVec, Histogram, IntCounter, IntGaugeVec, Readiness};
+use footfall_shared::telemetry::{self, GaugeVec, Histogram, IntCounter, IntGaugeVec, Readiness, Reason};
 use tokio::time::{Duration, Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -151,7 +151,7 @@ impl Flusher {
     ) -> Self {
         Self {
             config: config.flusher.clone(),
-            warm: ms(config.reads.warm_ttl_ms),
+            warm: config.reads.warm_ttl_ms,
             shards: config.shards,
             queue,
             store,
@@ -169,13 +169,13 @@ impl Flusher {
 
     /// Flushes whenever a trigger says so, until `stop`; then once more whatever is there.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut poll = tokio::time::interval(ms(self.config.poll_ms));
+        let mut poll = tokio::time::interval(self.config.poll_ms);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut pause = ms(self.config.poll_ms);
+        let mut pause = self.config.poll_ms;
         while stop.run_until_cancelled(poll.tick()).await.is_some() {
             self.pulse.beat();
             if self.turn(false).await {
-                pause = ms(self.config.poll_ms);
+                pause = self.config.poll_ms;
             } else {
                 let spread = (random::number() % 100) as f64 / 100.0;
                 stop.run_until_cancelled(tokio::time::sleep(pause.mul_f64(0.5 + spread))).await;
@@ -203,7 +203,7 @@ impl Flusher {
                 let class = obstacle.class();
                 class.count();
                 // Logged when it begins and when it ends, not each time.
-                if self.readiness.set_part(&part, Some(obstacle.to_string())) {
+                if self.readiness.set_part(&part, Some(Reason::new("it cannot flush", &obstacle))) {
                     match class.level() {
                         Level::Critical => error!(shard = %self.queue.shard(), class = class.name(), "{obstacle}"),
                         _ => warn!(shard = %self.queue.shard(), class = class.name(), "{obstacle}; trying again"),
@@ -267,7 +267,7 @@ impl Flusher {
         };
         data.open_views >= self.config.updates
             || data.open_articles >= self.config.articles
-            || since.elapsed() >= ms(self.config.timeout_ms)
+            || since.elapsed() >= self.config.timeout_ms
     }
 
     /// Tells Redis when MySQL's counts were changed by anything but a flush: its cached values are behind then.
@@ -397,10 +397,10 @@ impl Flusher {
 
     /// Takes or renews the lease. It only keeps flushers from doing the same work twice.
     async fn has_lease(&self) -> Result<bool, Obstacle> {
-        if self.config.lease_ms == 0 {
+        if self.config.lease_ms.is_zero() {
             return Ok(true);
         }
-        Ok(self.queue.lease(&self.holder, ms(self.config.lease_ms)).await?)
+        Ok(self.queue.lease(&self.holder, self.config.lease_ms).await?)
     }
 }
 

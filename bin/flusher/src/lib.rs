@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use footfall_shared::config::{Config, ms};
+use footfall_shared::config::Config;
 use footfall_shared::counter::Shard;
 use footfall_shared::lifecycle::{self, Lifecycle, Watchdog};
 use footfall_shared::presence;
@@ -55,7 +55,7 @@ pub fn main(store: fn(Store) -> Store) -> ExitCode {
 const LAST_FLUSH: Duration = Duration::from_secs(10);
 
 async fn run(config: Config, store: Store, admin: TcpListener, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
-    let redis = Redis::new(&config.redis, ms(config.redis.timeout_ms))?;
+    let redis = Redis::new(&config.redis, config.redis.timeout_ms)?;
     lifecycle::check_stores(&redis, &store, config.shards).await?;
     let readiness = telemetry::Readiness::default();
     let metrics = flush::Metrics::new();

@@ -58,7 +58,7 @@ impl From<StoreError> for Failure {
                     "{error}; its tables were changed meanwhile, or may not be used: run this again to see what differs"
                 )
             }
-            StoreError::Db(_) => {
+            StoreError::Db(_) | StoreError::Unreachable { .. } => {
                 format!("{error}; check that MySQL runs and that database.url (FOOTFALL_DATABASE__URL) leads to it")
             }
             // These say by themselves what to do.
@@ -90,7 +90,7 @@ impl From<RecoveryError> for Failure {
 
 /// Checks `redis.url`; connects later.
 pub(crate) fn redis(config: &footfall_shared::config::Config) -> crate::Result<footfall_shared::queue::Redis> {
-    let timeout = footfall_shared::config::ms(config.redis.timeout_ms);
+    let timeout = config.redis.timeout_ms;
     footfall_shared::queue::Redis::new(&config.redis, timeout)
         .map_err(|error| Failure::Configuration(format!("redis.url (FOOTFALL_REDIS__URL) cannot be used: {error}")))
 }

@@ -89,7 +89,7 @@ fn positive(text: &str) -> std::result::Result<f64, String> {
 }
 
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
-    let urls = if args.urls.is_empty() { std::slice::from_ref(&config.ingest.url) } else { &args.urls };
+    let urls = if args.urls.is_empty() { vec![config.ingest.url.to_string()] } else { args.urls.clone() };
     let targets = urls.iter().map(|url| HttpUrl::parse(url)).collect::<Result<Vec<_>>>()?;
     // 32 bits keep the articles' names short, and are plenty to keep runs apart.
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));

@@ -99,7 +99,7 @@ async fn run(cli: Cli) -> Result {
     match cli.command {
         Command::Init(args) => init::run(&config, &args).await,
         Command::Clean(args) => clean::run(&config, &args).await,
-        Command::CheckConfig(args) => check_config::run(&config, &args),
+        Command::CheckConfig(args) => check_config::run(&config, cli.config.as_deref(), &args),
         Command::Watch(args) => watch::run(&config, &args).await,
         Command::Load(args) => load::run(&config, &args).await,
         Command::Verify(args) => verify::run(&config, &args).await,

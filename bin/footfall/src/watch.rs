@@ -55,7 +55,8 @@ struct Dashboard<'a> {
 }
 
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
-    let dashboard = Dashboard { url: HttpUrl::parse(&config.dashboard.url)?, token: config.dashboard.token.get() };
+    let dashboard =
+        Dashboard { url: HttpUrl::parse(config.dashboard.url.as_str())?, token: config.dashboard.token.get() };
     let mut output = Output::new(args);
     if args.once {
         return match follow(&dashboard, &mut View::default(), &mut output).await {

@@ -12,7 +12,7 @@ use footfall_shared::counter::{Batch, Producer, Shard};
 use footfall_shared::grading::{Class, Grade, Level};
 use footfall_shared::packed::{Path, Record, decode_record};
 use footfall_shared::store::Direct;
-use footfall_shared::telemetry::{self, IntCounter, IntGauge, Readiness};
+use footfall_shared::telemetry::{self, IntCounter, IntGauge, Readiness, Reason};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -179,7 +179,13 @@ impl Replay {
                     breaker.failed(class, now);
                     if shown != Some(class) && !breaker.is_closed() {
                         shown = Some(class);
-                        self.readiness.set_degraded(&part, Some((class.level().max(Level::Degraded), why.clone())));
+                        self.readiness.set_degraded(
+                            &part,
+                            Some((
+                                class.level().max(Level::Degraded),
+                                Reason::new("what a dead ingest has left behind waits", &why),
+                            )),
+                        );
                         match class.level() {
                             Level::Critical => error!("{part}: {why}"),
                             _ => warn!("{part} has to wait: {why}"),

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use footfall_journal::{AppendError, Journal, Location, SyncResult};
 use footfall_shared::breaker::Breaker;
-use footfall_shared::config::{self, ms};
+use footfall_shared::config;
 use footfall_shared::counter::{Batch, Shard, View, total};
 use footfall_shared::grading::{Class, Grade, Level};
 use footfall_shared::packed::{Path, decode_record, encode_record};
 use footfall_shared::queue::{DataSet, QueueError};
 use footfall_shared::store::{Direct, StoreError};
-use footfall_shared::telemetry::{self, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Readiness};
+use footfall_shared::telemetry::{self, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Readiness, Reason};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -78,7 +78,7 @@ pub(crate) struct Batcher {
     /// Why the last step failed; shown as long as a breaker is open.
     obstacle: String,
     /// What was said last; nothing at first.
-    shown: Option<Option<(Level, String)>>,
+    shown: Option<Option<(Level, &'static str)>>,
     /// The next batch that goes to the disk first is not built before.
     journal_at: Instant,
     tick_at: Instant,
@@ -273,7 +273,7 @@ impl Batcher {
 
     /// How long clients wait for Redis or MySQL before the journal is brought to the disk for them.
     fn patience(&self) -> Duration {
-        ms(self.config.journal_sync_ms)
+        self.config.journal_sync_ms
     }
 
     /// The path of a batch that is built now; none if it is better not to build one yet.
@@ -689,9 +689,11 @@ impl Batcher {
             }
             (Some(_), Some(_), _) => (false, Some((Level::Critical, "redis and MySQL are away"))),
         };
-        let state = state.map(|(level, what)| (level, what.to_owned()));
-        let reason = state.as_ref().map(|(_, what)| format!("{what}: {}", self.obstacle));
-        self.readiness.set_part(&part, reason.filter(|_| !ready));
+        let why = state.map(|(level, what)| (level, Reason::new(what, &self.obstacle)));
+        self.readiness.set_part(&part, why.clone().map(|(_, reason)| reason).filter(|_| !ready));
+        if why.is_some() {
+            self.readiness.set_degraded(&part, why.clone());
+        }
         if self.shown.as_ref() == Some(&state) {
             return;
         }
@@ -701,7 +703,7 @@ impl Batcher {
             Some((Level::Critical, what)) => error!(%shard, "{what}: {}", self.obstacle),
             Some((_, what)) => warn!(%shard, "{what}: {}", self.obstacle),
         }
-        self.readiness.set_degraded(&part, state.clone());
+        self.readiness.set_degraded(&part, why);
         self.shown = Some(state);
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use footfall_shared::config::{Config, ms};
+use footfall_shared::config::Config;
 use footfall_shared::http::{self, Answer};
 use footfall_shared::origins::Origins;
 use footfall_shared::reads::Reads;
@@ -152,9 +152,9 @@ impl Routes {
             origins: config.ingest.allowed_origins.clone(),
             readiness,
             answers: telemetry::counters("footfall_http_answers_total", "Answers by HTTP status.", "status"),
-            dashboard_url: config.dashboard.url.trim_end_matches('/').to_owned(),
+            dashboard_url: config.dashboard.url.as_str().trim_end_matches('/').to_owned(),
             body_bytes_max: config.ingest.body_bytes_max,
-            body_timeout: ms(config.ingest.body_timeout_ms),
+            body_timeout: config.ingest.body_timeout_ms,
             request_views_max: config.ingest.request_views_max,
         }
     }

@@ -1,6 +1,7 @@
 //! The server itself: how it is reached, whether it keeps what it is given, and what is in it beside the shards.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub trait Server: Send + Sync {
 /// error that leaves its state unknown.
 struct Reached {
     client: Client,
+    /// Address or socket.
+    place: String,
     timeout: Duration,
     connection: Mutex<Option<MultiplexedConnection>>,
 }
@@ -48,10 +51,13 @@ impl Reached {
             let config = AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(self.timeout))
                 .set_response_timeout(Some(self.timeout));
-            let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-            Ok(slot.insert(connection).clone())
+            let connection = self.client.get_multiplexed_async_connection_with_config(&config).await;
+            Ok(slot.insert(connection.map_err(|error| at(&self.place, &error))?).clone())
         };
-        let timed_out = |_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        let timed_out = |_| {
+            let sentence = format!("no connection to {} within {:?}", self.place, self.timeout);
+            RedisError::from(io::Error::new(io::ErrorKind::TimedOut, sentence))
+        };
         tokio::time::timeout(self.timeout, connect).await.map_err(timed_out)?
     }
 
@@ -64,7 +70,7 @@ impl Reached {
             Ok(result) => result,
             Err(why) => {
                 *self.connection.lock().await = None;
-                Err(std::io::Error::other(format!("the answer makes no sense ({why})")).into())
+                Err(io::Error::other(format!("the answer makes no sense ({why})")).into())
             }
         }
     }
@@ -103,22 +109,29 @@ impl Server for Reached {
     }
 }
 
-fn client(redis: &config::Redis) -> std::result::Result<Client, RedisError> {
-    let url = redis.url.0.as_str();
-    if redis.ca.is_empty() {
-        return Client::open(url);
+/// What went wrong with a connection, of the same kind, and where.
+fn at(place: &str, error: &RedisError) -> RedisError {
+    if error.is_io_error() {
+        let kind = match error.is_timeout() {
+            true => io::ErrorKind::TimedOut,
+            false if error.is_connection_refusal() => io::ErrorKind::ConnectionRefused,
+            false => io::ErrorKind::NotConnected,
+        };
+        return io::Error::new(kind, format!("{place}: {error}")).into();
     }
-    let root_cert = Some(config::read_file(redis.ca.as_ref())?);
-    Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert })
+    if error.kind() == ErrorKind::AuthenticationFailed {
+        // The library has left out what Redis said.
+        let sentence = format!("{place} refuses the user or the password of redis.url");
+        return redis::make_extension_error("WRONGPASS".to_owned(), Some(sentence));
+    }
+    RedisError::from((error.kind(), "no connection", format!("{place}: {error}")))
 }
 
-/// Whether a connection can be tried with these settings; a sentence if not.
-pub fn check(redis: &config::Redis) -> std::result::Result<(), String> {
-    let example = "redis://user:password@host:6379/0, rediss://... for TLS, or unix:///path/to/socket";
-    Client::open(redis.url.0.as_str())
-        .map_err(|error| format!("redis.url cannot be used ({error}): it must be such as {example}"))?;
-    client(redis).map_err(|error| format!("redis.ca, {}, cannot be used: {error}", redis.ca))?;
-    Ok(())
+pub(super) fn client(redis: &config::Redis) -> std::result::Result<Client, RedisError> {
+    let url = redis.url.0.as_str();
+    let Some(ca) = &redis.ca else { return Client::open(url) };
+    let root_cert = Some(config::read_bytes(ca).map_err(io::Error::other)?);
+    Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert })
 }
 
 /// How many keys are looked at for some of others.
@@ -183,7 +196,8 @@ impl Redis {
     /// Takes the URL apart; connects later.
     pub fn new(redis: &config::Redis, timeout: Duration) -> std::result::Result<Self, RedisError> {
         let client = client(redis)?;
-        Ok(Self { server: Arc::new(Reached { client, timeout, connection: Mutex::default() }) })
+        let place = super::url::place(redis);
+        Ok(Self { server: Arc::new(Reached { client, place, timeout, connection: Mutex::default() }) })
     }
 
     /// What answers in the place of a server.

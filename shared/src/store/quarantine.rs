@@ -1,7 +1,7 @@
 //! What a person does to the counts: rows in quarantine are looked at, counted after all or dropped, and a reader is
 //! erased. Every change keeps the conservation of views (I9) and the sums of the articles (I4).
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
 
 use super::rows::{Poison, Stored, store_rows, total_of};
 use super::transaction::{add_to_totals, lock};
@@ -67,7 +67,7 @@ impl Store {
         let Some(entry) = self.quarantined_one(id).await? else { return Ok(Replayed::Missing) };
         let ids = (Article::parse(entry.article.as_bytes()), User::parse(entry.user.as_bytes()));
         let (Ok(article), Ok(user)) = ids else { return Ok(Replayed::Unknown) };
-        let transaction = self.db.begin().await?;
+        let transaction = self.begin().await?;
         let shard = Shard(entry.shard);
         let fence = lock(&transaction, shard).await?;
         // The row is gone if another person was faster.
@@ -90,7 +90,7 @@ impl Store {
     /// Gives up what is in quarantine; false if there is nothing with this id. Its views stay in the books as dropped.
     pub async fn drop_quarantined(&self, id: u64) -> Result<bool> {
         let Some(entry) = self.quarantined_one(id).await? else { return Ok(false) };
-        let transaction = self.db.begin().await?;
+        let transaction = self.begin().await?;
         lock(&transaction, Shard(entry.shard)).await?;
         let is_there = delete(&transaction, id).await? == 1;
         if is_there {
@@ -111,7 +111,7 @@ impl Store {
         let name = "CONCAT('erased-', LOWER(HEX(RANDOM_BYTES(16))))";
         let mut erased = 0;
         loop {
-            let transaction = self.db.begin().await?;
+            let transaction = self.begin().await?;
             for shard in Shard::all(shards) {
                 lock(&transaction, shard).await?; // A flush in between could count the same reader twice (I4).
             }

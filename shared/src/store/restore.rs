@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ConnectionTrait, TransactionTrait};
+use sea_orm::ConnectionTrait;
 
 use super::audit::fences_of_shard;
 use super::transaction::{lock, quarantine};
@@ -41,7 +41,7 @@ impl Store {
     /// that the books go on to balance (I9). Begins an epoch: whoever has an opinion on an older one has to look again.
     /// With `accept` off nothing is changed, and the answer says what would be lost.
     pub async fn accept_restore(&self, shard: Shard, known: &Known, accept: bool) -> Result<Lost> {
-        let transaction = self.db.begin().await?;
+        let transaction = self.begin().await?;
         let fence = lock(&transaction, shard).await?;
         let mut lost = Lost::default();
         for (table, positions) in

@@ -2,11 +2,9 @@
 
 use std::collections::HashMap;
 
-use sea_orm::sqlx::mysql::MySqlConnectOptions;
-
 use super::{Result, Store, TABLES};
+use crate::clock;
 use crate::grading::Level;
-use crate::{clock, config};
 
 /// What a statement may need, whatever the ids: see `STATEMENT_ROWS_MAX`.
 const PACKET_BYTES_MIN: u64 = 16 << 20;
@@ -15,18 +13,6 @@ const PACKET_BYTES_MIN: u64 = 16 << 20;
 const MARIADB_MIN: (u32, u32) = (10, 6);
 /// See [`MARIADB_MIN`].
 const MYSQL_MIN: (u32, u32) = (8, 0);
-
-/// Whether a connection can be tried with these settings; a sentence if not.
-pub fn check(database: &config::Database) -> std::result::Result<(), String> {
-    let url = database.url.0.as_str();
-    let why = match url.parse::<MySqlConnectOptions>() {
-        Err(error) => error.to_string(),
-        Ok(_) if !url.starts_with("mysql://") => "it does not begin with mysql://".to_owned(),
-        Ok(options) if options.get_database().is_none() => "it names no database".to_owned(),
-        Ok(_) => return Ok(()),
-    };
-    Err(format!("database.url cannot be used ({why}): it must be such as mysql://user:password@host:3306/footfall"))
-}
 
 impl Store {
     /// What of the server and its settings endangers views, and how much.

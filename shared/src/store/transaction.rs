@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
 use super::rows::{Poison, Stored, store_rows, total_of, upsert_hours, upsert_minutes};
 use super::{
@@ -21,7 +21,7 @@ pub(super) async fn lock(transaction: &DatabaseTransaction, shard: Shard) -> Res
 }
 
 pub(super) async fn next_epoch(store: &Store, shard: Shard, epoch: u64) -> Result<Option<Recovery>> {
-    let transaction = store.db.begin().await?;
+    let transaction = store.begin().await?;
     let fence = lock(&transaction, shard).await?;
     if fence.epoch != epoch {
         transaction.rollback().await?;
@@ -87,7 +87,7 @@ pub(super) async fn commit(store: &Store, shard: Shard, epoch: u64, flush: &Flus
 }
 
 async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poison: Poison) -> Result<Committed> {
-    let transaction = store.db.begin().await?;
+    let transaction = store.begin().await?;
     let fence = lock(&transaction, shard).await?;
     if let Some(refused) = fence.refuses(epoch, flush.first).filter(|_| store.fence_is_on()) {
         transaction.rollback().await?;
@@ -164,7 +164,7 @@ pub(super) async fn commit_direct(store: &Store, shard: Shard, batch: &Batch) ->
 }
 
 async fn commit_batch(store: &Store, shard: Shard, batch: &Batch, poison: Poison) -> Result<Direct> {
-    let transaction = store.db.begin().await?;
+    let transaction = store.begin().await?;
     // As a flush does: else two writers could both count the same new reader (I4).
     let fence = lock(&transaction, shard).await?;
     let fenced = fenced(&transaction, "footfall_direct_fence", shard, batch.producer).await?;

@@ -35,7 +35,7 @@ pub(super) async fn watch(config: &Config, store: &Store, redis: &Redis, period:
         config,
         store,
         redis,
-        reader: Reader::new(&config.ingest.url)?,
+        reader: Reader::new(config.ingest.url.as_str())?,
         before: None,
         looks: 0,
         blind: 0,
