@@ -343,6 +343,8 @@ impl Batcher {
                 let _ = queue.report(producer, beat, journalled, stored).await; // Missed once, it is made up for by the next.
                 Event::Memory(memory)
             }));
+        } else {
+            self.metrics.redis_memory.reset(); // Not known any more.
         }
         if let Some((rotation, seen)) = self.rotation
             && now >= seen + ID_PERIOD
