@@ -28,7 +28,10 @@ export class Minutes {
   #since = null;
   // When MySQL had how many views.
   #stored = [];
-  #latest = 0;
+  // What to add to the time of this page for that of the dashboard: its clock counts. Until it is known, ours does.
+  #clock = performance.timeOrigin;
+  #isClockKnown = false;
+  #isAsked = false;
   #shown = { from: 0, views: 0 };
   #timer = 0;
 
@@ -71,7 +74,8 @@ export class Minutes {
       if (startOf(before.at) < from) last.isOver = true;
     }
     this.#now = { at, views };
-    this.#latest = Math.max(this.#latest, from);
+    this.#clock = at - performance.now();
+    this.#isClockKnown = true;
     if (stored !== null) this.#stored.push({ at, stored });
     if (this.#stored.length > MEMORY) this.#stored.shift();
     for (const old of this.#seen.keys()) if (old < from - LAST * MINUTE_MS) this.#seen.delete(old);
@@ -93,12 +97,18 @@ export class Minutes {
       this.#listed = new Map(minutes.map((span) => [Date.parse(span.from), span]));
       const from = Date.parse(minutes.at(-1).from);
       this.#base = { from, at: Date.parse(readAt) };
-      this.#latest = Math.max(this.#latest, from);
+      if (!this.#isClockKnown) this.#clock = this.#base.at - performance.now();
     } catch {
       // The banner says what is the matter; minutes that were not seen stay unknown.
     }
+    this.#isAsked = true;
     this.#render();
     if (this.#bars === bars) this.#timer = setTimeout(() => this.#read(), this.#now === null ? 1000 : REFRESH_MS);
+  }
+
+  // The present minute.
+  get #latest() {
+    return Math.max(startOf(this.#now?.at ?? performance.now() + this.#clock), this.#base?.from ?? 0);
   }
 
   // How many views there were in a minute when MySQL was asked in the middle of it; null if that is not known.
@@ -111,11 +121,11 @@ export class Minutes {
     return stored === undefined ? listed.views : Math.max(listed.views, listed.views + seen.views - stored);
   }
 
-  #span(from) {
+  #span(from, latest) {
     const time = new Date(from).toISOString();
     const [listed, seen] = [this.#listed.get(from), this.#seen.get(from)];
     if (listed !== undefined && listed.views !== null && this.#base.from !== from) return listed;
-    const isPresent = from === this.#latest;
+    const isPresent = from === latest;
     const isSeen = isPresent ? this.#now !== null : seen?.isOver === true;
     const counts = [seen?.isWhole && isSeen ? seen.views - seen.start : null, isSeen || seen === undefined ? this.#sinceListed(from, seen) : null];
     const known = counts.filter((count) => count !== null);
@@ -130,8 +140,10 @@ export class Minutes {
   }
 
   #render() {
-    if (this.#latest === 0) return;
-    const first = this.#latest - (LAST - 1) * MINUTE_MS;
-    this.#bars?.set(Array.from({ length: LAST }, (_, index) => this.#span(first + index * MINUTE_MS)));
+    // Before anything was asked it is not unknown either.
+    if (!this.#isAsked) return;
+    const latest = this.#latest;
+    const first = latest - (LAST - 1) * MINUTE_MS;
+    this.#bars?.set(Array.from({ length: LAST }, (_, index) => this.#span(first + index * MINUTE_MS, latest)));
   }
 }
