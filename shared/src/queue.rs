@@ -399,13 +399,21 @@ impl Queue {
 
     /// Tells the others how many views an ingest has acknowledged that only its journal holds. `beat` grows each time:
     /// so others see that it lives. `stored` is the last batch that MySQL has, and its cumulative views, of each path.
-    pub async fn report(&self, producer: Producer, beat: u64, journalled: u64, stored: [(u64, u64); 2]) -> Result<()> {
+    /// With `is_behind`, readers are told for a while that the numbers of this shard are a part.
+    pub async fn report(
+        &self,
+        producer: Producer,
+        beat: u64,
+        journalled: u64,
+        stored: [(u64, u64); 2],
+        is_behind: bool,
+    ) -> Result<()> {
         let [(number, views), (direct, direct_views)] = stored;
         let mut pipeline = redis::pipe();
         pipeline.hset(&self.keys.reports, producer.to_string(), format!("{beat}:{journalled}")).ignore();
         let stored = format!("{number}:{views}:{direct}:{direct_views}");
         pipeline.hset(&self.keys.stored, producer.to_string(), stored).ignore();
-        if journalled > 0 {
+        if is_behind {
             self.call(&BEHIND, BEHIND.call([&*self.keys.meta])).await?;
         }
         Ok(self.redis.commands(pipeline).await?)
