@@ -255,7 +255,7 @@ fn after_clean_numbers_begin_anew() {
     let dashboard = running.stack.url(Role::Dashboard, 0);
     let shown = |article: &str| get(&format!("{dashboard}/v1/articles/{article}")).json();
     let views = format!("{}/v1/views", running.ingest());
-    assert_eq!(shown("a")["readers"], 0);
+    eventually("nothing yet", Duration::from_secs(5), || shown("a")["readers"] == 0);
     for user in ["u", "v", "w"] {
         assert_eq!(post(&views, &format!(r#"{{"article":"a","user":"{user}"}}"#)).status, 204);
     }
@@ -264,7 +264,7 @@ fn after_clean_numbers_begin_anew() {
     // Of this one no more is known than that its view waits.
     running.stack.service(Role::Flusher, 0).pause().expect("pause");
     assert_eq!(post(&views, r#"{"article":"b","user":"u"}"#).status, 204);
-    assert_eq!(shown("b")["views"], 1);
+    eventually("its view", Duration::from_secs(5), || shown("b")["views"] == 1);
     running.stack.service(Role::Flusher, 0).resume().expect("resume");
     eventually("it is stored", Duration::from_secs(5), || {
         running.sql("SELECT views FROM article_counts WHERE article = 'b'").as_deref() == Some("1")
@@ -278,8 +278,8 @@ fn after_clean_numbers_begin_anew() {
     assert!(fine, "{said}");
     for article in ["a", "b"] {
         let shown = shown(article);
-        let numbers = ["views", "readers", "pending"].map(|field| shown[field].as_u64());
-        assert_eq!(numbers, [Some(0); 3], "{shown}");
+        // Nobody has opened Redis anew yet, so that is a part.
+        assert_eq!((&shown["views"], &shown["at_least"]), (&serde_json::Value::Null, &0.into()), "{shown}");
     }
     for role in [Role::Flusher, Role::Ingest] {
         running.stack.service(role, 0).restart().expect("restart");
