@@ -467,9 +467,8 @@ impl Feed {
                 if self.mysql_error.is_none() && view.shared != Some(fence) && self.slow_due <= Instant::now() =>
             {
                 // Refused by a Redis that is full, it is missed by nobody who can be helped.
-                if view.queue.keep_fence(&fence).await.is_ok() {
-                    view.shared = Some(fence);
-                }
+                let kept = view.queue.keep_fence(&fence).await;
+                view.shared = kept.is_ok().then_some(fence);
             }
             None if self.mysql_error.is_some() => {
                 view.fence = view.queue.kept_fence().await?.map(|fence| (Instant::now(), fence));
