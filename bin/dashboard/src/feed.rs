@@ -463,9 +463,7 @@ impl Feed {
     async fn share_fence(&mut self, shard: usize) -> Result<(), QueueError> {
         let view = &mut self.shards[shard];
         match view.fence {
-            Some((_, fence))
-                if self.mysql_error.is_none() && view.shared != Some(fence) && self.slow_due <= Instant::now() =>
-            {
+            Some((_, fence)) if self.mysql_error.is_none() && view.shared != Some(fence) => {
                 // Refused by a Redis that is full, it is missed by nobody who can be helped.
                 let kept = view.queue.keep_fence(&fence).await;
                 view.shared = kept.is_ok().then_some(fence);
