@@ -389,11 +389,7 @@ fn spans(found: &[(u32, u64)], all: RangeInclusive<u32>, seconds: u32, horizon: 
         let from_ms = u64::from(at) * length_ms;
         let views = found.binary_search_by_key(&at, |(known, _)| *known).map_or(0, |found_at| found[found_at].1);
         let is_part = horizon.lacks_before(from_ms + length_ms);
-        Span {
-            from: clock::rfc3339(from_ms),
-            views: (!is_part).then_some(views),
-            at_least: is_part.then_some(views),
-        }
+        Span { from: clock::rfc3339(from_ms), views: (!is_part).then_some(views), at_least: is_part.then_some(views) }
     })
     .collect()
 }
@@ -624,7 +620,8 @@ mod tests {
         fn every_clock_and_every_question_has_spans(unix_ms: u64, count in 0..=SPAN_MAX, at: u32) {
             clock::simulate(unix_ms);
             for (now, seconds) in [(clock::unix_minute(), 60), (clock::unix_minute() / 60, 3_600), (u32::MAX, 3_600)] {
-                let shown = spans(&[(at, 1)], clock::last(count, now), seconds);
+                let horizon = Horizon { now_ms: u64::MAX, stored_until_ms: Some(u64::MAX) };
+                let shown = spans(&[(at, 1)], clock::last(count, now), seconds, horizon);
                 prop_assert!((1..=SPAN_MAX.max(1) as usize).contains(&shown.len()));
             }
         }
