@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, RedisError, Value};
 
-use crate::counter::{Article, Batch, Growth, Producer, Shard, VIEWS_MAX, total};
+use crate::counter::{Article, Batch, Growth, Producer, Shard, VIEWS_MAX, shown, total};
 use crate::keys::{Age, GenerationKeys, ShardKeys};
 use crate::packed::{self, PackedError};
-use crate::store::{Positions, Recovery, StoredArticle};
+use crate::store::{Fence, Positions, Recovery, StoredArticle};
 
 pub use server::{Answer, Redis, Server};
 pub use url::{check, exposure, is_local};
@@ -93,6 +93,7 @@ static ROTATE: LazyLock<Script> = script!("", "guard", "epoch", rotate);
 static SEAL: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "add", "merge", seal);
 static ACK: LazyLock<Script> = script!("allow-oom", "guard", "epoch", "add", "merge", ack);
 static VERSION: LazyLock<Script> = script!("allow-oom", "guard", "epoch", version);
+static BEHIND: LazyLock<Script> = script!("allow-oom", "guard", behind);
 static REOPEN: LazyLock<Script> = script!("allow-oom", "guard", "add", "merge", reopen);
 static STATE: LazyLock<Script> = script!("no-writes", "guard", state);
 static SEALED: LazyLock<Script> = script!("no-writes", "guard", "epoch", sealed);
@@ -104,8 +105,10 @@ static REWRITE: LazyLock<Script> = script!("allow-oom", rewrite);
 /// All scripts, with the hash by which Redis knows each of them.
 #[must_use]
 pub fn scripts() -> Vec<(&'static str, String)> {
-    let all =
-        [&*APPLY, &REGISTER, &ROTATE, &SEAL, &ACK, &VERSION, &REOPEN, &STATE, &SEALED, &LEASE, &READ, &FILL, &REWRITE];
+    let all = [
+        &*APPLY, &REGISTER, &ROTATE, &SEAL, &ACK, &VERSION, &BEHIND, &REOPEN, &STATE, &SEALED, &LEASE, &READ, &FILL,
+        &REWRITE,
+    ];
     all.map(|script| (script.name, script.prepared.get_hash().to_owned())).into()
 }
 
@@ -187,6 +190,8 @@ pub struct DataSet {
     pub rotation: u64,
     /// Whether a part of it has become something else than what it must be.
     pub is_damaged: bool,
+    /// Whether acknowledged views may be neither in it nor in MySQL, but in a journal or on their way back.
+    pub is_behind: bool,
 }
 
 impl DataSet {
@@ -233,6 +238,16 @@ pub struct Live {
     pub pending_views: u64,
     /// Everything before this time is in `stored_views` and `readers`; milliseconds since 1970.
     pub as_of_ms: u64,
+    /// See [`DataSet::is_behind`]: then all this is only a part.
+    pub is_behind: bool,
+}
+
+impl Live {
+    /// Views in both stores.
+    #[must_use]
+    pub fn views(&self) -> u64 {
+        shown(self.stored_views.saturating_add(self.pending_views))
+    }
 }
 
 /// The answer of a cache look-up.
@@ -240,6 +255,13 @@ pub struct Live {
 pub enum Cached {
     /// The value.
     Hit(Live),
+    /// Its time to live is over, so MySQL is to be asked; should that fail, this is still right.
+    Old {
+        /// As of a miss.
+        first: u64,
+        /// The value.
+        live: Live,
+    },
     /// Not cached; `first` goes into [`Queue::fill`].
     Miss {
         /// The first generation not acknowledged at the time of the look-up.
@@ -328,6 +350,7 @@ impl Queue {
                 version: reply.number(9)?,
                 rotation: reply.number(10)?,
                 is_damaged,
+                is_behind: reply.number(12)? == 1,
             })
         };
         Ok(State { incarnation, data })
@@ -387,12 +410,23 @@ impl Queue {
 
     /// Tells the others how many views an ingest has acknowledged that only its journal holds. `beat` grows each time:
     /// so others see that it lives. `stored` is the last batch that MySQL has, and its cumulative views, of each path.
-    pub async fn report(&self, producer: Producer, beat: u64, journalled: u64, stored: [(u64, u64); 2]) -> Result<()> {
+    /// With `is_behind`, readers are told for a while that the numbers of this shard are a part.
+    pub async fn report(
+        &self,
+        producer: Producer,
+        beat: u64,
+        journalled: u64,
+        stored: [(u64, u64); 2],
+        is_behind: bool,
+    ) -> Result<()> {
         let [(number, views), (direct, direct_views)] = stored;
         let mut pipeline = redis::pipe();
         pipeline.hset(&self.keys.reports, producer.to_string(), format!("{beat}:{journalled}")).ignore();
         let stored = format!("{number}:{views}:{direct}:{direct_views}");
         pipeline.hset(&self.keys.stored, producer.to_string(), stored).ignore();
+        if is_behind {
+            self.call(&BEHIND, BEHIND.call([&*self.keys.meta])).await?;
+        }
         Ok(self.redis.commands(pipeline).await?)
     }
 
@@ -454,6 +488,28 @@ impl Queue {
             pending_views: open_views.saturating_add(sealed_views),
             accepted_views,
         }))
+    }
+
+    /// Keeps what MySQL has, for whoever cannot ask it.
+    pub async fn keep_fence(&self, fence: &Fence) -> Result<()> {
+        let Fence { epoch, generation, flush_epoch, version, views, readers, users, articles } = fence;
+        let text = format!("{epoch}:{generation}:{flush_epoch}:{version}:{views}:{readers}:{users}:{articles}");
+        let mut pipeline = redis::pipe();
+        pipeline.set(&self.keys.fence, text).ignore();
+        Ok(self.redis.commands(pipeline).await?)
+    }
+
+    /// What was kept last.
+    pub async fn kept_fence(&self) -> Result<Option<Fence>> {
+        let mut pipeline = redis::pipe();
+        pipeline.get(&self.keys.fence);
+        let (text,): (Option<String>,) = self.redis.commands(pipeline).await?;
+        let numbers: Vec<u64> =
+            text.iter().flat_map(|text| text.split(':')).map_while(|part| part.parse().ok()).collect();
+        let [epoch, generation, flush_epoch, version, views, readers, users, articles] = numbers[..] else {
+            return Ok(None);
+        };
+        Ok(Some(Fence { epoch, generation, flush_epoch, version, views, readers, users, articles }))
     }
 
     /// Seals generation `open` if it still is the open one and holds anything.
@@ -524,7 +580,7 @@ impl Queue {
     }
 
     /// Forgets the generations `first..=last`, which MySQL has, with `growth` in them; `version` is that of MySQL. Cached
-    /// values of articles in them live on for at least `warm`.
+    /// values of articles in them live on for at least `warm`, and are kept for as long again.
     /// Answers none if other generations were acknowledged meanwhile, or the version moved: look again.
     pub async fn ack(
         &self,
@@ -544,7 +600,7 @@ impl Queue {
         keys.extend(live.iter().map(String::as_str));
         let views = total(growth.iter().map(|part| part.views));
         let mut call = ACK.call(keys);
-        call.arg(age.epoch).arg(age.version).arg(version).arg(first).arg(last).arg(views).arg(warm.as_millis());
+        call.arg(age.epoch).arg(age.version).arg(version).arg(first).arg(last).arg(views).arg(2 * warm.as_millis());
         for part in growth {
             call.arg(part.article.as_bytes()).arg(part.views);
             match part.readers {
@@ -598,34 +654,34 @@ impl Queue {
         vec![&all.meta, &all.headers, &all.backlog, &all.newest, &all.open.totals]
     }
 
-    /// Looks articles up in the cache, and keeps each that is there for at least the time given with it.
-    pub async fn read(&self, age: Age, articles: &[(&Article, Duration)]) -> Result<Vec<Cached>> {
+    /// Looks articles up in the cache. Each that is there lives for at least the time given with it, and is kept for
+    /// `kept` beyond that.
+    pub async fn read(&self, age: Age, articles: &[(&Article, Duration)], kept: Duration) -> Result<Vec<Cached>> {
         let live: Vec<String> = articles.iter().map(|(article, _)| self.keys.live(age, article)).collect();
         let mut keys = self.keys_of_a_read();
         keys.extend(live.iter().map(String::as_str));
         let mut call = READ.call(keys);
-        call.arg(age.epoch).arg(age.version);
+        call.arg(age.epoch).arg(age.version).arg(kept.as_millis());
         for (article, ttl) in articles {
             call.arg(article.as_bytes()).arg(ttl.as_millis());
         }
         let (_, reply) = self.call(&READ, call).await?;
-        let (first, as_of_ms) = (reply.number(0)?, reply.number(1)?);
+        let (first, as_of_ms, is_behind) = (reply.number(0)?, reply.number(1)?, reply.number(2)? == 1);
         (0..articles.len())
             .map(|article| {
-                let at = 2 + 3 * article;
+                let at = 3 + 4 * article;
                 let pending_views = reply.number(at)?;
-                Ok(match reply.optional(at + 1)? {
-                    None => Cached::Miss { first, pending_views },
-                    Some(stored_views) => {
-                        let readers = reply.number(at + 2)?;
-                        Cached::Hit(Live { stored_views, readers, pending_views, as_of_ms })
-                    }
-                })
+                let Some(stored_views) = reply.optional(at + 1)? else {
+                    return Ok(Cached::Miss { first, pending_views });
+                };
+                let live = Live { stored_views, readers: reply.number(at + 2)?, pending_views, as_of_ms, is_behind };
+                let is_fresh = reply.number(at + 3)? == 1;
+                Ok(if is_fresh { Cached::Hit(live) } else { Cached::Old { first, live } })
             })
             .collect()
     }
 
-    /// Offers a value that MySQL had, after a look-up that answered `first`.
+    /// Offers a value that MySQL had, after a look-up that answered `first`; it stays for `ttl` in all.
     /// Answers none if Redis has forgotten generations that the value lacks: read again.
     pub async fn fill(
         &self,
@@ -654,8 +710,9 @@ impl Queue {
         if word == "MOVED" {
             return Ok(None);
         }
-        let (pending_views, as_of_ms) = (reply.number(0)?, reply.number(1)?);
-        Ok(Some(Live { stored_views: stored.views, readers: stored.readers, pending_views, as_of_ms }))
+        let (pending_views, as_of_ms, is_behind) = (reply.number(0)?, reply.number(1)?, reply.number(2)? == 1);
+        let StoredArticle { views: stored_views, readers, .. } = *stored;
+        Ok(Some(Live { stored_views, readers, pending_views, as_of_ms, is_behind }))
     }
 
     /// Takes or renews the advisory lease of this shard for `holder`; false if another has it.

@@ -56,6 +56,11 @@ function format(Kind, options) {
 const isNothing = (value) => value === null || value === undefined;
 const decimals = (count) => ({ minimumFractionDigits: count, maximumFractionDigits: count });
 export const whole = (value) => (isNothing(value) ? '–' : format(Intl.NumberFormat, {}).format(value));
+// A number that may be known only in part: then it is said that there are at least so many.
+export function counted({ views, at_least: atLeast }) {
+  if (!isNothing(views)) return whole(views);
+  return atLeast > 0 ? `≥ ${whole(atLeast)}` : '–';
+}
 export const tenths = (value) => (isNothing(value) ? '–' : format(Intl.NumberFormat, decimals(1)).format(value));
 export const percent = (value) => (isNothing(value) ? '–' : `${format(Intl.NumberFormat, decimals(2)).format(value)} %`);
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use footfall_shared::clock;
 use footfall_shared::counter::shown;
 use footfall_shared::queue::{self, Queue, QueueError};
 use footfall_shared::store::{self, Store, StoreError, column};
@@ -10,19 +11,25 @@ use footfall_shared::telemetry::{self, IntGaugeVec};
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use crate::frame::Conservation;
+use crate::frame::{Books, Conservation};
 
 /// Looks until no flush comes between the two stores.
 const LOOKS_MAX: u32 = 3;
 /// An ingest that has not reported for so long has ended, or is cut off.
 const REPORT_AGE_MAX: Duration = Duration::from_secs(5);
 
+/// Books that could not be kept for so long are old: flushes may have come between each time, or a store is away.
+const AGE_MAX: Duration = Duration::from_secs(5);
+
 /// Keeps the books.
 pub(crate) struct Ledger {
+    /// What was found last, and when.
+    found: Option<(Instant, Books)>,
     /// What each ingest said last: its beat, journalled views, and when the beat was first seen.
     reports: HashMap<String, (u64, u64, Instant)>,
     is_broken: bool,
     gauge: IntGaugeVec,
+    timestamp: IntGaugeVec,
 }
 
 /// A look could not be had.
@@ -34,27 +41,45 @@ pub(crate) enum Unreadable {
 impl Ledger {
     pub(crate) fn new() -> Self {
         Self {
+            found: None,
             reports: HashMap::new(),
             is_broken: false,
             gauge: telemetry::gauges(
                 "footfall_conservation_views",
-                "Where all views are: accepted is the sum of the others; unaccounted must be 0 once nothing is pending.",
+                "Where all views are: accepted is the sum of the others; unaccounted must be 0 once nothing is pending. \
+                 Absent while it is not known.",
                 "part",
+            ),
+            timestamp: telemetry::gauges(
+                "footfall_as_of_timestamp_seconds",
+                "When what is shown of this kind was last known to be right (Unix time).",
+                "of",
             ),
         }
     }
 
-    /// Looks at all shards; none if flushes or a recovery came between each time.
+    /// The books as they were found last. `is_readable`: whether both stores can be read at the moment.
+    pub(crate) fn books(&mut self, is_readable: bool) -> Option<Books> {
+        let (found_at, books) = self.found.as_mut()?;
+        let is_current = is_readable && found_at.elapsed() < AGE_MAX;
+        if !is_current {
+            self.gauge.reset();
+        }
+        books.is_current = is_current;
+        Some(books.clone())
+    }
+
+    /// Looks at all shards, unless flushes or a recovery come between each time.
     pub(crate) async fn look(
         &mut self,
         queues: impl Iterator<Item = &Queue> + Clone,
         store: &Store,
-    ) -> Result<Option<Conservation>, Unreadable> {
+    ) -> Result<(), Unreadable> {
         for _ in 0..LOOKS_MAX {
             let mut held = Vec::new();
             let mut journalled = 0;
             for queue in queues.clone() {
-                let Some(books) = queue.books().await.map_err(Unreadable::Redis)? else { return Ok(None) };
+                let Some(books) = queue.books().await.map_err(Unreadable::Redis)? else { return Ok(()) };
                 held.push(books);
                 let reports = queue.reports().await.map_err(Unreadable::Redis)?;
                 journalled = u64::saturating_add(journalled, self.journalled(reports));
@@ -62,10 +87,12 @@ impl Ledger {
             let stored = store.books().await.map_err(Unreadable::MySql)?;
             if let Some(found) = add_up(&held, &stored, journalled) {
                 self.show(&found);
-                return Ok(Some(found));
+                let as_of = clock::rfc3339(clock::unix_ms());
+                self.found = Some((Instant::now(), Books { as_of, is_current: true, found }));
+                return Ok(());
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     /// What the ingests that live say that only their journals hold.
@@ -99,6 +126,7 @@ impl Ledger {
         ] {
             self.gauge.with_label_values(&[name]).set(value);
         }
+        self.timestamp.with_label_values(&["conservation"]).set(seconds());
         if found.is_broken() != self.is_broken {
             self.is_broken = found.is_broken();
             if self.is_broken {
@@ -108,6 +136,10 @@ impl Ledger {
             }
         }
     }
+}
+
+fn seconds() -> i64 {
+    i64::try_from(clock::unix_ms() / 1_000).unwrap_or(i64::MAX)
 }
 
 /// None if the two stores were looked at in different states of the flusher.

@@ -47,7 +47,7 @@ pub(crate) fn between(before: &Snapshot, after: &Snapshot) -> Vec<Event> {
     let mut events = Vec::new();
     staleness(before, after, &mut events);
     if let (Some(before), Some(after)) = (&before.conservation, &after.conservation) {
-        books(before, after, &mut events);
+        books(&before.found, &after.found, &mut events);
     }
     instances(&before.instances, &after.instances, &mut events);
     events
@@ -133,7 +133,7 @@ mod tests {
     use footfall_shared::telemetry::Health;
 
     use super::*;
-    use crate::frame::Stale;
+    use crate::frame::{Books, Stale};
 
     fn instance(name: &str, since: &str, state: HealthState) -> Instance {
         let [role, name, version, since] = ["ingest", name, "1", since].map(str::to_owned);
@@ -164,7 +164,11 @@ mod tests {
         assert_eq!(texts(&behind, &well), ["The flusher keeps up again."]);
 
         let books = |quarantined, unaccounted| Snapshot {
-            conservation: Some(Conservation { quarantined, unaccounted, ..Conservation::default() }),
+            conservation: Some(Books {
+                as_of: "t".into(),
+                is_current: true,
+                found: Conservation { quarantined, unaccounted, ..Conservation::default() },
+            }),
             ..well.clone()
         };
         assert_eq!(

@@ -43,6 +43,7 @@ use crate::access::Access;
 use crate::feed::Feed;
 use crate::history::History;
 use crate::lists::Lists;
+use crate::numbers::StoredUntil;
 use crate::routes::Routes;
 use crate::watched::Watched;
 
@@ -80,9 +81,9 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     // A pool of their own: lists that take their time must not stop the live numbers.
     let counts = HitCounts::default();
     let history = Store::new(&config.database).await?;
-    let ttl = config.reads.ttl_ms;
-    let reads = Arc::new(Reads::new(&redis, history.clone(), counts.clone(), config.shards, ttl, timeout));
-    let lists = Lists::new(history, counts.clone(), ttl);
+    let reads = Arc::new(Reads::new(&redis, history.clone(), counts.clone(), &config.reads, config.shards, timeout));
+    let stored_until = Arc::new(StoredUntil::default());
+    let lists = Lists::new(history, counts.clone(), config.reads.ttl_ms, Arc::clone(&stored_until));
     lifecycle.spawn("report of hit rates", {
         let (redis, stop) = (redis.clone(), lifecycle.stop());
         async move {
@@ -93,7 +94,7 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     let port = listeners.page.local_addr()?.port();
     let presence = presence::report(redis.clone(), "dashboard", port, readiness.clone(), lifecycle.stop());
     lifecycle.spawn("presence", presence);
-    let feed = Feed::new(redis, store, config.shards);
+    let feed = Feed::new(redis, store, config.shards, stored_until);
     let history = Arc::new(History::default());
     let (sender, frames) = watch::channel(feed.first_frame());
     let period = Duration::from_secs(1) / config.dashboard.updates_per_second;

@@ -21,6 +21,9 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use serde::Serialize;
 use serde_json::json;
+
+use crate::feed::LAG_MS_MAX;
+use crate::numbers::StoredUntil;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -49,6 +52,7 @@ pub struct Lists {
     ttl: Duration,
     counts: HitCounts,
     refused: IntCounter,
+    stored_until: Arc<StoredUntil>,
 }
 
 /// One list as it was read last. Who reads it anew holds it, so that all others who want it wait for that one read.
@@ -58,6 +62,17 @@ struct Kept {
     since: Instant,
     read_at: String,
     list: serde_json::Value,
+    /// What MySQL lacked then, in a sentence.
+    lacks: Option<String>,
+}
+
+/// A list that lacks something is read again sooner.
+const LACKING_TTL: Duration = Duration::from_secs(1);
+
+impl Kept {
+    fn is_fresh(&self, ttl: Duration) -> bool {
+        self.since.elapsed() < if self.lacks.is_some() { ttl.min(LACKING_TTL) } else { ttl }
+    }
 }
 
 /// Weighs a list by the entries that it may have.
@@ -323,28 +338,60 @@ struct Shown<'a> {
     list: &'a serde_json::Value,
     /// When MySQL was asked.
     read_at: &'a str,
-    /// Why it is older than it should be; absent while all is well.
+    /// Why it is older than it should be, or what is missing; absent while all is well.
     #[serde(skip_serializing_if = "Option::is_none")]
     degraded: Option<String>,
 }
 
 fn shown(kept: &Kept, degraded: Option<String>) -> Answer {
+    let degraded = degraded.or_else(|| kept.lacks.clone());
     http::json(StatusCode::OK, &Shown { list: &kept.list, read_at: &kept.read_at, degraded })
 }
 
-#[derive(Serialize)]
+/// Views of a minute or an hour.
+#[derive(Debug, PartialEq, Serialize)]
 struct Span {
     from: String,
-    views: u64,
+    /// None if some may not be in MySQL yet.
+    views: Option<u64>,
+    /// Then there are at least so many.
+    at_least: Option<u64>,
+}
+
+/// Up to when the answer to a question of now is complete.
+#[derive(Clone, Copy)]
+struct Horizon {
+    now_ms: u64,
+    /// MySQL has every view before this.
+    stored_until_ms: Option<u64>,
+}
+
+impl Horizon {
+    /// Whether views of before `end_ms` may be missing. What a flusher that keeps up has not brought yet is not counted.
+    fn lacks_before(&self, end_ms: u64) -> bool {
+        let until = self.stored_until_ms.map(|ms| ms.saturating_add(LAG_MS_MAX));
+        until.is_none_or(|until| until < end_ms.min(self.now_ms))
+    }
+
+    fn lacks(&self) -> Option<String> {
+        let seconds = |until: u64| self.now_ms.saturating_sub(until) / 1_000;
+        self.lacks_before(u64::MAX).then(|| match self.stored_until_ms {
+            Some(until) => format!("views of the last {} s may not be in MySQL yet", seconds(until)),
+            None => "it is not known which views are not in MySQL yet".into(),
+        })
+    }
 }
 
 /// One entry for each of these spans of `seconds`; those without views have zero.
-fn spans(found: &[(u32, u64)], all: RangeInclusive<u32>, seconds: u32) -> Vec<Span> {
-    all.map(|at| Span {
-        from: clock::rfc3339(u64::from(at) * u64::from(seconds) * 1_000),
-        views: found
+fn spans(found: &[(u32, u64)], all: RangeInclusive<u32>, seconds: u32, horizon: Horizon) -> Vec<Span> {
+    let length_ms = u64::from(seconds) * 1_000;
+    all.map(|at| {
+        let from_ms = u64::from(at) * length_ms;
+        let views = found
             .binary_search_by_key(&at, |(known, _)| *known)
-            .map_or(0, |found_at| counter::shown(found[found_at].1)),
+            .map_or(0, |found_at| counter::shown(found[found_at].1));
+        let is_part = horizon.lacks_before(from_ms + length_ms);
+        Span { from: clock::rfc3339(from_ms), views: (!is_part).then_some(views), at_least: is_part.then_some(views) }
     })
     .collect()
 }
@@ -352,11 +399,20 @@ fn spans(found: &[(u32, u64)], all: RangeInclusive<u32>, seconds: u32) -> Vec<Sp
 impl Lists {
     /// Reads from this store, at most [`READS_MAX`] lists at once, and keeps each for `ttl`.
     #[must_use]
-    pub fn new(store: Store, counts: HitCounts, ttl: Duration) -> Self {
+    pub fn new(store: Store, counts: HitCounts, ttl: Duration, stored_until: Arc<StoredUntil>) -> Self {
         let refused =
             telemetry::counter("footfall_dashboard_lists_refused_total", "Lists refused because too many were read.");
         let kept = Cache::with_weighter(1_000, KEPT_MAX, Entries);
-        Self { store, mysql: Mutex::new(Breaker::new(0)), seats: Semaphore::new(READS_MAX), kept, ttl, counts, refused }
+        Self {
+            store,
+            mysql: Mutex::new(Breaker::new(0)),
+            seats: Semaphore::new(READS_MAX),
+            kept,
+            ttl,
+            counts,
+            refused,
+            stored_until,
+        }
     }
 
     /// Answers a request for a list.
@@ -368,7 +424,7 @@ impl Lists {
             Slot::default()
         };
         let mut kept = slot.lock().await;
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.since.elapsed() < self.ttl) {
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.is_fresh(self.ttl)) {
             self.counts.hit(list.interface());
             return shown(kept, None);
         }
@@ -396,11 +452,13 @@ impl Lists {
             return Err("lists come from MySQL, which could not be read a moment ago".into());
         }
         self.counts.miss(list.interface());
-        let (since, read_at) = (Instant::now(), clock::rfc3339(clock::unix_ms()));
-        match self.read(list).await {
+        // Known before MySQL is asked, so it has at least that.
+        let horizon = Horizon { now_ms: clock::unix_ms(), stored_until_ms: self.stored_until.get() };
+        let (since, read_at) = (Instant::now(), clock::rfc3339(horizon.now_ms));
+        match self.read(list, horizon).await {
             Ok(list) => {
                 lock(&self.mysql).succeeded();
-                Ok(Kept { since, read_at, list })
+                Ok(Kept { since, read_at, list, lacks: horizon.lacks() })
             }
             Err(error) => {
                 error.class().count();
@@ -410,7 +468,7 @@ impl Lists {
         }
     }
 
-    async fn read(&self, list: &List) -> Result<serde_json::Value, StoreError> {
+    async fn read(&self, list: &List, horizon: Horizon) -> Result<serde_json::Value, StoreError> {
         let store = &self.store;
         let article = |listed: &ListedArticle| json!({ "article": listed.article.to_string(), "views": counter::shown(listed.views), "readers": counter::shown(listed.readers) });
         let name = |listed: &ListedArticle| listed.article.to_string();
@@ -458,11 +516,11 @@ impl Lists {
             }
             List::Hours(ref article, last) => {
                 let hours = clock::last(last, clock::unix_minute() / 60);
-                json!({ "hours": spans(&store.hours_of(article, *hours.start()).await?, hours, 3_600) })
+                json!({ "hours": spans(&store.hours_of(article, *hours.start()).await?, hours, 3_600, horizon) })
             }
             List::Minutes(last) => {
                 let minutes = clock::last(last, clock::unix_minute());
-                json!({ "minutes": spans(&store.minutes(*minutes.start()).await?, minutes, 60) })
+                json!({ "minutes": spans(&store.minutes(*minutes.start()).await?, minutes, 60, horizon) })
             }
         })
     }
@@ -532,10 +590,31 @@ mod tests {
         }
     }
 
+    /// Views of minutes 4 to 7, each with 60 s, or none where it is not known.
+    fn views(stored_until_ms: Option<u64>, now_ms: u64) -> Vec<Option<u64>> {
+        let spans = spans(&[(5, 2), (7, 9)], 4..=7, 60, Horizon { now_ms, stored_until_ms });
+        let at_least: Vec<u64> = spans.iter().map(|span| span.views.or(span.at_least).expect("one of them")).collect();
+        assert_eq!(at_least, [0, 2, 0, 9]);
+        spans.into_iter().map(|span| span.views).collect()
+    }
+
+    #[test]
+    fn spans_that_may_lack_views_are_not_known() {
+        // A flusher that keeps up; one that has stood still since the middle of minute 5; nothing known.
+        assert_eq!(views(Some(456_000), 460_000), [Some(0), Some(2), Some(0), Some(9)]);
+        assert_eq!(views(Some(330_000), 460_000), [Some(0), None, None, None]);
+        assert_eq!(views(None, 460_000), [None; 4]);
+        let lacks = |stored_until_ms, now_ms| Horizon { now_ms, stored_until_ms }.lacks();
+        assert_eq!(lacks(Some(456_000), 460_000), None);
+        assert_eq!(lacks(Some(400_000), 460_000).as_deref(), Some("views of the last 60 s may not be in MySQL yet"));
+        assert!(lacks(None, 460_000).is_some());
+        // A clock that was set back.
+        assert_eq!(lacks(Some(460_000), 400_000), None);
+    }
+
     #[test]
     fn spans_without_views_are_zero() {
-        let views: Vec<u64> = spans(&[(5, 2), (7, 9)], 4..=7, 60).iter().map(|span| span.views).collect();
-        assert_eq!(views, [0, 2, 0, 9]);
+        assert_eq!(views(Some(480_000), 480_000), [Some(0), Some(2), Some(0), Some(9)]);
     }
 
     proptest! {
@@ -543,7 +622,8 @@ mod tests {
         fn every_clock_and_every_question_has_spans(unix_ms: u64, count in 0..=SPAN_MAX, at: u32) {
             clock::simulate(unix_ms);
             for (now, seconds) in [(clock::unix_minute(), 60), (clock::unix_minute() / 60, 3_600), (u32::MAX, 3_600)] {
-                let shown = spans(&[(at, 1)], clock::last(count, now), seconds);
+                let horizon = Horizon { now_ms: u64::MAX, stored_until_ms: Some(u64::MAX) };
+                let shown = spans(&[(at, 1)], clock::last(count, now), seconds, horizon);
                 prop_assert!((1..=SPAN_MAX.max(1) as usize).contains(&shown.len()));
             }
         }

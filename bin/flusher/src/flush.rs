@@ -88,6 +88,15 @@ impl Metrics {
 }
 
 impl Metrics {
+    /// Redis cannot be read, or was not opened: what waits in it is not known.
+    fn forget(&self, shard: Shard) {
+        let shard = shard.to_string();
+        // They may not be there yet.
+        let _ = self.pending.remove_label_values(&[&shard]);
+        let _ = self.generations.remove_label_values(&[&shard]);
+        let _ = self.lag.remove_label_values(&[&shard]);
+    }
+
     fn show(&self, shard: Shard, data: &DataSet) {
         let shard = shard.to_string();
         let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
@@ -229,8 +238,9 @@ impl Flusher {
     }
 
     async fn look(&mut self, flush_all: bool) -> Result<(), Obstacle> {
-        let state = self.queue.state().await?;
+        let state = self.queue.state().await.inspect_err(|_| self.metrics.forget(self.queue.shard()))?;
         let Some(data) = state.data.filter(|data| data.is_current && !data.is_damaged) else {
+            self.metrics.forget(self.queue.shard());
             recovery::open(&self.queue, &*self.store, self.shards).await?;
             return Ok(());
         };

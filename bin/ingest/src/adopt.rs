@@ -163,7 +163,8 @@ impl Replay {
             {
                 (beat, report_at) = (beat + 1, now + REPORT_PERIOD);
                 // Missed once, it is made up for by the next.
-                let _ = self.link.queue.report(self.producer, beat, left.journalled_views(), left.kept_behind()).await;
+                let (journalled, stored) = (left.journalled_views(), left.kept_behind());
+                let _ = self.link.queue.report(self.producer, beat, journalled, stored, journalled > 0).await;
             }
             match result {
                 Ok(true) => {

@@ -87,6 +87,8 @@ pub(crate) struct Batcher {
     rotation: Option<(u64, Instant)>,
     /// Grows with each report to the others.
     beat: u64,
+    /// Whether the report before said of views that only the journal holds: those of a moment are nothing to tell readers.
+    was_behind: bool,
 }
 
 struct DirectBatch {
@@ -161,6 +163,7 @@ impl Batcher {
             is_look_due: false,
             rotation: None,
             beat: 0,
+            was_behind: false,
         };
         batcher.readiness.set_part(&batcher.name(), Some("not opened yet".into()));
         batcher
@@ -338,11 +341,15 @@ impl Batcher {
             let (queue, producer) = (self.link.queue.clone(), self.lane.producer());
             let (beat, journalled) = (self.beat, self.journalled_views());
             let stored = [self.lane.kept_behind(), self.direct_stored()];
+            let is_behind = std::mem::replace(&mut self.was_behind, journalled > 0) && journalled > 0;
             self.work.push(Box::pin(async move {
                 let memory = queue.redis().memory().await;
-                let _ = queue.report(producer, beat, journalled, stored).await; // Missed once, it is made up for by the next.
+                // Missed once, it is made up for by the next.
+                let _ = queue.report(producer, beat, journalled, stored, is_behind).await;
                 Event::Memory(memory)
             }));
+        } else {
+            self.metrics.redis_memory.reset(); // Not known any more.
         }
         if let Some((rotation, seen)) = self.rotation
             && now >= seen + ID_PERIOD

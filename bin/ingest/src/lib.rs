@@ -53,8 +53,7 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     let readiness = telemetry::Readiness::default();
     let patience = config.redis.timeout_ms.min(READ_PATIENCE_MAX);
     let counts = HitCounts::default();
-    let ttl = config.reads.ttl_ms;
-    let reads = Arc::new(Reads::new(&redis, store.clone(), counts.clone(), config.shards, ttl, patience));
+    let reads = Arc::new(Reads::new(&redis, store.clone(), counts.clone(), &config.reads, config.shards, patience));
     lifecycle.spawn("report of hit rates", {
         let (redis, stop) = (redis.clone(), lifecycle.stop());
         async move {

@@ -313,10 +313,9 @@ impl Routes {
         if let Some(view) = visitor.view(sent, missing)? {
             self.intake.count(vec![view]).await?;
         }
-        // The view is counted; that its numbers cannot be shown at the moment is no reason to say otherwise.
-        let numbers = self.reads.article(&article).await.ok();
+        let numbers = self.reads.article(&article).await;
         let mut answer =
-            http::text(StatusCode::OK, "text/html; charset=utf-8", page::render(&article, &user, numbers.as_ref()));
+            http::text(StatusCode::OK, "text/html; charset=utf-8", page::render(&article, &user, &numbers));
         let headers = answer.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::CONTENT_SECURITY_POLICY));

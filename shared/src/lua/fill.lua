@@ -16,6 +16,6 @@ for i = 7, #KEYS do -- committed; not there any more if acknowledged meanwhile
   if at then pending = pending - (tonumber(string.match(text, '^%d+', at + 1)) or 0) end
 end
 if fence == meta.first - 1 then
-  redis.call('SET', KEYS[6], ARGV[6] .. ':' .. ARGV[7], 'PX', ARGV[3], 'NX') -- another process may have been faster
+  redis.call('SET', KEYS[6], ARGV[6] .. ':' .. ARGV[7], 'PX', ARGV[3]) -- what is there belongs to the same position
 end
-return {'OK', pending, stored_until(KEYS[2])}
+return {'OK', pending, stored_until(KEYS[2]), is_behind() and 1 or 0}

@@ -17,4 +17,5 @@ return {
   meta.incarnation == incarnation() and 'CURRENT' or 'STALE', incarnation(), tonumber(meta.epoch),
   meta.gen, meta.first, meta.views, meta.sealed_views,
   articles, math.max(0, now_ms() - until_ms), meta.batches, meta.version, meta.rotation, damaged,
+  is_behind() and 1 or 0,
 }

@@ -246,6 +246,11 @@ impl Redis {
         Ok(counts.into())
     }
 
+    /// They are not known any more: nothing is better than what was true before.
+    pub fn forget_hits(&self) {
+        KEYSPACE.reset();
+    }
+
     /// Adds to the shared counts of cache-first reads of one interface.
     pub async fn add_reads(&self, interface: &str, hits: u64, misses: u64) -> Result<()> {
         let mut pipeline = redis::pipe();

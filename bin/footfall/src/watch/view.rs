@@ -63,7 +63,7 @@ impl View {
         if let Some(reason) = self.text(&["stale", "reason"]) {
             writeln!(page, "STALE since {}: {reason}\n", self.text(&["stale", "since"]).unwrap_or(UNKNOWN))?;
         }
-        writeln!(page, "views     {:>15}  {}/s", self.count("views"), self.rate())?;
+        writeln!(page, "views     {:>15}  {}/s", self.views(), self.rate())?;
         writeln!(page, "readers   {:>15}  of {} articles", self.count("readers"), self.count("articles"))?;
         let (generations, lag) = (self.count("sealed_generations"), self.lag());
         writeln!(page, "pending   {:>15}  lag {lag}, {generations} sealed generations", self.count("pending_views"))?;
@@ -87,9 +87,14 @@ impl View {
         };
         writeln!(page, "\n          views        readers  article")?;
         for article in top.iter().take(TOP_MAX) {
-            let count = |name| article.get(name).map_or(UNKNOWN.into(), count);
+            let readers = article.get("readers").map_or(UNKNOWN.into(), count);
             let id = article.get("article").and_then(Value::as_str).unwrap_or(UNKNOWN);
-            writeln!(page, "{:>15}{:>15}  {}", count("views"), count("readers"), shortened(id))?;
+            writeln!(
+                page,
+                "{:>15}{readers:>15}  {}",
+                views(article.get("views"), article.get("at_least")),
+                shortened(id)
+            )?;
         }
         Ok(())
     }
@@ -115,7 +120,7 @@ impl View {
     pub(super) fn line(&self) -> String {
         let mut line = format!(
             "{} views, {}/s, {} readers, {} pending, lag {}, hits: Redis {}, queries {}",
-            self.count("views"),
+            self.views(),
             self.rate(),
             self.count("readers"),
             self.count("pending_views"),
@@ -145,6 +150,10 @@ impl View {
         self.fields.get(name).map_or(UNKNOWN.into(), count)
     }
 
+    fn views(&self) -> String {
+        views(self.fields.get("views"), self.fields.get("at_least"))
+    }
+
     fn rate(&self) -> String {
         self.at(&["views_per_second"]).and_then(Value::as_f64).map_or(UNKNOWN.into(), |rate| format!("{rate:.1}"))
     }
@@ -171,6 +180,15 @@ const SERVICES: [&str; 3] = ["redis", "mysql", "flusher"];
 
 fn count(value: &Value) -> String {
     value.as_u64().map_or(UNKNOWN.into(), |count| HumanCount(count).to_string())
+}
+
+/// What is known only in part is not shown as the whole.
+fn views(views: Option<&Value>, at_least: Option<&Value>) -> String {
+    match (views.and_then(Value::as_u64), at_least.and_then(Value::as_u64)) {
+        (Some(views), _) => HumanCount(views).to_string(),
+        (None, Some(at_least @ 1..)) => format!("≥ {}", HumanCount(at_least)),
+        (None, _) => UNKNOWN.into(),
+    }
 }
 
 /// Ids hold no control characters, so they are safe to print; they may be long.
@@ -240,6 +258,27 @@ mod tests {
         let stale = r#"{"type":"update","seq":5,"stale":{"code":"redis","reason":"Redis is gone.","since":"noon"}}"#;
         view.apply(stale).expect("valid");
         assert!(view.page().starts_with("STALE since noon: Redis is gone."), "{}", view.page());
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_number() {
+        let mut view = View::default();
+        view.apply(SNAPSHOT).expect("valid");
+        let part = r#"{"type":"update","seq":5,"views":null,"at_least":1234567,"views_per_second":null,"stored_views":null,
+            "readers":null,"articles":null,"pending_views":null,"sealed_generations":null,"lag_ms":null,
+            "redis_hits":{"minute":null,"total":null},"top":[{"article":"yumo","views":null,"at_least":99,"readers":8}]}"#;
+        view.apply(part).expect("valid");
+        let line = view.line();
+        assert!(
+            line.starts_with("≥ 1,234,567 views, -/s, - readers, - pending, lag -, hits: Redis -, queries -"),
+            "{line}"
+        );
+        let page = view.page();
+        for part in ["≥ 1,234,567  -/s", "≥ 99", "  of - articles", "lag -, - sealed generations"] {
+            assert!(page.contains(part), "{part} in {page}");
+        }
+        view.apply(r#"{"type":"update","seq":6,"at_least":0}"#).expect("valid");
+        assert!(view.line().starts_with("- views"), "{}", view.line());
     }
 
     #[test]

@@ -52,7 +52,7 @@
     }
   }
 
-  // Fills the elements that ask for numbers; what cannot be read stays as it was written.
+  // Fills the elements that ask for numbers. What cannot be read, or only in part, stays as it was written.
   function show() {
     const known = new Map();
     for (const what of ['views', 'readers']) {
@@ -61,7 +61,7 @@
         const name = element.getAttribute(attribute) || article();
         if (!known.has(name)) known.set(name, numbers(name));
         known.get(name).then((found) => {
-          if (what in found) element.textContent = found[what].toLocaleString();
+          if (typeof found[what] === 'number') element.textContent = found[what].toLocaleString();
         });
       }
     }

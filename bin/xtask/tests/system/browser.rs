@@ -12,6 +12,7 @@ use driver::{Browser, start_with_browser};
 mod driver;
 mod looks;
 mod snippet;
+mod unknown;
 
 /// For what the page learns from a service that runs.
 const SOON: Duration = Duration::from_secs(3);

@@ -55,7 +55,8 @@ fn every_way_in_counts_once() {
     assert_eq!((answer.status, answer.json()["accepted"].as_u64()), (200, Some(2)));
     let answer = get(&format!("{ingest}/v1/pixel.gif?article=a&user=u"));
     assert!(answer.status == 200 && answer.body.starts_with("GIF89a"), "{answer:?}");
-    assert_eq!(running.article("a")["views"], 7);
+    let numbers = running.article("a");
+    assert_eq!(numbers["views"], 7, "{numbers}");
 
     // Pipelined: each request is counted and answered, in order.
     let host = ingest.strip_prefix("http://").expect("http URL");

@@ -13,6 +13,7 @@ mod fallbacks;
 mod faults;
 mod growth;
 mod hit_rates;
+mod honest;
 mod limits;
 mod lists;
 mod live;

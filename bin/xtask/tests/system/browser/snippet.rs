@@ -13,21 +13,21 @@ use super::{PATIENT, SOON};
 use crate::common::{Running, Set, eventually, post};
 
 /// A site of articles, served until the tests end.
-struct Site {
+pub(super) struct Site {
     listener: TcpListener,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { listener: TcpListener::bind(("127.0.0.1", 0)).expect("a port") }
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://{}", self.listener.local_addr().expect("it listens"))
     }
 
     /// Every path is an article, with what `tags` says in its head.
-    fn serve(&self, ingest: &str, tags: impl Fn(&str) -> String + Send + Sync + 'static) {
+    pub(super) fn serve(&self, ingest: &str, tags: impl Fn(&str) -> String + Send + Sync + 'static) {
         let listener = self.listener.try_clone().expect("clone");
         let (ingest, tags) = (ingest.to_owned(), Arc::new(tags));
         std::thread::spawn(move || {
