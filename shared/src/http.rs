@@ -12,10 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, IF_NONE_MATCH,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use tokio::net::{TcpListener, TcpStream};
@@ -254,6 +257,45 @@ pub fn is_known(headers: &HeaderMap, tag: &str) -> bool {
         .filter_map(|known| known.to_str().ok())
         .flat_map(|known| known.split(','))
         .any(|known| known.trim().trim_start_matches("W/") == tag.trim_start_matches("W/"))
+}
+
+/// What a path takes that can be read and nothing else.
+pub const READ: &str = "GET, HEAD, OPTIONS";
+
+/// Whether it is a method by which something is read. The server keeps back the body of an answer to `HEAD`.
+#[must_use]
+pub fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// The answer to a method that `path` does not take: which it takes. `OPTIONS` asks just that.
+#[must_use]
+pub fn other_method(asked: &Method, path: &str, taken: &'static str) -> Answer {
+    let mut answer = if *asked == Method::OPTIONS {
+        empty(StatusCode::NO_CONTENT)
+    } else {
+        sentence(StatusCode::METHOD_NOT_ALLOWED, &format!("{path} takes {taken}"))
+    };
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(taken));
+    answer
+}
+
+/// Why a body cannot be read: none is decompressed here, for a small one could become as large as it likes.
+#[must_use]
+pub fn compressed(headers: &HeaderMap) -> Option<String> {
+    let codings = headers.get_all(CONTENT_ENCODING).iter();
+    let mut codings = codings.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let coding = codings.find(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))?;
+    let coding = String::from_utf8_lossy(coding);
+    Some(format!("the body is encoded as `{coding}`: send it as it is, without Content-Encoding"))
+}
+
+/// The answer to a body that is [`compressed`].
+#[must_use]
+pub fn unsupported_encoding(reason: &str) -> Answer {
+    let mut answer = sentence(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason);
+    answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    answer
 }
 
 /// An answer after which the connection is closed.

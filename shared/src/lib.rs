@@ -17,6 +17,7 @@ pub mod lifecycle;
 pub mod logs;
 pub mod origins;
 pub mod packed;
+pub mod paths;
 pub mod presence;
 pub mod proxies;
 mod proxy_header;

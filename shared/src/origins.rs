@@ -6,17 +6,16 @@ use std::fmt;
 use std::str::FromStr;
 
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
-    HeaderMap, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HeaderMap, HeaderValue, ORIGIN, VARY,
 };
 use hyper::http::uri::Authority;
-use hyper::{Method, StatusCode};
 
-use crate::http::{self, Answer};
+use crate::http::Answer;
 
 /// The sites whose pages may read, as browsers call them, separated by commas, such as `https://news.example,
 /// http://localhost:3000`; with `*` among them all may.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origins(Vec<Origin>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +25,16 @@ const ANY: &str = "*";
 
 /// For so many seconds a browser need not ask again; none takes more than two hours for an answer.
 const PREFLIGHT_S: &str = "7200";
+
+/// What a script may read of an answer beside its body.
+const EXPOSED: &str = "footfall-not-counted, footfall-degraded, retry-after";
+
+/// An article's numbers are no secret to whoever can ask for them, and without them the tag in a page shows nothing.
+impl Default for Origins {
+    fn default() -> Self {
+        Self(vec![Origin(HeaderValue::from_static(ANY))])
+    }
+}
 
 impl Origins {
     /// Says with an answer who may read it.
@@ -39,19 +48,19 @@ impl Origins {
         }
         if let Some(origin) = self.leave(headers) {
             answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            answer.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
         }
     }
 
-    /// The answer to a browser that asks what a page of another site may send; none if it may read nothing.
-    #[must_use]
-    pub fn preflight(&self, method: &Method, headers: &HeaderMap) -> Option<Answer> {
-        self.leave(headers)?;
-        let mut answer = http::empty(StatusCode::NO_CONTENT);
+    /// Says with the answer to a browser that asks it what a page of another site may send, if it may read anything.
+    pub fn allow(&self, methods: &'static str, headers: &HeaderMap, answer: &mut Answer) {
+        if self.leave(headers).is_none() {
+            return;
+        }
         let sent = answer.headers_mut();
-        sent.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_str(method.as_str()).ok()?);
+        sent.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
         sent.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("content-type"));
         sent.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_S));
-        Some(answer)
     }
 
     /// What allows the page that sent a request to read the answer.
@@ -113,7 +122,10 @@ impl fmt::Display for Origins {
 
 #[cfg(test)]
 mod tests {
+    use hyper::StatusCode;
+
     use super::*;
+    use crate::http;
 
     fn origins(text: &str) -> Origins {
         text.parse().expect("valid")
@@ -125,8 +137,9 @@ mod tests {
         let headers: HeaderMap = origin.into_iter().map(|origin| (ORIGIN, HeaderValue::from_static(origin))).collect();
         let mut answer = http::empty(StatusCode::NO_CONTENT);
         origins.mark(&headers, &mut answer);
+        origins.allow("POST", &headers, &mut answer);
         let may_read = answer.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN);
-        assert_eq!(origins.preflight(&Method::POST, &headers).is_some(), may_read);
+        assert_eq!(answer.headers().contains_key(ACCESS_CONTROL_ALLOW_METHODS), may_read);
         let text = |name| answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned());
         (text(ACCESS_CONTROL_ALLOW_ORIGIN), text(VARY))
     }

@@ -19,7 +19,8 @@ struct Network {
     prefix: u32,
 }
 
-const FORWARDED_FOR: &str = "x-forwarded-for";
+/// The header in which a proxy says for whom it asks.
+pub const FORWARDED_FOR: &str = "x-forwarded-for";
 
 impl Proxies {
     /// Whether there are none.

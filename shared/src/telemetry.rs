@@ -6,14 +6,16 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::{Method, StatusCode};
+use hyper::StatusCode;
 use prometheus::{Encoder, HistogramOpts, Opts, TextEncoder};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::grading::Level;
 use crate::http;
+use crate::paths::{LIVEZ, READYZ};
 use crate::proxies::Proxies;
 
 pub use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
@@ -92,7 +94,7 @@ pub enum HealthState {
 }
 
 impl Health {
-    /// Works.
+    /// Works; of this, too, there may be something to say.
     pub const OK: Self = Self { state: HealthState::Ok, reason: None };
 
     /// In this state, for this reason.
@@ -142,7 +144,12 @@ struct State {
     /// Reasons for not being ready.
     unready: BTreeMap<String, Reason>,
     degraded: BTreeMap<String, (Level, Reason)>,
+    /// What somebody should know, although the process does all that it should; and until when.
+    notes: BTreeMap<&'static str, Instant>,
 }
+
+/// How long a note is shown after it was made last.
+const NOTE_LIFE: Duration = Duration::from_secs(600);
 
 impl Readiness {
     /// Not ready yet, for the given reason; [`Readiness::set`] ends that.
@@ -193,13 +200,25 @@ impl Readiness {
         worst.map(|(_, reason)| reason.of("", is_for_everybody))
     }
 
-    /// Both in one.
+    /// Something that whoever runs the system should know, from now on for ten minutes. Answers whether that is news.
+    pub fn note(&self, note: &'static str) -> bool {
+        let now = Instant::now();
+        let before = self.state().notes.insert(note, now + NOTE_LIFE);
+        before.is_none_or(|until| until <= now)
+    }
+
+    /// All in one.
     #[must_use]
     pub fn health(&self) -> Health {
         match (self.reason(false), self.worst(false)) {
             (Some(reason), _) => Health::because(HealthState::Down, reason),
             (None, Some(reason)) => Health::because(HealthState::Degraded, reason),
-            (None, None) => Health::OK,
+            (None, None) => {
+                let last =
+                    self.state().notes.iter().max_by_key(|(_, until)| **until).map(|(note, until)| (*note, *until));
+                let note = last.filter(|(_, until)| Instant::now() < *until);
+                Health { reason: note.map(|(note, _)| note.to_owned()), ..Health::OK }
+            }
         }
     }
 
@@ -232,6 +251,7 @@ impl Readiness {
 
 /// More than all that ever ask a process how it does.
 const CONNECTIONS_MAX: usize = 64;
+const METRICS: &str = "/metrics";
 
 /// Serves `/metrics`, `/livez` and `/readyz`.
 pub async fn serve_admin(listener: TcpListener, readiness: Readiness, stop: CancellationToken) -> anyhow::Result<()> {
@@ -245,15 +265,19 @@ pub async fn serve_admin(listener: TcpListener, readiness: Readiness, stop: Canc
         announced_by: Arc::default(),
     };
     http::serve(listener, limits, stop, move |_, request| {
-        let answer = match (request.method(), request.uri().path()) {
+        let path = request.uri().path();
+        let answer = match path {
             // Elsewhere it is asked for by whatever name the machine has there.
             _ if is_local && !http::names_us(request.headers(), None) => http::sentence(
                 StatusCode::MISDIRECTED_REQUEST,
                 "this is no name of this machine: ask for it by its address",
             ),
-            (&Method::GET, "/metrics") => metrics(),
-            (&Method::GET, "/livez") => http::sentence(StatusCode::OK, "alive"),
-            (&Method::GET, "/readyz") => readiness.answer_for(false),
+            METRICS | LIVEZ | READYZ if !http::is_read(request.method()) => {
+                http::other_method(request.method(), path, http::READ)
+            }
+            METRICS => metrics(),
+            LIVEZ => http::sentence(StatusCode::OK, "alive"),
+            READYZ => readiness.answer_for(false),
             _ => http::sentence(StatusCode::NOT_FOUND, "here are /metrics, /livez and /readyz"),
         };
         async { answer }

@@ -214,6 +214,14 @@ export const CHINESE = {
   "was started": "已启动",
   "is well again": "已恢复正常",
   "is degraded": "降级运行",
+  "needs a look": "需要看一看",
+  "views are refused, because they name no reader: let sites name one, or set `ingest.anonymous`": "有阅读被拒绝，因为没有指明读者：请让网站指明读者，或设置 `ingest.anonymous`",
+  "views are refused, because an id in them is empty, too long or no text": "有阅读被拒绝，因为其中的标识为空、过长或不是文本",
+  "views are refused, because they are not written as they should be": "有阅读被拒绝，因为格式不正确",
+  "requests are refused, because they are too large": "有请求被拒绝，因为过大",
+  "requests are refused, because they are compressed": "有请求被拒绝，因为经过压缩",
+  "requests are refused, because they arrive too slowly": "有请求被拒绝，因为到达太慢",
+  "views come through a proxy that `http.trusted_proxies` does not name: behind it readers without a name are told apart by their browsers only": "有阅读经过 `http.trusted_proxies` 未列出的代理：其后没有名字的读者只能按浏览器区分",
   "is down": "不可用",
 
   // What the processes say of themselves

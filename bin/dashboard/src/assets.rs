@@ -181,8 +181,10 @@ mod tests {
         [include_str!("feed.rs"), include_str!("frame.rs"), include_str!("events.rs"), include_str!("instances.rs")];
 
     /// Sentences among much else, which must be in the dictionary as well.
-    const REASONS: [(&str, &str, &str); 4] = [
+    const REASONS: [(&str, &str, &str); 6] = [
         (include_str!("../../ingest/src/batch.rs"), "let (ready, state) = match", "let state = state.map"),
+        (include_str!("../../ingest/src/request.rs"), "fn note(self)", "impl Refusal"),
+        (include_str!("../../ingest/src/visitor.rs"), "const UNKNOWN_PROXY", "impl Visitors"),
         (include_str!("lists.rs"), "async fn read_in_turn", "async fn read("),
         (include_str!("lists.rs"), "fn lacks(&self)", "fn spans("),
         (include_str!("../../../shared/src/reads/numbers.rs"), "const NO_REDIS", "impl ArticleNumbers"),

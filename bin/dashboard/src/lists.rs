@@ -1,6 +1,5 @@
 //! Lists over HTTP, page by page: articles, their readers, users, and what they have read; views per hour and minute.
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,12 +10,12 @@ use footfall_shared::clock;
 use footfall_shared::counter::{self, Article, User};
 use footfall_shared::grading::Grade;
 use footfall_shared::http::{self, Answer};
+use footfall_shared::paths;
 use footfall_shared::reads::{HitCounts, Interface};
 use footfall_shared::store::{By, ListedArticle, RisingArticle, Store, StoreError};
 use footfall_shared::telemetry::{self, IntCounter};
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, RETRY_AFTER};
-use percent_encoding::percent_decode_str;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use serde::Serialize;
@@ -131,9 +130,9 @@ impl Question {
 
     /// Reads a request; none if nobody can ask that.
     pub fn parse(path: &str, query: Option<&str>) -> Option<Result<Self, Refusal>> {
-        match path.strip_prefix("/v1/articles/") {
-            Some(article) if !article.contains('/') => Some(id(article, Article::parse).map(Self::Article)),
-            _ => Some(List::parse(path, query)?.map(Self::List)),
+        match paths::id_in(paths::ARTICLE, path) {
+            Some(article) => Some(id(article, Article::parse).map(Self::Article)),
+            None => Some(List::parse(path, query)?.map(Self::List)),
         }
     }
 }
@@ -161,47 +160,38 @@ const PAGED: &[&str] = &["after", "limit"];
 /// All lists.
 pub(crate) const FORMS: [Form; 6] = [
     Form {
-        path: "/v1/articles",
+        path: paths::ARTICLES,
         parameters: &["by", "prefix", "after", "limit"],
         list: |_, query| List::articles(query),
     },
     Form {
-        path: "/v1/articles/{article}/readers",
+        path: paths::ARTICLE_READERS,
         parameters: PAGED,
         list: |article, query| {
             Ok(List::Readers(id(article, Article::parse)?, query.after(User::parse)?, query.limit()?))
         },
     },
     Form {
-        path: "/v1/articles/{article}/hours",
+        path: paths::ARTICLE_HOURS,
         parameters: &["last"],
         list: |article, query| Ok(List::Hours(id(article, Article::parse)?, query.last()?)),
     },
     Form {
-        path: "/v1/users",
+        path: paths::USERS,
         parameters: PAGED,
         list: |_, query| Ok(List::Users(query.after(User::parse)?, query.limit()?)),
     },
     Form {
-        path: "/v1/users/{user}/articles",
+        path: paths::USER_ARTICLES,
         parameters: PAGED,
         list: |user, query| Ok(List::Reads(id(user, User::parse)?, query.after(Article::parse)?, query.limit()?)),
     },
-    Form { path: "/v1/minutes", parameters: &["last"], list: |_, query| Ok(List::Minutes(query.last()?)) },
+    Form { path: paths::MINUTES, parameters: &["last"], list: |_, query| Ok(List::Minutes(query.last()?)) },
 ];
-
-impl Form {
-    /// The id in a path of this form, still encoded; empty if the form has none.
-    fn id_in<'a>(&self, path: &'a str) -> Option<&'a str> {
-        let Some((before, rest)) = self.path.split_once('{') else { return (path == self.path).then_some("") };
-        let (_, after) = rest.split_once('}')?;
-        path.strip_prefix(before)?.strip_suffix(after).filter(|id| !id.contains('/'))
-    }
-}
 
 impl List {
     fn parse(path: &str, query: Option<&str>) -> Option<Result<List, Refusal>> {
-        let (form, id) = FORMS.iter().find_map(|form| Some((form, form.id_in(path)?)))?;
+        let (form, id) = FORMS.iter().find_map(|form| Some((form, paths::id_in(form.path, path)?)))?;
         Some(Query::parse(query.unwrap_or("")).and_then(|query| {
             query.knows(form.parameters)?;
             (form.list)(id, &query)
@@ -261,7 +251,7 @@ impl List {
 const NOT_A_CURSOR: &str = "`after` is the `next` of the page before";
 
 fn id<T, E: ToString>(encoded: &str, parse: impl Fn(&[u8]) -> Result<T, E>) -> Result<T, Refusal> {
-    let bytes: Vec<u8> = percent_decode_str(encoded).collect();
+    let bytes = paths::decode(encoded).map_err(|error| bad(error.to_string()))?;
     parse(&bytes).map_err(|error| Refusal(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
 }
 
@@ -271,9 +261,8 @@ pub(crate) struct Query(Vec<(String, String)>);
 impl Query {
     pub(crate) fn parse(query: &str) -> Result<Self, Refusal> {
         let text = |encoded: &str| {
-            let decoded = encoded.replace('+', " ");
-            let decoded: Cow<'_, [u8]> = percent_decode_str(&decoded).into();
-            String::from_utf8(decoded.into_owned()).map_err(|_| bad("the query is not UTF-8"))
+            let decoded = paths::decode(&encoded.replace('+', " ")).map_err(|error| bad(error.to_string()))?;
+            String::from_utf8(decoded).map_err(|_| bad("the query is not UTF-8"))
         };
         let mut pairs: Vec<(String, String)> = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {

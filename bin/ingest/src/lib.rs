@@ -68,7 +68,7 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     if let Some(salts) = &salts {
         lifecycle.spawn("salts of the days", Arc::clone(salts).keep(redis.clone(), lifecycle.stop()));
     }
-    let visitors = Visitors::new(&config, salts);
+    let visitors = Visitors::new(&config, salts, readiness.clone());
     let disk = journal_folder(&config.ingest.journal)?;
     let counting = Counting::start(
         &config,

@@ -49,11 +49,11 @@ section!(
         journal_sync_ms: Duration = ms(100);
         /// Without a journal: memory for batches that MySQL does not have yet, per shard; beyond it 503.
         retained_bytes_max: usize = 256 << 20;
-        /// Sites whose pages may read the answers, such as `https://news.example`; `*`: all.
+        /// Sites whose pages may read the answers, such as `https://news.example`; `*`: all; empty: none.
         allowed_origins: Origins = Origins::default();
         /// Whether a view may come without a user: it is then counted for a name that is made of address and
         /// `User-Agent`, and lasts for a day.
-        anonymous: bool = false;
+        anonymous: bool = true;
         /// Views are not counted if one of these is in their `User-Agent`, in whatever case.
         bots: Bots = Bots::default();
         /// How long a client waits for its acknowledgement before it gets 503.

@@ -10,6 +10,7 @@ use crate::common::{eventually, get, post};
 use driver::{Browser, start_with_browser};
 
 mod driver;
+mod links;
 mod looks;
 mod snippet;
 mod unknown;

@@ -114,7 +114,10 @@ fn ids_are_compared_by_bytes_everywhere() {
 
 #[test]
 fn bad_input_gets_one_sentence_and_counts_nothing() {
-    let mut running = start(|options| options.set("FOOTFALL_INGEST__HEADER_TIMEOUT_MS", "1000"));
+    let mut running = start(|options| {
+        options.set("FOOTFALL_INGEST__HEADER_TIMEOUT_MS", "1000");
+        options.set("FOOTFALL_INGEST__ANONYMOUS", "false");
+    });
     let ingest = running.ingest();
     let host = ingest.strip_prefix("http://").expect("http URL").to_owned();
     let long = "a".repeat(256);
@@ -133,6 +136,11 @@ fn bad_input_gets_one_sentence_and_counts_nothing() {
         ("/demopage/a%0ab?usrid=u".to_owned(), 422),
         ("/demopage/a?usrid=%00".to_owned(), 422),
         ("/v1/pixel.gif?article=a".to_owned(), 400),
+        ("/demopage/100%?usrid=u".to_owned(), 400),
+        ("/demopage/a?usrid=%zz".to_owned(), 400),
+        ("/demopage/a?usrid=u&usrid=v".to_owned(), 400),
+        ("/v1/articles/%zz".to_owned(), 400),
+        ("/v1/articles/a/b".to_owned(), 404),
         ("/nothing/here".to_owned(), 404),
         ("/v1/views".to_owned(), 405),
     ] {
@@ -148,6 +156,10 @@ fn bad_input_gets_one_sentence_and_counts_nothing() {
         ("{\"article\":\"\",\"user\":\"u\"}", 422),
         ("{\"article\":\"a\\u0007\",\"user\":\"u\"}", 422),
         ("{\"article\":\"a\",\"user\":\"u\",\"id\":\"\"}", 422),
+        ("{\"article\":\"a\",\"user\":\"\"}", 422),
+        ("{\"article\":\"a\",\"usrid\":\"u\"}", 400),
+        ("{\"article\":\"a\",\"article\":\"b\",\"user\":\"u\"}", 400),
+        ("article=a&user=u", 400),
     ] {
         sentence(body, post(&views, body), status);
     }
