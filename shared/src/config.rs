@@ -27,6 +27,8 @@ use crate::{queue, store};
 const MS_MAX: u64 = 365 * 24 * 60 * 60 * 1_000;
 /// A process keeps a place for each, used or not; no server has as many.
 const DATABASE_CONNECTIONS_MAX: u32 = 10_000;
+/// Room for some ten thousand view ids, those of a few batches.
+pub const IDS_BYTES_MIN: u64 = 1 << 20;
 
 /// A journal needs room for a few segments.
 pub const JOURNAL_BYTES_MIN: u64 = 8 << 20;
@@ -216,6 +218,9 @@ section!(
         batch_views_max: usize = 2_000,
         /// Views in one generation, about; then ingest seals it itself.
         generation_views_max: u64 = 10_000,
+        /// Redis's memory for the ids of views counted lately, all shards together, and never more than a quarter of its
+        /// `maxmemory`. What does not fit is forgotten before its time: see `footfall_view_ids_window_seconds`.
+        ids_bytes_max: u64 = 256 << 20,
         /// The folder of the journal, on a disk of this machine; several ingests may share it. `off`: without one, views
         /// that Redis loses are lost if ingest ends too, and while both stores are away none is counted.
         journal: String = "/var/lib/footfall/journal".into(),
@@ -433,6 +438,12 @@ impl Config {
                 "ingest.queue_views_max is below ingest.request_views_max: the largest request could never be taken"
                     .into(),
             );
+        }
+        if self.ingest.ids_bytes_max < IDS_BYTES_MIN {
+            mistakes.push(format!(
+                "ingest.ids_bytes_max is {}: it must be at least {IDS_BYTES_MIN}, or repeats of views would not be known",
+                self.ingest.ids_bytes_max
+            ));
         }
         if self.ingest.journal_bytes_max < JOURNAL_BYTES_MIN {
             mistakes.push(format!(
@@ -683,6 +694,7 @@ mod tests {
             ("FOOTFALL_INGEST__URL", "127.0.0.1:8000", "ingest.url"),
             ("FOOTFALL_LOG__LEVEL", "verbose", "log.level"),
             ("FOOTFALL_LOG__LEVEL", "info,a=loud", "log.level"),
+            ("FOOTFALL_INGEST__IDS_BYTES_MAX", "1000", "ingest.ids_bytes_max"),
             ("FOOTFALL_INGEST__ADMIN", "127.0.0.1:8000", "ingest.listen and ingest.admin"),
         ] {
             let error = Config::load(None, environment(&[(name, value)])).expect_err(name);

@@ -97,6 +97,7 @@ const TURNS: usize = 1_024;
 const NO_REDIS: &str = "redis cannot be read: views that wait there are missing";
 const NO_MYSQL: &str = "mysql cannot be read: these are only the views that wait in redis";
 const NO_MYSQL_LAST: &str = "mysql cannot be read: these numbers were right when they were last read";
+const REDIS_FULL: &str = "redis is full: views that wait for room in it are missing";
 const CATCHING_UP: &str = "redis is catching up: views shown before are not back yet";
 const NO_STORE: &str = "neither redis nor mysql can be read: these numbers were right when they were last read";
 
@@ -152,8 +153,12 @@ impl Reads {
                     pending_views: live.pending_views,
                     as_of_ms: Some(live.as_of_ms),
                 };
-                let shown = show(seen, true);
-                (shown, (shown.views() > seen.views()).then_some(CATCHING_UP), source)
+                let shown = show(seen, !live.is_full);
+                let degraded = match live.is_full {
+                    true => Some(REDIS_FULL),
+                    false => (shown.views() > seen.views()).then_some(CATCHING_UP),
+                };
+                (shown, degraded, source)
             }
             Err(CachedError::Store { pending_views, error }) => {
                 let shown = show(Seen { pending_views, ..Seen::default() }, false);

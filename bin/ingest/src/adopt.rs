@@ -158,7 +158,7 @@ impl Replay {
             let now = Instant::now();
             if let Some(left) = &left
                 && now >= report_at
-                && (breaker.is_closed() || breaker.class() == Some(Class::DbBehind))
+                && matches!(breaker.class(), None | Some(Class::DbBehind | Class::CacheFull))
             {
                 (beat, report_at) = (beat + 1, now + REPORT_PERIOD);
                 // Missed once, it is made up for by the next.

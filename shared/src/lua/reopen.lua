@@ -94,4 +94,5 @@ end
 redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'incarnation', ARGV[2], 'gen', open, 'first', fence + 1,
   'views', 0, 'batches', 0, 'opened', 0, 'sealed_views', sealed_views, 'shards', ARGV[8],
   'version', math.max(meta.version or 0, tonumber(ARGV[9])), 'rotation', meta.rotation or 0)
+if not (meta.epoch and keep) then redis.call('HSET', KEYS[1], 'ids_from', now_ms(), 'ids_turn', now_ms()) end
 return {'OK', aside}
