@@ -51,7 +51,7 @@ fn a_flood_of_view_ids_fills_nothing() {
         options.redis.args = ["--maxmemory".to_owned(), memory.to_string()].into();
         options.dashboards = 1;
     });
-    let honest = "--rate 200 --articles 100 --users 1000 --connections 16 --seed";
+    let honest = "--rate 200 --articles 100 --users 1000 --connections 256 --seed";
     let alone = running.load("alone.tsv", &format!("--views 1000 {honest} 1")).finish();
 
     let views = ids / 20_000 * 200 + 1_000;
