@@ -1,7 +1,8 @@
 //! The words of the counting protocol as types: ids, positions, batches. Pure: no clock, no I/O.
 
-use std::collections::BTreeSet;
 use std::fmt;
+
+use sha2::{Digest, Sha256};
 
 /// Longest article id, in bytes of UTF-8.
 pub const ARTICLE_BYTES_MAX: usize = 255;
@@ -248,7 +249,7 @@ pub struct Batch {
     pub ids: Vec<Identified>,
 }
 
-/// A view in a batch that can be told from all others.
+/// A view in a batch that can be told from all others of the same article and user.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identified {
     /// The client's name for it.
@@ -259,6 +260,25 @@ pub struct Identified {
     pub user: User,
 }
 
+impl Identified {
+    /// By what Redis remembers it: 16 bytes, however long its parts are, of SHA-256 over them, each behind its length, so
+    /// that no two views have the same text. Part of the stored format.
+    ///
+    /// Without a key, which all ingests would have to share and never lose: to suppress somebody else's view one has to
+    /// find another with the very hash of that one, which takes 2^128 tries. Two views of one's own that collide take
+    /// 2^64, and then it is one's own view that does not count. Article and user are in it, so that nobody's id is in the
+    /// way of a view of another article, or of another user.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 16] {
+        let mut hash = Sha256::new();
+        for part in [self.id.as_bytes(), self.article.as_bytes(), self.user.as_bytes()] {
+            hash.update(u16::try_from(part.len()).expect("ids are short").to_be_bytes());
+            hash.update(part);
+        }
+        *hash.finalize().first_chunk().expect("it has 32 bytes")
+    }
+}
+
 impl Batch {
     /// Folds views into the next batch of a producer that has sent `number - 1` batches with
     /// `views_before` views.
@@ -267,14 +287,16 @@ impl Batch {
         let cumulative_views = views_before.saturating_add(views.len() as u64);
         views.sort_unstable();
         let mut rows: Vec<Row> = Vec::with_capacity(views.len());
-        let (mut ids, mut known, mut repeats) = (Vec::new(), BTreeSet::new(), 0);
+        let (mut ids, mut repeats): (Vec<Identified>, _) = (Vec::new(), 0);
         for View { article, user, id } in views {
             if let Some(id) = id {
-                if !known.insert(id.clone()) {
+                let view = Identified { id, article: article.clone(), user: user.clone() };
+                // Sorted as they are, the same ones stand side by side.
+                if ids.last() == Some(&view) {
                     repeats += 1;
                     continue;
                 }
-                ids.push(Identified { id, article: article.clone(), user: user.clone() });
+                ids.push(view);
             }
             match rows.last_mut() {
                 Some(row) if row.article == article && row.user == user => row.views += 1,
@@ -427,6 +449,37 @@ mod tests {
         assert_eq!((batch.views(), batch.repeats, batch.rows.len(), batch.ids.len()), (2, 2, 1, 1));
         batch.leave_out(&[0]);
         assert_eq!((batch.views(), batch.repeats, batch.rows[0].views, batch.views_before()), (1, 3, 1, 10));
+    }
+
+    #[test]
+    fn an_id_is_in_nobody_elses_way() {
+        let named = |id: &str, article: &str, user: &str| View {
+            id: Some(ViewId::parse(id.as_bytes()).expect("test id")),
+            ..view(article, user)
+        };
+        let views = vec![
+            named("order-4711", "decoy", "1"),
+            named("order-4711", "today", "1"),
+            named("order-4711", "today", "2"),
+            named("order-4711", "today", "1"),
+        ];
+        let batch = Batch::fold(Producer(7), 1, 0, 0, views);
+        assert_eq!((batch.views(), batch.repeats, batch.ids.len()), (3, 1, 3));
+        // Nor is one whose parts are cut elsewhere.
+        let mut views =
+            vec![named("ab", "c", "d"), named("a", "bc", "d"), named("a", "b", "cd"), named("abc", "d", "d")];
+        views.extend([named("d", "ab", "c"), named("c", "d", "ab")]);
+        let hashes: std::collections::BTreeSet<_> =
+            Batch::fold(Producer(7), 1, 0, 0, views).ids.iter().map(Identified::hash).collect();
+        assert_eq!(hashes.len(), 6);
+    }
+
+    #[test]
+    fn the_hash_of_a_view_is_part_of_the_stored_format() {
+        let View { article, user, .. } = view("today", "7");
+        let view = Identified { id: ViewId::parse(b"order-4711").expect("test id"), article, user };
+        // printf '\0\12order-4711\0\5today\0\0017' | sha256sum
+        assert_eq!(u128::from_be_bytes(view.hash()), 0x070a_76dd_338e_ed98_c931_b2c5_e8dd_3b26);
     }
 
     #[test]

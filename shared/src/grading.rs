@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | `cache_transient` | info | the same batch number again, 3 tries, then as `cache_down` | latency |
 //! | `cache_down`, `cache_read_only` | degraded | breaker; new batches go to MySQL directly, unknown ones wait in the journal | 204 |
-//! | `cache_full` | degraded | new batches wait in the journal until the flusher has made room | 204, then 503 |
+//! | `cache_full` | degraded | new batches go to MySQL directly, those with ids wait in the journal until there is room | 204, then 503 |
 //! | `cache_corrupt` | critical | the data set is set aside, ingest sends again what MySQL lacks; never guess | 204 |
 //! | `db_transient` | info | roll back, the whole transaction again | nothing |
 //! | `db_down` | degraded | Redis accumulates | 204; cold reads say `degraded` |

@@ -257,6 +257,7 @@ impl Ranking {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use footfall_shared::queue::Remembered;
 
     fn fence(generation: u64) -> Fence {
         Fence { epoch: 1, generation, flush_epoch: 1, version: 0, views: 100, readers: 0, users: 0, articles: 0 }
@@ -271,7 +272,7 @@ mod tests {
             open_articles: 1,
             sealed_views: 40,
             version: 0,
-            rotation: 0,
+            ids: Remembered::default(),
             is_damaged: false,
             is_behind: false,
             open_batches: 0,

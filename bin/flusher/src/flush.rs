@@ -58,6 +58,9 @@ pub struct Metrics {
     pending: IntGaugeVec,
     generations: IntGaugeVec,
     lag: GaugeVec,
+    ids: IntGaugeVec,
+    ids_window: GaugeVec,
+    ids_early: IntGaugeVec,
 }
 
 impl Metrics {
@@ -83,6 +86,17 @@ impl Metrics {
             pending: telemetry::gauges("footfall_pending_views", "Views in Redis that MySQL does not have.", "shard"),
             generations: telemetry::gauges("footfall_sealed_generations", "Sealed generations that wait.", "shard"),
             lag: telemetry::gauges_of_seconds("footfall_flush_lag_seconds", "Age of the oldest pending view.", "shard"),
+            ids: telemetry::gauges("footfall_view_ids", "View ids that Redis remembers.", "shard"),
+            ids_window: telemetry::gauges_of_seconds(
+                "footfall_view_ids_window_seconds",
+                "Since when Redis remembers all view ids: a repeat of an older view counts again. 0 if that is not known.",
+                "shard",
+            ),
+            ids_early: telemetry::gauges(
+                "footfall_view_ids_forgotten_early",
+                "View ids that Redis forgot before their time, because there were too many, since its data began.",
+                "shard",
+            ),
         }
     }
 }
@@ -103,6 +117,9 @@ impl Metrics {
         self.pending.with_label_values(&[&shard]).set(whole(data.pending_views()));
         self.generations.with_label_values(&[&shard]).set(whole(data.position.open - data.position.first));
         self.lag.with_label_values(&[&shard]).set(data.lag_ms as f64 / 1_000.0);
+        self.ids.with_label_values(&[&shard]).set(whole(data.ids.added + data.ids.before));
+        self.ids_window.with_label_values(&[&shard]).set(data.ids.window_ms as f64 / 1_000.0);
+        self.ids_early.with_label_values(&[&shard]).set(whole(data.ids.forgotten_early));
     }
 }
 

@@ -54,8 +54,8 @@ fn find(name: &str) -> std::result::Result<&'static Fault, String> {
 /// Blocks: nothing else happens in this process.
 pub(crate) fn run(args: &Args) -> Result {
     if args.scripts {
-        let lines = queue::scripts().into_iter().map(|(name, sha)| format!("{name} {sha}\n"));
-        print(&lines.collect::<String>())?;
+        let line = |script: &queue::Script| format!("{} {}\n", script.name, script.hash());
+        print(&queue::scripts().map(line).collect::<String>())?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.list {

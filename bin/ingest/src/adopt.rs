@@ -159,7 +159,7 @@ impl Replay {
             let now = Instant::now();
             if let Some(left) = &left
                 && now >= report_at
-                && breaker.class().is_none_or(Class::closes_mysql)
+                && breaker.class().is_none_or(|class| class.closes_mysql() || class == Class::CacheFull)
             {
                 (beat, report_at) = (beat + 1, now + REPORT_PERIOD);
                 // Missed once, it is made up for by the next.

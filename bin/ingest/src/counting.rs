@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use footfall_journal::{Disk, Journal, Life, Limits};
 use footfall_shared::config::Config;
@@ -72,6 +73,7 @@ impl Counting {
                 fences: Arc::clone(&fences),
                 shards: config.shards,
                 generation_views_max: config.ingest.generation_views_max,
+                ids_max: Arc::new(AtomicU64::new(batch::ids_max(config.ingest.ids_bytes_max, config.shards, 0))),
             })
             .collect();
         let metrics = batch::Metrics::new();

@@ -274,6 +274,7 @@ fn config_of(setting: &Setting) -> Config {
     config.ingest.journal_bytes_max = setting.journal_bytes_max;
     config.ingest.generation_views_max = setting.generation_views_max;
     config.ingest.batch_views_max = setting.batch_views_max;
+    config.ingest.ids_bytes_max = setting.ids_bytes_max;
     config.ingest.answer_timeout_ms = ms(setting.answer_timeout_ms);
     config.flusher.lease_ms = ms(setting.lease_ms);
     config.flusher.poll_ms = ms(setting.poll_ms);

@@ -13,6 +13,8 @@ use crate::origins::Origins;
 
 /// A journal needs room for a few segments.
 pub const JOURNAL_BYTES_MIN: u64 = 8 << 20;
+/// Room for some ten thousand view ids, those of a few batches.
+const IDS_BYTES_MIN: u64 = 1 << 20;
 
 section!(
     /// `[ingest]`
@@ -49,6 +51,9 @@ section!(
         journal_sync_ms: Duration = ms(100);
         /// Without a journal: memory for batches that MySQL does not have yet, per shard; beyond it 503.
         retained_bytes_max: usize = 256 << 20;
+        /// Redis's memory for the ids of views counted lately, all shards together, and never more than a quarter of its
+        /// `maxmemory`. What does not fit is forgotten before its time: see `footfall_view_ids_window_seconds`.
+        ids_bytes_max: u64 = 256 << 20, in IDS_BYTES_MIN..=NUMBER_MAX;
         /// Sites whose pages may read the answers, such as `https://news.example`; `*`: all; empty: none.
         allowed_origins: Origins = Origins::default();
         /// Whether a view may come without a user: it is then counted for a name that is made of address and

@@ -10,7 +10,7 @@ local sealed = redis.call('HMGET', KEYS[3], unpack(articles))
 local newest = redis.call('HMGET', KEYS[4], unpack(articles))
 local open = redis.call('HMGET', KEYS[5], unpack(articles))
 local live = redis.call('MGET', unpack(KEYS, 6))
-local reply = {'OK', meta.first, stored_until(KEYS[2]), is_behind() and 1 or 0}
+local reply = {'OK', meta.first, stored_until(KEYS[2]), is_behind() and 1 or 0, memory_percent()}
 for i = 1, #articles do
   local views, readers, is_fresh
   if live[i] then

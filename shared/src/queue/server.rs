@@ -13,6 +13,7 @@ use redis::{
 };
 use tokio::sync::Mutex;
 
+use super::scripts::{NOTE, SALT};
 use super::{Result, Script};
 use crate::contain::contained;
 use crate::grading::Level;
@@ -280,11 +281,19 @@ impl Redis {
 
     /// The salt of a day (days since 1970 UTC): the first that a process offered. It lives so long at most.
     pub async fn salt(&self, day: u64, offered: &str, life: Duration) -> Result<String> {
-        let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("SET").arg(keys::salt(day)).arg(offered).arg(&["NX", "GET", "PX"]).arg(life_ms);
-        let (first,): (Option<String>,) = self.commands(pipeline).await?;
-        Ok(first.unwrap_or_else(|| offered.to_owned()))
+        let mut call = SALT.call([&*keys::salt(day)]);
+        call.arg(offered).arg(u64::try_from(life.as_millis()).unwrap_or(u64::MAX));
+        Ok(redis::from_redis_value(self.server.script(&SALT, call).await?).map_err(RedisError::from)?)
+    }
+
+    /// Sets fields of hashes: `(key, field, value)`.
+    pub(super) async fn note<const N: usize>(&self, notes: [(&str, &str, &str); N]) -> Result<()> {
+        let mut call = NOTE.call(notes.map(|(key, ..)| key));
+        for (_, field, value) in notes {
+            call.arg(field).arg(value);
+        }
+        self.server.script(&NOTE, call).await?;
+        Ok(())
     }
 
     /// Deletes the salt of a day; answers whether there was one, as to one process only.
@@ -298,9 +307,7 @@ impl Redis {
     /// Tells whoever watches that a process is there.
     pub async fn report_presence(&self, report: &Report) -> Result<()> {
         let json = serde_json::to_string(report).expect("strings and numbers always have a JSON form");
-        let mut pipeline = redis::pipe();
-        pipeline.hset(keys::PRESENCE, presence_field(report), json).ignore();
-        Ok(self.commands(pipeline).await?)
+        self.note([(keys::PRESENCE, &presence_field(report), &json)]).await
     }
 
     /// Takes the report of a process back that has ended, or was not heard for long.

@@ -65,6 +65,7 @@ const NO_MYSQL: &str =
     "mysql cannot be read, and what it has of this article is not cached: only a part of its views is known";
 const NO_MYSQL_CACHED: &str = "mysql cannot be read: readers are those of its last flush";
 const BEHIND: &str = "some views wait in a journal: only those in redis and mysql are known";
+const REDIS_FULL: &str = "redis is full: some views are counted later";
 const CATCHING_UP: &str = "redis is catching up: views shown before are not back yet";
 const NO_STORE: &str = "neither redis nor mysql can be read: only the views shown before are known";
 
@@ -92,7 +93,11 @@ impl ArticleNumbers {
                 readers: Some(shown(live.readers.max(readers))),
                 pending: Some(shown(live.pending_views)),
                 as_of: Some(clock::rfc3339(live.as_of_ms)),
-                degraded: has_failed.then_some(NO_MYSQL_CACHED),
+                degraded: match (has_failed, live.is_full) {
+                    (true, _) => Some(NO_MYSQL_CACHED),
+                    (false, true) => Some(REDIS_FULL),
+                    (false, false) => None,
+                },
                 source: Some(source),
             },
             Found::Waiting { pending_views } => part(pending_views, NO_MYSQL, Some("cache")),
@@ -131,7 +136,7 @@ mod tests {
     use super::*;
 
     fn live(stored_views: u64, pending_views: u64, readers: u64) -> Live {
-        Live { stored_views, readers, pending_views, as_of_ms: 1_000, is_behind: false }
+        Live { stored_views, readers, pending_views, as_of_ms: 1_000, is_behind: false, is_full: false }
     }
 
     /// All cases, as docs/operations.md has them ("What readers see").

@@ -132,12 +132,12 @@ mod tests {
     use crate::queue::Live;
 
     fn all(stored_views: u64, pending_views: u64, readers: u64) -> Found {
-        let live = Live { stored_views, readers, pending_views, as_of_ms: 7, is_behind: false };
+        let live = Live { stored_views, readers, pending_views, as_of_ms: 7, is_behind: false, is_full: false };
         Found::All { live, source: "cache", has_failed: false }
     }
 
     fn behind(stored_views: u64, pending_views: u64) -> Found {
-        let live = Live { stored_views, readers: 1, pending_views, as_of_ms: 7, is_behind: true };
+        let live = Live { stored_views, readers: 1, pending_views, as_of_ms: 7, is_behind: true, is_full: false };
         Found::All { live, source: "cache", has_failed: false }
     }
 
