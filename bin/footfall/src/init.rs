@@ -37,7 +37,7 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     }
     let notes = footfall_migrations::migrate(&config.database, config.shards).await.map_err(failure)?;
     for note in notes {
-        eprintln!("note: {note}");
+        crate::terminal::note(format_args!("note: {note}"));
     }
     store.check_schema(config.shards).await?;
     let shards = match config.shards {
