@@ -182,7 +182,7 @@ mod tests {
 
     /// Sentences among much else, which must be in the dictionary as well.
     const REASONS: [(&str, &str, &str); 6] = [
-        (include_str!("../../ingest/src/batch.rs"), "let (ready, state) = match", "let state = state.map"),
+        (include_str!("../../ingest/src/batch.rs"), "let (ready, state) = match", "let why = state.map"),
         (include_str!("../../ingest/src/request.rs"), "fn note(self)", "impl Refusal"),
         (include_str!("../../ingest/src/visitor.rs"), "const UNKNOWN_PROXY", "impl Visitors"),
         (include_str!("lists.rs"), "async fn read_in_turn", "async fn read("),
