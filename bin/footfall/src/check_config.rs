@@ -24,15 +24,16 @@ pub(crate) fn run(config: &Config, file: Option<&Path>, _: &Args) -> Result {
     for warning in config.warnings() {
         logs::say(&format!("warning: {warning}"));
     }
-    let from = file.map_or_else(|| "no file".to_owned(), |file| file.display().to_string());
+    let from =
+        file.map_or_else(|| "the environment".to_owned(), |file| format!("{} and the environment", file.display()));
     print(&report(config, &settings, &from))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// What was checked, and the settings.
-fn report(config: &Config, settings: &Map<String, Value>, file: &str) -> String {
+fn report(config: &Config, settings: &Map<String, Value>, from: &str) -> String {
     let mut text = format!(
-        "# ok: every setting of {file} and of the environment is known and of its kind, both URLs are understood, and the\n\
+        "# ok: every setting of {from} is known and of its kind, both URLs are understood, and the\n\
          # files that they name hold what they should. Whether the stores can be reached was not tried.\n"
     );
     for note in &config.notes {
