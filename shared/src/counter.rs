@@ -10,6 +10,45 @@ pub const USER_BYTES_MAX: usize = 128;
 /// Longest view id, in bytes of UTF-8; a UUID has 36.
 pub const VIEW_ID_BYTES_MAX: usize = 64;
 
+/// The most views that an article has, or a reader of it: 2^53 - 1. Redis's scripts and JavaScript reckon in floating-point
+/// numbers, which are exact up to here.
+pub const VIEWS_MAX: u64 = (1 << 53) - 1;
+/// The most views that one row hands over: 10^12. It lies far below [`VIEWS_MAX`], so that one mistaken number in an
+/// import does not fill an article for good.
+pub const ROW_VIEWS_MAX: u64 = 1_000_000_000_000;
+
+/// Why a number of views was refused; the text is what a person reads.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CountError {
+    /// Not a whole number above zero.
+    #[error("`{0}` is no number of views: give a whole number from 1 to {ROW_VIEWS_MAX}")]
+    NotANumber(String),
+    /// Above [`ROW_VIEWS_MAX`].
+    #[error("{0} views are too many: one reader of one article has at most {ROW_VIEWS_MAX} in one row")]
+    RowTooLarge(String),
+    /// Above [`VIEWS_MAX`].
+    #[error("these are more views than can be counted: at most {VIEWS_MAX} together")]
+    TotalTooLarge,
+}
+
+/// The views of one row, as a person writes them.
+pub fn parse_views(text: &str) -> Result<u64, CountError> {
+    let text = text.trim();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(CountError::NotANumber(text.to_owned()));
+    }
+    match text.parse() {
+        Ok(0) => Err(CountError::NotANumber(text.to_owned())),
+        Ok(views @ 1..=ROW_VIEWS_MAX) => Ok(views),
+        _ => Err(CountError::RowTooLarge(text.to_owned())),
+    }
+}
+
+/// Adds the views of a row to those that were handed over before it.
+pub fn add_views(before: u64, views: u64) -> Result<u64, CountError> {
+    before.checked_add(views).filter(|sum| *sum <= VIEWS_MAX).ok_or(CountError::TotalTooLarge)
+}
+
 /// Why an id was refused; the text is what the client reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {

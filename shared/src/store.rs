@@ -202,13 +202,27 @@ pub enum Committed {
 /// What became of a batch that went to MySQL directly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direct {
-    /// MySQL has it, by this call or since an earlier one.
-    Stored,
+    /// It is in MySQL, by this call.
+    Now {
+        /// Views that MySQL refused or that were lost: they are in quarantine instead.
+        quarantined: u64,
+    },
+    /// MySQL had it already.
+    Before,
     /// MySQL lacks batches before it.
     Behind {
         /// The last one that it has.
         number: u64,
     },
+}
+
+/// When the views of a batch were that somebody else has counted: what is not in it is in no history.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Histories {
+    /// Views per article and hour since 1970, sorted, each pair once.
+    pub hours: Vec<(Article, u32, u64)>,
+    /// Views per minute since 1970, sorted.
+    pub minutes: Vec<(u32, u64)>,
 }
 
 /// A step in MySQL that is under way.
@@ -383,6 +397,12 @@ impl Store {
             .iter()
             .map(|row| Ok((article_of(row)?, row.try_get("", "views")?, row.try_get("", "readers")?)))
             .collect()
+    }
+
+    /// Writes a batch of an import in one transaction, once, however often it is called: as one of the direct path, but
+    /// its views were at many times.
+    pub async fn import(&self, shard: Shard, batch: &Batch, histories: &Histories) -> Result<Direct> {
+        in_time(TRANSACTION_MAX, transaction::import(self, shard, batch, histories)).await
     }
 
     /// Deletes all counts, and puts every shard behind all generations that Redis may hold.

@@ -202,7 +202,7 @@ impl Replay {
         if let Some(first) = left.direct.batches.front() {
             let batch = self.batch(first);
             match self.link.fences.commit_direct(self.link.queue.shard(), &batch).await {
-                Ok(Direct::Stored) => {
+                Ok(Direct::Now { .. } | Direct::Before) => {
                     left.direct.views_before = first.cumulative_views;
                     left.direct.batches.pop_front();
                 }

@@ -507,7 +507,7 @@ impl Batcher {
     fn on_direct(&mut self, number: u64, result: Result<Direct, StoreError>, now: Instant) {
         self.mysql_since = None;
         match result {
-            Ok(Direct::Stored) => {
+            Ok(Direct::Now { .. } | Direct::Before) => {
                 self.mysql.succeeded();
                 let stored = self.direct.pop_front();
                 if let (Some(journal), Some(location)) = (&mut self.journal, stored.and_then(|batch| batch.location)) {

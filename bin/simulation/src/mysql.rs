@@ -263,7 +263,7 @@ impl Database {
         let tables = &mut *lock(&self.tables);
         let fenced = tables.direct.get(&(shard.0, batch.producer.0)).copied().unwrap_or_default();
         if fenced.batch >= batch.number {
-            return Direct::Stored;
+            return Direct::Before;
         }
         let part = Part {
             producer: batch.producer,
@@ -282,7 +282,7 @@ impl Database {
         tables.store(shard, &batch.rows);
         tables.direct.entry((shard.0, batch.producer.0)).or_default().raise(&part);
         tables.fences.get_mut(&shard.0).expect("it was made with all shards").version += 1;
-        Direct::Stored
+        Direct::Now { quarantined: 0 }
     }
 }
 

@@ -3,8 +3,8 @@
 use sea_orm::{ConnectionTrait, DatabaseTransaction, TransactionTrait};
 
 use super::{
-    Committed, Direct, Fence, Flush, NO_FENCE, Part, Recovery, Result, STATEMENT_ROWS_MAX, Store, StoreError, fence_of,
-    json_rows, statement,
+    Committed, Direct, Fence, Flush, Histories, NO_FENCE, Part, Recovery, Result, STATEMENT_ROWS_MAX, Store,
+    StoreError, fence_of, json_rows, statement,
 };
 use crate::counter::{Article, Batch, Growth, Producer, Row, Shard, User};
 use crate::grading::{Class, Grade};
@@ -72,13 +72,8 @@ async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poi
 
     let mut stored = Stored::default();
     store_rows(&transaction, &flush.rows, poison, &mut stored).await?;
-    let (mut hours, mut minutes) = (flush.hours.clone(), flush.minutes.clone());
-    for (row, _) in &stored.refused {
-        take_back(&mut hours, |(article, ..)| *article == row.article, |(.., views)| views, row.views);
-        take_back(&mut minutes, |_| true, |(_, views)| views, row.views);
-    }
-    upsert_hours(&transaction, &hours).await?;
-    upsert_minutes(&transaction, shard, &minutes).await?;
+    let histories = Histories { hours: flush.hours.clone(), minutes: flush.minutes.clone() };
+    upsert_histories(&transaction, shard, &histories, &stored).await?;
     upsert_producers(&transaction, shard, &flush.producers).await?;
     let mut quarantined = quarantine_refused(&transaction, shard, (epoch, flush.last), &stored.refused).await?;
     for (part, views) in lost {
@@ -111,20 +106,35 @@ async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poi
 }
 
 pub(super) async fn commit_direct(store: &Store, shard: Shard, batch: &Batch) -> Result<Direct> {
-    match commit_batch(store, shard, batch, Poison::Fails).await {
-        Err(error) if error.class() == Class::DbPoison => commit_batch(store, shard, batch, Poison::IsLeftOut).await,
+    let hours = batch.articles().map(|(article, views)| (article.clone(), batch.minute / 60, views)).collect();
+    let minute = Some((batch.minute, batch.views())).filter(|(_, views)| *views > 0);
+    let histories = Histories { hours, minutes: Vec::from_iter(minute) };
+    import(store, shard, batch, &histories).await
+}
+
+pub(super) async fn import(store: &Store, shard: Shard, batch: &Batch, histories: &Histories) -> Result<Direct> {
+    match commit_batch(store, shard, batch, histories, Poison::Fails).await {
+        Err(error) if error.class() == Class::DbPoison => {
+            commit_batch(store, shard, batch, histories, Poison::IsLeftOut).await
+        }
         result => result,
     }
 }
 
-async fn commit_batch(store: &Store, shard: Shard, batch: &Batch, poison: Poison) -> Result<Direct> {
+async fn commit_batch(
+    store: &Store,
+    shard: Shard,
+    batch: &Batch,
+    histories: &Histories,
+    poison: Poison,
+) -> Result<Direct> {
     let transaction = store.db.begin().await?;
     // As a flush does: else two writers could both count the same new reader (I4).
     let fence = lock(&transaction, shard).await?;
     let fenced = fenced(&transaction, "footfall_direct_fence", shard, batch.producer).await?;
     if fenced.0 >= batch.number {
         transaction.rollback().await?;
-        return Ok(Direct::Stored);
+        return Ok(Direct::Before);
     }
     let (views, number) = (batch.views() + batch.repeats, batch.number);
     let part = Part {
@@ -141,13 +151,8 @@ async fn commit_batch(store: &Store, shard: Shard, batch: &Batch, poison: Poison
     };
     let mut stored = Stored::default();
     store_rows(&transaction, &batch.rows, poison, &mut stored).await?;
-    let hours: Vec<_> =
-        stored.growth.iter().map(|part| (part.article.clone(), batch.minute / 60, part.views)).collect();
-    upsert_hours(&transaction, &hours).await?;
-    if stored.views() > 0 {
-        upsert_minutes(&transaction, shard, &[(batch.minute, stored.views())]).await?;
-    }
-    quarantine_refused(&transaction, shard, (fence.epoch, 0), &stored.refused).await?;
+    upsert_histories(&transaction, shard, histories, &stored).await?;
+    let quarantined = quarantine_refused(&transaction, shard, (fence.epoch, 0), &stored.refused).await?;
     if lost > 0 {
         let reason =
             format!("lost: the journal of producer {} was damaged before its direct batch {number}", part.producer);
@@ -159,7 +164,7 @@ async fn commit_batch(store: &Store, shard: Shard, batch: &Batch, poison: Poison
     transaction.execute_raw(statement(sql, values)).await?;
     add_to_totals(&transaction, shard, &stored).await?;
     transaction.commit().await?;
-    Ok(Direct::Stored)
+    Ok(Direct::Now { quarantined: quarantined.saturating_add(lost) })
 }
 
 /// Adds to the shard's totals what did not come by a flush, and tells the caches so.
@@ -394,6 +399,22 @@ async fn upsert_articles(transaction: &DatabaseTransaction, growth: &[Growth]) -
             .ok_or(StoreError::Corrupt("more rows affected than written"))?;
     }
     Ok(added)
+}
+
+/// Adds to hours and minutes, without the rows that MySQL refused.
+async fn upsert_histories(
+    transaction: &DatabaseTransaction,
+    shard: Shard,
+    histories: &Histories,
+    stored: &Stored,
+) -> Result<()> {
+    let Histories { mut hours, mut minutes } = histories.clone();
+    for (row, _) in &stored.refused {
+        take_back(&mut hours, |(article, ..)| *article == row.article, |(.., views)| views, row.views);
+        take_back(&mut minutes, |_| true, |(_, views)| views, row.views);
+    }
+    upsert_hours(transaction, &hours).await?;
+    upsert_minutes(transaction, shard, &minutes).await
 }
 
 async fn upsert_hours(transaction: &DatabaseTransaction, hours: &[(Article, u32, u64)]) -> Result<()> {
