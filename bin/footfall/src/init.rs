@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::Result;
 use crate::failure::Failure;
+use crate::terminal::print;
 
 /// Pause between two tries to reach a database that is still starting.
 const RETRY: Duration = Duration::from_millis(500);
@@ -43,11 +44,8 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
         1 => "1 shard".to_owned(),
         shards => format!("{shards} shards"),
     };
-    if was_ready {
-        println!("{}: nothing to do, it has schema version {SCHEMA_VERSION} and {shards}", config.database.url);
-    } else {
-        println!("{}: set up with schema version {SCHEMA_VERSION} and {shards}", config.database.url);
-    }
+    let done = if was_ready { "nothing to do, it has" } else { "set up with" };
+    print(&format!("{}: {done} schema version {SCHEMA_VERSION} and {shards}\n", config.database.url))?;
     Ok(ExitCode::SUCCESS)
 }
 

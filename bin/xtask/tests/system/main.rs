@@ -13,6 +13,7 @@ mod fallbacks;
 mod faults;
 mod growth;
 mod hit_rates;
+mod imports;
 mod lists;
 mod live;
 mod openapi;
