@@ -22,10 +22,14 @@ import time
 import uuid
 from http.client import HTTPException
 from urllib.error import HTTPError
+from urllib.parse import parse_qsl
 from urllib.request import Request, urlopen
 
 INGEST = os.environ.get("FOOTFALL_INGEST__URL", "http://127.0.0.1:8000")
-ARTICLES = "/articles/"  # What is below is counted, under its path.
+ARTICLES = "/articles/"  # What is below is counted, under its name.
+PARAMETERS = "article id p page_id post t tid title topic".split()  # What of a query is part of a name.
+# What the reader's browser says that decides whether a view counts.
+PASSED_ON = ("User-Agent", "Sec-GPC", "Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")
 WAITING_MAX = 10_000
 ANSWER_S = 2
 TRIES_S = 300  # Ingest knows a view that is sent twice by its id, for at least 10 minutes.
@@ -50,6 +54,15 @@ def wsgi(application, user=lambda environ: environ.get("REMOTE_USER")):
     return counted
 
 
+def name(path, query):
+    """What a page is called: see docs/site.md. footfall.js does it alike, and one table tests both."""
+    given = {}
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        given.setdefault(key, value)
+    counted = [f"{key}={given[key]}" for key in PARAMETERS if given.get(key)]
+    return path + ("?" + "&".join(counted) if counted else "")
+
+
 def django(get_response):
     def counted(request):
         response = get_response(request)
@@ -66,16 +79,13 @@ def count(environ, path, user):
     try:
         if environ["REQUEST_METHOD"] != "GET" or not path.startswith(ARTICLES):
             return
-        view = {"article": path, "id": uuid.uuid4().hex}
-        if (name := user()) is not None:
-            view["user"] = str(name)
+        view = {"article": name(path, environ.get("QUERY_STRING", "")), "id": uuid.uuid4().hex}
+        if (reader := user()) is not None:
+            view["user"] = str(reader)
         # What ingest would see of the reader: bots go by it, and whoever has no name.
         by = [environ[key] for key in ("HTTP_X_FORWARDED_FOR", "REMOTE_ADDR") if key in environ]
-        headers = {
-            "User-Agent": environ.get("HTTP_USER_AGENT", ""),
-            "Sec-GPC": environ.get("HTTP_SEC_GPC", ""),
-            "X-Forwarded-For": ", ".join(by),
-        }
+        headers = {"X-Forwarded-For": ", ".join(by)}
+        headers |= {header: environ.get("HTTP_" + header.upper().replace("-", "_"), "") for header in PASSED_ON}
         waiting.put_nowait(Request(f"{INGEST}/v1/views", json.dumps(view).encode(), headers))
         with starting:  # Only now: a server may fork when it has loaded the site, and no thread comes along.
             if not (sender and sender.is_alive()):
@@ -98,7 +108,9 @@ def send():
 
 def is_over(view, is_last):
     try:
-        urlopen(view, timeout=ANSWER_S).close()
+        with urlopen(view, timeout=ANSWER_S) as answer:
+            if why := answer.headers.get("Footfall-Not-Counted"):
+                logging.debug("a view is not counted: %s", why)
     except Exception as error:
         may_pass = error.code >= 500 if isinstance(error, HTTPError) else isinstance(error, (OSError, HTTPException))
         if may_pass and not is_last:

@@ -1,40 +1,41 @@
-//! The schema, forward only. A change that an older build cannot live with is made in two steps:
-//! expand first, contract in a later release.
+//! Sets a database up, or brings it to the schema of this build; forward only. The database may be the site's own: what is
+//! there is looked at first, and nothing is changed while anything is in the way. A change that an older build cannot live
+//! with is made in two steps: expand first, contract in a later release.
+
+mod plan;
+mod previous;
 
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 use footfall_shared::config;
-use footfall_shared::store::SCHEMA_VERSION;
-use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::{ConnectOptions, Database, DatabaseConnection, DbBackend, Statement};
+use footfall_shared::store::connect_options;
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 
-mod m0001_counts;
-mod m0002_fallbacks;
-mod m0003_lists;
-
-struct Migrator;
-
-impl MigratorTrait for Migrator {
-    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_counts::Migration), Box::new(m0002_fallbacks::Migration), Box::new(m0003_lists::Migration)]
-    }
-}
+use crate::plan::Plan;
 
 /// How long a second `footfall init` waits for the first.
 const LOCK_SECONDS: u32 = 300;
 
-/// Brings the database to this build's schema for the given number of shards. Safe to run twice, and
-/// by two processes at once: an advisory lock makes them take turns.
-pub async fn migrate(database: &config::Database, shards: u16) -> anyhow::Result<()> {
-    let mut options = ConnectOptions::new(&database.url.0);
+/// Strict, whatever the server's default. And a table that others use for longer is not waited for: whoever comes later would
+/// wait behind us.
+const SESSION: &str =
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', SESSION lock_wait_timeout = 10";
+
+/// Brings the database to this build's schema for the given number of shards; answers what a person should know besides.
+/// Safe to run twice, and by two processes at once: an advisory lock makes them take turns. One that was ended in the
+/// middle is gone on with.
+///
+/// # Errors
+///
+/// A [`Refusal`](footfall_shared::lifecycle::Refusal) if nothing was changed, because something is in the way.
+pub async fn migrate(database: &config::Database, shards: u16) -> anyhow::Result<Vec<String>> {
+    let mut options = connect_options(database);
     options
         // MySQL's named locks belong to a connection, so there is only one.
         .max_connections(1)
-        .acquire_timeout(config::ms(database.timeout_ms))
         .idle_timeout(None::<Duration>)
-        .max_lifetime(None::<Duration>)
-        .sqlx_logging(false);
+        .max_lifetime(None::<Duration>);
     let db = Database::connect(options).await?;
     let lock = format!("SELECT GET_LOCK('footfall_migrations', {LOCK_SECONDS}) AS locked");
     ensure!(
@@ -46,24 +47,16 @@ pub async fn migrate(database: &config::Database, shards: u16) -> anyhow::Result
     result
 }
 
-async fn migrate_locked(db: &DatabaseConnection, shards: u16) -> anyhow::Result<()> {
-    Migrator::up(db, None).await.context("the tables could not be created")?;
-    let record = "INSERT IGNORE INTO footfall_schema_version (one, version, shards) VALUES (1, ?, ?)";
-    db.execute_raw(Statement::from_sql_and_values(DbBackend::MySql, record, [SCHEMA_VERSION.into(), shards.into()]))
-        .await?;
-    let upgrade = "UPDATE footfall_schema_version SET version = ? WHERE version < ?";
-    let versions = [SCHEMA_VERSION.into(), SCHEMA_VERSION.into()];
-    db.execute_raw(Statement::from_sql_and_values(DbBackend::MySql, upgrade, versions)).await?;
-    let recorded = number(db, "SELECT CAST(shards AS SIGNED) FROM footfall_schema_version").await?;
-    if recorded != i64::from(shards) {
-        bail!(
-            "this database was set up with {recorded} shards, the configuration says {shards}: set `shards` to {recorded}"
-        );
-    }
-    for shard in 0..shards {
-        let fence = "INSERT IGNORE INTO footfall_shard_fence (shard) VALUES (?)";
-        db.execute_raw(Statement::from_sql_and_values(DbBackend::MySql, fence, [shard.into()])).await?;
-    }
+async fn migrate_locked(db: &DatabaseConnection, shards: u16) -> anyhow::Result<Vec<String>> {
+    db.execute_unprepared(SESSION).await?;
+    let plan = Plan::make(db, shards).await?;
+    plan.carry_out(db, shards).await?;
+    Ok(plan.notes())
+}
+
+async fn run(db: &DatabaseConnection, sql: &str) -> anyhow::Result<()> {
+    // Not as a chain: these errors say already what they come from.
+    db.execute_unprepared(sql).await.map_err(|error| anyhow!("{sql}: {error}"))?;
     Ok(())
 }
 

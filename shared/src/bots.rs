@@ -1,10 +1,10 @@
 //! What does not count, known by how it calls itself. Pure.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
 
 /// Words, separated by commas, one of which is in the `User-Agent` of every bot, in whatever case.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bots(Vec<String>);
 
 impl Bots {
@@ -22,19 +22,22 @@ impl Bots {
 
 impl Default for Bots {
     fn default() -> Self {
-        Self::from("bot, crawl, spider, slurp, headless, externalhit".to_owned())
+        let words = ["bot", "crawl", "spider", "slurp", "headless", "externalhit"];
+        Self(words.map(str::to_owned).to_vec())
     }
 }
 
-impl From<String> for Bots {
-    fn from(text: String) -> Self {
-        Self(text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect())
+impl FromStr for Bots {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Self(text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()))
     }
 }
 
-impl From<Bots> for String {
-    fn from(bots: Bots) -> Self {
-        bots.0.join(", ")
+impl fmt::Display for Bots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(", "))
     }
 }
 
@@ -65,9 +68,9 @@ mod tests {
 
     #[test]
     fn the_list_is_read_and_written() {
-        let bots = Bots::from(" My Robot,,x, ".to_owned());
-        assert_eq!(String::from(bots.clone()), "My Robot, x");
+        let bots: Bots = " My Robot,,x, ".parse().expect("a list");
+        assert_eq!(bots.to_string(), "My Robot, x");
         assert!(bots.contain(b"my robot/1") && !bots.contain(b"Googlebot"));
-        assert!(!Bots::from(String::new()).contain(b"Googlebot"), "an empty list leaves nobody out");
+        assert!(!"".parse::<Bots>().expect("a list").contain(b"Googlebot"), "an empty list leaves nobody out");
     }
 }

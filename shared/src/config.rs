@@ -2,31 +2,57 @@
 //!
 //! `FOOTFALL_REDIS__URL` sets `url` in `[redis]`; `FOOTFALL_REDIS__URL_FILE` names a file that holds
 //! the value, for secrets. The environment comes in as a parameter, so that this is testable.
+//!
+//! Each section is a file below, where a setting stands once with its type, default and limits. A value is read into its
+//! type by one rule, wherever it comes from: [`setting`] has the rules, [`given`] finds what was written and where.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::net::SocketAddr;
+mod address;
+mod dashboard;
+mod database;
+mod flusher;
+mod given;
+mod http;
+mod ingest;
+mod log;
+mod nearest;
+mod reads;
+mod redis;
+mod secret;
+mod setting;
+mod store_url;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Environment, File, FileFormat, FileSourceString, Map, Source, Value, ValueKind};
-use hyper::Uri;
-use serde::{Deserialize, Serialize, Serializer};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::bots::Bots;
-use crate::origins::Origins;
-use crate::proxies::Proxies;
+use self::given::{Given, Written};
+use self::nearest::did_you_mean;
+use self::setting::{Refused, Section, Setting};
 use crate::{queue, store};
 
-/// A journal needs room for a few segments.
-pub const JOURNAL_BYTES_MIN: u64 = 8 << 20;
+pub(crate) use self::given::read_bytes;
+
+pub use self::address::WebUrl;
+pub use self::dashboard::Dashboard;
+pub use self::database::Database;
+pub use self::flusher::Flusher;
+pub use self::http::Http;
+pub use self::ingest::{Ingest, JOURNAL_BYTES_MIN, Journal};
+pub use self::log::{Log, LogFilter, LogFormat};
+pub use self::reads::Reads;
+pub use self::redis::Redis;
+pub use self::secret::{SecretUrl, Token};
+pub(crate) use self::store_url::{Parameter, Rule, StoreUrl, certificates};
+
+/// The most slices: each is a task and a set of keys in every process.
+const SHARDS_MAX: u64 = 1_024;
 
 /// Everything that can be set.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Number of slices of all articles; recorded by `footfall init` and fixed from then on.
     pub shards: u16,
@@ -46,247 +72,8 @@ pub struct Config {
     pub flusher: Flusher,
     /// The live statistics.
     pub dashboard: Dashboard,
-}
-
-/// A URL that may hold a password: never shown whole.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct SecretUrl(pub String);
-
-impl fmt::Debug for SecretUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = match (self.0.find("://"), self.0.rfind('@')) {
-            (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}***{}", &self.0[..scheme + 3], &self.0[at..]),
-            _ => self.0.clone(),
-        };
-        // Of a unix socket.
-        match shown.split_once("pass=") {
-            Some((before, rest)) => write!(f, "{before}pass=***{}", rest.find('&').map_or("", |and| &rest[and..])),
-            None => f.write_str(&shown),
-        }
-    }
-}
-
-impl fmt::Display for SecretUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-impl Serialize for SecretUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-/// A word that opens something: never shown.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Token(pub String);
-
-/// Shorter ones could be guessed.
-const TOKEN_CHARS_MIN: usize = 16;
-
-impl Token {
-    /// The token, if there is one.
-    #[must_use]
-    pub fn get(&self) -> Option<&str> {
-        Some(self.0.as_str()).filter(|token| !token.is_empty())
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "" } else { "***" })
-    }
-}
-
-impl Serialize for Token {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{self:?}"))
-    }
-}
-
-macro_rules! section {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-        #[serde(default, deny_unknown_fields)]
-        pub struct $name { $($(#[$field_doc])* pub $field: $type,)+ }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self { $($field: $default,)+ }
-            }
-        }
-    };
-}
-
-section!(
-    /// `[redis]`
-    Redis {
-        /// `redis://[user:password@]host:port/db`, `rediss://...` for TLS, or `unix:///path/to/socket?pass=password`.
-        url: SecretUrl = SecretUrl("redis://127.0.0.1:6379/0".into()),
-        /// With TLS: a PEM file with the authorities that may have signed Redis's certificate, instead of the system's.
-        ca: String = String::new(),
-        /// How long a connection or an answer may take.
-        timeout_ms: u64 = 2_000,
-    }
-);
-section!(
-    /// `[database]`
-    Database {
-        /// `mysql://user:password@host:port/database`; `?socket=/path` for a unix socket,
-        /// `?ssl-mode=VERIFY_IDENTITY&ssl-ca=/path` for TLS.
-        url: SecretUrl = SecretUrl("mysql://footfall@127.0.0.1:3306/footfall".into()),
-        /// Connections per process.
-        connections_max: u32 = 4,
-        /// How long a connection may take to be made or to become free.
-        timeout_ms: u64 = 5_000,
-    }
-);
-section!(
-    /// `[log]`
-    Log {
-        /// `human` or `json`.
-        format: LogFormat = LogFormat::Human,
-        /// `error`, `warn`, `info`, `debug`, `trace`, or a filter like `info,footfall_shared=debug`.
-        level: String = "info".into(),
-    }
-);
-section!(
-    /// `[http]`
-    Http {
-        /// Proxies in front of the services that are believed what they say in `X-Forwarded-For`.
-        trusted_proxies: Proxies = Proxies::default(),
-        /// Whether their connections to ingest and dashboard begin with a PROXY protocol header, of version 1 or 2.
-        proxy_protocol: bool = false,
-        /// Connections of one address (of one /64, in IPv6) to one service at once; more are closed at once. Trusted
-        /// proxies may have as many as there are.
-        connections_per_address_max: usize = 2_000,
-    }
-);
-
-impl Http {
-    /// The proxies whose connections begin with a PROXY protocol header.
-    #[must_use]
-    pub fn announced_by(&self) -> Arc<Proxies> {
-        Arc::new(if self.proxy_protocol { self.trusted_proxies.clone() } else { Proxies::default() })
-    }
-}
-
-section!(
-    /// `[reads]`
-    Reads {
-        /// How long a cached value lives after its last touch.
-        ttl_ms: u64 = 10_000,
-        /// How long that of an article lives after its last view was flushed, if that is longer.
-        warm_ttl_ms: u64 = 600_000,
-    }
-);
-section!(
-    /// `[ingest]`
-    Ingest {
-        /// Where views come in.
-        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8000)),
-        /// Where `/metrics` is.
-        admin: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8010)),
-        /// How others reach it; for `footfall load`.
-        url: String = "http://127.0.0.1:8000".into(),
-        /// Connections at once; more are closed at once.
-        connections_max: usize = 20_000,
-        /// A request's head must arrive within this time.
-        header_timeout_ms: u64 = 10_000,
-        /// A request's body must arrive within this time.
-        body_timeout_ms: u64 = 10_000,
-        /// Largest body of `POST /v1/views`.
-        body_bytes_max: usize = 1 << 20,
-        /// Largest number of views in one request.
-        request_views_max: usize = 10_000,
-        /// Views that may wait for their batch, per shard; more are refused with 503.
-        queue_views_max: usize = 100_000,
-        /// Views in one batch, at most.
-        batch_views_max: usize = 2_000,
-        /// Views in one generation, about; then ingest seals it itself.
-        generation_views_max: u64 = 10_000,
-        /// The folder of the journal, on a disk of this machine; several ingests may share it. `off`: without one, views
-        /// that Redis loses are lost if ingest ends too, and while both stores are away none is counted.
-        journal: String = "/var/lib/footfall/journal".into(),
-        /// Disk space of the journal, per shard; beyond it views are refused with 503.
-        journal_bytes_max: u64 = 1 << 30,
-        /// When neither Redis nor MySQL has confirmed a batch after this, the journal is brought to the disk and the
-        /// batch acknowledged.
-        journal_sync_ms: u64 = 100,
-        /// Without a journal: memory for batches that MySQL does not have yet, per shard; beyond it 503.
-        retained_bytes_max: usize = 256 << 20,
-        /// Sites whose pages may read the answers, such as `https://news.example`; `*`: all.
-        allowed_origins: Origins = Origins::default(),
-        /// Whether a view may come without a user: it is then counted for a name that is made of address and
-        /// `User-Agent`, and lasts for a day.
-        anonymous: bool = false,
-        /// Views are not counted if one of these is in their `User-Agent`, in whatever case.
-        bots: Bots = Bots::default(),
-        /// How long a client waits for its acknowledgement before it gets 503.
-        answer_timeout_ms: u64 = 10_000,
-        /// After SIGTERM: how long open connections are served before they are closed.
-        drain_ms: u64 = 5_000,
-    }
-);
-section!(
-    /// `[flusher]`
-    Flusher {
-        /// Where `/metrics`, `/livez` and `/readyz` are.
-        admin: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8011)),
-        /// This many views waiting start a flush,
-        updates: u64 = 30,
-        /// or this many articles touched,
-        articles: u64 = 10,
-        /// or a view waiting this long.
-        timeout_ms: u64 = 1_000,
-        /// How often the triggers are looked at: also the shortest time between two flushes of a shard.
-        poll_ms: u64 = 50,
-        /// Views in one transaction, about; at least one generation.
-        transaction_views_max: u64 = 25_000,
-        /// How long a flusher that died keeps the others away from its shard.
-        lease_ms: u64 = 3_000,
-    }
-);
-section!(
-    /// `[dashboard]`
-    Dashboard {
-        /// Where the page and the WebSocket are.
-        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8001)),
-        /// Where `/metrics` is.
-        admin: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8012)),
-        /// How browsers reach it; ingest redirects `/realtime` to it.
-        url: String = "http://127.0.0.1:8001".into(),
-        /// Opens everything. Without one `listen` must be a loopback address.
-        token: Token = Token::default(),
-        /// Opens everything but who reads what: for a screen on the wall.
-        read_token: Token = Token::default(),
-        /// How long a browser stays logged in.
-        session_ms: u64 = 12 * 60 * 60 * 1_000,
-        /// Requests per second of one address; five seconds' worth may come at once.
-        requests_per_second: u32 = 500,
-        /// Updates per second that a viewer gets, at most.
-        updates_per_second: u32 = 4,
-        /// WebSocket clients and other connections at once.
-        connections_max: usize = 10_000,
-        /// A request's head must arrive within this time.
-        header_timeout_ms: u64 = 10_000,
-        /// After SIGTERM: how long open connections are served before they are closed.
-        drain_ms: u64 = 2_000,
-    }
-);
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One readable line per event.
-    Human,
-    /// One JSON object per event.
-    Json,
+    /// What was noticed while it was read and is neither a mistake nor a danger, a sentence each.
+    pub notes: Vec<String>,
 }
 
 impl Default for Config {
@@ -301,6 +88,7 @@ impl Default for Config {
             ingest: Ingest::default(),
             flusher: Flusher::default(),
             dashboard: Dashboard::default(),
+            notes: Vec::new(),
         }
     }
 }
@@ -316,81 +104,63 @@ impl Config {
     /// # Errors
     ///
     /// All mistakes at once.
-    pub fn load(file: Option<&Path>, environment: HashMap<String, String>) -> Result<Self, ConfigError> {
-        let mut mistakes = Vec::new();
-        let environment = resolve_files(environment, &mut mistakes);
-        // Values stay text until their field is known: a password 00123 must not become 123.
-        let environment =
-            Environment::with_prefix("FOOTFALL").prefix_separator("_").separator("__").source(Some(environment));
-        let mut builder = config::Config::builder();
-        if let Some(path) = file {
-            match read(path) {
-                Ok(source) => builder = builder.add_source(source),
-                Err(why) => mistakes.push(format!("{}: {why}", path.display())),
-            }
+    pub fn load<T: Into<OsString>>(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (T, T)>,
+    ) -> Result<Self, ConfigError> {
+        let Given { written, mut mistakes, notes } = given::collect(file, environment);
+        let mut config = Self { notes, ..Self::default() };
+        for Written { section, key, whence, value } in &written {
+            let refused = match config.set(section.as_deref(), key, value) {
+                Ok(()) => continue,
+                Err(refused) => refused,
+            };
+            mistakes.push(match refused {
+                Refused::Value(why) => format!("{whence} {why}"),
+                Refused::Unknown => format!("{whence} is no setting{}", did_you_mean(section.as_deref(), key)),
+            });
         }
-        let given = builder.add_source(environment).build().and_then(|given| given.collect());
-        let given = given.map(|given| fitting(given, &mut mistakes));
-        match given.and_then(|given| Value::from(given).try_deserialize::<Self>()) {
-            Ok(config) => {
-                mistakes.extend(config.mistakes());
-                if mistakes.is_empty() { Ok(config) } else { Err(ConfigError(mistakes)) }
-            }
-            Err(error) => {
-                mistakes.push(error.to_string());
-                Err(ConfigError(mistakes))
-            }
-        }
+        mistakes.extend(config.mistakes());
+        if mistakes.is_empty() { Ok(config) } else { Err(ConfigError(mistakes)) }
     }
 
+    fn sections(&self) -> [(&'static str, &dyn Section); 8] {
+        [
+            ("redis", &self.redis),
+            ("database", &self.database),
+            ("log", &self.log),
+            ("http", &self.http),
+            ("reads", &self.reads),
+            ("ingest", &self.ingest),
+            ("flusher", &self.flusher),
+            ("dashboard", &self.dashboard),
+        ]
+    }
+
+    fn set(&mut self, section: Option<&str>, key: &str, value: &setting::Value) -> Result<(), Refused> {
+        let section: &mut dyn Section = match (section, key) {
+            (None, "shards") => {
+                self.shards = u16::read(value, Some(1..=SHARDS_MAX)).map_err(Refused::Value)?;
+                return Ok(());
+            }
+            (Some("redis"), _) => &mut self.redis,
+            (Some("database"), _) => &mut self.database,
+            (Some("log"), _) => &mut self.log,
+            (Some("http"), _) => &mut self.http,
+            (Some("reads"), _) => &mut self.reads,
+            (Some("ingest"), _) => &mut self.ingest,
+            (Some("flusher"), _) => &mut self.flusher,
+            (Some("dashboard"), _) => &mut self.dashboard,
+            _ => return Err(Refused::Unknown),
+        };
+        section.set(key, value)
+    }
+
+    /// What no setting shows alone.
     fn mistakes(&self) -> Vec<String> {
-        let positive = [
-            ("shards", u64::from(self.shards)),
-            ("redis.timeout_ms", self.redis.timeout_ms),
-            ("database.connections_max", u64::from(self.database.connections_max)),
-            ("database.timeout_ms", self.database.timeout_ms),
-            ("reads.ttl_ms", self.reads.ttl_ms),
-            ("http.connections_per_address_max", self.http.connections_per_address_max as u64),
-            ("ingest.connections_max", self.ingest.connections_max as u64),
-            ("ingest.header_timeout_ms", self.ingest.header_timeout_ms),
-            ("ingest.body_timeout_ms", self.ingest.body_timeout_ms),
-            ("ingest.body_bytes_max", self.ingest.body_bytes_max as u64),
-            ("ingest.request_views_max", self.ingest.request_views_max as u64),
-            ("ingest.queue_views_max", self.ingest.queue_views_max as u64),
-            ("ingest.batch_views_max", self.ingest.batch_views_max as u64),
-            ("ingest.generation_views_max", self.ingest.generation_views_max),
-            ("ingest.journal_sync_ms", self.ingest.journal_sync_ms),
-            ("ingest.retained_bytes_max", self.ingest.retained_bytes_max as u64),
-            ("ingest.answer_timeout_ms", self.ingest.answer_timeout_ms),
-            ("flusher.transaction_views_max", self.flusher.transaction_views_max),
-            ("flusher.updates", self.flusher.updates),
-            ("flusher.articles", self.flusher.articles),
-            ("flusher.poll_ms", self.flusher.poll_ms),
-            ("dashboard.updates_per_second", u64::from(self.dashboard.updates_per_second)),
-            ("dashboard.connections_max", self.dashboard.connections_max as u64),
-            ("dashboard.header_timeout_ms", self.dashboard.header_timeout_ms),
-            ("dashboard.session_ms", self.dashboard.session_ms),
-            ("dashboard.requests_per_second", u64::from(self.dashboard.requests_per_second)),
-        ];
-        let mut mistakes: Vec<String> = positive
-            .iter()
-            .filter(|(_, value)| *value == 0)
-            .map(|(name, _)| format!("{name} is 0: it must be at least 1"))
-            .collect();
+        let mut mistakes = Vec::new();
         mistakes.extend(queue::check(&self.redis).err());
         mistakes.extend(store::check(&self.database).err());
-        for (name, url) in [("ingest.url", &self.ingest.url), ("dashboard.url", &self.dashboard.url)] {
-            if !is_http(url) {
-                mistakes.push(format!("{name} is `{url}`: it must be a URL such as http://127.0.0.1:8000"));
-            }
-        }
-        if !is_log_filter(&self.log.level) {
-            mistakes.push(format!(
-                "log.level is `{}`: it must be error, warn, info, debug or trace, or a filter such as \
-                 info,footfall_shared=debug",
-                self.log.level
-            ));
-        }
         for (name, listen, admin) in [
             ("ingest", self.ingest.listen, self.ingest.admin),
             ("dashboard", self.dashboard.listen, self.dashboard.admin),
@@ -406,26 +176,12 @@ impl Config {
                     .into(),
             );
         }
-        if self.ingest.journal_bytes_max < JOURNAL_BYTES_MIN {
-            mistakes.push(format!(
-                "ingest.journal_bytes_max is {}: it must be at least {JOURNAL_BYTES_MIN}, or ingest.journal = \"off\"",
-                self.ingest.journal_bytes_max
-            ));
-        }
         let Dashboard { listen, token, read_token, .. } = &self.dashboard;
-        if token.get().is_none() && !listen.ip().is_loopback() {
+        if token.get().is_none() && !listen.ip().to_canonical().is_loopback() {
             mistakes.push(format!(
                 "dashboard.listen is {listen}, where others can reach it: set dashboard.token, for example by \
                  FOOTFALL_DASHBOARD__TOKEN_FILE, or listen on 127.0.0.1"
             ));
-        }
-        for (name, token) in [("token", token), ("read_token", read_token)] {
-            if token.get().is_some_and(|token| token.chars().count() < TOKEN_CHARS_MIN) {
-                mistakes.push(format!(
-                    "dashboard.{name} has fewer than {TOKEN_CHARS_MIN} characters and could be guessed: \
-                     `openssl rand -hex 16` makes a good one"
-                ));
-            }
         }
         if read_token.get().is_some() && (token.get().is_none() || token == read_token) {
             mistakes.push("dashboard.read_token needs a dashboard.token beside it, and another one".into());
@@ -436,228 +192,40 @@ impl Config {
                     .into(),
             );
         }
-        if self.dashboard.updates_per_second > 50 {
-            mistakes.push("dashboard.updates_per_second is above 50: no eye sees that".into());
-        }
         mistakes
     }
-}
 
-/// Reads a TOML file.
-fn read(path: &Path) -> Result<File<FileSourceString, FileFormat>, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let source = File::from_str(&text, FileFormat::Toml);
-    source.collect().map_err(|error| error.to_string())?;
-    Ok(source)
-}
-
-/// What is left of all that was given, without what does not fit. Each setting is tried alone, so that all mistakes are
-/// found at once.
-fn fitting(given: Map<String, Value>, mistakes: &mut Vec<String>) -> Map<String, Value> {
-    let mut try_alone = |name: String, value: &Value, alone: Value| {
-        let error = alone.try_deserialize::<Config>().err()?;
-        let name = match value.origin() {
-            // Only what comes from the environment knows where it comes from.
-            Some(_) => format!("FOOTFALL_{}", name.replace('.', "__").to_uppercase()),
-            None => name,
-        };
-        mistakes.push(format!("{name}: {}", without_key(error)));
-        Some(())
-    };
-    let mut fitting = Map::new();
-    // In the same order each time.
-    for (section, value) in given.into_iter().collect::<BTreeMap<_, _>>() {
-        match value.kind {
-            ValueKind::Table(settings) if !settings.is_empty() => {
-                let settings: Map<String, Value> = settings
-                    .into_iter()
-                    .collect::<BTreeMap<_, _>>()
-                    .into_iter()
-                    .filter(|(key, value)| {
-                        let alone = Map::from_iter([(key.clone(), value.clone())]);
-                        let alone = Map::from_iter([(section.clone(), Value::from(alone))]);
-                        try_alone(format!("{section}.{key}"), value, alone.into()).is_none()
-                    })
-                    .collect();
-                if !settings.is_empty() {
-                    fitting.insert(section, settings.into());
-                }
-            }
-            _ => {
-                let alone = Map::from_iter([(section.clone(), value.clone())]);
-                if try_alone(section.clone(), &value, alone.into()).is_none() {
-                    fitting.insert(section, value);
-                }
-            }
+    /// What can be used and is a danger, a sentence each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        warnings.extend(queue::exposure(&self.redis));
+        warnings.extend(store::exposure(&self.database));
+        if self.http.trusted_proxies.are_everybody() {
+            warnings.push(
+                "http.trusted_proxies has a network of all addresses: everybody may say whose request it is; name the \
+                 proxies only"
+                    .into(),
+            );
         }
-    }
-    fitting
-}
-
-/// What is wrong, without the name of the setting, which the reader knows.
-fn without_key(error: config::ConfigError) -> String {
-    match error {
-        config::ConfigError::Type { unexpected, expected, .. } => format!("{unexpected} is not {expected}"),
-        config::ConfigError::At { error, .. } => without_key(*error),
-        error => error.to_string(),
+        warnings
     }
 }
 
-fn is_http(url: &str) -> bool {
-    url.parse::<Uri>().is_ok_and(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some())
-}
-
-/// Whether this is what the log can be filtered by. A word alone would be a filter too: for a part of the program of that
-/// name, which there is none of if somebody writes `verbose`.
-fn is_log_filter(level: &str) -> bool {
-    let is_clear = |part: &str| part.contains(['=', '[']) || part.parse::<LevelFilter>().is_ok();
-    EnvFilter::builder().parse(level).is_ok() && level.split(',').all(|part| is_clear(part.trim()))
-}
-
-/// Replaces each `FOOTFALL_..._FILE` by the content of its file, and leaves out what is not ours or
-/// is a flag's variable.
-fn resolve_files(environment: HashMap<String, String>, mistakes: &mut Vec<String>) -> HashMap<String, String> {
-    let mut resolved = HashMap::new();
-    for (name, value) in &environment {
-        if !name.starts_with("FOOTFALL_") || name == "FOOTFALL_CONFIG" {
-            continue;
+/// All settings as they are in force, without secrets.
+impl Serialize for Config {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("shards", &self.shards)?;
+        for (name, section) in self.sections() {
+            map.serialize_entry(name, &section.shown())?;
         }
-        match name.strip_suffix("_FILE") {
-            None => drop(resolved.insert(name.clone(), value.clone())),
-            Some(target) if environment.contains_key(target) => {
-                mistakes.push(format!("{target} and {name} are both set: leave one of them out"));
-            }
-            Some(target) => match std::fs::read_to_string(value) {
-                Ok(text) => drop(resolved.insert(target.to_owned(), text.trim_end_matches(['\r', '\n']).to_owned())),
-                Err(error) => mistakes.push(format!("{name} names {value}, which cannot be read: {error}")),
-            },
-        }
+        map.end()
     }
-    resolved
 }
 
 /// A count of milliseconds as a duration.
 #[must_use]
 pub const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    fn environment(pairs: &[(&str, &str)]) -> HashMap<String, String> {
-        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
-    }
-
-    #[test]
-    fn the_environment_wins_over_the_file_and_both_over_the_defaults() {
-        let mut file = tempfile::NamedTempFile::new().expect("temp file");
-        writeln!(file, "[flusher]\nupdates = 7\narticles = 3").expect("write");
-        let environment = environment(&[("FOOTFALL_FLUSHER__UPDATES", "9"), ("FOOTFALL_CONFIG", "x"), ("HOME", "/")]);
-        let config = Config::load(Some(file.path()), environment).expect("valid");
-        assert_eq!((config.flusher.updates, config.flusher.articles, config.flusher.timeout_ms), (9, 3, 1000));
-    }
-
-    #[test]
-    fn a_secret_comes_from_a_file_and_is_never_shown() {
-        let mut file = tempfile::NamedTempFile::new().expect("temp file");
-        writeln!(file, "mysql://u:00123@db/footfall").expect("write");
-        let path = file.path().to_str().expect("utf-8");
-        let config = Config::load(None, environment(&[("FOOTFALL_DATABASE__URL_FILE", path)])).expect("valid");
-        assert_eq!(config.database.url.0, "mysql://u:00123@db/footfall");
-        assert!(!format!("{config:?}").contains("00123"));
-    }
-
-    #[test]
-    fn no_password_is_shown() {
-        for (url, shown) in [
-            ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
-            ("rediss://:se@cret@redis:6379/0", "rediss://***@redis:6379/0"),
-            ("unix:///run/redis.sock?pass=secret", "unix:///run/redis.sock?pass=***"),
-            ("unix:///run/redis.sock?pass=secret&db=1", "unix:///run/redis.sock?pass=***&db=1"),
-            ("mysql://u:secret@db/footfall?ssl-mode=VERIFY_CA", "mysql://***@db/footfall?ssl-mode=VERIFY_CA"),
-        ] {
-            assert_eq!(SecretUrl(url.into()).to_string(), shown);
-        }
-    }
-
-    #[test]
-    fn with_a_token_the_dashboard_may_be_reached_by_others() {
-        let given = [("FOOTFALL_DASHBOARD__LISTEN", "0.0.0.0:8001"), ("FOOTFALL_DASHBOARD__TOKEN", "0123456789abcdef")];
-        let config = Config::load(None, environment(&given)).expect("valid");
-        assert_eq!(config.dashboard.token.get(), Some("0123456789abcdef"));
-        assert!(!format!("{config:?}").contains("0123456789abcdef"));
-    }
-
-    #[test]
-    fn a_mistake_is_named() {
-        for (name, value, said) in [
-            ("FOOTFALL_FLUSHER__UPDATE", "9", "FOOTFALL_FLUSHER__UPDATE: unknown field `update`"),
-            ("FOOTFALL_FLUSHER__UPDATES", "many", r#"FOOTFALL_FLUSHER__UPDATES: string "many" is not an integer"#),
-            ("FOOTFALL_FLUSHER", "9", "FOOTFALL_FLUSHER: "),
-            ("FOOTFALL_FLUSHERS__UPDATES", "9", "FOOTFALL_FLUSHERS__UPDATES: unknown field `flushers`"),
-            ("FOOTFALL_FLUSHER__UPDATES", "0", "flusher.updates"),
-            ("FOOTFALL_REDIS__URL_FILE", "/does/not/exist", "/does/not/exist"),
-            ("FOOTFALL_DASHBOARD__LISTEN", "0.0.0.0:8001", "dashboard.token"),
-            (
-                "FOOTFALL_INGEST__ALLOWED_ORIGINS",
-                "*, https://a.example/",
-                "FOOTFALL_INGEST__ALLOWED_ORIGINS: `https://a.example/`",
-            ),
-            ("FOOTFALL_INGEST__ANONYMOUS", "perhaps", "FOOTFALL_INGEST__ANONYMOUS: "),
-            ("FOOTFALL_DASHBOARD__TOKEN", "short", "dashboard.token"),
-            ("FOOTFALL_DASHBOARD__READ_TOKEN", "0123456789abcdef", "dashboard.token"),
-            ("FOOTFALL_HTTP__PROXY_PROTOCOL", "true", "http.trusted_proxies"),
-            ("FOOTFALL_HTTP__TRUSTED_PROXIES", "10.0.0.0/33", "FOOTFALL_HTTP__TRUSTED_PROXIES: `10.0.0.0/33`"),
-            ("FOOTFALL_REDIS__URL", "127.0.0.1:6379", "redis.url"),
-            ("FOOTFALL_REDIS__URL", "http://127.0.0.1", "redis.url"),
-            ("FOOTFALL_REDIS__CA", "/does/not/exist", "/does/not/exist"),
-            ("FOOTFALL_DATABASE__URL", "footfall", "database.url"),
-            ("FOOTFALL_DATABASE__URL", "postgres://u@db/footfall", "database.url"),
-            ("FOOTFALL_DATABASE__URL", "mysql://u@db", "database.url"),
-            ("FOOTFALL_DATABASE__URL", "mysql://u@db/footfall?ssl-mode=maybe", "database.url"),
-            ("FOOTFALL_INGEST__URL", "127.0.0.1:8000", "ingest.url"),
-            ("FOOTFALL_LOG__LEVEL", "verbose", "log.level"),
-            ("FOOTFALL_LOG__LEVEL", "info,a=loud", "log.level"),
-            ("FOOTFALL_INGEST__ADMIN", "127.0.0.1:8000", "ingest.listen and ingest.admin"),
-        ] {
-            let error = Config::load(None, environment(&[(name, value)])).expect_err(name);
-            assert_eq!(error.0.len(), 1, "{error}");
-            assert!(error.to_string().contains(said), "{error}");
-        }
-    }
-
-    #[test]
-    fn all_mistakes_are_named_at_once() {
-        let mut file = tempfile::NamedTempFile::new().expect("temp file");
-        writeln!(file, "shards = 0\n[flusher]\nupdate = 1\narticles = 3\n[redis]\ntimeout_ms = []\n[nothing]\n")
-            .expect("write");
-        let given =
-            [("FOOTFALL_INGEST__LISTEN", "localhost"), ("FOOTFALL_REDIS__URL", "x"), ("FOOTFALL_NO_FILE", "/no")];
-        let error = Config::load(Some(file.path()), environment(&given)).expect_err("wrong").to_string();
-        for said in [
-            "shards is 0",
-            "flusher.update: ",
-            "redis.timeout_ms: ",
-            "nothing: ",
-            "FOOTFALL_INGEST__LISTEN: ",
-            "redis.url",
-            "/no",
-        ] {
-            assert!(error.contains(said), "{said}: {error}");
-        }
-        // A file that cannot be read as a whole hides nothing of the environment.
-        writeln!(file, "[flusher\n").expect("write");
-        let error = Config::load(Some(file.path()), environment(&given)).expect_err("wrong");
-        assert_eq!(error.0.len(), 4, "{error}");
-    }
-
-    #[test]
-    fn a_value_is_given_once() {
-        let given = [("FOOTFALL_REDIS__URL", "redis://a"), ("FOOTFALL_REDIS__URL_FILE", "/dev/null")];
-        let error = Config::load(None, environment(&given)).expect_err("twice").to_string();
-        assert!(error.contains("FOOTFALL_REDIS__URL and FOOTFALL_REDIS__URL_FILE"), "{error}");
-    }
 }

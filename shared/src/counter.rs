@@ -1,7 +1,8 @@
 //! The words of the counting protocol as types: ids, positions, batches. Pure: no clock, no I/O.
 
-use std::collections::BTreeSet;
 use std::fmt;
+
+use sha2::{Digest, Sha256};
 
 /// Longest article id, in bytes of UTF-8.
 pub const ARTICLE_BYTES_MAX: usize = 255;
@@ -11,7 +12,8 @@ pub const USER_BYTES_MAX: usize = 128;
 pub const VIEW_ID_BYTES_MAX: usize = 64;
 
 /// The most views that an article has, or a reader of it: 2^53 - 1. Redis's scripts and JavaScript reckon in floating-point
-/// numbers, which are exact up to here.
+/// numbers, which are exact up to here. MySQL takes no view beyond it: that view goes to quarantine. Sums over articles (of a
+/// shard, of an hour, of the site) may be greater, and are shown as this number then.
 pub const VIEWS_MAX: u64 = (1 << 53) - 1;
 /// The most views that one row hands over: 10^12. It lies far below [`VIEWS_MAX`], so that one mistaken number in an
 /// import does not fill an article for good.
@@ -47,6 +49,18 @@ pub fn parse_views(text: &str) -> Result<u64, CountError> {
 /// Adds the views of a row to those that were handed over before it.
 pub fn add_views(before: u64, views: u64) -> Result<u64, CountError> {
     before.checked_add(views).filter(|sum| *sum <= VIEWS_MAX).ok_or(CountError::TotalTooLarge)
+}
+
+/// The sum of counts. It stops at `u64::MAX`, which no counts reach that were let in; those that a damaged or older
+/// store holds may, and they end no process.
+pub fn total(counts: impl IntoIterator<Item = u64>) -> u64 {
+    counts.into_iter().fold(0, u64::saturating_add)
+}
+
+/// A count as it is shown: no greater than what every reader of it takes exactly.
+#[must_use]
+pub fn shown(count: u64) -> u64 {
+    count.min(VIEWS_MAX)
 }
 
 /// Why an id was refused; the text is what the client reads.
@@ -235,7 +249,7 @@ pub struct Batch {
     pub ids: Vec<Identified>,
 }
 
-/// A view in a batch that can be told from all others.
+/// A view in a batch that can be told from all others of the same article and user.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identified {
     /// The client's name for it.
@@ -246,22 +260,43 @@ pub struct Identified {
     pub user: User,
 }
 
+impl Identified {
+    /// By what Redis remembers it: 16 bytes, however long its parts are, of SHA-256 over them, each behind its length, so
+    /// that no two views have the same text. Part of the stored format.
+    ///
+    /// Without a key, which all ingests would have to share and never lose: to suppress somebody else's view one has to
+    /// find another with the very hash of that one, which takes 2^128 tries. Two views of one's own that collide take
+    /// 2^64, and then it is one's own view that does not count. Article and user are in it, so that nobody's id is in the
+    /// way of a view of another article, or of another user.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 16] {
+        let mut hash = Sha256::new();
+        for part in [self.id.as_bytes(), self.article.as_bytes(), self.user.as_bytes()] {
+            hash.update(u16::try_from(part.len()).expect("ids are short").to_be_bytes());
+            hash.update(part);
+        }
+        *hash.finalize().first_chunk().expect("it has 32 bytes")
+    }
+}
+
 impl Batch {
     /// Folds views into the next batch of a producer that has sent `number - 1` batches with
     /// `views_before` views.
     #[must_use]
     pub fn fold(producer: Producer, number: u64, views_before: u64, minute: u32, mut views: Vec<View>) -> Self {
-        let cumulative_views = views_before + views.len() as u64;
+        let cumulative_views = views_before.saturating_add(views.len() as u64);
         views.sort_unstable();
         let mut rows: Vec<Row> = Vec::with_capacity(views.len());
-        let (mut ids, mut known, mut repeats) = (Vec::new(), BTreeSet::new(), 0);
+        let (mut ids, mut repeats): (Vec<Identified>, _) = (Vec::new(), 0);
         for View { article, user, id } in views {
             if let Some(id) = id {
-                if !known.insert(id.clone()) {
+                let view = Identified { id, article: article.clone(), user: user.clone() };
+                // Sorted as they are, the same ones stand side by side.
+                if ids.last() == Some(&view) {
                     repeats += 1;
                     continue;
                 }
-                ids.push(Identified { id, article: article.clone(), user: user.clone() });
+                ids.push(view);
             }
             match rows.last_mut() {
                 Some(row) if row.article == article && row.user == user => row.views += 1,
@@ -294,27 +329,33 @@ impl Batch {
             }
             !is_counted
         });
-        self.repeats += counted_before.len() as u64;
+        self.repeats = self.repeats.saturating_add(counted_before.len() as u64);
     }
 
     /// Views in this batch that count.
     #[must_use]
     pub fn views(&self) -> u64 {
-        self.rows.iter().map(|row| row.views).sum()
+        total(self.rows.iter().map(|row| row.views))
+    }
+
+    /// Views that its producer numbered with it: those that count, and repeats.
+    #[must_use]
+    pub fn numbered_views(&self) -> u64 {
+        self.views().saturating_add(self.repeats)
     }
 
     /// Views of this producer, shard and path before this batch; more than the batch before it says if that one, or
     /// some before it, were lost.
     #[must_use]
     pub fn views_before(&self) -> u64 {
-        self.cumulative_views.saturating_sub(self.views() + self.repeats)
+        self.cumulative_views.saturating_sub(self.numbered_views())
     }
 
     /// Views per distinct article, in article order.
     pub fn articles(&self) -> impl Iterator<Item = (&Article, u64)> {
         self.rows
             .chunk_by(|a, b| a.article == b.article)
-            .map(|rows| (&rows[0].article, rows.iter().map(|row| row.views).sum()))
+            .map(|rows| (&rows[0].article, total(rows.iter().map(|row| row.views))))
     }
 }
 
@@ -354,6 +395,36 @@ mod tests {
     }
 
     #[test]
+    fn a_number_of_views_is_within_its_limit_or_refused_with_a_sentence() {
+        for (text, views) in [("1", 1), (" 7 ", 7), ("007", 7), ("1000000000000", ROW_VIEWS_MAX)] {
+            assert_eq!(parse_views(text), Ok(views));
+        }
+        for text in ["", "0", "-1", "+1", "1.5", "1e3", "x", "\u{661}"] {
+            assert_eq!(parse_views(text), Err(CountError::NotANumber(text.into())), "{text}");
+        }
+        for text in ["1000000000001", "9007199254740993", "18446744073709551615", "99999999999999999999999"] {
+            let refused = parse_views(text).expect_err("too many").to_string();
+            assert!(refused.contains(text) && refused.contains("at most 1000000000000 "), "{refused}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn sums_of_any_counts_end_no_process(a: u64, b: u64, c: u64) {
+            let sum = u128::from(a) + u128::from(b) + u128::from(c);
+            proptest::prop_assert_eq!(u128::from(total([a, b, c])), sum.min(u128::from(u64::MAX)));
+            proptest::prop_assert_eq!(add_views(a, b).ok(), a.checked_add(b).filter(|sum| *sum <= VIEWS_MAX));
+            let row = |views| Row { article: view("a", "u").article, user: view("a", "u").user, views };
+            let batch = Batch {
+                producer: Producer(1), number: a, cumulative_views: b, minute: 0, repeats: c,
+                rows: vec![row(a), row(b)], ids: vec![],
+            };
+            let _ = (batch.views(), batch.numbered_views(), batch.views_before(), batch.articles().count());
+            proptest::prop_assert!(Batch::fold(Producer(1), a, b, 0, vec![view("a", "u")]).cumulative_views >= b);
+        }
+    }
+
+    #[test]
     fn folding_counts_each_view_once() {
         let views = vec![view("b", "1"), view("a", "2"), view("b", "1"), view("a", "1")];
         let batch = Batch::fold(Producer(7), 3, 10, 0, views);
@@ -378,6 +449,37 @@ mod tests {
         assert_eq!((batch.views(), batch.repeats, batch.rows.len(), batch.ids.len()), (2, 2, 1, 1));
         batch.leave_out(&[0]);
         assert_eq!((batch.views(), batch.repeats, batch.rows[0].views, batch.views_before()), (1, 3, 1, 10));
+    }
+
+    #[test]
+    fn an_id_is_in_nobody_elses_way() {
+        let named = |id: &str, article: &str, user: &str| View {
+            id: Some(ViewId::parse(id.as_bytes()).expect("test id")),
+            ..view(article, user)
+        };
+        let views = vec![
+            named("order-4711", "decoy", "1"),
+            named("order-4711", "today", "1"),
+            named("order-4711", "today", "2"),
+            named("order-4711", "today", "1"),
+        ];
+        let batch = Batch::fold(Producer(7), 1, 0, 0, views);
+        assert_eq!((batch.views(), batch.repeats, batch.ids.len()), (3, 1, 3));
+        // Nor is one whose parts are cut elsewhere.
+        let mut views =
+            vec![named("ab", "c", "d"), named("a", "bc", "d"), named("a", "b", "cd"), named("abc", "d", "d")];
+        views.extend([named("d", "ab", "c"), named("c", "d", "ab")]);
+        let hashes: std::collections::BTreeSet<_> =
+            Batch::fold(Producer(7), 1, 0, 0, views).ids.iter().map(Identified::hash).collect();
+        assert_eq!(hashes.len(), 6);
+    }
+
+    #[test]
+    fn the_hash_of_a_view_is_part_of_the_stored_format() {
+        let View { article, user, .. } = view("today", "7");
+        let view = Identified { id: ViewId::parse(b"order-4711").expect("test id"), article, user };
+        // printf '\0\12order-4711\0\5today\0\0017' | sha256sum
+        assert_eq!(u128::from_be_bytes(view.hash()), 0x070a_76dd_338e_ed98_c931_b2c5_e8dd_3b26);
     }
 
     #[test]

@@ -12,10 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, IF_NONE_MATCH, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, IF_NONE_MATCH,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use tokio::net::{TcpListener, TcpStream};
@@ -45,6 +48,10 @@ static UNANNOUNCED: LazyLock<IntCounter> = LazyLock::new(|| {
 });
 /// Said once: after a wrong setting it is so with every connection.
 static UNANNOUNCED_SAID: Once = Once::new();
+
+/// How long it is waited after the operating system refused a connection; longer each time.
+const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(20);
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(640);
 
 /// What every handler answers.
 pub type Answer = Response<Full<Bytes>>;
@@ -106,6 +113,7 @@ where
         tokio::time::sleep(limits.drain / 2).await;
     });
     let mut is_drained = false;
+    let mut pause = ACCEPT_PAUSE_MIN;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -122,10 +130,12 @@ where
             Err(error) => {
                 // Out of file descriptors, most likely: wait for some to be freed.
                 warn!("a connection could not be accepted: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
                 continue;
             }
         };
+        pause = ACCEPT_PAUSE_MIN;
         let peer = peer.ip().to_canonical();
         let Some(mut place) = places.take(peer) else { continue };
         let _ = stream.set_nodelay(true);
@@ -247,6 +257,45 @@ pub fn is_known(headers: &HeaderMap, tag: &str) -> bool {
         .filter_map(|known| known.to_str().ok())
         .flat_map(|known| known.split(','))
         .any(|known| known.trim().trim_start_matches("W/") == tag.trim_start_matches("W/"))
+}
+
+/// What a path takes that can be read and nothing else.
+pub const READ: &str = "GET, HEAD, OPTIONS";
+
+/// Whether it is a method by which something is read. The server keeps back the body of an answer to `HEAD`.
+#[must_use]
+pub fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// The answer to a method that `path` does not take: which it takes. `OPTIONS` asks just that.
+#[must_use]
+pub fn other_method(asked: &Method, path: &str, taken: &'static str) -> Answer {
+    let mut answer = if *asked == Method::OPTIONS {
+        empty(StatusCode::NO_CONTENT)
+    } else {
+        sentence(StatusCode::METHOD_NOT_ALLOWED, &format!("{path} takes {taken}"))
+    };
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(taken));
+    answer
+}
+
+/// Why a body cannot be read: none is decompressed here, for a small one could become as large as it likes.
+#[must_use]
+pub fn compressed(headers: &HeaderMap) -> Option<String> {
+    let codings = headers.get_all(CONTENT_ENCODING).iter();
+    let mut codings = codings.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let coding = codings.find(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))?;
+    let coding = String::from_utf8_lossy(coding);
+    Some(format!("the body is encoded as `{coding}`: send it as it is, without Content-Encoding"))
+}
+
+/// The answer to a body that is [`compressed`].
+#[must_use]
+pub fn unsupported_encoding(reason: &str) -> Answer {
+    let mut answer = sentence(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason);
+    answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    answer
 }
 
 /// An answer after which the connection is closed.

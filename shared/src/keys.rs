@@ -22,7 +22,8 @@ pub struct ShardKeys {
     /// HASH: `epoch`, `incarnation`, `gen` (the open generation), `first` (the first one that is not
     /// acknowledged), `views` and `opened` (of the open generation; milliseconds since 1970 by
     /// Redis's clock, shown but never decided on), `sealed_views`, `shards`, `version` (of what MySQL has
-    /// beside the generations), `rotation` (times that the view ids were rotated).
+    /// beside the generations), `rotation` (times that the view ids were rotated), `behind` (milliseconds since 1970 by
+    /// Redis's clock, up to which acknowledged views may be elsewhere; shown, never decided on).
     pub meta: String,
     /// HASH: producer -> `number:cumulative views` of its last batch applied.
     pub producers: String,
@@ -41,6 +42,9 @@ pub struct ShardKeys {
     pub backlog: String,
     /// HASH: article -> views in the newest sealed generation, until the next one is sealed.
     pub newest: String,
+    /// STRING: what MySQL has, as a dashboard read it last, for one that is started while MySQL is away. Nothing is decided
+    /// by it.
+    pub fence: String,
     /// STRING with a TTL: the flusher at work. Saves work; correctness never rests on it.
     pub lease: String,
     /// The open generation.
@@ -62,6 +66,7 @@ impl ShardKeys {
             headers: format!("{prefix}headers"),
             backlog: format!("{prefix}backlog"),
             newest: format!("{prefix}newest"),
+            fence: format!("{prefix}fence"),
             lease: format!("{prefix}lease"),
             open: GenerationKeys { totals: format!("{prefix}totals"), log: format!("{prefix}log") },
             prefix,
@@ -77,7 +82,8 @@ impl ShardKeys {
         }
     }
 
-    /// STRING with a TTL: `views:readers` of an article as acknowledged by MySQL. Epoch and version are
+    /// STRING with a TTL: `views:readers` of an article as acknowledged by MySQL. Its TTL is longer than its time to live:
+    /// see the script `read`. Epoch and version are
     /// in the name, so that a recovery, or a count that went to MySQL directly, makes all older values invisible at once.
     #[must_use]
     pub fn live(&self, age: Age, article: &Article) -> String {

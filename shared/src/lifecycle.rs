@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -20,7 +21,7 @@ use crate::config::Config;
 use crate::grading::{self, Level};
 use crate::queue::Redis;
 use crate::store::{Fences, Store, StoreError};
-use crate::telemetry;
+use crate::{contain, logs};
 
 /// Wrong use of the command line.
 pub const EXIT_USAGE: u8 = 2;
@@ -50,14 +51,16 @@ where
     S: Future<Output = anyhow::Result<()>>,
 {
     abort_on_panic();
-    let config = match Config::load(config_file, std::env::vars().collect()) {
+    let config = match Config::load(config_file, std::env::vars_os()) {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("{error}");
+            logs::say(&error.to_string());
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
-    let result = telemetry::init_logs(&config.log).and_then(|()| {
+    let result = logs::init(&config.log).and_then(|()| {
+        config.notes.iter().for_each(|note| info!("{note}"));
+        config.warnings().iter().for_each(|warning| warn!("{warning}"));
         raise_file_limit();
         grading::show_counters();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -66,13 +69,15 @@ where
         drop(entered);
         runtime.block_on(service(config, lifecycle))
     });
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
             error.downcast_ref::<Refusal>().map_or(ExitCode::FAILURE, |refusal| ExitCode::from(refusal.code))
         }
-    }
+    };
+    logs::flush();
+    code
 }
 
 /// Allows as many open files as an administrator has set, instead of the 1,024 of many shells: every client is one.
@@ -86,13 +91,40 @@ fn raise_file_limit() {
     }
 }
 
+/// How many clients may be connected at once: as many as `setting` says, or fewer if the operating system allows fewer open
+/// files. Each client is one, and some are left to the process itself: else clients could take its way to the stores.
+#[must_use]
+pub fn connections_max(setting: &str, configured: usize, shards: u16) -> usize {
+    let Some(files) = getrlimit(Resource::Nofile).current else { return configured.min(Semaphore::MAX_PERMITS) };
+    let max = connections_within(files, shards);
+    if max < configured {
+        warn!(
+            "{setting} is {configured}, but the operating system allows this process only {files} open files: at most {max} \
+             clients are served at once; raise the limit (LimitNOFILE= in the unit, `ulimit -n` in a shell), or lower the \
+             setting"
+        );
+    }
+    max.min(configured)
+}
+
+/// Files that a process opens for itself: stores, admin port, log; and for each shard, its journal.
+const FILES_OF_OURS: u64 = 256;
+const FILES_OF_A_SHARD: u64 = 2;
+
+/// At least half of the limit, also if that is less than what a process may need for itself.
+fn connections_within(files: u64, shards: u16) -> usize {
+    let left = files.saturating_sub(FILES_OF_OURS + FILES_OF_A_SHARD * u64::from(shards)).max(files / 2);
+    usize::try_from(left).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
+}
+
 /// A task that panics ends the process, instead of leaving a service that looks alive. Not left to the build profile:
 /// tests would need everything compiled twice.
 fn abort_on_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        std::process::abort();
+    std::panic::set_hook(Box::new(|panic| {
+        if !contain::contains(panic) {
+            logs::last_words(panic);
+            std::process::abort();
+        }
     }));
 }
 
@@ -140,12 +172,17 @@ async fn in_time<T, E: Into<anyhow::Error>>(work: impl Future<Output = Result<T,
     }
 }
 
+/// A signal so soon after the first says the same.
+const ECHO_MAX: Duration = Duration::from_secs(1);
+
 /// The tasks of a process and the signal that stops them.
 pub struct Lifecycle {
     stop: CancellationToken,
     tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
     terminate: Signal,
     interrupt: Signal,
+    /// Listened to so that it does not end the process: a file that may not grow any more is an error of the disk.
+    _file_size: Signal,
 }
 
 impl Lifecycle {
@@ -160,6 +197,7 @@ impl Lifecycle {
             tasks: JoinSet::new(),
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            _file_size: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 
@@ -175,13 +213,19 @@ impl Lifecycle {
         self.tasks.spawn(async move { (name, task.await) });
     }
 
-    /// Tells systemd that the process is ready, waits for SIGTERM or SIGINT, then for the tasks, at
-    /// most `limit`. A second signal ends the process at once.
+    /// Tells systemd that the process is ready, waits for SIGTERM or SIGINT, then for the tasks, at most `limit`. A second
+    /// signal ends the process at once, unless it comes so soon that it is the first one's echo: some supervisors send
+    /// SIGTERM to a process and to its group, and a terminal's SIGINT is often followed by the SIGTERM of whoever else got
+    /// it. A person who presses Ctrl-C twice means it, however quickly.
     pub async fn run(mut self, limit: Duration) -> anyhow::Result<()> {
         notify(sd_notify::NotifyState::Ready);
+        let mut was_interrupted = false;
         let failed = tokio::select! {
             _ = self.terminate.recv() => None,
-            _ = self.interrupt.recv() => None,
+            _ = self.interrupt.recv() => {
+                was_interrupted = true;
+                None
+            }
             ended = self.tasks.join_next() => Some(match ended {
                 Some(Ok((name, Ok(())))) => anyhow::anyhow!("the task {name} ended by itself"),
                 Some(Ok((name, Err(error)))) => error.context(format!("the task {name} failed")),
@@ -195,7 +239,20 @@ impl Lifecycle {
             Some(error) => error!("stopping: {error:#}"),
         }
         self.stop.cancel();
+        let began = Instant::now();
 
+        let (terminate, interrupt) = (&mut self.terminate, &mut self.interrupt);
+        let insisted = async {
+            loop {
+                let is_meant = tokio::select! {
+                    _ = terminate.recv() => false,
+                    _ = interrupt.recv() => was_interrupted,
+                };
+                if is_meant || began.elapsed() >= ECHO_MAX {
+                    return;
+                }
+            }
+        };
         let tasks = async {
             while let Some(ended) = self.tasks.join_next().await {
                 if let Ok((name, Err(error))) = ended {
@@ -205,8 +262,7 @@ impl Lifecycle {
         };
         tokio::select! {
             () = tasks => {}
-            _ = self.terminate.recv() => anyhow::bail!("stopped at once by a second signal"),
-            _ = self.interrupt.recv() => anyhow::bail!("stopped at once by a second signal"),
+            () = insisted => anyhow::bail!("stopped at once by a second signal"),
             () = tokio::time::sleep(limit) => anyhow::bail!("tasks did not end within {limit:?}"),
         }
         match failed {
@@ -297,6 +353,14 @@ mod tests {
         assert!(!rounds.beat(0, at(9)) && !rounds.beat(1, at(9)), "it was told just now");
         assert!(rounds.beat(0, at(10)));
         assert!(!rounds.beat(0, at(99)), "the other one stands still");
+    }
+
+    #[test]
+    fn clients_leave_files_for_the_process_itself() {
+        for (files, max) in [(0, 0), (64, 32), (512, 256), (1_024, 766), (20_258, 20_000)] {
+            assert_eq!(connections_within(files, 1), max, "{files}");
+        }
+        assert_eq!(connections_within(u64::MAX, u16::MAX), Semaphore::MAX_PERMITS);
     }
 
     /// In a child process: what is tested ends it.

@@ -6,19 +6,16 @@ use std::fmt;
 use std::str::FromStr;
 
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
-    HeaderMap, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HeaderMap, HeaderValue, ORIGIN, VARY,
 };
 use hyper::http::uri::Authority;
-use hyper::{Method, StatusCode};
-use serde::{Deserialize, Serialize, Serializer};
 
-use crate::http::{self, Answer};
+use crate::http::Answer;
 
 /// The sites whose pages may read, as browsers call them, separated by commas, such as `https://news.example,
 /// http://localhost:3000`; with `*` among them all may.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origins(Vec<Origin>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +25,16 @@ const ANY: &str = "*";
 
 /// For so many seconds a browser need not ask again; none takes more than two hours for an answer.
 const PREFLIGHT_S: &str = "7200";
+
+/// What a script may read of an answer beside its body.
+const EXPOSED: &str = "footfall-not-counted, footfall-degraded, retry-after";
+
+/// An article's numbers are no secret to whoever can ask for them, and without them the tag in a page shows nothing.
+impl Default for Origins {
+    fn default() -> Self {
+        Self(vec![Origin(HeaderValue::from_static(ANY))])
+    }
+}
 
 impl Origins {
     /// Says with an answer who may read it.
@@ -41,19 +48,19 @@ impl Origins {
         }
         if let Some(origin) = self.leave(headers) {
             answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            answer.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
         }
     }
 
-    /// The answer to a browser that asks what a page of another site may send; none if it may read nothing.
-    #[must_use]
-    pub fn preflight(&self, method: &Method, headers: &HeaderMap) -> Option<Answer> {
-        self.leave(headers)?;
-        let mut answer = http::empty(StatusCode::NO_CONTENT);
+    /// Says with the answer to a browser that asks it what a page of another site may send, if it may read anything.
+    pub fn allow(&self, methods: &'static str, headers: &HeaderMap, answer: &mut Answer) {
+        if self.leave(headers).is_none() {
+            return;
+        }
         let sent = answer.headers_mut();
-        sent.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_str(method.as_str()).ok()?);
+        sent.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
         sent.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("content-type"));
         sent.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_S));
-        Some(answer)
     }
 
     /// What allows the page that sent a request to read the answer.
@@ -71,10 +78,10 @@ impl Origins {
 }
 
 impl FromStr for Origin {
-    type Err = String;
+    type Err = ();
 
     /// As a browser would write it: scheme and host, in lower case, and a port only if it is not the scheme's.
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ()> {
         let is_origin = || {
             let (scheme, host) = text.split_once("://")?;
             let default_port = match scheme {
@@ -87,18 +94,20 @@ impl FromStr for Origin {
             Some(host.bytes().all(is_plain) && !host.ends_with(':') && port != Some(default_port))
         };
         let value = (text == ANY || is_origin() == Some(true)).then(|| HeaderValue::from_str(text).ok());
-        value.flatten().map(Self).ok_or_else(|| {
-            format!("`{text}` is no site as a browser names it, such as https://news.example or http://localhost:3000")
-        })
+        value.flatten().map(Self).ok_or(())
     }
 }
 
-impl TryFrom<String> for Origins {
-    type Error = String;
+impl FromStr for Origins {
+    type Err = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    /// Answers what it must be.
+    fn from_str(text: &str) -> Result<Self, String> {
         let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
-        Ok(Self(origins.map(str::parse).collect::<Result<_, _>>()?))
+        Ok(Self(origins.map(str::parse).collect::<Result<_, ()>>().map_err(|()| {
+            "sites as a browser names them, such as https://news.example or http://localhost:3000, separated by commas, \
+             or * for all"
+        })?))
     }
 }
 
@@ -111,18 +120,15 @@ impl fmt::Display for Origins {
     }
 }
 
-impl Serialize for Origins {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use hyper::StatusCode;
+
     use super::*;
+    use crate::http;
 
     fn origins(text: &str) -> Origins {
-        Origins::try_from(text.to_owned()).expect("valid")
+        text.parse().expect("valid")
     }
 
     /// Who may read, and on what the answer depends.
@@ -131,8 +137,9 @@ mod tests {
         let headers: HeaderMap = origin.into_iter().map(|origin| (ORIGIN, HeaderValue::from_static(origin))).collect();
         let mut answer = http::empty(StatusCode::NO_CONTENT);
         origins.mark(&headers, &mut answer);
+        origins.allow("POST", &headers, &mut answer);
         let may_read = answer.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN);
-        assert_eq!(origins.preflight(&Method::POST, &headers).is_some(), may_read);
+        assert_eq!(answer.headers().contains_key(ACCESS_CONTROL_ALLOW_METHODS), may_read);
         let text = |name| answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned());
         (text(ACCESS_CONTROL_ALLOW_ORIGIN), text(VARY))
     }
@@ -175,8 +182,7 @@ mod tests {
             "https://a.example/x",
             "https://ä.example",
         ] {
-            let error = Origins::try_from(text.to_owned()).expect_err(text);
-            assert!(error.contains(text), "{error}");
+            assert!(text.parse::<Origins>().is_err(), "{text}");
         }
     }
 }

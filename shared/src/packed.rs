@@ -4,7 +4,7 @@
 //! stand together, so that its id is stored once. Redis never looks inside. A record of the journal holds
 //! more, see [`Record`].
 
-use crate::counter::{Article, Batch, Identified, Producer, Row, User, ViewId};
+use crate::counter::{Article, Batch, Identified, Producer, ROW_VIEWS_MAX, Row, User, VIEWS_MAX, ViewId};
 
 const VERSION: u8 = 2;
 
@@ -17,7 +17,7 @@ pub enum PackedError {
     /// Ends too early.
     #[error("the batch is cut off")]
     CutOff,
-    /// Bytes behind the end, a number too large, an id that breaks the rules, or a zero count.
+    /// Bytes behind the end, a number too large, an id that breaks the rules, or counts that nobody can have sent.
     #[error("the batch is damaged: {0}")]
     Damaged(&'static str),
 }
@@ -70,7 +70,7 @@ pub fn decode_record(bytes: &[u8]) -> Result<Record, PackedError> {
         [1] => Path::Direct,
         [_] => return Err(PackedError::Damaged("unknown path")),
     };
-    let stored = take(&mut rest)?;
+    let stored = take_count(&mut rest)?;
     let mut batch = decode(take_bytes(&mut rest)?)?;
     while !rest.is_empty() {
         let id = ViewId::parse(take_bytes(&mut rest)?).map_err(|_| PackedError::Damaged("view id"))?;
@@ -110,23 +110,36 @@ pub fn decode(bytes: &[u8]) -> Result<Batch, PackedError> {
         return Err(PackedError::Version(version));
     }
     let producer = Producer(u64::from_be_bytes(take_array(&mut rest)?));
-    let number = take(&mut rest)?;
-    let cumulative_views = take(&mut rest)?;
+    let number = take_count(&mut rest)?;
+    if number == 0 {
+        return Err(PackedError::Damaged("a number of zero"));
+    }
+    let cumulative_views = take_count(&mut rest)?;
     let minute = u32::try_from(take(&mut rest)?).map_err(|_| PackedError::Damaged("minute too large"))?;
-    let repeats = take(&mut rest)?;
+    let repeats = take_count(&mut rest)?;
     let mut rows = Vec::new();
     while !rest.is_empty() {
         let article = Article::parse(take_bytes(&mut rest)?).map_err(|_| PackedError::Damaged("article id"))?;
         for _ in 0..take(&mut rest)? {
             let user = User::parse(take_bytes(&mut rest)?).map_err(|_| PackedError::Damaged("user id"))?;
             let views = take(&mut rest)?;
-            if views == 0 {
-                return Err(PackedError::Damaged("a count of zero"));
+            if !(1..=ROW_VIEWS_MAX).contains(&views) {
+                return Err(PackedError::Damaged("a count of zero, or above its limit"));
             }
             rows.push(Row { article: article.clone(), user, views });
         }
     }
-    Ok(Batch { producer, number, cumulative_views, minute, repeats, rows, ids: vec![] })
+    let batch = Batch { producer, number, cumulative_views, minute, repeats, rows, ids: vec![] };
+    if batch.numbered_views() > cumulative_views {
+        return Err(PackedError::Damaged("more views than were ever sent"));
+    }
+    Ok(batch)
+}
+
+/// A number of views or of a batch: the sums and successors of those that are let in here do not overflow.
+fn take_count(rest: &mut &[u8]) -> Result<u64, PackedError> {
+    let count = take(rest)?;
+    if count > VIEWS_MAX { Err(PackedError::Damaged("a number above its limit")) } else { Ok(count) }
 }
 
 fn put(out: &mut Vec<u8>, mut value: u64) {
@@ -193,13 +206,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_packed_is_unpacked(views in views(), number: u64, before in 0..u64::MAX / 2, minute: u32) {
+        fn what_was_packed_is_unpacked(views in views(), number in 1..=VIEWS_MAX, before in 0..VIEWS_MAX - 50, minute: u32) {
             let batch = Batch::fold(Producer(u64::MAX), number, before, minute, views);
             prop_assert_eq!(decode(&encode(&batch)), Ok(Batch { ids: vec![], ..batch.clone() }));
             for path in [Path::Redis, Path::Direct] {
                 let record = Record { path, stored: before, batch: batch.clone() };
                 prop_assert_eq!(decode_record(&encode_record(path, before, &batch)), Ok(record));
             }
+        }
+
+        #[test]
+        fn counts_above_their_limits_are_damage(number: u64, cumulative_views: u64, repeats: u64, views: u64) {
+            let id = |text: &str| (Article::parse(text.as_bytes()).expect("test id"), User::parse(text.as_bytes()).expect("test id"));
+            let (article, user) = id("a");
+            let rows = vec![Row { article, user, views }];
+            let batch = Batch { producer: Producer(1), number, cumulative_views, minute: 0, repeats, rows, ids: vec![] };
+            let is_right = (1..=VIEWS_MAX).contains(&number)
+                && (1..=ROW_VIEWS_MAX).contains(&views)
+                && cumulative_views <= VIEWS_MAX
+                && views.checked_add(repeats).is_some_and(|views| views <= cumulative_views);
+            prop_assert_eq!(decode(&encode(&batch)).is_ok(), is_right);
         }
 
         #[test]

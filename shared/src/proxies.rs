@@ -1,26 +1,26 @@
 //! Whose request it is when a proxy has passed it on. Pure.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use hyper::header::HeaderMap;
-use serde::{Deserialize, Serialize, Serializer};
 
 /// The proxies that are believed what they say in `X-Forwarded-For`: addresses and networks, separated by commas, such as
 /// `10.0.0.5, 192.168.0.0/16, fd00::/8`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Proxies(Vec<Network>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Network {
+    /// All bits behind the prefix are 0, and an IPv4 address is one, not mapped into IPv6: one network has one form.
     address: IpAddr,
     /// Bits that an address has in common with it.
     prefix: u32,
 }
 
-const FORWARDED_FOR: &str = "x-forwarded-for";
+/// The header in which a proxy says for whom it asks.
+pub const FORWARDED_FOR: &str = "x-forwarded-for";
 
 impl Proxies {
     /// Whether there are none.
@@ -33,7 +33,8 @@ impl Proxies {
     /// write anything into the header, but each proxy adds to its right end from whom it got the request.
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let mut client = peer;
+        // Of a listener for both, which sees `::ffff:10.0.0.5` where others see `10.0.0.5`.
+        let mut client = peer.to_canonical();
         let lines = headers.get_all(FORWARDED_FOR).iter().rev();
         let mut before = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
         while self.contain(client) {
@@ -45,14 +46,35 @@ impl Proxies {
         client
     }
 
+    /// Whether one of them is a network of all addresses.
+    #[must_use]
+    pub fn are_everybody(&self) -> bool {
+        self.0.iter().any(|network| network.prefix == 0)
+    }
+
     /// Whether this is the address of one of them.
     #[must_use]
     pub fn contain(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(address))
     }
 }
 
 impl Network {
+    /// Its first address.
+    fn first(&self) -> IpAddr {
+        match self.address {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl(32 - self.prefix).unwrap_or(0);
+                Ipv4Addr::from_bits(address.to_bits() & mask).into()
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX.checked_shl(128 - self.prefix).unwrap_or(0);
+                Ipv6Addr::from_bits(address.to_bits() & mask).into()
+            }
+        }
+    }
+
     fn contains(&self, address: IpAddr) -> bool {
         // Shifted by all bits, nothing is left that could differ.
         match (self.address, address) {
@@ -78,25 +100,52 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 impl FromStr for Network {
     type Err = String;
 
+    /// Answers what it must be.
     fn from_str(text: &str) -> Result<Self, String> {
-        let parse = || {
-            let (address, prefix) =
-                text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
-            let address: IpAddr = address.parse().ok()?;
-            let bits = if address.is_ipv4() { 32 } else { 128 };
-            let prefix = prefix.map_or(Some(bits), |prefix| prefix.parse().ok())?;
-            (prefix <= bits).then_some(Self { address, prefix })
+        /// Of the IPv4 addresses within IPv6, `::ffff:0:0/96`.
+        const MAPPED_PREFIX: u32 = 96;
+        let wanted = || {
+            let item = if text.contains('@') { "an entry" } else { text };
+            format!(
+                "addresses, such as 10.0.0.5, and networks, such as 10.0.0.0/8, separated by commas; `{item}` is neither"
+            )
         };
-        parse().ok_or_else(|| {
-            format!("`{text}` is neither an address, such as 10.0.0.5, nor a network, such as 10.0.0.0/8")
-        })
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        if address.contains('%') {
+            return Err(format!("addresses without a zone; write `{}`", address.split('%').next().unwrap_or_default()));
+        }
+        let address: IpAddr = address.parse().map_err(|_| wanted())?;
+        let is_number = |prefix: &str| !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit());
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            None => bits,
+            Some(prefix) if is_number(prefix) => {
+                prefix.parse().ok().filter(|prefix| *prefix <= bits).ok_or_else(wanted)?
+            }
+            Some(_) => return Err(wanted()),
+        };
+        let network = match (address, address.to_canonical()) {
+            (IpAddr::V6(_), v4 @ IpAddr::V4(_)) if prefix >= MAPPED_PREFIX => {
+                Self { address: v4, prefix: prefix - MAPPED_PREFIX }
+            }
+            _ => Self { address, prefix },
+        };
+        let first = network.first();
+        if first != network.address {
+            let (one, prefix) = (network.address, network.prefix);
+            return Err(format!(
+                "networks by their first address: write {first}/{prefix}, or {one} for this one address"
+            ));
+        }
+        Ok(network)
     }
 }
 
-impl TryFrom<String> for Proxies {
-    type Error = String;
+impl FromStr for Proxies {
+    type Err = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    /// Answers what it must be.
+    fn from_str(text: &str) -> Result<Self, String> {
         let networks = text.split(',').map(str::trim).filter(|network| !network.is_empty());
         Ok(Self(networks.map(str::parse).collect::<Result<_, _>>()?))
     }
@@ -108,12 +157,6 @@ impl fmt::Display for Proxies {
             write!(f, "{}{address}/{prefix}", if index == 0 { "" } else { ", " })?;
         }
         Ok(())
-    }
-}
-
-impl Serialize for Proxies {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 
@@ -133,7 +176,7 @@ mod tests {
     use super::*;
 
     fn proxies(text: &str) -> Proxies {
-        Proxies::try_from(text.to_owned()).expect("valid")
+        text.parse().expect("valid")
     }
 
     fn client(proxies: &Proxies, peer: &str, lines: &[&str]) -> String {
@@ -178,6 +221,13 @@ mod tests {
             "10.1.2.3",
             "by default nobody is believed"
         );
+        // A listener for both kinds of address sees IPv4 mapped into IPv6; an operator may write it so.
+        for ours in ["127.0.0.1", "::ffff:127.0.0.1", "::ffff:127.0.0.0/104"] {
+            for peer in ["127.0.0.1", "::ffff:127.0.0.1"] {
+                assert_eq!(client(&proxies(ours), peer, &["198.51.100.1"]), "198.51.100.1", "{ours} {peer}");
+            }
+        }
+        assert_eq!(client(&proxies("192.0.2.1"), "::ffff:203.0.113.9", &["198.51.100.1"]), "203.0.113.9");
         assert_eq!(client(&proxies("0.0.0.0/0, ::/0"), "8.8.8.8", &["9.9.9.9"]), "9.9.9.9");
     }
 
@@ -185,11 +235,32 @@ mod tests {
     fn networks_are_read_and_written() {
         assert_eq!(proxies("10.0.0.5,fd00::/8").to_string(), "10.0.0.5/32, fd00::/8");
         assert_eq!(proxies(" ").to_string(), "");
-        for wrong in
-            ["10.0.0.0/33", "::/129", "10.0.0", "10.0.0.0/", "10.0.0.0/-1", "proxy.example", "10.0.0.1;10.0.0.2"]
-        {
-            let error = Proxies::try_from(wrong.to_owned()).expect_err(wrong);
+        // One network has one form, whoever writes it.
+        for mapped in ["::ffff:127.0.0.1", "::ffff:7f00:1", "::ffff:127.0.0.1/128"] {
+            assert_eq!(proxies(mapped).to_string(), "127.0.0.1/32");
+        }
+        assert_eq!(proxies("::ffff:10.0.0.0/104").to_string(), "10.0.0.0/8");
+        for wrong in [
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0",
+            "10.0.0.0/",
+            "10.0.0.0/-1",
+            "10.0.0.0/+8",
+            "proxy.example",
+            "10.0.0.1;10.0.0.2",
+        ] {
+            let error = wrong.parse::<Proxies>().expect_err(wrong);
             assert!(error.contains(wrong), "{error}");
+        }
+        for (wrong, right) in [
+            ("10.0.0.5/8", "write 10.0.0.0/8, or 10.0.0.5 for"),
+            ("fd00::1/8", "write fd00::/8, or fd00::1 for"),
+            ("::ffff:10.0.0.5/104", "write 10.0.0.0/8, or 10.0.0.5 for"),
+            ("fe80::1%eth0", "write `fe80::1`"),
+        ] {
+            let error = wrong.parse::<Proxies>().expect_err(wrong);
+            assert!(error.contains(right), "{error}");
         }
     }
 }

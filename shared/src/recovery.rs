@@ -63,8 +63,9 @@ async fn open_or_discard(
         let state = queue.state().await?;
         let fence = match store.fence(queue.shard()).await {
             Ok(fence) => fence,
-            // Redis takes views while MySQL is away. Should the epoch be over, the fence will say so at the flush.
-            Err(StoreError::Db(_))
+            // Redis takes views while MySQL is away or its tables wait to be mended. Should the epoch be over, the fence
+            // will say so at the flush.
+            Err(StoreError::Db(_) | StoreError::Unreachable { .. } | StoreError::Schema(_))
                 if let Some(data) =
                     state.data.filter(|data| data.is_current && !data.is_damaged && Some(data.epoch) != damaged) =>
             {

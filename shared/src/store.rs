@@ -3,31 +3,41 @@
 mod audit;
 mod lists;
 mod quarantine;
+mod reach;
 mod restore;
+mod rows;
+mod schema;
 mod server;
+mod tables;
 mod transaction;
+mod url;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::sqlx::{Connection, Executor};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, QueryResult, Statement,
+    ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement,
     TransactionTrait, Value,
 };
 
 use crate::config;
-use crate::counter::{Article, Batch, Growth, Producer, Row, Shard, User};
-use crate::grading::mysql_code;
+use crate::contain::{contain_this_task, contained};
+use crate::counter::{Article, Batch, Growth, Producer, Row, Shard, User, shown, total};
 
-pub use audit::{Audit, Books, ProducerFences};
+use reach::Reach;
+
+pub use audit::{Audit, Books, ProducerFences, column};
 pub use lists::{By, ListedArticle, RisingArticle};
 pub use quarantine::{Quarantined, Replayed};
 pub use restore::{Known, Lost, Positions};
-pub use server::check;
+pub use schema::{Found, Look, recorded};
+pub use tables::{BYTEWISE, MARK, TABLES, Table, VIEWS_OF_COUNTS, View};
+pub use url::{check, connect_options, exposure, is_local};
 
 /// The schema that this build reads and writes; `footfall init` brings a database to it.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// What a call of the store can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +45,26 @@ pub enum StoreError {
     /// MySQL did not answer, or refused.
     #[error("mysql: {0}")]
     Db(#[from] DbErr),
-    /// The tables are missing or belong to another version.
+    /// There is no connection to MySQL.
+    #[error("mysql at {place}: {why}")]
+    Unreachable {
+        /// Its address or socket.
+        place: String,
+        /// In the words of MySQL or of the operating system.
+        why: String,
+    },
+    /// The tables are missing, are not as this build needs them, or belong to another version.
     #[error("{0}")]
     Schema(String),
     /// What MySQL holds does not add up.
     #[error("mysql holds damaged data: {0}")]
     Corrupt(&'static str),
+    /// It refuses rows, and every other too that is tried in their place: no row is to blame.
+    #[error(
+        "mysql refuses every row, not only some, so views wait: {0}; look at what has changed \
+         in its tables, triggers and settings"
+    )]
+    RefusesAll(String),
 }
 
 impl StoreError {
@@ -83,7 +107,7 @@ impl Fence {
             Some(Committed::Fenced { epoch: self.epoch })
         } else if self.generation >= first {
             Some(Committed::Before { generation: self.generation, version: self.version })
-        } else if self.generation + 1 != first {
+        } else if first - self.generation != 1 {
             Some(Committed::Hole { generation: self.generation })
         } else {
             None
@@ -129,7 +153,7 @@ impl Part {
     #[must_use]
     pub fn follows(&self, fenced: (u64, u64)) -> Option<u64> {
         let lost = self.cumulative_views.checked_sub(fenced.1)?.checked_sub(self.views)?;
-        (self.first == fenced.0 + 1).then_some(lost)
+        (Some(self.first) == fenced.0.checked_add(1)).then_some(lost)
     }
 }
 
@@ -154,7 +178,7 @@ impl Flush {
     /// Views in it.
     #[must_use]
     pub fn views(&self) -> u64 {
-        self.rows.iter().map(|row| row.views).sum()
+        total(self.rows.iter().map(|row| row.views))
     }
 
     /// Rows per article, in article order.
@@ -255,7 +279,7 @@ pub struct StoredArticle {
     pub version: u64,
     /// Views of all articles of its shard in MySQL.
     pub shard_views: u64,
-    /// Views in MySQL.
+    /// Views in MySQL, as they are shown: Redis's scripts reckon with them.
     pub views: u64,
     /// Readers in MySQL.
     pub readers: u64,
@@ -265,6 +289,7 @@ pub struct StoredArticle {
 #[derive(Clone)]
 pub struct Store {
     db: DatabaseConnection,
+    reach: Arc<Reach>,
     timeout: Duration,
     #[cfg(feature = "mutants")]
     fence_is_off: bool,
@@ -292,14 +317,11 @@ impl Store {
     }
 
     async fn checked(database: &config::Database) -> Result<Self> {
-        let timeout = config::ms(database.timeout_ms);
-        let mut options = ConnectOptions::new(&database.url.0);
+        let timeout = database.timeout_ms;
+        let mut options = connect_options(database);
         options
             .connect_lazy(true)
             .max_connections(database.connections_max)
-            .connect_timeout(timeout)
-            .acquire_timeout(timeout)
-            .sqlx_logging(false)
             .idle_timeout(SESSION_IDLE_MAX / 2)
             .map_sqlx_mysql_pool_opts(move |pool| {
                 pool.after_connect(|connection, _| {
@@ -307,18 +329,25 @@ impl Store {
                         for statement in SESSION {
                             connection.execute(statement).await?;
                         }
+                        reach::connected();
                         Ok(())
                     })
+                })
+                .before_acquire(|_, _| {
+                    reach::connected();
+                    Box::pin(async { Ok(true) })
                 })
                 // One that was cut off in the middle of an answer is neither used again nor waited for.
                 .after_release(move |connection, _| {
                     Box::pin(async move {
+                        contain_this_task();
                         let answer = tokio::time::timeout(timeout, connection.ping()).await;
                         answer.map_err(|_| sea_orm::sqlx::Error::PoolTimedOut)?.map(|()| true)
                     })
                 })
             });
         Ok(Self {
+            reach: Arc::new(Reach::new(url::place(database), url::mysql_options(database)?, timeout)),
             db: Database::connect(options).await?,
             timeout,
             #[cfg(feature = "mutants")]
@@ -332,30 +361,6 @@ impl Store {
     pub fn without_fence(mut self) -> Self {
         self.fence_is_off = true;
         self
-    }
-
-    async fn schema_is_right(&self, shards: u16) -> Result<()> {
-        let missing = "the database has no Footfall tables: run `footfall init`";
-        let row = match self.one("SELECT version, shards FROM footfall_schema_version", []).await {
-            Ok(row) => row.ok_or_else(|| StoreError::Schema(missing.into()))?,
-            Err(StoreError::Db(error)) if mysql_code(&error) == Some(NO_SUCH_TABLE) => {
-                return Err(StoreError::Schema(missing.into()));
-            }
-            Err(error) => return Err(error),
-        };
-        let (version, recorded): (u32, u32) = (row.try_get("", "version")?, row.try_get("", "shards")?);
-        if version != SCHEMA_VERSION {
-            return Err(StoreError::Schema(format!(
-                "the database has schema version {version}, this build needs {SCHEMA_VERSION}: run `footfall init` of this build, \
-                 or use the build that belongs to the schema"
-            )));
-        }
-        if recorded != u32::from(shards) {
-            return Err(StoreError::Schema(format!(
-                "the database was set up with {recorded} shards, the configuration says {shards}: set `shards` to {recorded}"
-            )));
-        }
-        Ok(())
     }
 
     async fn fence_of_shard(&self, shard: Shard) -> Result<Fence> {
@@ -384,7 +389,7 @@ impl Store {
             generation: row.try_get("", "gen")?,
             version: row.try_get("", "version")?,
             shard_views: row.try_get("", "shard_views")?,
-            views: row.try_get::<Option<u64>>("", "views")?.unwrap_or(0),
+            views: shown(row.try_get::<Option<u64>>("", "views")?.unwrap_or(0)),
             readers: row.try_get::<Option<u64>>("", "readers")?.unwrap_or(0),
         })
     }
@@ -402,26 +407,20 @@ impl Store {
     /// Writes a batch of an import in one transaction, once, however often it is called: as one of the direct path, but
     /// its views were at many times.
     pub async fn import(&self, shard: Shard, batch: &Batch, histories: &Histories) -> Result<Direct> {
-        in_time(TRANSACTION_MAX, transaction::import(self, shard, batch, histories)).await
+        let work = transaction::import(self, shard, batch, histories);
+        self.explained(in_time(TRANSACTION_MAX, work).await).await
     }
 
     /// Deletes all counts, and puts every shard behind all generations that Redis may hold.
     pub async fn delete_everything(&self) -> Result<()> {
-        let transaction = self.db.begin().await?;
+        self.tables_fit().await?;
+        self.refuse_followers().await?;
+        let transaction = self.begin().await?;
         transaction
             .query_all_raw(statement("SELECT shard FROM footfall_shard_fence ORDER BY shard FOR UPDATE", []))
             .await?;
-        for table in [
-            "footfall_article_hours",
-            "footfall_site_minutes",
-            "footfall_article_readers",
-            "footfall_articles",
-            "footfall_users",
-            "footfall_producer_fence",
-            "footfall_direct_fence",
-            "footfall_quarantine",
-        ] {
-            transaction.execute_raw(statement(&format!("DELETE FROM {table}"), [])).await?;
+        for table in TABLES.iter().filter(|table| table.holds_counts) {
+            transaction.execute_raw(statement(&format!("DELETE FROM {}", table.name), [])).await?;
         }
         let sql = "UPDATE footfall_shard_fence SET epoch = epoch + 1, flush_epoch = epoch, version = version + 1, views = 0, readers = 0, \
                    users = 0, articles = 0, dropped = 0";
@@ -429,12 +428,19 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
+    /// A transaction on a connection of its own.
+    async fn begin(&self) -> Result<DatabaseTransaction> {
+        self.reach.step(self.db.begin()).await
+    }
+
     async fn one<const N: usize>(&self, sql: &str, values: [Value; N]) -> Result<Option<QueryResult>> {
-        in_time(self.timeout, async { Ok(self.db.query_one_raw(statement(sql, values)).await?) }).await
+        let work = self.reach.step(self.db.query_one_raw(statement(sql, values)));
+        self.explained(in_time(self.timeout, work).await).await
     }
 
     async fn all(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<Vec<QueryResult>> {
-        in_time(self.timeout, async { Ok(self.db.query_all_raw(statement(sql, values)).await?) }).await
+        let work = self.reach.step(self.db.query_all_raw(statement(sql, values)));
+        self.explained(in_time(self.timeout, work).await).await
     }
 }
 
@@ -448,30 +454,31 @@ impl Fences for Store {
     }
 
     fn next_epoch(&self, shard: Shard, epoch: u64) -> Step<'_, Option<Recovery>> {
-        Box::pin(in_time(TRANSACTION_MAX, transaction::next_epoch(self, shard, epoch)))
+        let work = transaction::next_epoch(self, shard, epoch);
+        Box::pin(async { self.explained(in_time(TRANSACTION_MAX, work).await).await })
     }
 
     fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> Step<'a, Committed> {
-        Box::pin(in_time(TRANSACTION_MAX, transaction::commit(self, shard, epoch, flush)))
+        let work = transaction::commit(self, shard, epoch, flush);
+        Box::pin(async { self.explained(in_time(TRANSACTION_MAX, work).await).await })
     }
 
     fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> Step<'a, Direct> {
-        // Clients may be waiting for it: not for as long as for a flush.
-        Box::pin(in_time(self.timeout, transaction::commit_direct(self, shard, batch)))
+        let work = transaction::commit_direct(self, shard, batch);
+        Box::pin(async { self.explained(in_time(TRANSACTION_MAX, work).await).await })
     }
 }
 
 const NO_FENCE: StoreError = StoreError::Corrupt("the fence of the shard is missing: run `footfall init`");
-
-/// <https://mariadb.com/kb/en/mariadb-error-codes/>: the table does not exist.
-const NO_SUCH_TABLE: u16 = 1146;
 
 /// The longest that a transaction may take. A server that vanished never answers, and a transaction that is cut off may
 /// have been committed: the fence tells the repeat. `WatchdogSec` in systemd/footfall-flusher.service must be longer.
 const TRANSACTION_MAX: Duration = Duration::from_secs(60);
 
 async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(limit, work).await.map_err(|_| StoreError::timed_out(limit))?
+    // The client library panics over some answers that are none, instead of saying so.
+    let answer = tokio::time::timeout(limit, contained(work)).await.map_err(|_| StoreError::timed_out(limit))?;
+    answer.unwrap_or_else(|why| Err(StoreError::Db(DbErr::Custom(format!("the answer makes no sense ({why})")))))
 }
 
 fn statement(sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {

@@ -1,37 +1,24 @@
-//! Logs, metrics and the admin server of every process.
+//! Metrics and the admin server of every process.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::{Method, StatusCode};
+use hyper::StatusCode;
 use prometheus::{Encoder, HistogramOpts, Opts, TextEncoder};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
-use crate::config::{Log, LogFormat};
 use crate::grading::Level;
 use crate::http;
+use crate::paths::{LIVEZ, READYZ};
 use crate::proxies::Proxies;
 
 pub use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
-
-/// Sends log lines to stderr.
-pub fn init_logs(log: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder().parse(&log.level)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Human => {
-            let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-            builder.with_ansi(colour).init();
-        }
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
-}
 
 /// Shows a metric under its name. In a simulation a process has several of a kind: all but the first stay unseen.
 fn register<M: prometheus::core::Collector + Clone + 'static>(metric: prometheus::Result<M>) -> M {
@@ -107,13 +94,43 @@ pub enum HealthState {
 }
 
 impl Health {
-    /// Works.
+    /// Works; of this, too, there may be something to say.
     pub const OK: Self = Self { state: HealthState::Ok, reason: None };
 
     /// In this state, for this reason.
     #[must_use]
     pub fn because(state: HealthState, reason: impl Into<String>) -> Self {
         Self { state, reason: Some(reason.into()) }
+    }
+}
+
+/// Why something is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// For everybody: words of this program.
+    kind: &'static str,
+    /// For the operator: with addresses, and what others have said.
+    detail: String,
+}
+
+impl Reason {
+    /// A kind, and what only the operator shall read.
+    #[must_use]
+    pub fn new(kind: &'static str, detail: impl fmt::Display) -> Self {
+        Self { kind, detail: detail.to_string() }
+    }
+
+    /// With this part of the process before it.
+    fn of(&self, part: &str, is_for_everybody: bool) -> String {
+        let detail = if is_for_everybody { "" } else { self.detail.as_str() };
+        let said = [part, self.kind, detail].into_iter().filter(|said| !said.is_empty());
+        said.collect::<Vec<_>>().join(": ")
+    }
+}
+
+impl From<&'static str> for Reason {
+    fn from(kind: &'static str) -> Self {
+        Self { kind, detail: String::new() }
     }
 }
 
@@ -125,26 +142,31 @@ pub struct Readiness(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     /// Reasons for not being ready.
-    unready: BTreeMap<String, String>,
-    degraded: BTreeMap<String, (Level, String)>,
+    unready: BTreeMap<String, Reason>,
+    degraded: BTreeMap<String, (Level, Reason)>,
+    /// What somebody should know, although the process does all that it should; and until when.
+    notes: BTreeMap<&'static str, Instant>,
 }
+
+/// How long a note is shown after it was made last.
+const NOTE_LIFE: Duration = Duration::from_secs(600);
 
 impl Readiness {
     /// Not ready yet, for the given reason; [`Readiness::set`] ends that.
     #[must_use]
-    pub fn not_yet(reason: &str) -> Self {
+    pub fn not_yet(reason: &'static str) -> Self {
         let readiness = Self::default();
-        readiness.set(Some(reason.to_owned()));
+        readiness.set(Some(reason.into()));
         readiness
     }
 
     /// The process is ready, or is not for the given reason. Answers whether that is a change.
-    pub fn set(&self, reason: Option<String>) -> bool {
+    pub fn set(&self, reason: Option<Reason>) -> bool {
         self.set_part("", reason)
     }
 
     /// A part of the process is ready, or is not for the given reason. Answers whether that is a change.
-    pub fn set_part(&self, part: &str, reason: Option<String>) -> bool {
+    pub fn set_part(&self, part: &str, reason: Option<Reason>) -> bool {
         let parts = &mut self.state().unready;
         match reason {
             Some(reason) => parts.insert(part.to_owned(), reason.clone()).is_none_or(|before| before != reason),
@@ -153,7 +175,7 @@ impl Readiness {
     }
 
     /// A part of the process works with less than it should have, or does not any more.
-    pub fn set_degraded(&self, part: &str, state: Option<(Level, String)>) {
+    pub fn set_degraded(&self, part: &str, state: Option<(Level, Reason)>) {
         let parts = &mut self.state().degraded;
         match state {
             Some(state) => drop(parts.insert(part.to_owned(), state)),
@@ -166,19 +188,37 @@ impl Readiness {
         });
     }
 
-    /// What is wrong with the part that is worst off.
+    /// What is wrong with the part that is worst off, in words for everybody.
     #[must_use]
     pub fn degraded(&self) -> Option<String> {
-        self.state().degraded.values().max_by_key(|(level, _)| *level).map(|(_, what)| what.clone())
+        self.worst(true)
     }
 
-    /// Both in one.
+    fn worst(&self, is_for_everybody: bool) -> Option<String> {
+        let state = self.state();
+        let worst = state.degraded.values().max_by_key(|(level, _)| *level);
+        worst.map(|(_, reason)| reason.of("", is_for_everybody))
+    }
+
+    /// Something that whoever runs the system should know, from now on for ten minutes. Answers whether that is news.
+    pub fn note(&self, note: &'static str) -> bool {
+        let now = Instant::now();
+        let before = self.state().notes.insert(note, now + NOTE_LIFE);
+        before.is_none_or(|until| until <= now)
+    }
+
+    /// All in one.
     #[must_use]
     pub fn health(&self) -> Health {
-        match (self.reason(), self.degraded()) {
+        match (self.reason(false), self.worst(false)) {
             (Some(reason), _) => Health::because(HealthState::Down, reason),
             (None, Some(reason)) => Health::because(HealthState::Degraded, reason),
-            (None, None) => Health::OK,
+            (None, None) => {
+                let last =
+                    self.state().notes.iter().max_by_key(|(_, until)| **until).map(|(note, until)| (*note, *until));
+                let note = last.filter(|(_, until)| Instant::now() < *until);
+                Health { reason: note.map(|(note, _)| note.to_owned()), ..Health::OK }
+            }
         }
     }
 
@@ -187,20 +227,20 @@ impl Readiness {
     }
 
     /// The first reason for not being ready, if there is one.
-    #[must_use]
-    pub fn reason(&self) -> Option<String> {
-        let parts = &self.state().unready;
-        parts
-            .iter()
-            .next()
-            .map(|(part, reason)| if part.is_empty() { reason.clone() } else { format!("{part}: {reason}") })
+    fn reason(&self, is_for_everybody: bool) -> Option<String> {
+        self.state().unready.iter().next().map(|(part, reason)| reason.of(part, is_for_everybody))
     }
 
-    /// The answer of `/readyz`.
+    /// The answer of `/readyz` on a port for everybody: what kind of trouble there is, and not where the stores are and
+    /// what they say.
     #[must_use]
     pub fn answer(&self) -> http::Answer {
-        match self.reason() {
-            None => match self.degraded() {
+        self.answer_for(true)
+    }
+
+    fn answer_for(&self, is_for_everybody: bool) -> http::Answer {
+        match self.reason(is_for_everybody) {
+            None => match self.worst(is_for_everybody) {
                 None => http::sentence(StatusCode::OK, "ready"),
                 Some(what) => http::sentence(StatusCode::OK, &format!("ready, but degraded: {what}")),
             },
@@ -211,6 +251,7 @@ impl Readiness {
 
 /// More than all that ever ask a process how it does.
 const CONNECTIONS_MAX: usize = 64;
+const METRICS: &str = "/metrics";
 
 /// Serves `/metrics`, `/livez` and `/readyz`.
 pub async fn serve_admin(listener: TcpListener, readiness: Readiness, stop: CancellationToken) -> anyhow::Result<()> {
@@ -224,15 +265,19 @@ pub async fn serve_admin(listener: TcpListener, readiness: Readiness, stop: Canc
         announced_by: Arc::default(),
     };
     http::serve(listener, limits, stop, move |_, request| {
-        let answer = match (request.method(), request.uri().path()) {
+        let path = request.uri().path();
+        let answer = match path {
             // Elsewhere it is asked for by whatever name the machine has there.
             _ if is_local && !http::names_us(request.headers(), None) => http::sentence(
                 StatusCode::MISDIRECTED_REQUEST,
                 "this is no name of this machine: ask for it by its address",
             ),
-            (&Method::GET, "/metrics") => metrics(),
-            (&Method::GET, "/livez") => http::sentence(StatusCode::OK, "alive"),
-            (&Method::GET, "/readyz") => readiness.answer(),
+            METRICS | LIVEZ | READYZ if !http::is_read(request.method()) => {
+                http::other_method(request.method(), path, http::READ)
+            }
+            METRICS => metrics(),
+            LIVEZ => http::sentence(StatusCode::OK, "alive"),
+            READYZ => readiness.answer_for(false),
             _ => http::sentence(StatusCode::NOT_FOUND, "here are /metrics, /livez and /readyz"),
         };
         async { answer }

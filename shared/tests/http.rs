@@ -130,7 +130,7 @@ fn one_address_has_so_many_connections() {
 
     let server = start(|limits| {
         few(limits);
-        limits.trusted_proxies = Proxies::try_from("127.0.0.0/8".to_owned()).expect("a network");
+        limits.trusted_proxies = "127.0.0.0/8".parse().expect("a network");
     });
     let mut streams = [connect(&server), connect(&server), connect(&server)];
     assert!(streams.iter_mut().all(is_served), "a proxy brings everybody's");

@@ -84,7 +84,7 @@ async fn answer(
         Ok(views) => views,
         Err(refusal) => {
             let mut answer = Response::new(Full::from(refusal.sentence));
-            *answer.status_mut() = refusal.status;
+            *answer.status_mut() = refusal.reason.status();
             return Ok(answer);
         }
     };

@@ -24,7 +24,8 @@ const connection = new Connection('/realtime', () => {
   }
   wasLive = live;
   if (live) history.add(connection.numbers);
-  if (isLive(connection)) minutes.update(connection.numbers);
+  // What is not heard is not known: a gap.
+  minutes.update(live ? connection.numbers : { views: null });
   render();
 });
 

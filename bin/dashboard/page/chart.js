@@ -1,7 +1,7 @@
 // Charts as SVG: positions are attributes, because the page's policy allows no inline style.
 
 import { draw, fit, make, set, show } from './dom.js';
-import { minute, say, whole } from './words.js';
+import { counted, minute, say, whole } from './words.js';
 
 // A line without axes: the shape of the last minutes. Nothing is drawn where nothing was known. What hardly changes in
 // proportion to what it is is not drawn from zero: else it would be a flat line whatever happens.
@@ -76,7 +76,7 @@ export class Bars {
     this.table.addEventListener('toggle', () => this.#render());
   }
 
-  // `spans`: the oldest first, each with `from` and `views`.
+  // `spans`: the oldest first, each with `from` and `views`, which is null where it is not known, with `at_least`.
   set(spans) {
     this.#spans = spans;
     this.#render();
@@ -91,24 +91,27 @@ export class Bars {
     const spans = this.#spans;
     if (spans.length === 0) return;
     const last = spans.length - 1;
-    const highest = spans.reduce((best, span) => (span.views > best.views ? span : best));
-    const top = ceiling(highest.views);
+    const height = ({ views, at_least: atLeast }) => views ?? atLeast;
+    const highest = spans.reduce((best, span) => (height(span) > height(best) ? span : best));
+    const top = ceiling(height(highest));
     const step = 100 / spans.length;
     fit(this.svg, spans, () => draw('rect'), () => {});
     spans.forEach(({ views }, index) => {
       const bar = this.svg.children[index];
-      // What is little is not nothing.
-      const height = views === 0 ? 0 : Math.max(1, (100 * views) / top);
+      // What is little is not nothing; and what is not known is neither: it has no height, only an outline.
+      const height = views === null ? 100 : views === 0 ? 0 : Math.max(1, (100 * views) / top);
       set(bar, 'x', `${(step * (index + 0.12)).toFixed(3)}%`);
       set(bar, 'width', `${(step * 0.76).toFixed(3)}%`);
       set(bar, 'y', `${(100 - height).toFixed(2)}%`);
       set(bar, 'height', `${height.toFixed(2)}%`);
-      set(bar, 'class', [index === last ? 'growing' : 'whole', index === this.#chosen ? 'chosen' : ''].join(' '));
+      set(bar, 'class', [views === null ? 'unknown' : index === last ? 'growing' : 'whole', index === this.#chosen ? 'chosen' : ''].join(' '));
     });
     show(this.most, whole(top));
-    const read = (span) => say("#: # views", this.time(span.from), whole(span.views));
+    const read = (span) => (span.views === null
+      ? say("#: not known, at least # views", this.time(span.from), whole(span.at_least))
+      : say("#: # views", this.time(span.from), whole(span.views)));
     const chosen = spans[this.#chosen ?? last];
-    const summary = say("now # · highest # at #", whole(spans[last].views), whole(highest.views), this.time(highest.from));
+    const summary = say("now # · highest # at #", counted(spans[last]), counted(highest), this.time(highest.from));
     show(this.reading, this.#chosen === null ? summary : read(chosen));
     // While it has the focus each change is read out: only what was asked for, not each view that comes.
     if (document.activeElement !== this.plot || this.#said !== this.#chosen) {
@@ -122,7 +125,7 @@ export class Bars {
     if (!this.table.open) return;
     fit(this.rows, spans.toReversed(), () => make('tr', {}, make('th', { scope: 'row' }), make('td')), ({ cells }, span) => {
       show(cells[0], this.time(span.from));
-      show(cells[1], whole(span.views));
+      show(cells[1], counted(span));
     });
   }
 }

@@ -17,9 +17,11 @@ export class History {
 
   // `n`: the numbers of now.
   add(n) {
+    // While nothing is known its time stands still, and there is a gap.
     if (n.as_of === null) return;
     const last = this.samples.at(-1);
-    if (last && Date.parse(n.as_of) - Date.parse(last.at) < this.#periodMs) return;
+    // Away in either direction: a clock that was set back must not end the samples.
+    if (last && Math.abs(Date.parse(n.as_of) - Date.parse(last.at)) < this.#periodMs) return;
     this.samples.push({
       at: n.as_of,
       views: n.views,
@@ -34,7 +36,16 @@ export class History {
     if (this.samples.length > SAMPLES_MAX) this.samples.shift();
   }
 
+  // The values of a field, null where there is none: a line does not go on over a time of which nothing was heard.
   of(name) {
-    return this.samples.map((sample) => sample[name]);
+    const values = [];
+    let before = null;
+    for (const { at, [name]: value } of this.samples) {
+      const missed = before === null ? 0 : Math.round((Date.parse(at) - before) / this.#periodMs) - 1;
+      if (missed > 1) values.push(...Array(Math.min(missed, SAMPLES_MAX)).fill(null));
+      values.push(value);
+      before = Date.parse(at);
+    }
+    return values.slice(-SAMPLES_MAX);
   }
 }

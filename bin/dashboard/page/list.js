@@ -18,7 +18,7 @@ export async function read(url) {
 
 // How old a list is, and why if that is too old.
 export const age = ({ read_at: readAt, degraded }) =>
-  both(say("As MySQL had it at #.", clock(readAt)), degraded && say("It is older than it should be: #.", say(degraded)));
+  both(say("As MySQL had it at #.", clock(readAt)), degraded && say("It may lack something: #.", say(degraded)));
 
 // What went wrong, with the way out.
 export function problem(error) {

@@ -1,4 +1,5 @@
-// Views per minute: the past as MySQL had it, the current minute kept live.
+// Views per minute: those before as MySQL had them, the present one kept live. A minute of which neither MySQL nor this
+// page has seen everything is not known, and is not shown as a number.
 
 import { Bars } from './chart.js';
 import { read, REFRESH_MS } from './list.js';
@@ -7,18 +8,31 @@ import { say } from './words.js';
 const LAST = 60;
 const MINUTE_MS = 60000;
 const MEMORY = 100;
+// From one live number to the next; more is a gap, and what it was filled with is not known.
+const GAP_MS_MAX = 5000;
+// A list may be so old, see `reads.ttl_ms`. What the present minute lacks for that it has with the next list.
+const LIST_MS_MAX = 15000;
 
 const startOf = (ms) => Math.floor(ms / MINUTE_MS) * MINUTE_MS;
 
 export class Minutes {
   #bars = null;
-  #past = [];
-  // Views that had been counted in all when the last bar had `#base`.
-  #counted = null;
-  #base = 0;
+  // By when they began, as MySQL had them.
+  #listed = new Map();
+  // The minute that was the present one in the list, and how many views MySQL had in all then.
+  #base = null;
+  // By when they began: all views at the first and the last live number of a minute, and whether nothing of it was missed.
+  #seen = new Map();
+  // The last live number, if there is no gap since; and since when there was none.
   #now = null;
-  // When MySQL had how many views: a list may be some seconds old.
-  #seen = [];
+  #since = null;
+  // When MySQL had how many views.
+  #stored = [];
+  // What to add to the time of this page for that of the dashboard: its clock counts. Until it is known, ours does.
+  #clock = performance.timeOrigin;
+  #isClockKnown = false;
+  #isAsked = false;
+  #shown = { from: 0, views: 0 };
   #timer = 0;
 
   show(root) {
@@ -29,6 +43,7 @@ export class Minutes {
 
   // After a time of which nothing was heard.
   refresh() {
+    this.#break();
     if (this.#bars !== null) this.#read();
   }
 
@@ -37,12 +52,40 @@ export class Minutes {
     clearTimeout(this.#timer);
   }
 
-  update(numbers) {
-    if (numbers.as_of === null) return;
-    this.#now = { at: Date.parse(numbers.as_of), views: numbers.views };
-    this.#seen.push({ at: this.#now.at, stored: numbers.stored_views });
-    if (this.#seen.length > MEMORY) this.#seen.shift();
+  update({ as_of: asOf, views, stored_views: stored }) {
+    if (views === null) {
+      this.#break();
+      this.#render();
+      return;
+    }
+    const at = Date.parse(asOf);
+    const from = startOf(at);
+    const before = this.#now;
+    if (before === null || at - before.at > GAP_MS_MAX || at < before.at || views < before.views) {
+      this.#break();
+      this.#since = at;
+      // A minute that was seen before the gap goes on with what is missing.
+      const start = this.#seen.get(from)?.start ?? views;
+      this.#seen.set(from, { start, views, isWhole: false, isOver: false });
+    } else {
+      const minute = this.#seen.get(from) ?? { start: before.views, views, isWhole: true, isOver: false };
+      this.#seen.set(from, { ...minute, views });
+      const last = this.#seen.get(startOf(before.at));
+      if (startOf(before.at) < from) last.isOver = true;
+    }
+    this.#now = { at, views };
+    this.#clock = at - performance.now();
+    this.#isClockKnown = true;
+    if (stored !== null) this.#stored.push({ at, stored });
+    if (this.#stored.length > MEMORY) this.#stored.shift();
+    for (const old of this.#seen.keys()) if (old < from - LAST * MINUTE_MS) this.#seen.delete(old);
     this.#render();
+  }
+
+  #break() {
+    this.#now = null;
+    this.#since = null;
+    this.#stored = [];
   }
 
   async #read() {
@@ -51,34 +94,56 @@ export class Minutes {
     try {
       const { minutes, read_at: readAt } = await read(`/v1/minutes?last=${LAST}`);
       if (this.#bars !== bars) return;
-      const at = Date.parse(readAt);
-      const stored = (this.#seen.findLast((seen) => seen.at <= at) ?? this.#seen[0])?.stored;
-      const before = this.#past.at(-1);
-      const last = minutes.at(-1);
-      // The same minute never shrinks: what was still pending is in MySQL later.
-      const shown = before?.from === last.from ? before.views : 0;
-      this.#past = minutes;
-      if (stored !== undefined) [this.#counted, this.#base] = [stored, last.views];
-      last.views = Math.max(last.views, shown);
-      this.#render();
+      this.#listed = new Map(minutes.map((span) => [Date.parse(span.from), span]));
+      const from = Date.parse(minutes.at(-1).from);
+      this.#base = { from, at: Date.parse(readAt) };
+      if (!this.#isClockKnown) this.#clock = this.#base.at - performance.now();
     } catch {
-      // The banner says what is the matter; the bars stay as they are.
+      // The banner says what is the matter; minutes that were not seen stay unknown.
     }
+    this.#isAsked = true;
+    this.#render();
     if (this.#bars === bars) this.#timer = setTimeout(() => this.#read(), this.#now === null ? 1000 : REFRESH_MS);
   }
 
-  #render() {
-    if (this.#past.length === 0) return;
-    if (this.#now !== null) {
-      if (this.#counted === null) [this.#counted, this.#base] = [this.#now.views, this.#past.at(-1).views];
-      for (let from = Date.parse(this.#past.at(-1).from) + MINUTE_MS; from <= startOf(this.#now.at); from += MINUTE_MS) {
-        this.#past.push({ from: new Date(from).toISOString(), views: 0 });
-        [this.#counted, this.#base] = [this.#now.views, 0];
-      }
-      this.#past = this.#past.slice(-LAST);
-      const last = this.#past.at(-1);
-      last.views = Math.max(last.views, this.#base + this.#now.views - this.#counted);
+  // The present minute.
+  get #latest() {
+    return Math.max(startOf(this.#now?.at ?? performance.now() + this.#clock), this.#base?.from ?? 0);
+  }
+
+  // How many views there were in a minute when MySQL was asked in the middle of it; null if that is not known.
+  #sinceListed(from, seen) {
+    const listed = this.#listed.get(from);
+    if (this.#base?.from !== from || listed.views === null) return null;
+    if (seen === undefined || this.#since === null) return from === this.#latest ? listed.views : null;
+    if (this.#since > this.#base.at + LIST_MS_MAX) return null;
+    const stored = (this.#stored.findLast((moment) => moment.at <= this.#base.at) ?? this.#stored[0])?.stored;
+    return stored === undefined ? listed.views : Math.max(listed.views, listed.views + seen.views - stored);
+  }
+
+  #span(from, latest) {
+    const time = new Date(from).toISOString();
+    const [listed, seen] = [this.#listed.get(from), this.#seen.get(from)];
+    if (listed !== undefined && listed.views !== null && this.#base.from !== from) return listed;
+    const isPresent = from === latest;
+    const isSeen = isPresent ? this.#now !== null : seen?.isOver === true;
+    const counts = [seen?.isWhole && isSeen ? seen.views - seen.start : null, isSeen || seen === undefined ? this.#sinceListed(from, seen) : null];
+    const known = counts.filter((count) => count !== null);
+    if (known.length > 0) {
+      const views = Math.max(...known);
+      // The present minute never shrinks: what was still pending is in MySQL later.
+      if (isPresent) this.#shown = { from, views: this.#shown.from === from ? Math.max(views, this.#shown.views) : views };
+      return { from: time, views: isPresent ? this.#shown.views : views, at_least: null };
     }
-    this.#bars?.set(this.#past);
+    const least = [listed?.views, listed?.at_least, seen && seen.views - seen.start].map((count) => count ?? 0);
+    return { from: time, views: null, at_least: Math.max(...least) };
+  }
+
+  #render() {
+    // Before anything was asked it is not unknown either.
+    if (!this.#isAsked) return;
+    const latest = this.#latest;
+    const first = latest - (LAST - 1) * MINUTE_MS;
+    this.#bars?.set(Array.from({ length: LAST }, (_, index) => this.#span(first + index * MINUTE_MS, latest)));
   }
 }

@@ -47,7 +47,7 @@ export function renderInstances(instances) {
 }
 
 export function renderShards(shards) {
-  const most = Math.max(1, ...shards.map((shard) => shard.pending_views));
+  const most = Math.max(1, ...shards.map((shard) => shard.pending_views ?? 0));
   const create = () => {
     const row = cells(6)();
     row.cells[1].append(draw('svg', { 'aria-hidden': 'true' }, draw('rect', { height: '100%' })), make('span'));

@@ -6,7 +6,7 @@ import { renderEvents, renderHits, renderInstances, renderShards } from './opera
 import { Path } from './path.js';
 import { Ranking } from './ranking.js';
 import { isLive } from './status.js';
-import { duration, percent, say, tenths, whole } from './words.js';
+import { clock, counted, duration, percent, say, tenths, whole } from './words.js';
 
 const LINES = [
   ['rate', 'views_per_second', true],
@@ -33,7 +33,7 @@ export function openOverview(main, history, minutes) {
       if (n === null) return;
       const live = isLive(connection);
       renderTiles(n, history);
-      ranking.update(n.top, n.as_of !== null);
+      ranking.update(n.top, n.top_as_of, n.mysql.state === 'ok');
       path.update(n, live, connection.state === 'live');
       renderHits(n);
       renderEvents(n.events);
@@ -43,20 +43,26 @@ export function openOverview(main, history, minutes) {
   };
 }
 
+// A flusher that keeps up is not worth a time.
+const LAG_MS_MAX = 5000;
+
 function renderTiles(n, history) {
-  const known = n.as_of !== null;
-  const count = (value) => (known ? whole(value) : '–');
-  show(byId('views'), count(n.views));
-  show(byId('views-note'), known ? say("# in MySQL + # pending", whole(n.stored_views), whole(n.pending_views)) : '');
+  show(byId('views'), counted(n));
+  const parts = n.views === null ? '' : say("# in MySQL + # pending", whole(n.stored_views), whole(n.pending_views));
+  show(byId('views-note'), n.views === null && n.at_least > 0 ? say("at least so many; how many is not known") : parts);
   show(byId('rate'), tenths(n.views_per_second));
   show(byId('rate-note'), say("# per second into MySQL", tenths(n.stored_views_per_second)));
-  show(byId('readers'), count(n.readers));
-  show(byId('readers-note'), known ? say(n.articles === 1 ? "of # article, as of the last flush" : "of # articles, as of the last flush", whole(n.articles)) : '');
-  show(byId('pending'), count(n.pending_views));
-  show(byId('lag'), known ? duration(n.lag_ms) : '–');
+  show(byId('readers'), whole(n.readers));
+  const flushed = n.lag_ms > LAG_MS_MAX ? clock(Date.parse(n.as_of) - n.lag_ms) : null;
+  const [one, many] = flushed === null
+    ? ["of # article, as of the last flush", "of # articles, as of the last flush"]
+    : ["of # article, as of the last flush: #", "of # articles, as of the last flush: #"];
+  show(byId('readers-note'), n.articles === null ? '' : say(n.articles === 1 ? one : many, whole(n.articles), flushed));
+  show(byId('pending'), whole(n.pending_views));
+  show(byId('lag'), duration(n.lag_ms));
   for (const [id, hits] of [['query-hits', n.query_hits], ['redis-hits', n.redis_hits]]) {
-    show(byId(id), percent(hits.minute ?? hits.total));
-    show(byId(`${id}-note`), hits.minute === null ? say("# since start", percent(hits.total)) : say("last minute; # since start", percent(hits.total)));
+    show(byId(id), percent(hits.minute));
+    show(byId(`${id}-note`), say("last minute; # since start", percent(hits.total)));
   }
   for (const [id, name, isFromZero] of LINES) sparkline(byId(`${id}-spark`), history.of(name), isFromZero);
 }

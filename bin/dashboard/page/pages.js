@@ -5,7 +5,7 @@ import { Connection } from './connection.js';
 import { byId, copy, linkTo, show } from './dom.js';
 import { List, problem, read, REFRESH_MS } from './list.js';
 import { searchField, tabs } from './ranking.js';
-import { both, clock, minute, say, whole } from './words.js';
+import { both, clock, counted, minute, say, whole } from './words.js';
 
 const PAGE = 25;
 const articleColumns = () => [say("Article"), say("Views"), say("Readers")];
@@ -48,13 +48,14 @@ export function openArticle(main, article) {
   const hours = openHours(byId('hours'), `${path}/hours?last=48`);
   const live = new Connection(`/realtime?article=${encodeURIComponent(article)}`, () => {
     const n = live.numbers;
-    document.body.classList.toggle('old-article', live.state !== 'live');
+    // What is said here is of another moment than the header: it may be old while that is live.
+    document.body.classList.toggle('old-article', live.state !== 'live' || n.views === null);
     if (n === null) return;
-    show(byId('article-views'), whole(n.views));
+    show(byId('article-views'), counted(n));
     show(byId('article-readers'), whole(n.readers));
     show(byId('article-pending'), whole(n.pending));
-    show(byId('article-note'), n.views === null || n.pending === null ? '' : say("# in MySQL + # pending", whole(n.views - n.pending), whole(n.pending)));
-    show(byId('article-as-of'), both(n.as_of && say("as of #", clock(n.as_of)), n.degraded && say(n.degraded)));
+    show(byId('article-note'), n.views === null ? both(n.degraded && say(n.degraded)) : say("# in MySQL + # pending", whole(n.views - n.pending), whole(n.pending)));
+    show(byId('article-as-of'), both(n.as_of && say("as of #", clock(n.as_of)), n.views !== null && n.degraded && say(n.degraded)));
   });
   return {
     title: article,

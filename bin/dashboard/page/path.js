@@ -3,7 +3,7 @@
 
 import { draw, fit, isStill, make, mark, set, show } from './dom.js';
 import { isBroken } from './status.js';
-import { duration, say, tenths, together, whole } from './words.js';
+import { clock, duration, say, tenths, together, whole } from './words.js';
 
 const PARTS = ['ingest', 'redis', 'flusher', 'mysql'];
 const NAMES = { ingest: 'ingest', redis: 'Redis', flusher: 'flusher', mysql: 'MySQL' };
@@ -52,15 +52,14 @@ export class Path {
 
   // `n`: the numbers of now. `isLive`: whether they are; `isConnected`: whether at least the states are.
   update(n, isLive, isConnected) {
-    const known = n.as_of !== null;
     const quiet = n.views_per_second === 0;
     const ingest = n.views_per_second === null ? { state: 'unknown', reason: null } : { state: 'ok', reason: null };
-    const sides = n.conservation;
+    const sides = n.conservation?.is_current ? n.conservation : null;
     this.#show('ingest', ingest, quiet ? say("quiet") : say("counting"), together(some(sides?.journalled, "# view only in a journal", "# views only in a journal")));
-    this.#show('redis', n.redis, null, known ? together(some(n.pending_views, "# view waits", "# views wait"), some(n.sealed_generations, "# sealed batch", "# sealed batches")) : '');
+    this.#show('redis', n.redis, null, together(some(n.pending_views, "# view waits", "# views wait"), some(n.sealed_generations, "# sealed batch", "# sealed batches")));
     const inQuarantine = some(sides?.quarantined, "# view in quarantine", "# views in quarantine");
-    this.#show('flusher', n.flusher, n.pending_views === 0 && quiet ? say("nothing to do") : null, together(known && say("lag #", duration(n.lag_ms)), inQuarantine));
-    this.#show('mysql', n.mysql, null, known ? say("# views in # rows", whole(n.stored_views), whole(n.reader_pairs)) : '');
+    this.#show('flusher', n.flusher, n.pending_views === 0 && quiet ? say("nothing to do") : null, together(n.lag_ms !== null && say("lag #", duration(n.lag_ms)), inQuarantine));
+    this.#show('mysql', n.mysql, null, n.stored_views !== null ? say("# views in # rows", whole(n.stored_views), whole(n.reader_pairs)) : '');
 
     const rates = [n.views_per_second, n.stored_views_per_second, n.stored_views_per_second];
     rates.forEach((rate, index) => {
@@ -99,6 +98,8 @@ export class Path {
     const sometimes = [["dropped", books.dropped], ["repeated", books.repeated], ["unaccounted", books.unaccounted]];
     const terms = [...always, ...sometimes.filter(([, count]) => count !== 0)];
     const isWrong = isBroken(books);
+    // They are looked at less often than the rest, and not at all while a store is away: so they say of when they are.
+    this.books.classList.toggle('old-books', !books.is_current);
     if (this.sum === undefined) {
       this.sum = make('p', { class: 'sum' });
       this.verdict = make('p', { class: 'verdict' }, mark(), make('span'));
@@ -111,7 +112,11 @@ export class Path {
       show(value, whole(count));
       show(word, ` ${say(name)}`);
     });
-    set(this.verdict, 'data-level', isWrong ? 'down' : 'ok');
-    show(this.verdict.lastElementChild, isWrong ? say("does not add up by #", whole(books.unaccounted)) : say("It adds up: every accepted view is in exactly one place."));
+    set(this.verdict, 'data-level', isWrong ? 'down' : books.is_current ? 'ok' : 'unknown');
+    const [added, differed] = books.is_current
+      ? ["It adds up: every accepted view is in exactly one place.", "does not add up by #"]
+      : ["Not known now. It added up when it was last looked at.", "When it was last looked at it did not add up, by #."];
+    const verdict = isWrong ? say(differed, whole(books.unaccounted)) : say(added);
+    show(this.verdict.lastElementChild, together(verdict, say("as of #", clock(books.as_of))));
   }
 }

@@ -2,7 +2,7 @@
 
 import { draw, isStill, linkTo, make, set, show } from './dom.js';
 import { age, problem, read, REFRESH_MS } from './list.js';
-import { say, tenths, whole } from './words.js';
+import { clock, counted, say, tenths, whole } from './words.js';
 
 const LINES = 10;
 const SEARCH_PAUSE_MS = 250;
@@ -10,7 +10,7 @@ const SEARCH_PAUSE_MS = 250;
 const MEMORY_MS = 60000;
 const SAMPLE_MS = 5000;
 
-const numbers = ({ article, views, readers }) => ({ article, weight: views, cells: [whole(views), whole(readers)] });
+const numbers = (line) => ({ article: line.article, weight: line.views ?? line.at_least, cells: [counted(line), whole(line.readers)] });
 const ORDERS = {
   views: { heads: ["Views", "Readers"], entry: numbers },
   readers: { heads: ["Views", "Readers"], entry: (article) => ({ ...numbers(article), weight: article.readers }), url: `/v1/articles?by=readers&limit=${LINES}` },
@@ -95,11 +95,13 @@ export class Ranking {
     clearTimeout(this.#timer);
   }
 
-  // `top`: the most viewed articles, live; `known`: whether anything was read yet.
-  update(top, known) {
+  // `top`: the most viewed articles, live; `asOf`: when MySQL said which, null if it never did; `isCurrent`: whether it
+  // can be asked.
+  update(top, asOf, isCurrent) {
     if (this.#order !== 'views') return;
     this.#render(top.map(ORDERS.views.entry), this.#remember(top));
-    show(this.note, known && top.length === 0 ? say(NOTHING.views) : '');
+    const nothing = asOf !== null && top.length === 0 ? say(NOTHING.views) : '';
+    show(this.note, isCurrent || asOf === null ? nothing : say("Readers, and which articles these are, as MySQL had it at #.", clock(asOf)));
     this.last = top;
   }
 
@@ -111,7 +113,7 @@ export class Ranking {
     this.head.replaceChildren(make('tr', {}, make('th', { scope: 'col' }, make('span', { class: 'unseen' }, say("Rank"))), head("Article"), head(first), head(second)));
     this.body.replaceChildren();
     this.body.dataset.order = order;
-    if (order === 'views') this.update(this.last ?? [], false);
+    if (order === 'views') this.update(this.last ?? [], null, true);
     else this.#read();
   }
 

@@ -8,16 +8,18 @@ const ADVICE = {
   starting: "The first numbers arrive within seconds.",
   redis_down: "Check that Redis runs and that redis.url is right. The numbers go on by themselves.",
   recovering: "Nothing to do if it takes seconds; else check that MySQL, ingest and flusher run.",
+  schema: "The reason beside MySQL below names what differs and how to mend it. Views wait in Redis meanwhile.",
   mysql_down: "Check that MySQL runs and that database.url is right. Views wait in Redis meanwhile.",
   mysql_older: "Was it restored from a backup? Counting stands still until a person decides.",
   unsettled: "Check that a flusher runs; it finishes the flush when it starts.",
+  journalled: "They arrive as soon as Redis has room and the ingests reach it.",
   catching_up: "Ingest sends again what Redis lost. If it takes minutes, check that ingest runs.",
 };
 const SINCE = { unknown: "Starting since #", degraded: "Degraded since #", down: "Not live since #" };
 
 // Whether the numbers are those of now.
 export function isLive({ state, numbers }) {
-  return state === 'live' && numbers.as_of !== null && numbers.stale?.level !== 'down';
+  return state === 'live' && numbers.views !== null && numbers.stale?.level !== 'down';
 }
 
 function judge({ state, numbers }) {
@@ -36,7 +38,7 @@ function judge({ state, numbers }) {
     const advice = flusher.state === 'down' ? "Start footfall-flusher." : "If it lasts, look at its log and at the load of MySQL.";
     return [flusher.state, say("Flushing is behind"), both(say("The flusher #.", say(flusher.reason ?? '')), say("Views are counted and wait in Redis."), say(advice))];
   }
-  if (conservation !== null && isBroken(conservation)) {
+  if (conservation?.is_current && isBroken(conservation)) {
     return ['down', say("The books do not add up"), both(say("Views are missing or counted too often: see the way of a view below."), say("Run footfall verify and keep the logs."))];
   }
   return ['ok', say("All is well"), say("Every view is counted, and on its way to MySQL or there.")];

@@ -56,6 +56,11 @@ function format(Kind, options) {
 const isNothing = (value) => value === null || value === undefined;
 const decimals = (count) => ({ minimumFractionDigits: count, maximumFractionDigits: count });
 export const whole = (value) => (isNothing(value) ? '–' : format(Intl.NumberFormat, {}).format(value));
+// A number that may be known only in part: then it is said that there are at least so many.
+export function counted({ views, at_least: atLeast }) {
+  if (!isNothing(views)) return whole(views);
+  return atLeast > 0 ? `≥ ${whole(atLeast)}` : '–';
+}
 export const tenths = (value) => (isNothing(value) ? '–' : format(Intl.NumberFormat, decimals(1)).format(value));
 export const percent = (value) => (isNothing(value) ? '–' : `${format(Intl.NumberFormat, decimals(2)).format(value)} %`);
 
@@ -71,14 +76,17 @@ const SECONDS = { ...TIME, second: '2-digit' };
 const DAY = { month: 'short', day: 'numeric' };
 const isToday = (date) => date.toDateString() === new Date().toDateString();
 
+// What is no time has no form, and `Intl` would throw.
+const formatted = (date, options) => (Number.isNaN(date.getTime()) ? '–' : format(Intl.DateTimeFormat, options).format(date));
+
 // To the second; of another day with the day.
 export function clock(time) {
   const date = new Date(time);
-  return format(Intl.DateTimeFormat, isToday(date) ? SECONDS : { ...DAY, ...SECONDS }).format(date);
+  return formatted(date, isToday(date) ? SECONDS : { ...DAY, ...SECONDS });
 }
 
 // To the minute; of another day with the day, if it is wanted.
 export function minute(time, withDay = false) {
   const date = new Date(time);
-  return format(Intl.DateTimeFormat, withDay && !isToday(date) ? { ...DAY, ...TIME } : TIME).format(date);
+  return formatted(date, withDay && !isToday(date) ? { ...DAY, ...TIME } : TIME);
 }

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use footfall_shared::config::{self, ms};
+use footfall_shared::config;
 use footfall_shared::http;
 use footfall_shared::proxies::neighbourhood;
 use footfall_shared::telemetry::{self, IntCounter};
 use hmac::{Hmac, KeyInit, Mac};
 use hyper::Uri;
-use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap};
+use hyper::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use quick_cache::sync::Cache;
 use sha2::Sha256;
 use tokio::time::Instant;
@@ -72,6 +72,8 @@ pub struct Access {
     is_secure: bool,
     /// The name in `dashboard.url`.
     name: Option<String>,
+    /// Scheme, name and port in `dashboard.url`, as a browser would write them.
+    origin: Option<String>,
     requests: Limit,
     guesses: Guesses,
     /// What sessions that were looked at open, if anything. One that is known costs nothing to look at, and the same wrong
@@ -105,12 +107,17 @@ impl Access {
             (false, _) => Scope::Nothing,
         };
         let per_second = f64::from(config.requests_per_second);
+        let url = config.url.as_str().parse::<Uri>().ok();
         Self {
             open,
             tokens,
-            session: ms(config.session_ms),
-            is_secure: config.url.starts_with("https:"),
-            name: config.url.parse::<Uri>().ok().and_then(|url| url.host().map(str::to_owned)),
+            session: config.session_ms,
+            is_secure: config.url.as_str().starts_with("https:"),
+            name: url.as_ref().and_then(|url| url.host().map(str::to_owned)),
+            origin: url.and_then(|url| {
+                let (scheme, authority) = (url.scheme_str()?, url.authority()?.as_str());
+                Some(format!("{scheme}://{}", without_default_port(scheme, authority)))
+            }),
             requests: Limit::new(per_second, per_second * REQUESTS_BURST_S),
             guesses: Guesses::default(),
             sessions: Cache::new(SESSIONS_KNOWN_MAX),
@@ -129,6 +136,22 @@ impl Access {
     /// else's page has one, nor the cookie.
     pub fn knows_host(&self, headers: &HeaderMap) -> bool {
         self.open == Scope::Nothing || http::names_us(headers, self.name.as_deref())
+    }
+
+    /// Whether a request comes from a page of this very host or of `dashboard.url`, or from no page at all.
+    pub fn is_same_origin(&self, headers: &HeaderMap) -> bool {
+        let Some(origin) = headers.get(ORIGIN) else {
+            return headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none");
+        };
+        let Some((scheme, page)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else {
+            return false;
+        };
+        let page = without_default_port(scheme, page);
+        let is_host = headers
+            .get(HOST)
+            .map(HeaderValue::to_str)
+            .is_some_and(|host| host.is_ok_and(|host| without_default_port(scheme, host).eq_ignore_ascii_case(page)));
+        is_host || self.origin.as_ref().is_some_and(|ours| ours.eq_ignore_ascii_case(&format!("{scheme}://{page}")))
     }
 
     /// Takes one request of this address; whether it may ask now.
@@ -176,14 +199,15 @@ impl Access {
         })
     }
 
-    /// The value of `Set-Cookie` for a browser that has shown a token of this scope.
+    /// The value of `Set-Cookie` for a browser that has shown a token of this scope. `Lax`: it comes along with a link
+    /// from another site, as from a mail, and with nothing else that others begin; what is shown by a link changes nothing.
     #[must_use]
     pub fn session_cookie(&self, scope: Scope, now_s: u64) -> Option<String> {
         let token = self.tokens.iter().find(|token| token.scope == scope)?;
         let expires_s = now_s + self.session.as_secs();
         let secure = if self.is_secure { "; Secure" } else { "" };
         Some(format!(
-            "{COOKIE_NAME}={expires_s}.{}; Max-Age={}; Path=/; HttpOnly; SameSite=Strict{secure}",
+            "{COOKIE_NAME}={expires_s}.{}; Max-Age={}; Path=/; HttpOnly; SameSite=Lax{secure}",
             token.seal(expires_s),
             self.session.as_secs()
         ))
@@ -192,7 +216,7 @@ impl Access {
     /// The value of `Set-Cookie` that ends a browser's session.
     #[must_use]
     pub fn end_of_session() -> String {
-        format!("{COOKIE_NAME}=; Max-Age=0; Path=/; HttpOnly; SameSite=Strict")
+        format!("{COOKIE_NAME}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax")
     }
 
     /// What a browser's session opens. It needs no memory: its end is sealed with the token that was shown, so it holds
@@ -228,6 +252,12 @@ impl Access {
         self.sessions.insert(session.to_owned(), opened);
         opened
     }
+}
+
+/// A name and port without the port that goes without saying.
+fn without_default_port<'a>(scheme: &str, authority: &'a str) -> &'a str {
+    let port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
+    authority.strip_suffix(port).unwrap_or(authority)
 }
 
 fn mac(key: &[u8], text: &str) -> Hmac<Sha256> {
@@ -325,7 +355,6 @@ impl Limit {
 mod tests {
     use super::*;
     use footfall_shared::config::Token;
-    use hyper::header::{HOST, HeaderValue};
 
     const TOKEN: &str = "the token that opens everything";
     const READ_TOKEN: &str = "the token of the wall";
@@ -368,7 +397,7 @@ mod tests {
         let first = access("0.0.0.0:0", [TOKEN, READ_TOKEN]);
         for scope in [Scope::Everything, Scope::Numbers] {
             let cookie = first.session_cookie(scope, 1_000).expect("a session");
-            assert!(cookie.contains("; HttpOnly; SameSite=Strict") && !cookie.contains("Secure"), "{cookie}");
+            assert!(cookie.contains("; HttpOnly; SameSite=Lax") && !cookie.contains("Secure"), "{cookie}");
             let session = cookie.split(';').next().expect("a pair");
             let session = headers(COOKIE, &format!("other=1; {session}"));
             let seconds = first.session.as_secs();
@@ -466,6 +495,30 @@ mod tests {
         let mut twice = headers(HOST, "localhost");
         twice.append(HOST, HeaderValue::from_static("evil.example"));
         assert!(!open.knows_host(&twice));
+    }
+
+    #[test]
+    fn a_page_of_another_site_is_known_by_its_origin() {
+        let access = access("127.0.0.1:0", ["", ""]);
+        for (host, origin, is_ours) in [
+            ("numbers.example", "http://numbers.example", true),
+            ("numbers.example:80", "http://numbers.example", true),
+            ("numbers.example:443", "https://numbers.example", true),
+            ("numbers.example:8080", "http://numbers.example:8080", true),
+            ("[::1]:8001", "http://[::1]:8001", true),
+            ("numbers.example:443", "http://numbers.example", false),
+            ("numbers.example:8080", "http://numbers.example", false),
+            ("numbers.example", "http://evil.example", false),
+            ("numbers.example", "null", false),
+        ] {
+            let mut headers = headers(HOST, host);
+            headers.insert(ORIGIN, HeaderValue::from_static(origin));
+            assert_eq!(access.is_same_origin(&headers), is_ours, "{host} {origin}");
+        }
+        for (site, is_ours) in [("same-origin", true), ("none", true), ("cross-site", false), ("same-site", false)] {
+            assert_eq!(access.is_same_origin(&headers("sec-fetch-site".parse().expect("a name"), site)), is_ours);
+        }
+        assert!(access.is_same_origin(&HeaderMap::new()), "no browser");
     }
 
     #[test]

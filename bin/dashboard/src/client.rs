@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn snapshot(views: u64) -> Snapshot {
-        Snapshot { views, ..Snapshot::before_the_first_look("s".into()) }
+        Snapshot { views: Some(views), ..Snapshot::before_the_first_look("s".into()) }
     }
 
     fn next(frames: &watch::Sender<Frame>) {

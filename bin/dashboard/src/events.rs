@@ -47,7 +47,7 @@ pub(crate) fn between(before: &Snapshot, after: &Snapshot) -> Vec<Event> {
     let mut events = Vec::new();
     staleness(before, after, &mut events);
     if let (Some(before), Some(after)) = (&before.conservation, &after.conservation) {
-        books(before, after, &mut events);
+        books(&before.found, &after.found, &mut events);
     }
     instances(&before.instances, &after.instances, &mut events);
     events
@@ -117,6 +117,10 @@ fn instances(before: &[Instance], after: &[Instance], events: &mut Vec<Event>) {
             push(is, HealthState::Ok, "was started", None);
             continue;
         }
+        let had_note = was.is_some_and(|was| was.state == HealthState::Ok && was.reason.is_some());
+        if is.state == HealthState::Ok && is.reason.is_some() && !had_note {
+            push(is, HealthState::Degraded, "needs a look", is.reason.as_ref());
+        }
         let was = was.map_or(HealthState::Unknown, |was| was.state);
         match (was, is.state) {
             (was, is) if was == is => {}
@@ -133,7 +137,7 @@ mod tests {
     use footfall_shared::telemetry::Health;
 
     use super::*;
-    use crate::frame::Stale;
+    use crate::frame::{Books, Stale};
 
     fn instance(name: &str, since: &str, state: HealthState) -> Instance {
         let [role, name, version, since] = ["ingest", name, "1", since].map(str::to_owned);
@@ -164,7 +168,11 @@ mod tests {
         assert_eq!(texts(&behind, &well), ["The flusher keeps up again."]);
 
         let books = |quarantined, unaccounted| Snapshot {
-            conservation: Some(Conservation { quarantined, unaccounted, ..Conservation::default() }),
+            conservation: Some(Books {
+                as_of: "t".into(),
+                is_current: true,
+                found: Conservation { quarantined, unaccounted, ..Conservation::default() },
+            }),
             ..well.clone()
         };
         assert_eq!(
@@ -186,6 +194,10 @@ mod tests {
         assert_eq!(texts(&one, &two), ["ingest b was started"]);
         assert_eq!(texts(&two, &one), ["ingest b was stopped"]);
         assert_eq!(texts(&one, &of(vec![ok("a", "2")])), ["ingest a was started"]);
+        let note = |text: &str| of(vec![Instance { reason: Some(text.into()), ..ok("a", "1") }]);
+        assert_eq!(texts(&one, &note("x")), ["ingest a needs a look"]);
+        assert_eq!(texts(&note("x"), &note("y")), [""; 0], "it is shown all the time");
+        assert_eq!(texts(&note("x"), &one), [""; 0]);
         let down = of(vec![instance("a", "1", HealthState::Down)]);
         assert_eq!(texts(&one, &down), ["ingest a is down"]);
         assert_eq!(texts(&down, &one), ["ingest a is well again"]);

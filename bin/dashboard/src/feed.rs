@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use footfall_shared::clock;
 use footfall_shared::counter::{Article, Shard};
+use footfall_shared::grading::{Class, Grade, Level};
 use footfall_shared::lifecycle::{EXIT_DEPENDENCY, Refusal};
 use footfall_shared::queue::{DataSet, Queue, QueueError, Redis};
 use footfall_shared::store::{Fence, Fences, Store, StoreError};
-use footfall_shared::telemetry::{Health, HealthState, Readiness};
+use footfall_shared::telemetry::{Health, HealthState, Readiness, Reason};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -20,10 +21,10 @@ use tracing::{info, warn};
 
 use crate::conservation::{Ledger, Unreadable};
 use crate::events::{self, Event};
-use crate::frame::{Backlog, Frame, Snapshot, Stale};
+use crate::frame::{Backlog, Frame, HitPercent, Snapshot, Stale};
 use crate::history::History;
 use crate::instances::Instances;
-use crate::numbers::{self, HitRate, Pending, Ranking, Rate, Totals};
+use crate::numbers::{self, HitRate, Pending, Ranking, Rate, StoredUntil, Totals};
 
 /// Looks at Redis and MySQL in one tick, until no flush came between.
 const LOOKS_MAX: u32 = 3;
@@ -35,8 +36,8 @@ const MYSQL_REST: Duration = Duration::from_secs(2);
 /// The pace of what nobody needs to see four times a second.
 const SLOW_PERIOD: Duration = Duration::from_secs(1);
 /// A waiting view older than this means that flushing is behind.
-const LAG_MS_MAX: u64 = 5_000;
-/// How long the total may be inexact before it is worth a word.
+pub(crate) const LAG_MS_MAX: u64 = 5_000;
+/// How long the total may be inexact before it is worth a word. Until then all numbers stay as they were, together.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Reads both stores for all viewers.
@@ -46,11 +47,13 @@ pub struct Feed {
     shards: Vec<ShardView>,
     /// MySQL may have been away when the process began, so it is asked here, before the first number.
     schema_is_right: bool,
-    mysql_error: Option<(Instant, String)>,
+    mysql_error: Option<(Instant, Class, String)>,
     redis_error: Option<String>,
     ranking: Ranking,
     /// When it was read.
     ranked_at: Option<Instant>,
+    /// What waits of the articles in it, as of the last answer of Redis.
+    pending: HashMap<Article, u64>,
     rate: Rate,
     stored_rate: Rate,
     keyspace: HitRate,
@@ -61,20 +64,27 @@ pub struct Feed {
     slow_due: Instant,
     /// The last time at which the total was exact, or could not be.
     settled_at: Instant,
-    /// By how much it was below what was shown before, when it was exact.
+    /// The last time at which it was known; none before the first.
+    known_at: Option<Instant>,
+    /// There are at least so many views: the greatest number that was ever shown.
+    least_views: u64,
+    /// By how much the total was below that, when it was exact.
     missing_views: u64,
+    stored_until: Arc<StoredUntil>,
     snapshot: Snapshot,
 }
 
 /// What is known of one shard.
 struct ShardView {
     queue: Queue,
-    /// As of the last answer of Redis; none if no recovery has opened it.
+    /// As of the last look; none if Redis could not be read, or no recovery has opened it.
     data: Option<DataSet>,
     /// As of the time beside it.
     fence: Option<(Instant, Fence)>,
     /// The ranking contains no generation above this one; none while that is not known.
     ranked: Option<u64>,
+    /// The fence that was kept for others.
+    shared: Option<Fence>,
     /// Whether a flusher is at work, as of the last slow look.
     is_leased: bool,
 }
@@ -93,28 +103,34 @@ impl ShardView {
 impl ShardView {
     fn backlog(&self) -> Backlog {
         let shard = self.queue.shard().0;
-        let nothing = Backlog { shard, epoch: 0, generation: 0, pending_views: 0, sealed_generations: 0, lag_ms: 0 };
-        self.data.map_or(nothing, |data| Backlog {
+        let data = self.data;
+        Backlog {
             shard,
-            epoch: data.epoch,
-            generation: data.position.open,
-            pending_views: data.pending_views(),
-            sealed_generations: data.position.open - data.position.first,
-            lag_ms: data.lag_ms,
-        })
+            epoch: data.map(|data| data.epoch),
+            generation: data.map(|data| data.position.open),
+            pending_views: data.map(|data| data.pending_views()),
+            sealed_generations: data.map(|data| data.position.open.saturating_sub(data.position.first)),
+            lag_ms: data.map(|data| data.lag_ms),
+        }
+    }
+
+    /// Whether the ranking contains all that is flushed.
+    fn is_ranked(&self) -> bool {
+        self.fence.zip(self.ranked).is_some_and(|((_, fence), ranked)| fence.generation <= ranked)
     }
 }
 
 impl Feed {
-    /// A feed that has read nothing yet.
+    /// A feed that has read nothing yet. It tells up to when MySQL has everything.
     #[must_use]
-    pub fn new(redis: Redis, store: Store, shards: u16) -> Self {
+    pub fn new(redis: Redis, store: Store, shards: u16, stored_until: Arc<StoredUntil>) -> Self {
         let now = Instant::now();
         let shards = Shard::all(shards).map(|shard| ShardView {
             queue: redis.shard(shard),
             data: None,
             fence: None,
             ranked: None,
+            shared: None,
             is_leased: false,
         });
         Self {
@@ -126,6 +142,7 @@ impl Feed {
             redis_error: None,
             ranking: Ranking::default(),
             ranked_at: None,
+            pending: HashMap::new(),
             rate: Rate::default(),
             stored_rate: Rate::default(),
             keyspace: HitRate::default(),
@@ -135,7 +152,10 @@ impl Feed {
             instances: Instances::default(),
             slow_due: now,
             settled_at: now,
+            known_at: None,
+            least_views: 0,
             missing_views: 0,
+            stored_until,
             snapshot: Snapshot::before_the_first_look(clock::rfc3339(clock::unix_ms())),
         }
     }
@@ -171,11 +191,18 @@ impl Feed {
             let new = events::between(&before, &self.snapshot);
             events::add(&mut self.snapshot.events, new);
             history.add(Instant::now(), &self.snapshot);
+            readiness.set_degraded(
+                "tables",
+                self.tables_differ()
+                    .map(|what| (Level::Critical, Reason::new("the tables are not as this build needs them", what))),
+            );
             // Once: later on it is not this task that decides.
             if !is_ready && self.snapshot.as_of.is_some() {
                 is_ready = true;
                 readiness.set(None);
                 info!("the first numbers were read");
+            } else if !is_ready && let Some(why) = self.why_unreadable() {
+                readiness.set(Some(Reason::new("no numbers were read yet", why)));
             }
             frames.send_modify(|frame| *frame = frame.next(&self.snapshot));
         }
@@ -195,6 +222,10 @@ impl Feed {
         self.rank().await;
         let looked = self.look_at_redis().await;
         if looked.is_err() {
+            // What was read of it before it failed belongs to another moment than the rest.
+            for view in &mut self.shards {
+                view.data = None;
+            }
             for shard in 0..self.shards.len() {
                 // Redis may be down because all is down: say so of MySQL too.
                 if self.shards[shard].is_fence_due() {
@@ -209,10 +240,7 @@ impl Feed {
 
     /// Reads the ranking again if something was flushed since, at most once per period.
     async fn rank(&mut self) {
-        let flushed = self.shards.iter().any(|view| match (view.fence, view.ranked) {
-            (Some((_, fence)), Some(ranked)) => fence.generation > ranked,
-            _ => true,
-        });
+        let flushed = !self.shards.iter().all(ShardView::is_ranked);
         let is_due = self.ranked_at.is_none_or(|at| flushed && at.elapsed() >= SLOW_PERIOD);
         if !is_due || !self.mysql_may_be_read() {
             return;
@@ -221,6 +249,7 @@ impl Feed {
             Ok(candidates) => self.ranking.set(candidates),
             Err(error) => return self.mysql_failed(&error),
         }
+        self.snapshot.top_as_of = Some(clock::rfc3339(clock::unix_ms()));
         self.ranked_at = Some(Instant::now());
         for shard in 0..self.shards.len() {
             // Read after the ranking: no generation above this fence can be in it.
@@ -239,9 +268,9 @@ impl Feed {
                     break;
                 }
             }
+            self.share_fence(shard).await?;
         }
-        let pending = self.pending_of_ranking().await?;
-        self.snapshot.top = self.ranking.top(&pending);
+        self.pending = self.pending_of_ranking().await?;
 
         if self.slow_due <= Instant::now() {
             for view in &mut self.shards {
@@ -251,7 +280,7 @@ impl Feed {
             self.snapshot.redis_hits = self.keyspace.add(Instant::now(), hits, misses);
             let (now, mut all) = (Instant::now(), (0, 0));
             for (interface, (hits, misses)) in self.redis.reads().await? {
-                all = (all.0 + hits, all.1 + misses);
+                all = (u64::saturating_add(all.0, hits), u64::saturating_add(all.1, misses));
                 let hits = self.interfaces.entry(interface.clone()).or_default().add(now, hits, misses);
                 self.snapshot.interface_hits.insert(interface, hits);
             }
@@ -271,8 +300,7 @@ impl Feed {
             return Ok(());
         }
         match self.ledger.look(self.shards.iter().map(|view| &view.queue), &self.store).await {
-            Ok(Some(found)) => self.snapshot.conservation = Some(found),
-            Ok(None) => {}
+            Ok(()) => {}
             Err(Unreadable::Redis(error)) => return Err(error),
             Err(Unreadable::MySql(error)) => self.mysql_failed(&error),
         }
@@ -303,7 +331,7 @@ impl Feed {
     }
 
     fn mysql_may_be_asked(&self) -> bool {
-        self.mysql_error.as_ref().is_none_or(|(failed_at, _)| failed_at.elapsed() >= MYSQL_REST)
+        self.mysql_error.as_ref().is_none_or(|(failed_at, ..)| failed_at.elapsed() >= MYSQL_REST)
     }
 
     fn mysql_may_be_read(&self) -> bool {
@@ -334,8 +362,9 @@ impl Feed {
     }
 
     fn forget_what_was_shown(&mut self) {
-        self.snapshot.views = 0;
+        self.least_views = 0;
         self.missing_views = 0;
+        self.known_at = None;
         self.rate = Rate::default();
         self.stored_rate = Rate::default();
         let text = "The numbers in MySQL went back: it was emptied or restored.";
@@ -348,7 +377,7 @@ impl Feed {
         if self.mysql_error.is_none() {
             warn!("mysql cannot be read: {error}");
         }
-        self.mysql_error = Some((Instant::now(), error.to_string()));
+        self.mysql_error = Some((Instant::now(), error.class(), error.to_string()));
     }
 
     fn redis_failed(&mut self, error: Option<QueueError>) {
@@ -360,43 +389,59 @@ impl Feed {
         self.redis_error = error.map(|error| error.to_string());
     }
 
-    /// Makes the snapshot of what is known. What cannot be known now stays as it was.
+    /// Makes the snapshot of what is known now.
     fn add_up(&mut self) {
         let now = Instant::now();
         let totals = Totals::of(self.shards.iter().map(|view| (view.fence.map(|(_, fence)| fence), view.data)));
         let is_readable = self.redis_error.is_none() && self.is_redis_current();
-        if let Some(totals) = totals {
-            let is_exact = totals.is_exact && is_readable;
-            let snapshot = &mut self.snapshot;
-            if is_exact {
-                self.missing_views = snapshot.views.saturating_sub(totals.views());
-            }
-            if is_exact || !is_readable || self.mysql_error.is_some() {
-                self.settled_at = now;
-            }
-            snapshot.stored_views = totals.stored_views;
-            snapshot.pending_views = totals.pending_views;
-            snapshot.readers = totals.readers;
-            snapshot.reader_pairs = totals.reader_pairs;
-            snapshot.articles = totals.articles;
-            snapshot.sealed_generations = totals.sealed_generations;
-            snapshot.lag_ms = totals.lag_ms;
-            // The greatest number ever shown: views that Redis lost come back from ingest, and a page that
-            // counts down and up again would say that views were lost and others made up.
-            snapshot.views = snapshot.views.max(totals.views());
-            if is_exact && self.missing_views == 0 {
-                snapshot.as_of = Some(clock::rfc3339(clock::unix_ms()));
-            }
-            // Growth is right even while the total lacks a flush that MySQL cannot tell of.
-            snapshot.views_per_second =
-                if is_readable && self.missing_views == 0 { self.rate.add(now, snapshot.views) } else { None };
+        let is_mysql_readable = self.mysql_error.is_none() && totals.is_stored_known;
+        if totals.is_exact {
+            self.missing_views = self.least_views.saturating_sub(totals.views());
         }
-        let is_mysql_readable = self.mysql_error.is_none() && totals.is_some();
-        self.snapshot.stored_views_per_second =
-            if is_mysql_readable { self.stored_rate.add(now, self.snapshot.stored_views) } else { None };
-        self.snapshot.shards = self.shards.iter().map(ShardView::backlog).collect();
+        if totals.is_exact || !is_readable || self.mysql_error.is_some() {
+            self.settled_at = now;
+        }
+        // Views that Redis lost come back from ingest, and a page that counts down and up again would say that views were
+        // lost and others made up: nobody is told of fewer than before.
+        self.least_views = self.least_views.max(totals.views());
+        let is_known = totals.is_exact && !totals.is_behind && self.missing_views == 0;
+        // A flush that is not acknowledged yet, which usually is over at the next look.
+        let is_passing = is_readable
+            && is_mysql_readable
+            && !totals.is_behind
+            && self.missing_views == 0
+            && self.known_at.is_some_and(|at| now - at <= PATIENCE);
+        let snapshot = &mut self.snapshot;
+        if is_known || !is_passing {
+            let if_redis = |number: u64| is_readable.then_some(number);
+            // Where no flush was missed, MySQL has what it had.
+            let if_mysql = |number: u64| (is_mysql_readable || totals.is_exact).then_some(number);
+            snapshot.views = is_known.then_some(totals.views());
+            snapshot.at_least = (!is_known).then_some(self.least_views);
+            snapshot.pending_views = if_redis(totals.pending_views);
+            snapshot.sealed_generations = if_redis(totals.sealed_generations);
+            snapshot.lag_ms = if_redis(totals.lag_ms);
+            snapshot.stored_views = if_mysql(totals.stored_views);
+            snapshot.readers = if_mysql(totals.readers);
+            snapshot.reader_pairs = if_mysql(totals.reader_pairs);
+            snapshot.articles = if_mysql(totals.articles);
+            snapshot.views_per_second = if is_known { self.rate.add(now, totals.views()) } else { None };
+            // What goes to MySQL past Redis is not the flushers' doing.
+            snapshot.stored_views_per_second =
+                if is_mysql_readable && is_readable { self.stored_rate.add(now, totals.stored_views) } else { None };
+        }
+        if is_known {
+            let unix_ms = clock::unix_ms();
+            snapshot.as_of = Some(clock::rfc3339(unix_ms));
+            self.known_at = Some(now);
+            self.stored_until.set(unix_ms.saturating_sub(totals.lag_ms));
+        }
+        snapshot.top = self.ranking.top(&self.pending, is_known || is_passing);
+        snapshot.shards = self.shards.iter().map(ShardView::backlog).collect();
+        snapshot.conservation = self.ledger.books(is_readable && self.mysql_error.is_none());
         if self.redis_error.is_some() {
             self.instances.missed(now);
+            self.forget_hit_rates();
         }
         self.snapshot.instances = self.instances.show(now, self.redis_error.is_none());
         self.snapshot.redis = self.redis_health();
@@ -409,6 +454,41 @@ impl Feed {
             reason,
             since: since.unwrap_or_else(|| clock::rfc3339(clock::unix_ms())),
         });
+    }
+
+    /// What the stores have said last, if they cannot be read.
+    fn why_unreadable(&self) -> Option<String> {
+        let mysql = self.mysql_error.as_ref().map(|(.., error)| error.as_str());
+        let said: Vec<&str> = self.redis_error.as_deref().into_iter().chain(mysql).collect();
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+
+    /// They are counted in Redis.
+    fn forget_hit_rates(&mut self) {
+        self.redis.forget_hits();
+        let all = [&mut self.keyspace, &mut self.queries].into_iter().chain(self.interfaces.values_mut());
+        all.for_each(HitRate::missed);
+        self.snapshot.redis_hits = HitPercent::default();
+        self.snapshot.query_hits = HitPercent::default();
+        self.snapshot.interface_hits.clear();
+        self.slow_due = Instant::now();
+    }
+
+    /// Keeps the fence in Redis, where a dashboard finds it that is started while MySQL is away; or finds it there.
+    async fn share_fence(&mut self, shard: usize) -> Result<(), QueueError> {
+        let view = &mut self.shards[shard];
+        match view.fence {
+            Some((_, fence)) if self.mysql_error.is_none() && view.shared != Some(fence) => {
+                // Refused by a Redis that is full, it is missed by nobody who can be helped.
+                let kept = view.queue.keep_fence(&fence).await;
+                view.shared = kept.is_ok().then_some(fence);
+            }
+            None if self.mysql_error.is_some() => {
+                view.fence = view.queue.kept_fence().await?.map(|fence| (Instant::now(), fence));
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn is_redis_current(&self) -> bool {
@@ -425,9 +505,14 @@ impl Feed {
 
     fn mysql_health(&self) -> Health {
         match &self.mysql_error {
-            Some((_, error)) => Health::because(HealthState::Down, error),
+            Some((.., error)) => Health::because(HealthState::Down, error),
             None => Health::OK,
         }
+    }
+
+    /// What of the tables is not as this build needs them.
+    fn tables_differ(&self) -> Option<&String> {
+        self.mysql_error.as_ref().filter(|(_, class, _)| *class == Class::DbSchema).map(|(.., what)| what)
     }
 
     fn flusher_health(&self) -> Health {
@@ -436,7 +521,8 @@ impl Feed {
         }
         // A flusher takes the lease only for a flush: without work there is none, and all is well.
         let is_late = |view: &&ShardView| view.data.is_some_and(|data| data.lag_ms > LAG_MS_MAX);
-        let seconds = self.snapshot.lag_ms / 1_000;
+        let lag_ms = self.shards.iter().filter_map(|view| Some(view.data?.lag_ms)).max();
+        let seconds = lag_ms.unwrap_or(0) / 1_000;
         if !self.shards.iter().any(|view| is_late(&view)) {
             Health::OK
         } else if self.mysql_error.is_some() {
@@ -455,11 +541,7 @@ impl Feed {
     fn why_stale(&self) -> Option<(&'static str, HealthState, String)> {
         let (down, degraded) = (HealthState::Down, HealthState::Degraded);
         if self.redis_error.is_some() {
-            return Some((
-                "redis_down",
-                down,
-                "Redis cannot be read: the numbers are those of its last answer.".into(),
-            ));
+            return Some(("redis_down", down, "Redis cannot be read: how many views there are is not known.".into()));
         }
         if !self.is_redis_current() {
             let reason = match self.mysql_error {
@@ -467,6 +549,11 @@ impl Feed {
                 Some(_) => "Redis waits to be recovered, which needs MySQL, and MySQL cannot be read.",
             };
             return Some(("recovering", down, reason.into()));
+        }
+        if self.tables_differ().is_some() {
+            let reason = "The tables in MySQL are not as they should be: views are still counted, readers and articles are those \
+                          of its last answer.";
+            return Some(("schema", degraded, reason.into()));
         }
         if self.mysql_error.is_some() {
             let reason =
@@ -492,8 +579,12 @@ impl Feed {
             });
         }
         let missing = self.missing_views;
-        (missing > 0).then(|| {
-            ("catching_up", down, format!("Catching up: {missing} views shown before are not back in Redis yet."))
+        if missing > 0 {
+            let reason = format!("Catching up: {missing} views shown before are not back in Redis yet.");
+            return Some(("catching_up", down, reason));
+        }
+        self.shards.iter().any(|view| view.data.is_some_and(|data| data.is_behind)).then(|| {
+            ("journalled", degraded, "Some views wait in journals: those in Redis and MySQL are only a part.".into())
         })
     }
 }

@@ -14,31 +14,35 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::events::Event;
 
 /// Everything that the dashboard shows at one moment. Fields are never left out, only null, so that
-/// an update can say that something went away.
+/// an update can say that something went away. What is not known now is null: no number is one of before.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Snapshot {
-    /// When the view counts were last known to be right (RFC 3339); null until they were once.
+    /// When `views` was last known (RFC 3339); null until it was once.
     pub as_of: Option<String>,
     /// Why something here may be behind; null while all is well.
     pub stale: Option<Stale>,
-    /// All views that were accepted, those that wait for MySQL included.
-    pub views: u64,
+    /// All views that were accepted, those that wait for MySQL included, as of `as_of`.
+    pub views: Option<u64>,
+    /// The views that are known of, where that is a part; null where `views` is known.
+    pub at_least: Option<u64>,
     /// The views that are in MySQL.
-    pub stored_views: u64,
+    pub stored_views: Option<u64>,
     /// The views that wait in Redis.
-    pub pending_views: u64,
+    pub pending_views: Option<u64>,
     /// Growth of `views` over the last seconds; null while it cannot be known.
     pub views_per_second: Option<f64>,
     /// Growth of `stored_views`: what the flushers bring to MySQL; null while it cannot be known.
     pub stored_views_per_second: Option<f64>,
     /// Distinct users in MySQL.
-    pub readers: u64,
+    pub readers: Option<u64>,
     /// Distinct (article, user) pairs in MySQL.
-    pub reader_pairs: u64,
+    pub reader_pairs: Option<u64>,
     /// Distinct articles in MySQL.
-    pub articles: u64,
+    pub articles: Option<u64>,
     /// The most viewed articles, the first one first.
     pub top: Vec<TopArticle>,
+    /// When MySQL was last asked which these are: it is asked again when more was flushed. Null until it was once.
+    pub top_as_of: Option<String>,
     /// Redis's own look-ups that found their key, in percent.
     pub redis_hits: HitPercent,
     /// Reads that a cache answered, in percent.
@@ -46,11 +50,11 @@ pub struct Snapshot {
     /// The same by what was read: `article`, `lists`, `readers`, `users`, as far as each was.
     pub interface_hits: BTreeMap<String, HitPercent>,
     /// Sealed generations that MySQL is not known to have.
-    pub sealed_generations: u64,
+    pub sealed_generations: Option<u64>,
     /// Age of the oldest view that waits, in milliseconds.
-    pub lag_ms: u64,
+    pub lag_ms: Option<u64>,
     /// Where all views are; null until it was known once.
-    pub conservation: Option<Conservation>,
+    pub conservation: Option<Books>,
     /// Redis, as the dashboard sees it.
     pub redis: Health,
     /// MySQL, as the dashboard sees it.
@@ -65,21 +69,21 @@ pub struct Snapshot {
     pub events: Vec<Event>,
 }
 
-/// What waits in one shard; zeros while no recovery has opened it.
+/// What waits in one shard; null while Redis cannot be read, or no recovery has opened it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Backlog {
     /// Which.
     pub shard: u16,
     /// How often Redis was opened anew.
-    pub epoch: u64,
+    pub epoch: Option<u64>,
     /// The open generation.
-    pub generation: u64,
+    pub generation: Option<u64>,
     /// Views that wait.
-    pub pending_views: u64,
+    pub pending_views: Option<u64>,
     /// Sealed generations that MySQL is not known to have.
-    pub sealed_generations: u64,
+    pub sealed_generations: Option<u64>,
     /// Age of the oldest view that waits, in milliseconds.
-    pub lag_ms: u64,
+    pub lag_ms: Option<u64>,
 }
 
 /// One process.
@@ -121,6 +125,18 @@ pub struct Conservation {
     pub unaccounted: i64,
 }
 
+/// The books, and the moment that they are of: looked at less often than the other numbers, they are never of the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Books {
+    /// When both stores were looked at for them (RFC 3339).
+    pub as_of: String,
+    /// Whether that is now, as near as they are kept: if not, nothing is known of whether they still add up.
+    pub is_current: bool,
+    /// What was found.
+    #[serde(flatten)]
+    pub found: Conservation,
+}
+
 impl Conservation {
     /// Whether views are missing or too many. Repeats in Redis are known only once they are flushed.
     #[must_use]
@@ -148,10 +164,12 @@ pub struct TopArticle {
     /// Its id. Anybody can choose one: never to be shown as markup.
     pub article: String,
     /// Views, those that wait for MySQL included.
-    pub views: u64,
-    /// The views that are in MySQL.
+    pub views: Option<u64>,
+    /// The views that are known of; null where `views` is known.
+    pub at_least: Option<u64>,
+    /// The views that MySQL had at `top_as_of`.
     pub stored_views: u64,
-    /// Readers in MySQL.
+    /// Readers that MySQL had then.
     pub readers: u64,
 }
 
@@ -177,20 +195,22 @@ impl Snapshot {
                 reason: "Nothing was read yet.".into(),
                 since,
             }),
-            views: 0,
-            stored_views: 0,
-            pending_views: 0,
+            views: None,
+            at_least: Some(0),
+            stored_views: None,
+            pending_views: None,
             views_per_second: None,
             stored_views_per_second: None,
-            readers: 0,
-            reader_pairs: 0,
-            articles: 0,
+            readers: None,
+            reader_pairs: None,
+            articles: None,
             top: Vec::new(),
+            top_as_of: None,
             redis_hits: HitPercent::default(),
             query_hits: HitPercent::default(),
             interface_hits: BTreeMap::new(),
-            sealed_generations: 0,
-            lag_ms: 0,
+            sealed_generations: None,
+            lag_ms: None,
             conservation: None,
             redis: unknown(),
             mysql: unknown(),
@@ -288,11 +308,17 @@ mod tests {
                 reason: format!("r{views}"),
                 since: "s".into(),
             }),
-            views,
+            views: Some(views),
             views_per_second: rate.map(|rate| f64::from(rate) / 10.0),
             top: top
                 .into_iter()
-                .map(|(article, views)| TopArticle { article, views, stored_views: views, readers: 1 })
+                .map(|(article, views)| TopArticle {
+                    article,
+                    views: Some(views),
+                    at_least: None,
+                    stored_views: views,
+                    readers: 1,
+                })
                 .collect(),
             flusher: if is_stale { Health::because(HealthState::Down, "x") } else { Health::OK },
             ..Snapshot::before_the_first_look("s".into())
@@ -321,7 +347,7 @@ mod tests {
     #[test]
     fn an_update_holds_only_what_changed() {
         let before = Snapshot::before_the_first_look("s".into());
-        let after = Snapshot { views: 7, ..before.clone() };
+        let after = Snapshot { views: Some(7), ..before.clone() };
         let frame = Frame::first(&before).next(&after);
         assert_eq!(frame.update.as_str(), r#"{"type":"update","seq":1,"views":7}"#);
         assert_eq!(frame.next(&after).update.as_str(), r#"{"type":"update","seq":2}"#);

@@ -27,16 +27,16 @@ struct Samples {
     samples: VecDeque<Sample>,
 }
 
-/// See [`Snapshot`] for the fields; hit rates in percent over a minute.
+/// See [`Snapshot`] for the fields, which are null where it was not known then; hit rates in percent over a minute.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Sample {
     at: String,
-    views: u64,
+    views: Option<u64>,
     views_per_second: Option<f64>,
     stored_views_per_second: Option<f64>,
-    pending_views: u64,
-    lag_ms: u64,
-    readers: u64,
+    pending_views: Option<u64>,
+    lag_ms: Option<u64>,
+    readers: Option<u64>,
     query_hits: Option<f64>,
     redis_hits: Option<f64>,
 }
@@ -94,10 +94,13 @@ mod tests {
         assert!(history.samples().samples.is_empty(), "nothing is known yet");
         snapshot.as_of = Some("t".into());
         for second in 0..=(SAMPLES_MAX as u64 * 5) {
-            snapshot.views = second;
+            snapshot.views = Some(second);
             history.add(start + Duration::from_secs(second), &snapshot);
         }
-        let views: Vec<u64> = history.samples().samples.iter().map(|sample| sample.views).collect();
-        assert_eq!((views.len(), views[0], views.last()), (SAMPLES_MAX, 5, Some(&600)));
+        let end = start + Duration::from_secs(SAMPLES_MAX as u64 * 5 + 5);
+        history.add(end, &Snapshot { views: None, ..snapshot });
+        let views: Vec<Option<u64>> = history.samples().samples.iter().map(|sample| sample.views).collect();
+        let gap = &views[SAMPLES_MAX - 2..];
+        assert_eq!((views.len(), views[0], gap), (SAMPLES_MAX, Some(10), &[Some(600), None][..]));
     }
 }

@@ -5,6 +5,9 @@
 //! may see what; `client` is one viewer; `lists` answers pages of lists; `watched` is one article, live; `routes` is who
 //! gets what.
 
+// They panic when nobody reads, or a disk is full.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod access;
 mod assets;
 pub mod client;
@@ -40,12 +43,13 @@ use crate::access::Access;
 use crate::feed::Feed;
 use crate::history::History;
 use crate::lists::Lists;
+use crate::numbers::StoredUntil;
 use crate::routes::Routes;
 use crate::watched::Watched;
 
 /// How long a store may take to answer, if the configuration does not say less: a viewer shall hear of
 /// a hanging store within about two seconds.
-const STORE_TIMEOUT_MS_MAX: u64 = 1_000;
+const STORE_TIMEOUT_MAX: Duration = ms(1_000);
 /// The one reader needs one connection, and one more while a lost one is given up.
 const DATABASE_CONNECTIONS_MAX: u32 = 2;
 
@@ -63,11 +67,11 @@ pub fn run(config: Config, listeners: Listeners, lifecycle: Lifecycle) -> Servic
 }
 
 async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
-    let timeout = ms(config.redis.timeout_ms.min(STORE_TIMEOUT_MS_MAX));
+    let timeout = config.redis.timeout_ms.min(STORE_TIMEOUT_MAX);
     let redis = Redis::new(&config.redis, timeout)?;
     let store = Store::new(&Database {
         connections_max: config.database.connections_max.min(DATABASE_CONNECTIONS_MAX),
-        timeout_ms: config.database.timeout_ms.min(STORE_TIMEOUT_MS_MAX),
+        timeout_ms: config.database.timeout_ms.min(STORE_TIMEOUT_MAX),
         ..config.database.clone()
     })
     .await?;
@@ -77,9 +81,9 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     // A pool of their own: lists that take their time must not stop the live numbers.
     let counts = HitCounts::default();
     let history = Store::new(&config.database).await?;
-    let ttl = ms(config.reads.ttl_ms);
-    let reads = Arc::new(Reads::new(&redis, history.clone(), counts.clone(), config.shards, ttl, timeout));
-    let lists = Lists::new(history, counts.clone(), ttl);
+    let reads = Arc::new(Reads::new(&redis, history.clone(), counts.clone(), &config.reads, config.shards, timeout));
+    let stored_until = Arc::new(StoredUntil::default());
+    let lists = Lists::new(history, counts.clone(), config.reads.ttl_ms, Arc::clone(&stored_until));
     lifecycle.spawn("report of hit rates", {
         let (redis, stop) = (redis.clone(), lifecycle.stop());
         async move {
@@ -90,7 +94,7 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     let port = listeners.page.local_addr()?.port();
     let presence = presence::report(redis.clone(), "dashboard", port, readiness.clone(), lifecycle.stop());
     lifecycle.spawn("presence", presence);
-    let feed = Feed::new(redis, store, config.shards);
+    let feed = Feed::new(redis, store, config.shards, stored_until);
     let history = Arc::new(History::default());
     let (sender, frames) = watch::channel(feed.first_frame());
     let period = Duration::from_secs(1) / config.dashboard.updates_per_second;
@@ -98,13 +102,14 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     lifecycle.spawn("feed", feed.run(period, sender, Arc::clone(&history), readiness.clone(), lifecycle.stop()));
     lifecycle.spawn("admin server", telemetry::serve_admin(listeners.admin, readiness.clone(), lifecycle.stop()));
 
-    let viewers_max = config.dashboard.connections_max;
-    let drain = ms(config.dashboard.drain_ms);
+    let viewers_max =
+        lifecycle::connections_max("dashboard.connections_max", config.dashboard.connections_max, config.shards);
+    let drain = config.dashboard.drain_ms;
     let limits = Limits {
         connections_max: viewers_max,
         connections_per_address_max: config.http.connections_per_address_max,
         trusted_proxies: config.http.trusted_proxies.clone(),
-        header_timeout: ms(config.dashboard.header_timeout_ms),
+        header_timeout: config.dashboard.header_timeout_ms,
         drain,
         announced_by: config.http.announced_by(),
     };

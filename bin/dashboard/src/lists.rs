@@ -1,25 +1,28 @@
 //! Lists over HTTP, page by page: articles, their readers, users, and what they have read; views per hour and minute.
 
-use std::borrow::Cow;
 use std::convert::Infallible;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use footfall_shared::breaker::Breaker;
 use footfall_shared::clock;
-use footfall_shared::counter::{Article, User};
+use footfall_shared::counter::{self, Article, User};
 use footfall_shared::grading::Grade;
 use footfall_shared::http::{self, Answer};
+use footfall_shared::paths;
 use footfall_shared::reads::{HitCounts, Interface};
 use footfall_shared::store::{By, ListedArticle, RisingArticle, Store, StoreError};
 use footfall_shared::telemetry::{self, IntCounter};
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, RETRY_AFTER};
-use percent_encoding::percent_decode_str;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use serde::Serialize;
 use serde_json::json;
+
+use crate::feed::LAG_MS_MAX;
+use crate::numbers::StoredUntil;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -48,6 +51,7 @@ pub struct Lists {
     ttl: Duration,
     counts: HitCounts,
     refused: IntCounter,
+    stored_until: Arc<StoredUntil>,
 }
 
 /// One list as it was read last. Who reads it anew holds it, so that all others who want it wait for that one read.
@@ -57,6 +61,17 @@ struct Kept {
     since: Instant,
     read_at: String,
     list: serde_json::Value,
+    /// What MySQL lacked then, in a sentence.
+    lacks: Option<String>,
+}
+
+/// A list that lacks something is read again sooner.
+const LACKING_TTL: Duration = Duration::from_secs(1);
+
+impl Kept {
+    fn is_fresh(&self, ttl: Duration) -> bool {
+        self.since.elapsed() < if self.lacks.is_some() { ttl.min(LACKING_TTL) } else { ttl }
+    }
 }
 
 /// Weighs a list by the entries that it may have.
@@ -115,9 +130,9 @@ impl Question {
 
     /// Reads a request; none if nobody can ask that.
     pub fn parse(path: &str, query: Option<&str>) -> Option<Result<Self, Refusal>> {
-        match path.strip_prefix("/v1/articles/") {
-            Some(article) if !article.contains('/') => Some(id(article, Article::parse).map(Self::Article)),
-            _ => Some(List::parse(path, query)?.map(Self::List)),
+        match paths::id_in(paths::ARTICLE, path) {
+            Some(article) => Some(id(article, Article::parse).map(Self::Article)),
+            None => Some(List::parse(path, query)?.map(Self::List)),
         }
     }
 }
@@ -145,47 +160,38 @@ const PAGED: &[&str] = &["after", "limit"];
 /// All lists.
 pub(crate) const FORMS: [Form; 6] = [
     Form {
-        path: "/v1/articles",
+        path: paths::ARTICLES,
         parameters: &["by", "prefix", "after", "limit"],
         list: |_, query| List::articles(query),
     },
     Form {
-        path: "/v1/articles/{article}/readers",
+        path: paths::ARTICLE_READERS,
         parameters: PAGED,
         list: |article, query| {
             Ok(List::Readers(id(article, Article::parse)?, query.after(User::parse)?, query.limit()?))
         },
     },
     Form {
-        path: "/v1/articles/{article}/hours",
+        path: paths::ARTICLE_HOURS,
         parameters: &["last"],
         list: |article, query| Ok(List::Hours(id(article, Article::parse)?, query.last()?)),
     },
     Form {
-        path: "/v1/users",
+        path: paths::USERS,
         parameters: PAGED,
         list: |_, query| Ok(List::Users(query.after(User::parse)?, query.limit()?)),
     },
     Form {
-        path: "/v1/users/{user}/articles",
+        path: paths::USER_ARTICLES,
         parameters: PAGED,
         list: |user, query| Ok(List::Reads(id(user, User::parse)?, query.after(Article::parse)?, query.limit()?)),
     },
-    Form { path: "/v1/minutes", parameters: &["last"], list: |_, query| Ok(List::Minutes(query.last()?)) },
+    Form { path: paths::MINUTES, parameters: &["last"], list: |_, query| Ok(List::Minutes(query.last()?)) },
 ];
-
-impl Form {
-    /// The id in a path of this form, still encoded; empty if the form has none.
-    fn id_in<'a>(&self, path: &'a str) -> Option<&'a str> {
-        let Some((before, rest)) = self.path.split_once('{') else { return (path == self.path).then_some("") };
-        let (_, after) = rest.split_once('}')?;
-        path.strip_prefix(before)?.strip_suffix(after).filter(|id| !id.contains('/'))
-    }
-}
 
 impl List {
     fn parse(path: &str, query: Option<&str>) -> Option<Result<List, Refusal>> {
-        let (form, id) = FORMS.iter().find_map(|form| Some((form, form.id_in(path)?)))?;
+        let (form, id) = FORMS.iter().find_map(|form| Some((form, paths::id_in(form.path, path)?)))?;
         Some(Query::parse(query.unwrap_or("")).and_then(|query| {
             query.knows(form.parameters)?;
             (form.list)(id, &query)
@@ -245,7 +251,7 @@ impl List {
 const NOT_A_CURSOR: &str = "`after` is the `next` of the page before";
 
 fn id<T, E: ToString>(encoded: &str, parse: impl Fn(&[u8]) -> Result<T, E>) -> Result<T, Refusal> {
-    let bytes: Vec<u8> = percent_decode_str(encoded).collect();
+    let bytes = paths::decode(encoded).map_err(|error| bad(error.to_string()))?;
     parse(&bytes).map_err(|error| Refusal(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))
 }
 
@@ -255,9 +261,8 @@ pub(crate) struct Query(Vec<(String, String)>);
 impl Query {
     pub(crate) fn parse(query: &str) -> Result<Self, Refusal> {
         let text = |encoded: &str| {
-            let decoded = encoded.replace('+', " ");
-            let decoded: Cow<'_, [u8]> = percent_decode_str(&decoded).into();
-            String::from_utf8(decoded.into_owned()).map_err(|_| bad("the query is not UTF-8"))
+            let decoded = paths::decode(&encoded.replace('+', " ")).map_err(|error| bad(error.to_string()))?;
+            String::from_utf8(decoded).map_err(|_| bad("the query is not UTF-8"))
         };
         let mut pairs: Vec<(String, String)> = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -322,39 +327,81 @@ struct Shown<'a> {
     list: &'a serde_json::Value,
     /// When MySQL was asked.
     read_at: &'a str,
-    /// Why it is older than it should be; absent while all is well.
+    /// Why it is older than it should be, or what is missing; absent while all is well.
     #[serde(skip_serializing_if = "Option::is_none")]
     degraded: Option<String>,
 }
 
 fn shown(kept: &Kept, degraded: Option<String>) -> Answer {
+    let degraded = degraded.or_else(|| kept.lacks.clone());
     http::json(StatusCode::OK, &Shown { list: &kept.list, read_at: &kept.read_at, degraded })
 }
 
-#[derive(Serialize)]
+/// Views of a minute or an hour.
+#[derive(Debug, PartialEq, Serialize)]
 struct Span {
     from: String,
-    views: u64,
+    /// None if some may not be in MySQL yet.
+    views: Option<u64>,
+    /// Then there are at least so many.
+    at_least: Option<u64>,
 }
 
-/// One entry for each of the last `count` spans of `seconds`, the current one included; those without views have zero.
-fn spans(found: &[(u32, u64)], first: u32, count: u32, seconds: u64) -> Vec<Span> {
-    (first..first + count)
-        .map(|at| Span {
-            from: clock::rfc3339(u64::from(at) * seconds * 1_000),
-            views: found.binary_search_by_key(&at, |(known, _)| *known).map_or(0, |found_at| found[found_at].1),
+/// Up to when the answer to a question of now is complete.
+#[derive(Clone, Copy)]
+struct Horizon {
+    now_ms: u64,
+    /// MySQL has every view before this.
+    stored_until_ms: Option<u64>,
+}
+
+impl Horizon {
+    /// Whether views of before `end_ms` may be missing. What a flusher that keeps up has not brought yet is not counted.
+    fn lacks_before(&self, end_ms: u64) -> bool {
+        let until = self.stored_until_ms.map(|ms| ms.saturating_add(LAG_MS_MAX));
+        until.is_none_or(|until| until < end_ms.min(self.now_ms))
+    }
+
+    fn lacks(&self) -> Option<String> {
+        let seconds = |until: u64| self.now_ms.saturating_sub(until) / 1_000;
+        self.lacks_before(u64::MAX).then(|| match self.stored_until_ms {
+            Some(until) => format!("views of the last {} s may not be in MySQL yet", seconds(until)),
+            None => "it is not known which views are not in MySQL yet".into(),
         })
-        .collect()
+    }
+}
+
+/// One entry for each of these spans of `seconds`; those without views have zero.
+fn spans(found: &[(u32, u64)], all: RangeInclusive<u32>, seconds: u32, horizon: Horizon) -> Vec<Span> {
+    let length_ms = u64::from(seconds) * 1_000;
+    all.map(|at| {
+        let from_ms = u64::from(at) * length_ms;
+        let views = found
+            .binary_search_by_key(&at, |(known, _)| *known)
+            .map_or(0, |found_at| counter::shown(found[found_at].1));
+        let is_part = horizon.lacks_before(from_ms + length_ms);
+        Span { from: clock::rfc3339(from_ms), views: (!is_part).then_some(views), at_least: is_part.then_some(views) }
+    })
+    .collect()
 }
 
 impl Lists {
     /// Reads from this store, at most [`READS_MAX`] lists at once, and keeps each for `ttl`.
     #[must_use]
-    pub fn new(store: Store, counts: HitCounts, ttl: Duration) -> Self {
+    pub fn new(store: Store, counts: HitCounts, ttl: Duration, stored_until: Arc<StoredUntil>) -> Self {
         let refused =
             telemetry::counter("footfall_dashboard_lists_refused_total", "Lists refused because too many were read.");
         let kept = Cache::with_weighter(1_000, KEPT_MAX, Entries);
-        Self { store, mysql: Mutex::new(Breaker::new(0)), seats: Semaphore::new(READS_MAX), kept, ttl, counts, refused }
+        Self {
+            store,
+            mysql: Mutex::new(Breaker::new(0)),
+            seats: Semaphore::new(READS_MAX),
+            kept,
+            ttl,
+            counts,
+            refused,
+            stored_until,
+        }
     }
 
     /// Answers a request for a list.
@@ -366,7 +413,7 @@ impl Lists {
             Slot::default()
         };
         let mut kept = slot.lock().await;
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.since.elapsed() < self.ttl) {
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.is_fresh(self.ttl)) {
             self.counts.hit(list.interface());
             return shown(kept, None);
         }
@@ -394,11 +441,13 @@ impl Lists {
             return Err("lists come from MySQL, which could not be read a moment ago".into());
         }
         self.counts.miss(list.interface());
-        let (since, read_at) = (Instant::now(), clock::rfc3339(clock::unix_ms()));
-        match self.read(list).await {
+        // Known before MySQL is asked, so it has at least that.
+        let horizon = Horizon { now_ms: clock::unix_ms(), stored_until_ms: self.stored_until.get() };
+        let (since, read_at) = (Instant::now(), clock::rfc3339(horizon.now_ms));
+        match self.read(list, horizon).await {
             Ok(list) => {
                 lock(&self.mysql).succeeded();
-                Ok(Kept { since, read_at, list })
+                Ok(Kept { since, read_at, list, lacks: horizon.lacks() })
             }
             Err(error) => {
                 error.class().count();
@@ -408,9 +457,9 @@ impl Lists {
         }
     }
 
-    async fn read(&self, list: &List) -> Result<serde_json::Value, StoreError> {
+    async fn read(&self, list: &List, horizon: Horizon) -> Result<serde_json::Value, StoreError> {
         let store = &self.store;
-        let article = |listed: &ListedArticle| json!({ "article": listed.article.to_string(), "views": listed.views, "readers": listed.readers });
+        let article = |listed: &ListedArticle| json!({ "article": listed.article.to_string(), "views": counter::shown(listed.views), "readers": counter::shown(listed.readers) });
         let name = |listed: &ListedArticle| listed.article.to_string();
         // One more than asked for tells whether there is another page.
         Ok(match *list {
@@ -428,7 +477,7 @@ impl Lists {
                     json!({
                         "article": rising.article.to_string(),
                         "last_hour": tenths(rising.last_hour_60 as f64 / 60.0),
-                        "day_before": rising.day_before,
+                        "day_before": counter::shown(rising.day_before),
                         "rise": tenths(rising.rise()),
                     })
                 };
@@ -441,7 +490,8 @@ impl Lists {
             }
             List::Readers(ref article, ref after, limit) => {
                 let readers = store.readers_of(article, after.as_ref(), limit + 1).await?;
-                let show = |(user, views): &(User, u64)| json!({ "user": user.to_string(), "views": views });
+                let show =
+                    |(user, views): &(User, u64)| json!({ "user": user.to_string(), "views": counter::shown(*views) });
                 page("readers", readers, limit, |(user, _)| user.to_string(), show)
             }
             List::Users(ref after, limit) => {
@@ -450,17 +500,16 @@ impl Lists {
             }
             List::Reads(ref user, ref after, limit) => {
                 let articles = store.articles_of(user, after.as_ref(), limit + 1).await?;
-                let show =
-                    |(article, views): &(Article, u64)| json!({ "article": article.to_string(), "views": views });
+                let show = |(article, views): &(Article, u64)| json!({ "article": article.to_string(), "views": counter::shown(*views) });
                 page("articles", articles, limit, |(article, _)| article.to_string(), show)
             }
             List::Hours(ref article, last) => {
-                let first = clock::unix_minute() / 60 + 1 - last;
-                json!({ "hours": spans(&store.hours_of(article, first).await?, first, last, 3_600) })
+                let hours = clock::last(last, clock::unix_minute() / 60);
+                json!({ "hours": spans(&store.hours_of(article, *hours.start()).await?, hours, 3_600, horizon) })
             }
             List::Minutes(last) => {
-                let first = clock::unix_minute() + 1 - last;
-                json!({ "minutes": spans(&store.minutes(first).await?, first, last, 60) })
+                let minutes = clock::last(last, clock::unix_minute());
+                json!({ "minutes": spans(&store.minutes(*minutes.start()).await?, minutes, 60, horizon) })
             }
         })
     }
@@ -472,6 +521,8 @@ fn lock(breaker: &Mutex<Breaker>) -> MutexGuard<'_, Breaker> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn article(id: &str) -> Article {
@@ -528,10 +579,43 @@ mod tests {
         }
     }
 
+    /// Views of minutes 4 to 7, each with 60 s, or none where it is not known.
+    fn views(stored_until_ms: Option<u64>, now_ms: u64) -> Vec<Option<u64>> {
+        let spans = spans(&[(5, 2), (7, 9)], 4..=7, 60, Horizon { now_ms, stored_until_ms });
+        let at_least: Vec<u64> = spans.iter().map(|span| span.views.or(span.at_least).expect("one of them")).collect();
+        assert_eq!(at_least, [0, 2, 0, 9]);
+        spans.into_iter().map(|span| span.views).collect()
+    }
+
+    #[test]
+    fn spans_that_may_lack_views_are_not_known() {
+        // A flusher that keeps up; one that has stood still since the middle of minute 5; nothing known.
+        assert_eq!(views(Some(456_000), 460_000), [Some(0), Some(2), Some(0), Some(9)]);
+        assert_eq!(views(Some(330_000), 460_000), [Some(0), None, None, None]);
+        assert_eq!(views(None, 460_000), [None; 4]);
+        let lacks = |stored_until_ms, now_ms| Horizon { now_ms, stored_until_ms }.lacks();
+        assert_eq!(lacks(Some(456_000), 460_000), None);
+        assert_eq!(lacks(Some(400_000), 460_000).as_deref(), Some("views of the last 60 s may not be in MySQL yet"));
+        assert!(lacks(None, 460_000).is_some());
+        // A clock that was set back.
+        assert_eq!(lacks(Some(460_000), 400_000), None);
+    }
+
     #[test]
     fn spans_without_views_are_zero() {
-        let views: Vec<u64> = spans(&[(5, 2), (7, 9)], 4, 4, 60).iter().map(|span| span.views).collect();
-        assert_eq!(views, [0, 2, 0, 9]);
+        assert_eq!(views(Some(480_000), 480_000), [Some(0), Some(2), Some(0), Some(9)]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_clock_and_every_question_has_spans(unix_ms: u64, count in 0..=SPAN_MAX, at: u32) {
+            clock::simulate(unix_ms);
+            for (now, seconds) in [(clock::unix_minute(), 60), (clock::unix_minute() / 60, 3_600), (u32::MAX, 3_600)] {
+                let horizon = Horizon { now_ms: u64::MAX, stored_until_ms: Some(u64::MAX) };
+                let shown = spans(&[(at, 1)], clock::last(count, now), seconds, horizon);
+                prop_assert!((1..=SPAN_MAX.max(1) as usize).contains(&shown.len()));
+            }
+        }
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! forward. Pure: times come in as parameters.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use footfall_shared::counter::Article;
+use footfall_shared::counter::{Article, shown};
 use footfall_shared::queue::{DataSet, Position};
 use footfall_shared::store::Fence;
 use tokio::time::Instant;
@@ -26,10 +27,13 @@ impl Pending {
     #[must_use]
     pub fn above(fence: &Fence, data: &DataSet) -> Self {
         let Position { first, open } = data.position;
-        let next = fence.generation + 1;
+        let next = fence.generation.saturating_add(1);
         let (views, is_exact) = if data.epoch != fence.epoch {
             // A recovery decides at this moment what of the data set is still to be counted.
             (0, false)
+        } else if data.version > fence.version {
+            // MySQL's counts were changed by something else than a flush since.
+            (if next <= first { data.pending_views() } else { 0 }, false)
         } else if next <= first {
             // Less than `first`: the generations between the two were flushed after the fence was read.
             (data.pending_views(), next == first)
@@ -44,8 +48,8 @@ impl Pending {
     }
 }
 
-/// All shards added up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// All shards added up, of each store as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
     /// Views in MySQL.
     pub stored_views: u64,
@@ -61,47 +65,48 @@ pub struct Totals {
     pub sealed_generations: u64,
     /// Age of the oldest view that waits, in milliseconds.
     pub lag_ms: u64,
-    /// Whether `stored_views + pending_views` is every view, not too few.
+    /// Whether MySQL was ever read for all shards.
+    pub is_stored_known: bool,
+    /// Whether acknowledged views may be in neither store.
+    pub is_behind: bool,
+    /// Whether `stored_views + pending_views` is every view in the two stores, not too few.
     pub is_exact: bool,
 }
 
 impl Totals {
-    /// Adds up; none while the fence of a shard was never read.
-    pub fn of(shards: impl Iterator<Item = (Option<Fence>, Option<DataSet>)>) -> Option<Self> {
-        let mut sum = Self {
-            stored_views: 0,
-            pending_views: 0,
-            readers: 0,
-            reader_pairs: 0,
-            articles: 0,
-            sealed_generations: 0,
-            lag_ms: 0,
-            is_exact: true,
-        };
+    /// Adds up.
+    pub fn of(shards: impl Iterator<Item = (Option<Fence>, Option<DataSet>)>) -> Self {
+        let mut sum = Self { is_stored_known: true, is_exact: true, ..Self::default() };
         for (fence, data) in shards {
-            let fence = fence?;
-            sum.stored_views += fence.views;
-            // A user belongs to the shard that saw them first, so nobody is counted twice.
-            sum.readers += fence.users;
-            sum.reader_pairs += fence.readers;
-            sum.articles += fence.articles;
+            if let Some(fence) = fence {
+                sum.stored_views = shown(sum.stored_views.saturating_add(fence.views));
+                // A user belongs to the shard that saw them first, so nobody is counted twice.
+                sum.readers = shown(sum.readers.saturating_add(fence.users));
+                sum.reader_pairs = shown(sum.reader_pairs.saturating_add(fence.readers));
+                sum.articles = shown(sum.articles.saturating_add(fence.articles));
+            } else {
+                sum.is_stored_known = false;
+            }
             if let Some(data) = data {
-                let pending = Pending::above(&fence, &data);
-                sum.pending_views += pending.views;
+                let all = Pending { views: data.pending_views(), is_exact: false };
+                let pending = fence.map_or(all, |fence| Pending::above(&fence, &data));
+                sum.pending_views = shown(sum.pending_views.saturating_add(pending.views));
                 sum.is_exact &= pending.is_exact;
-                sum.sealed_generations += data.position.open - data.position.first;
+                sum.is_behind |= data.is_behind;
+                let sealed = data.position.open.saturating_sub(data.position.first);
+                sum.sealed_generations = sum.sealed_generations.saturating_add(sealed);
                 sum.lag_ms = sum.lag_ms.max(data.lag_ms);
             } else {
                 sum.is_exact = false;
             }
         }
-        Some(sum)
+        sum
     }
 
     /// Every view that is known of.
     #[must_use]
     pub fn views(&self) -> u64 {
-        self.stored_views + self.pending_views
+        shown(self.stored_views.saturating_add(self.pending_views))
     }
 }
 
@@ -109,7 +114,7 @@ impl Totals {
 /// `fence` must have been read after `data`.
 #[must_use]
 pub fn is_store_older(fence: &Fence, data: &DataSet) -> bool {
-    fence.epoch < data.epoch || (fence.epoch == data.epoch && fence.generation + 1 < data.position.first)
+    fence.epoch < data.epoch || (fence.epoch == data.epoch && fence.generation.saturating_add(1) < data.position.first)
 }
 
 /// Whether MySQL was emptied (`footfall clean`) or put back to an older state between two looks: the
@@ -119,6 +124,24 @@ pub fn is_reset(before: &Fence, after: &Fence) -> bool {
     after.views < before.views
         || after.generation < before.generation
         || (after.generation == before.generation && after.flush_epoch != before.flush_epoch)
+}
+
+/// Up to when MySQL is known to have every view: what is listed of later times is a part. Shared by the feed, which finds
+/// out, and the lists.
+#[derive(Debug, Default)]
+pub struct StoredUntil(AtomicU64);
+
+impl StoredUntil {
+    /// All views before this time are in MySQL; milliseconds since 1970.
+    pub fn set(&self, unix_ms: u64) {
+        self.0.store(unix_ms, Ordering::Relaxed);
+    }
+
+    /// None until it was known once.
+    #[must_use]
+    pub fn get(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|unix_ms| *unix_ms > 0)
+    }
 }
 
 /// Growth per second of a number, over a sliding window.
@@ -152,6 +175,11 @@ impl Rate {
 pub struct HitRate(VecDeque<(Instant, u64, u64)>);
 
 impl HitRate {
+    /// Nothing could be learnt for a while: the last minute begins anew.
+    pub fn missed(&mut self) {
+        self.0.clear();
+    }
+
     /// Takes hits and misses of now; answers the rate.
     pub fn add(&mut self, now: Instant, hits: u64, misses: u64) -> HitPercent {
         // Counters that went back were started anew, with Redis.
@@ -169,7 +197,7 @@ impl HitRate {
 
 /// Rounded down, so that 100 means all.
 fn percent(hits: u64, misses: u64) -> Option<f64> {
-    let all = hits + misses;
+    let all = hits.saturating_add(misses);
     (all > 0).then(|| (hits as f64 * 10_000.0 / all as f64).floor() / 100.0)
 }
 
@@ -203,21 +231,24 @@ impl Ranking {
     }
 
     /// The ranking with `pending` views on top; an article that is missing there has none, or it is
-    /// not known.
-    pub fn top(&mut self, pending: &HashMap<Article, u64>) -> Vec<TopArticle> {
+    /// not known. `is_known`: whether no view is missing.
+    pub fn top(&mut self, pending: &HashMap<Article, u64>, is_known: bool) -> Vec<TopArticle> {
         let mut lines: Vec<TopArticle> = Vec::with_capacity(self.candidates.len());
         for (article, stored_views, readers) in &self.candidates {
-            let views = stored_views + pending.get(article).copied().unwrap_or(0);
+            let stored_views = shown(*stored_views);
+            let views = shown(stored_views.saturating_add(pending.get(article).copied().unwrap_or(0)));
             let mark = self.marks.entry(article.clone()).or_default();
             *mark = views.max(*mark);
             lines.push(TopArticle {
                 article: article.to_string(),
-                views: *mark,
-                stored_views: *stored_views,
-                readers: *readers,
+                views: is_known.then_some(*mark),
+                at_least: (!is_known).then_some(*mark),
+                stored_views,
+                readers: shown(*readers),
             });
         }
-        lines.sort_by(|a, b| b.views.cmp(&a.views).then_with(|| a.article.cmp(&b.article)));
+        let views = |line: &TopArticle| line.views.or(line.at_least);
+        lines.sort_by(|a, b| views(b).cmp(&views(a)).then_with(|| a.article.cmp(&b.article)));
         lines.truncate(TOP);
         lines
     }
@@ -226,6 +257,7 @@ impl Ranking {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use footfall_shared::queue::Remembered;
 
     fn fence(generation: u64) -> Fence {
         Fence { epoch: 1, generation, flush_epoch: 1, version: 0, views: 100, readers: 0, users: 0, articles: 0 }
@@ -240,8 +272,9 @@ mod tests {
             open_articles: 1,
             sealed_views: 40,
             version: 0,
-            rotation: 0,
+            ids: Remembered::default(),
             is_damaged: false,
+            is_behind: false,
             open_batches: 0,
             lag_ms: 0,
         }
@@ -264,17 +297,44 @@ mod tests {
         }
         let next_epoch = Fence { epoch: 2, ..fence(6) };
         assert_eq!(Pending::above(&next_epoch, &data(7, 9)), Pending { views: 0, is_exact: false });
+        let changed = DataSet { version: 1, ..data(7, 9) };
+        assert_eq!(Pending::above(&fence(6), &changed), Pending { views: 43, is_exact: false });
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_stores_are_added_up(fences: [u64; 5], data: [u64; 5], epochs: (bool, bool)) {
+            let [generation, views, readers, users, articles] = fences;
+            let fence = Fence {
+                epoch: u64::from(epochs.0), generation, flush_epoch: 1, version: 0, views, readers, users, articles,
+            };
+            let [first, open, open_views, sealed_views, lag_ms] = data;
+            let data = DataSet { epoch: u64::from(epochs.1), open_views, sealed_views, lag_ms, ..self::data(first, open) };
+            let totals = Totals::of([(Some(fence), Some(data)); 3].into_iter());
+            let _ = (totals.views(), is_store_older(&fence, &data), is_reset(&fence, &fence));
+            proptest::prop_assert!(totals.views() <= footfall_shared::counter::VIEWS_MAX);
+            let article = Article::parse(b"a").expect("test id");
+            let mut ranking = Ranking::default();
+            ranking.set(vec![(article.clone(), views, readers)]);
+            ranking.top(&HashMap::from([(article, open_views)]), true);
+            let _ = (percent(first, open), HitRate::default().add(Instant::now(), first, open));
+        }
     }
 
     #[test]
     fn totals_are_sums_and_exact_only_if_every_shard_is() {
         let totals = |shards: &[(Option<Fence>, Option<DataSet>)]| Totals::of(shards.iter().copied());
         let good = (Some(fence(6)), Some(data(7, 9)));
-        let sum = totals(&[good, good]).expect("both fences are known");
+        let sum = totals(&[good, good]);
         assert_eq!((sum.views(), sum.pending_views, sum.sealed_generations, sum.is_exact), (286, 86, 4, true));
-        let sum = totals(&[good, (Some(fence(6)), None)]).expect("both fences are known");
-        assert_eq!((sum.views(), sum.is_exact), (243, false));
-        assert_eq!(totals(&[good, (None, Some(data(7, 9)))]), None);
+        assert!(sum.is_stored_known && !sum.is_behind);
+        let sum = totals(&[good, (Some(fence(6)), None)]);
+        assert_eq!((sum.views(), sum.is_exact, sum.is_stored_known), (243, false, true));
+        let sum = totals(&[good, (None, Some(data(7, 9)))]);
+        assert_eq!((sum.views(), sum.is_exact, sum.is_stored_known), (186, false, false));
+        let behind = DataSet { is_behind: true, ..data(7, 9) };
+        let sum = totals(&[good, (Some(fence(6)), Some(behind))]);
+        assert!(sum.is_exact && sum.is_behind, "{sum:?}");
     }
 
     #[test]
@@ -333,7 +393,10 @@ mod tests {
         let views =
             |lines: Vec<TopArticle>| lines.into_iter().map(|line| (line.article, line.views)).collect::<Vec<_>>();
         let pending = HashMap::from([(article("b"), 5)]);
-        assert_eq!(views(ranking.top(&pending)), [("b".into(), 14), ("a".into(), 10)]);
-        assert_eq!(views(ranking.top(&HashMap::new())), [("b".into(), 14), ("a".into(), 10)]);
+        assert_eq!(views(ranking.top(&pending, true)), [("b".into(), Some(14)), ("a".into(), Some(10))]);
+        assert_eq!(views(ranking.top(&HashMap::new(), true)), [("b".into(), Some(14)), ("a".into(), Some(10))]);
+        let lines = ranking.top(&HashMap::new(), false);
+        assert_eq!((lines[0].at_least, lines[1].at_least), (Some(14), Some(10)));
+        assert_eq!(views(lines), [("b".into(), None), ("a".into(), None)]);
     }
 }

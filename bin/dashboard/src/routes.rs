@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use footfall_shared::clock;
-use footfall_shared::http::{self, Answer, PerAddress};
+use footfall_shared::http::{self, Answer, PerAddress, is_read, other_method};
+use footfall_shared::paths;
 use footfall_shared::reads::Reads;
 use footfall_shared::telemetry::{self, IntCounter, IntGauge, Readiness};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION,
-    ORIGIN, REFERRER_POLICY, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, SET_COOKIE,
-    UPGRADE, WWW_AUTHENTICATE,
+    CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY,
+    RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, SET_COOKIE, UPGRADE, WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, StatusCode};
 use tokio::sync::{Semaphore, watch};
@@ -32,7 +32,7 @@ use crate::watched::Watched;
 /// What programs may ask, for people and programs.
 const OPENAPI: &str = include_str!("../openapi.json");
 /// What is asked for by its path alone, beside the page and what belongs to it.
-const PLAIN: [&str; 5] = ["/v1/stats", "/v1/history", "/openapi.json", "/livez", "/readyz"];
+const PLAIN: [&str; 5] = [paths::STATS, paths::HISTORY, paths::OPENAPI, paths::LIVEZ, paths::READYZ];
 
 /// Nothing but our own files: an article's name can never become code.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
@@ -61,10 +61,6 @@ pub struct Routes {
     watching: PerAddress,
     viewers_now: IntGauge,
     viewers_refused: IntCounter,
-}
-
-fn is_read(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD)
 }
 
 impl Routes {
@@ -122,7 +118,7 @@ impl Routes {
     async fn answer_if_allowed(&self, peer: IpAddr, request: Request<Incoming>) -> Answer {
         let path = request.uri().path();
         // Those who look after the process ask often, and all from one place.
-        if matches!(path, "/livez" | "/readyz") {
+        if matches!(path, paths::LIVEZ | paths::READYZ) {
             return self.route(peer, request, false);
         }
         if !self.access.may_ask(peer) {
@@ -135,23 +131,24 @@ impl Routes {
                 "this dashboard is not known by this name: if the name is right, set `dashboard.url` to it",
             );
         }
-        if path == "/login" {
+        if path == paths::LOGIN {
             return self.login(peer, request).await;
         }
-        if path == "/logout" {
-            return logout(&request);
+        if path == paths::LOGOUT {
+            return logout(&request, &self.access);
         }
         let question = Question::parse(path, request.uri().query());
         let needed = match &question {
             Some(Ok(question)) if question.is_about_readers() => Scope::Everything,
-            _ if path.starts_with("/assets/") || path == "/openapi.json" => Scope::Nothing,
+            _ if path.starts_with("/assets/") || path == paths::OPENAPI => Scope::Nothing,
             _ => Scope::Numbers,
         };
         match self.access.scope(peer, request.headers(), clock::unix_ms() / 1_000) {
             Ok(scope) if scope >= needed => {}
             denied => {
                 self.access.count_denied();
-                return deny(denied, path);
+                let is_page = matches!(path, "/" | paths::REALTIME) && !is_upgrade(request.headers());
+                return deny(denied, is_page);
             }
         }
         match question {
@@ -167,10 +164,15 @@ impl Routes {
             return page(StatusCode::OK, LOGIN.into());
         }
         if *request.method() != Method::POST {
-            return not_allowed("GET, HEAD, POST");
+            return other_method(request.method(), paths::LOGIN, "GET, HEAD, OPTIONS, POST");
         }
-        if !is_same_origin(request.headers()) {
+        // This and logging out is all that changes anything here. The session comes along with links from everywhere
+        // (`SameSite=Lax`), the right to do these does not.
+        if !self.access.is_same_origin(request.headers()) {
             return http::sentence(StatusCode::FORBIDDEN, "a page of another site may not log in here");
+        }
+        if let Some(reason) = http::compressed(request.headers()) {
+            return http::unsupported_encoding(&reason);
         }
         let body = Limited::new(request.into_body(), FORM_BYTES_MAX).collect();
         let Ok(Ok(body)) = tokio::time::timeout(FORM_TIMEOUT, body).await else {
@@ -208,18 +210,18 @@ impl Routes {
     fn route(&self, peer: IpAddr, request: Request<Incoming>, is_question: bool) -> Answer {
         let path = request.uri().path();
         let asset = assets::find(path);
-        let is_known = is_question || asset.is_some() || PLAIN.contains(&path) || matches!(path, "/" | "/realtime");
+        let is_known = is_question || asset.is_some() || PLAIN.contains(&path) || matches!(path, "/" | paths::REALTIME);
         if is_known && !is_read(request.method()) {
-            return not_allowed("GET, HEAD");
+            return other_method(request.method(), path, http::READ);
         }
         match path {
-            "/realtime" if has_token(request.headers(), &UPGRADE, "websocket") => self.upgrade(peer, request),
-            "/" | "/realtime" => file("text/html; charset=utf-8", PAGE),
-            "/v1/stats" => http::text(StatusCode::OK, "application/json", self.frames.borrow().full.to_string()),
-            "/v1/history" => self.history.answer(),
-            "/openapi.json" => file("application/json", OPENAPI),
-            "/livez" => http::sentence(StatusCode::OK, "alive"),
-            "/readyz" => self.readiness.answer(),
+            paths::REALTIME if is_upgrade(request.headers()) => self.upgrade(peer, request),
+            "/" | paths::REALTIME => file("text/html; charset=utf-8", PAGE),
+            paths::STATS => http::text(StatusCode::OK, "application/json", self.frames.borrow().full.to_string()),
+            paths::HISTORY => self.history.answer(),
+            paths::OPENAPI => file("application/json", OPENAPI),
+            paths::LIVEZ => http::sentence(StatusCode::OK, "alive"),
+            paths::READYZ => self.readiness.answer(),
             _ => match asset {
                 Some(asset) => file(asset.content_type, asset.text),
                 None => http::sentence(StatusCode::NOT_FOUND, "there is nothing here; the dashboard is at /"),
@@ -228,7 +230,7 @@ impl Routes {
     }
 
     fn upgrade(&self, peer: IpAddr, request: Request<Incoming>) -> Answer {
-        let accept = match check_upgrade(request.method(), request.headers()) {
+        let accept = match check_upgrade(request.method(), request.headers(), &self.access) {
             Ok(accept) => accept,
             Err((status, reason)) => return self.refuse(status, reason),
         };
@@ -291,23 +293,17 @@ fn file(content_type: &'static str, body: &'static str) -> Answer {
 
 /// Has the browser forget its session. Another copy of it, if somebody has one, goes on until its time is over, or until
 /// the token is changed.
-fn logout<B>(request: &Request<B>) -> Answer {
+fn logout<B>(request: &Request<B>, access: &Access) -> Answer {
     if *request.method() != Method::POST {
-        return not_allowed("POST");
+        return other_method(request.method(), paths::LOGOUT, "OPTIONS, POST");
     }
-    if !is_same_origin(request.headers()) {
+    if !access.is_same_origin(request.headers()) {
         return http::sentence(StatusCode::FORBIDDEN, "a page of another site may not log out here");
     }
     let mut answer = http::empty(StatusCode::SEE_OTHER);
     let headers = answer.headers_mut();
     headers.insert(LOCATION, HeaderValue::from_static("/login"));
     headers.insert(SET_COOKIE, HeaderValue::from_str(&Access::end_of_session()).expect("our own words"));
-    answer
-}
-
-fn not_allowed(allowed: &'static str) -> Answer {
-    let mut answer = http::sentence(StatusCode::METHOD_NOT_ALLOWED, &format!("here is only {allowed}"));
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     answer
 }
 
@@ -319,11 +315,11 @@ fn too_often() -> Answer {
 }
 
 /// The answer to somebody who may see less than they ask for: a form for people, a sentence for programs.
-fn deny(scope: Result<Scope, Denied>, path: &str) -> Answer {
+fn deny(scope: Result<Scope, Denied>, is_page: bool) -> Answer {
     let mut answer = match scope {
         Err(Denied::TooOften) => return too_often(),
         Err(Denied::WrongToken) => http::sentence(StatusCode::UNAUTHORIZED, "this token is not known"),
-        Ok(Scope::Nothing) if path == "/" => http::text(StatusCode::UNAUTHORIZED, "text/html; charset=utf-8", LOGIN),
+        Ok(Scope::Nothing) if is_page => http::text(StatusCode::UNAUTHORIZED, "text/html; charset=utf-8", LOGIN),
         Ok(Scope::Nothing) => {
             http::sentence(StatusCode::UNAUTHORIZED, "a token is needed: log in at /login, or `Authorization: Bearer`")
         }
@@ -337,7 +333,11 @@ fn deny(scope: Result<Scope, Denied>, path: &str) -> Answer {
 }
 
 /// Whether a request may become a WebSocket (RFC 6455, section 4.2.1); answers the accept key.
-fn check_upgrade(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, (StatusCode, &'static str)> {
+fn check_upgrade(
+    method: &Method,
+    headers: &HeaderMap,
+    access: &Access,
+) -> Result<HeaderValue, (StatusCode, &'static str)> {
     if *method != Method::GET || !has_token(headers, &CONNECTION, "upgrade") {
         return Err((StatusCode::BAD_REQUEST, "a WebSocket is opened by GET with `Connection: Upgrade`"));
     }
@@ -345,7 +345,7 @@ fn check_upgrade(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, (S
         return Err((StatusCode::UPGRADE_REQUIRED, "only version 13 of the WebSocket protocol is spoken here"));
     }
     // Browsers let any page open a WebSocket to anywhere, and say which page it is.
-    if !is_same_origin(headers) {
+    if !access.is_same_origin(headers) {
         return Err((StatusCode::FORBIDDEN, "a page of another site may not read this"));
     }
     let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -365,25 +365,27 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
         .any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
 }
 
-/// Whether the request comes from a page of this very host, or from no page at all.
-fn is_same_origin(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else {
-        return true;
-    };
-    let (Ok(origin), Some(Ok(host))) = (origin.to_str(), headers.get(HOST).map(HeaderValue::to_str)) else {
-        return false;
-    };
-    origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    has_token(headers, &UPGRADE, "websocket")
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use footfall_shared::config;
+    use hyper::header::{HOST, ORIGIN};
     use serde_json::Value;
 
     use super::*;
     use crate::lists::FORMS;
+
+    fn access() -> Access {
+        Access::new(&config::Dashboard {
+            url: "https://public.example".parse().expect("a URL"),
+            ..config::Dashboard::default()
+        })
+    }
 
     fn headers(changes: &[(HeaderName, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -402,7 +404,7 @@ mod tests {
 
     #[test]
     fn an_upgrade_as_in_the_rfc_is_accepted() {
-        let accept = check_upgrade(&Method::GET, &headers(&[])).expect("correct");
+        let accept = check_upgrade(&Method::GET, &headers(&[]), &access()).expect("correct");
         assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
@@ -411,12 +413,15 @@ mod tests {
         for (origin, allowed) in [
             ("http://numbers.example:8001", true),
             ("https://Numbers.Example:8001", true),
+            // As `dashboard.url` says, whatever a proxy has made of the name.
+            ("https://public.example", true),
+            ("http://public.example", false),
             ("http://numbers.example", false),
             ("http://numbers.example:8001.evil.example", false),
             ("http://evil.example", false),
             ("null", false),
         ] {
-            let checked = check_upgrade(&Method::GET, &headers(&[(ORIGIN, origin)]));
+            let checked = check_upgrade(&Method::GET, &headers(&[(ORIGIN, origin)]), &access());
             assert_eq!(checked.is_ok(), allowed, "{origin}");
             assert!(allowed || checked.is_err_and(|(status, _)| status == StatusCode::FORBIDDEN));
         }
@@ -430,7 +435,7 @@ mod tests {
             (Method::GET, (SEC_WEBSOCKET_VERSION, "8"), StatusCode::UPGRADE_REQUIRED),
             (Method::GET, (SEC_WEBSOCKET_KEY, "short"), StatusCode::BAD_REQUEST),
         ] {
-            let (status, _) = check_upgrade(&method, &headers(&[change])).expect_err("wrong");
+            let (status, _) = check_upgrade(&method, &headers(&[change]), &access()).expect_err("wrong");
             assert_eq!(status, expected);
         }
     }
@@ -460,5 +465,13 @@ mod tests {
             (form.path.to_owned(), form.parameters.iter().map(|parameter| (*parameter).to_owned()).collect())
         });
         assert_eq!(documented(), plain.chain(lists).collect());
+    }
+
+    #[test]
+    fn what_can_be_asked_is_what_the_list_of_paths_says() {
+        let lists = FORMS.iter().map(|form| form.path);
+        let others = ["/", "/assets/{file}", paths::REALTIME, paths::LOGIN, paths::LOGOUT];
+        let asked: BTreeSet<&str> = PLAIN.into_iter().chain(lists).chain(others).collect();
+        assert_eq!(asked, paths::DASHBOARD.into_iter().collect());
     }
 }

@@ -24,31 +24,29 @@ pub struct Watched {
     articles_now: IntGauge,
 }
 
-/// What a viewer of one article sees; null what was not known yet.
+/// What a viewer of one article sees; null what is not known.
 #[derive(Debug, Clone, Serialize)]
 struct Seen {
     article: String,
     views: Option<u64>,
+    /// The views that are known of, where that is a part.
+    at_least: Option<u64>,
     readers: Option<u64>,
     pending: Option<u64>,
     as_of: Option<String>,
     /// Why the numbers may be behind; null while all is well.
-    degraded: Option<String>,
+    degraded: Option<&'static str>,
 }
 
 impl Seen {
     fn nothing_of(article: &Article) -> Self {
         let article = article.to_string();
-        Self { article, views: None, readers: None, pending: None, as_of: None, degraded: None }
+        Self { article, views: None, at_least: Some(0), readers: None, pending: None, as_of: None, degraded: None }
     }
 
-    fn update(&mut self, numbers: ArticleNumbers) {
-        let ArticleNumbers { views, readers, pending, as_of, degraded, .. } = numbers;
-        self.views = Some(views);
-        self.readers = Some(readers);
-        self.pending = Some(pending);
-        self.as_of = as_of;
-        self.degraded = degraded.map(str::to_owned);
+    fn of(numbers: ArticleNumbers) -> Self {
+        let ArticleNumbers { article, views, at_least, readers, pending, as_of, degraded, source: _ } = numbers;
+        Self { article, views, at_least, readers, pending, as_of, degraded }
     }
 }
 
@@ -78,15 +76,11 @@ impl Watched {
 
     /// Reads an article until nobody watches it any more.
     async fn read(self: Arc<Self>, article: Article) {
-        let mut seen = Seen::nothing_of(&article);
         let mut ticks = interval(self.period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            match self.reads.article(&article).await {
-                Ok(numbers) => seen.update(numbers),
-                Err(error) => seen.degraded = Some(error.to_string()),
-            }
+            let seen = Seen::of(self.reads.article(&article).await);
             // Who begins to watch holds the lock too: nobody is left with an article that is not read any more.
             let mut articles = self.articles();
             match articles.get(&article) {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use footfall_shared::config::{self, ms};
-use footfall_shared::counter::{Growth, Producer, Row, Shard};
+use footfall_shared::counter::{Growth, Producer, Row, Shard, total};
 use footfall_shared::grading::{Class, Grade, Level};
 use footfall_shared::keys::Age;
 use footfall_shared::lifecycle::Pulse;
@@ -12,7 +12,7 @@ use footfall_shared::queue::{DataSet, Position, Queue, QueueError, Sealed};
 use footfall_shared::random;
 use footfall_shared::recovery::{self, RecoveryError};
 use footfall_shared::store::{Committed, Fence, Fences, Flush, StoreError};
-use footfall_shared::telemetry::{self, GaugeVec, Histogram, IntCounter, IntGaugeVec, Readiness};
+use footfall_shared::telemetry::{self, GaugeVec, Histogram, IntCounter, IntGaugeVec, Readiness, Reason};
 use tokio::time::{Duration, Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -58,6 +58,9 @@ pub struct Metrics {
     pending: IntGaugeVec,
     generations: IntGaugeVec,
     lag: GaugeVec,
+    ids: IntGaugeVec,
+    ids_window: GaugeVec,
+    ids_early: IntGaugeVec,
 }
 
 impl Metrics {
@@ -83,17 +86,40 @@ impl Metrics {
             pending: telemetry::gauges("footfall_pending_views", "Views in Redis that MySQL does not have.", "shard"),
             generations: telemetry::gauges("footfall_sealed_generations", "Sealed generations that wait.", "shard"),
             lag: telemetry::gauges_of_seconds("footfall_flush_lag_seconds", "Age of the oldest pending view.", "shard"),
+            ids: telemetry::gauges("footfall_view_ids", "View ids that Redis remembers.", "shard"),
+            ids_window: telemetry::gauges_of_seconds(
+                "footfall_view_ids_window_seconds",
+                "Since when Redis remembers all view ids: a repeat of an older view counts again. 0 if that is not known.",
+                "shard",
+            ),
+            ids_early: telemetry::gauges(
+                "footfall_view_ids_forgotten_early",
+                "View ids that Redis forgot before their time, because there were too many, since its data began.",
+                "shard",
+            ),
         }
     }
 }
 
 impl Metrics {
+    /// Redis cannot be read, or was not opened: what waits in it is not known.
+    fn forget(&self, shard: Shard) {
+        let shard = shard.to_string();
+        // They may not be there yet.
+        let _ = self.pending.remove_label_values(&[&shard]);
+        let _ = self.generations.remove_label_values(&[&shard]);
+        let _ = self.lag.remove_label_values(&[&shard]);
+    }
+
     fn show(&self, shard: Shard, data: &DataSet) {
         let shard = shard.to_string();
         let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.pending.with_label_values(&[&shard]).set(whole(data.pending_views()));
         self.generations.with_label_values(&[&shard]).set(whole(data.position.open - data.position.first));
         self.lag.with_label_values(&[&shard]).set(data.lag_ms as f64 / 1_000.0);
+        self.ids.with_label_values(&[&shard]).set(whole(data.ids.added + data.ids.before));
+        self.ids_window.with_label_values(&[&shard]).set(data.ids.window_ms as f64 / 1_000.0);
+        self.ids_early.with_label_values(&[&shard]).set(whole(data.ids.forgotten_early));
     }
 }
 
@@ -107,6 +133,10 @@ impl Default for Metrics {
 const TRANSACTION_GENERATIONS_MAX: u64 = 100;
 /// While nothing is flushed, MySQL is asked this often whether its counts were changed by anything else.
 const VERSION_PERIOD: Duration = Duration::from_secs(1);
+
+/// So often, times the number of shards, each of them compares the tables with what they have to be: a key that is gone,
+/// or one too many, makes no statement fail.
+const SCHEMA_PERIOD: Duration = Duration::from_secs(10);
 
 /// Flushes one shard.
 pub struct Flusher {
@@ -130,6 +160,8 @@ pub struct Flusher {
     flushing: Option<u64>,
     /// When MySQL last said what version its counts have.
     version_seen: Option<Instant>,
+    /// When the tables were last found to be right.
+    schema_seen: Option<Instant>,
 }
 
 impl Flusher {
@@ -145,7 +177,7 @@ impl Flusher {
     ) -> Self {
         Self {
             config: config.flusher.clone(),
-            warm: ms(config.reads.warm_ttl_ms),
+            warm: config.reads.warm_ttl_ms,
             shards: config.shards,
             queue,
             store,
@@ -157,18 +189,19 @@ impl Flusher {
             is_obstructed: false,
             flushing: None,
             version_seen: None,
+            schema_seen: None,
         }
     }
 
     /// Flushes whenever a trigger says so, until `stop`; then once more whatever is there.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut poll = tokio::time::interval(ms(self.config.poll_ms));
+        let mut poll = tokio::time::interval(self.config.poll_ms);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut pause = ms(self.config.poll_ms);
+        let mut pause = self.config.poll_ms;
         while stop.run_until_cancelled(poll.tick()).await.is_some() {
             self.pulse.beat();
             if self.turn(false).await {
-                pause = ms(self.config.poll_ms);
+                pause = self.config.poll_ms;
             } else {
                 let spread = (random::number() % 100) as f64 / 100.0;
                 stop.run_until_cancelled(tokio::time::sleep(pause.mul_f64(0.5 + spread))).await;
@@ -196,7 +229,7 @@ impl Flusher {
                 let class = obstacle.class();
                 class.count();
                 // Logged when it begins and when it ends, not each time.
-                if self.readiness.set_part(&part, Some(obstacle.to_string())) {
+                if self.readiness.set_part(&part, Some(Reason::new("it cannot flush", &obstacle))) {
                     match class.level() {
                         Level::Critical => error!(shard = %self.queue.shard(), class = class.name(), "{obstacle}"),
                         _ => warn!(shard = %self.queue.shard(), class = class.name(), "{obstacle}; trying again"),
@@ -222,13 +255,19 @@ impl Flusher {
     }
 
     async fn look(&mut self, flush_all: bool) -> Result<(), Obstacle> {
-        let state = self.queue.state().await?;
+        let state = self.queue.state().await.inspect_err(|_| self.metrics.forget(self.queue.shard()))?;
         let Some(data) = state.data.filter(|data| data.is_current && !data.is_damaged) else {
+            self.metrics.forget(self.queue.shard());
             recovery::open(&self.queue, &*self.store, self.shards).await?;
             return Ok(());
         };
         self.metrics.show(self.queue.shard(), &data);
         self.flushing = Some(data.epoch);
+        if self.schema_seen.is_none_or(|seen| seen.elapsed() >= SCHEMA_PERIOD * u32::from(self.shards)) {
+            self.schema_seen = None;
+            self.store.check_schema(self.shards).await?;
+            self.schema_seen = Some(Instant::now());
+        }
         if !self.is_due(&data) && !flush_all {
             return self.compare_versions(data.age()).await;
         }
@@ -255,7 +294,7 @@ impl Flusher {
         };
         data.open_views >= self.config.updates
             || data.open_articles >= self.config.articles
-            || since.elapsed() >= ms(self.config.timeout_ms)
+            || since.elapsed() >= self.config.timeout_ms
     }
 
     /// Tells Redis when MySQL's counts were changed by anything but a flush: its cached values are behind then.
@@ -358,10 +397,10 @@ impl Flusher {
         let candidates = position.first..position.open.min(position.first + TRANSACTION_GENERATIONS_MAX);
         let sizes = self.queue.sealed_views(candidates.clone()).await?;
         let mut sealed: Vec<Sealed> = Vec::new();
-        let mut views = 0;
+        let mut views: u64 = 0;
         for (generation, size) in candidates.zip(sizes) {
             let size = size.unwrap_or(0);
-            if !sealed.is_empty() && views + size > self.config.transaction_views_max {
+            if !sealed.is_empty() && views.saturating_add(size) > self.config.transaction_views_max {
                 break;
             }
             self.pulse.beat();
@@ -378,17 +417,17 @@ impl Flusher {
                 }
                 Err(error) => return Err(error.into()),
             }
-            views += size;
+            views = views.saturating_add(size);
         }
         Ok(Some(sealed))
     }
 
     /// Takes or renews the lease. It only keeps flushers from doing the same work twice.
     async fn has_lease(&self) -> Result<bool, Obstacle> {
-        if self.config.lease_ms == 0 {
+        if self.config.lease_ms.is_zero() {
             return Ok(true);
         }
-        Ok(self.queue.lease(&self.holder, ms(self.config.lease_ms)).await?)
+        Ok(self.queue.lease(&self.holder, self.config.lease_ms).await?)
     }
 }
 
@@ -396,7 +435,7 @@ impl Flusher {
 fn unknown_growth(flush: &Flush) -> Vec<Growth> {
     let growth = |rows: &[Row]| Growth {
         article: rows[0].article.clone(),
-        views: rows.iter().map(|row| row.views).sum(),
+        views: total(rows.iter().map(|row| row.views)),
         readers: None,
     };
     flush.articles().map(growth).collect()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use footfall_shared::counter::{Article, Producer, Row};
+use footfall_shared::counter::{Article, Batch, Producer, Row, total};
 use footfall_shared::queue::Sealed;
 use footfall_shared::store::{Flush, Part};
 
@@ -26,22 +26,21 @@ pub fn fold(sealed: &[Sealed]) -> Result<Flush, Mismatch> {
         check(generation)?;
         for batch in &generation.batches {
             let (producer, number) = (batch.producer, batch.number);
-            let views = batch.views() + batch.repeats;
-            let (first, last) = (number, number - 1);
+            let (first, last) = (number, number.saturating_sub(1));
             let empty = Part { producer, first, last, cumulative_views: 0, views: 0, repeats: 0 };
             let part = producers.entry(producer).or_insert(empty);
-            if part.last + 1 != number {
+            if part.last.checked_add(1) != Some(number) {
                 let what = "the batches of a producer are not consecutive";
                 return Err(Mismatch { generation: generation.generation, what });
             }
             part.last = number;
             part.cumulative_views = batch.cumulative_views;
-            part.views += views;
-            part.repeats += batch.repeats;
+            part.views = part.views.saturating_add(batch.numbered_views());
+            part.repeats = part.repeats.saturating_add(batch.repeats);
             rows.extend_from_slice(&batch.rows);
             hours.extend(batch.articles().map(|(article, views)| (article.clone(), batch.minute / 60, views)));
             if batch.views() > 0 {
-                *minutes.entry(batch.minute).or_default() += batch.views();
+                add(minutes.entry(batch.minute).or_default(), batch.views());
             }
         }
     }
@@ -50,7 +49,7 @@ pub fn fold(sealed: &[Sealed]) -> Result<Flush, Mismatch> {
     rows.dedup_by(|next, kept| {
         let same = next.article == kept.article && next.user == kept.user;
         if same {
-            kept.views += next.views;
+            add(&mut kept.views, next.views);
         }
         same
     });
@@ -58,7 +57,7 @@ pub fn fold(sealed: &[Sealed]) -> Result<Flush, Mismatch> {
     hours.dedup_by(|next, kept| {
         let same = next.0 == kept.0 && next.1 == kept.1;
         if same {
-            kept.2 += next.2;
+            add(&mut kept.2, next.2);
         }
         same
     });
@@ -72,6 +71,11 @@ pub fn fold(sealed: &[Sealed]) -> Result<Flush, Mismatch> {
     })
 }
 
+/// Batches are let in with counts that cannot overflow by themselves; however many there are, their sums stand still then.
+fn add(sum: &mut u64, views: u64) {
+    *sum = sum.saturating_add(views);
+}
+
 /// Log, totals and header were written by different commands: they must agree.
 fn check(sealed: &Sealed) -> Result<(), Mismatch> {
     let mismatch = |what| Err(Mismatch { generation: sealed.generation, what });
@@ -81,13 +85,13 @@ fn check(sealed: &Sealed) -> Result<(), Mismatch> {
     if batches != sealed.batches.len() as u64 {
         return mismatch("the log has not as many batches as the header says");
     }
-    if views != sealed.batches.iter().map(|batch| batch.views()).sum::<u64>() {
+    if views != total(sealed.batches.iter().map(Batch::views)) {
         return mismatch("the log has not as many views as the header says");
     }
     let mut totals: BTreeMap<&[u8], u64> = BTreeMap::new();
     for batch in &sealed.batches {
         for (article, views) in batch.articles() {
-            *totals.entry(article.as_bytes()).or_default() += views;
+            add(totals.entry(article.as_bytes()).or_default(), views);
         }
     }
     if !totals
@@ -103,7 +107,7 @@ fn check(sealed: &Sealed) -> Result<(), Mismatch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use footfall_shared::counter::{Batch, User, View};
+    use footfall_shared::counter::{User, View};
     use proptest::prelude::*;
 
     fn sealed(generation: u64, batches: Vec<Batch>) -> Sealed {
@@ -150,6 +154,25 @@ mod tests {
             prop_assert_eq!(flush.producers[0].follows((0, 0)), Some(0));
             prop_assert!(flush.rows.is_sorted_by(|a, b| (&a.article, &a.user) < (&b.article, &b.user)));
             prop_assert!(flush.hours.is_sorted_by(|a, b| (a.1, &a.0) < (b.1, &b.0)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_counts_are_folded_or_refused(counts in prop::collection::vec((any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()), 1..6)) {
+            let batches = counts.into_iter().map(|(number, cumulative_views, repeats, views)| {
+                let article = Article::parse(b"a").expect("test id");
+                let rows = vec![Row { article, user: User::parse(b"u").expect("test id"), views }];
+                Batch { producer: Producer(1), number, cumulative_views, minute: 0, repeats, rows, ids: vec![] }
+            });
+            let batches: Vec<Batch> = batches.collect();
+            let views = total(batches.iter().map(Batch::views));
+            let totals = BTreeMap::from([(b"a".to_vec(), views)]);
+            let sealed = Sealed { generation: 1, header: Some((batches.len() as u64, views)), batches, totals };
+            if let Ok(flush) = fold(&[sealed]) {
+                prop_assert_eq!(flush.views(), views);
+                let _ = flush.producers[0].follows((0, 0));
+            }
         }
     }
 

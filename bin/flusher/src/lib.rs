@@ -1,5 +1,8 @@
 //! The daemon that moves pending views from Redis to MySQL, exactly once.
 
+// They panic when nobody reads, or a disk is full.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod flush;
 pub mod fold;
 
@@ -9,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use footfall_shared::config::{Config, ms};
+use footfall_shared::config::Config;
 use footfall_shared::counter::Shard;
 use footfall_shared::lifecycle::{self, Lifecycle, Watchdog};
 use footfall_shared::presence;
@@ -25,7 +28,7 @@ use tokio::task::JoinSet;
 /// view has waited for a second, and takes everything that waits.
 /// Configuration: defaults, then --config FILE (TOML), then the environment, for example
 /// FOOTFALL_REDIS__URL, FOOTFALL_DATABASE__URL, FOOTFALL_FLUSHER__UPDATES.
-/// SIGTERM: flushes once more, exit 0. A second signal ends at once, which loses nothing either.
+/// SIGTERM: flushes once more, exit 0. A second one, after a second or more, ends at once, which loses nothing either.
 #[derive(Parser)]
 #[command(name = "footfall-flusher", version)]
 struct Flags {
@@ -52,7 +55,7 @@ pub fn main(store: fn(Store) -> Store) -> ExitCode {
 const LAST_FLUSH: Duration = Duration::from_secs(10);
 
 async fn run(config: Config, store: Store, admin: TcpListener, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
-    let redis = Redis::new(&config.redis, ms(config.redis.timeout_ms))?;
+    let redis = Redis::new(&config.redis, config.redis.timeout_ms)?;
     lifecycle::check_stores(&redis, &store, config.shards).await?;
     let readiness = telemetry::Readiness::default();
     let metrics = flush::Metrics::new();

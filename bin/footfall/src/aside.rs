@@ -71,9 +71,9 @@ pub(crate) fn fit(batch: &Batch, had: &Had) -> Fit {
     let (number, views) = had.get(&batch.producer).copied().unwrap_or_default();
     if batch.number <= number {
         Fit::Had
-    } else if batch.number != number + 1 {
+    } else if Some(batch.number) != number.checked_add(1) {
         Fit::Gap(number)
-    } else if batch.cumulative_views != views + batch.views() + batch.repeats {
+    } else if batch.cumulative_views != views.saturating_add(batch.numbered_views()) {
         // The flusher would find views lost, or more than there can be, and stand still.
         Fit::Contradiction
     } else {
@@ -99,10 +99,10 @@ impl Aside {
                 summary.damaged += 1;
                 continue;
             };
-            summary.views += batch.views();
+            summary.views = summary.views.saturating_add(batch.views());
             if fit(batch, had) != Fit::Had {
                 summary.missing_batches += 1;
-                summary.missing_views += batch.views();
+                summary.missing_views = summary.missing_views.saturating_add(batch.views());
             }
         }
         summary

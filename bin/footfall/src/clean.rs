@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use footfall_shared::config::Config;
 use footfall_shared::counter::Shard;
-use footfall_shared::queue::Redis;
-use footfall_shared::store::{Fences, Store};
+use footfall_shared::queue::{self, Redis};
+use footfall_shared::store::{self, Fences, Store};
 use tokio::net::TcpStream;
 
 use crate::failure::{self, Failure};
@@ -31,8 +31,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
-    let stores = [("database.url", &config.database.url), ("redis.url", &config.redis.url)];
-    if let Some((name, remote)) = stores.iter().find(|(_, store)| !url::is_local(&store.0))
+    let stores = [
+        ("database.url", &config.database.url, store::is_local(&config.database)),
+        ("redis.url", &config.redis.url, queue::is_local(&config.redis)),
+    ];
+    if let Some((name, remote, _)) = stores.iter().find(|(_, _, is_local)| !is_local)
         && !args.even_remote
     {
         return Err(Failure::Usage(format!(
@@ -63,7 +66,7 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
 async fn refuse_while_services_run(config: &Config, redis: &Redis) -> Result<()> {
     let refuse =
         |who: String| Failure::Usage(format!("{who}: nothing was deleted; stop ingest and flusher, then try again"));
-    let ingest = url::HttpUrl::parse(&config.ingest.url)?.address;
+    let ingest = url::HttpUrl::parse(config.ingest.url.as_str())?.address;
     let ports = [
         ("ingest", ingest),
         ("ingest", config.ingest.admin.to_string()),

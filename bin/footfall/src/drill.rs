@@ -10,7 +10,7 @@ use footfall_shared::queue;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failure::Failure;
-use crate::terminal::count;
+use crate::terminal::{count, note, print};
 use crate::{DIFFERENCE_FOUND, INTERRUPTED, Result};
 
 /// Kills, pauses, cuts and fills up while load runs, and shows fault by fault what became of the views
@@ -54,13 +54,12 @@ fn find(name: &str) -> std::result::Result<&'static Fault, String> {
 /// Blocks: nothing else happens in this process.
 pub(crate) fn run(args: &Args) -> Result {
     if args.scripts {
-        for (name, sha) in queue::scripts() {
-            println!("{name} {sha}");
-        }
+        let line = |script: &queue::Script| format!("{} {}\n", script.name, script.hash());
+        print(&queue::scripts().map(line).collect::<String>())?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.list {
-        println!("{}", footfall_drill::list(footfall_drill::all()));
+        print(&format!("{}\n", footfall_drill::list(footfall_drill::all())))?;
         return Ok(ExitCode::SUCCESS);
     }
     packages::require(packages::STORES).map_err(|missing| Failure::Dependency(missing.to_string()))?;
@@ -94,23 +93,20 @@ fn drill(args: &Args, binaries: &Path) -> anyhow::Result<ExitCode> {
         Event::Ended(outcome) => {
             bar.inc(1);
             if !io::stderr().is_terminal() {
-                eprintln!("{}", footfall_drill::line(outcome));
+                note(footfall_drill::line(outcome));
             }
         }
     })?;
     bar.finish_and_clear();
 
-    println!("{}", footfall_drill::table(&outcomes.done));
-    print!(
-        "{}",
-        footfall_drill::failures(&outcomes.done, |name, seed| match name {
-            Some(name) => format!("footfall drill --fault {name} --seed {seed}"),
-            None => unreachable!("a drill has no random schedules"),
-        })
-    );
+    let failures = footfall_drill::failures(&outcomes.done, |name, seed| match name {
+        Some(name) => format!("footfall drill --fault {name} --seed {seed}"),
+        None => unreachable!("a drill has no random schedules"),
+    });
+    let mut report = format!("{}\n{failures}", footfall_drill::table(&outcomes.done));
     for outcome in outcomes.done.iter().filter(|_| args.keep) {
         if let Some(kept) = &outcome.kept {
-            println!("{} left its data in {}", outcome.plan.name, kept.display());
+            report += &format!("{} left its data in {}\n", outcome.plan.name, kept.display());
         }
     }
     let count_of = |is_meant: fn(&Verdict) -> bool| {
@@ -125,7 +121,7 @@ fn drill(args: &Args, binaries: &Path) -> anyhow::Result<ExitCode> {
     if left_out > 0 {
         said += &format!("; interrupted: {} left out", count(left_out, "fault"));
     }
-    println!("{said}; seed {seed}");
+    print(&format!("{report}{said}; seed {seed}\n")).map_err(|failure| anyhow::anyhow!("{failure}"))?;
     Ok(match (failed, left_out) {
         (0, 0) => ExitCode::SUCCESS,
         (0, _) => ExitCode::from(INTERRUPTED),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use footfall_shared::config::Config;
-use footfall_shared::counter::{Shard, User};
+use footfall_shared::counter::{Shard, User, total};
 use footfall_shared::packed;
 use footfall_shared::queue::{Queue, Redis};
 use footfall_shared::store::{Fences, Store};
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::aside::{holds_user, without_user};
 use crate::failure::{self, Failure};
-use crate::terminal::{confirm, count, print};
+use crate::terminal::{confirm, count, print, seconds};
 use crate::{DIFFERENCE_FOUND, Result};
 
 /// Pause between two looks at what is still on its way.
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long)]
     yes: bool,
     /// How long to wait for views that are on their way
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = seconds())]
     wait: u64,
 }
 
@@ -147,7 +147,7 @@ async fn waiting(queue: &Queue, user: &User) -> Result<u64> {
         }
     }
     let rows = batches.iter().flat_map(|batch| &batch.rows);
-    Ok(rows.filter(|row| row.user == *user).map(|row| row.views).sum())
+    Ok(total(rows.filter(|row| row.user == *user).map(|row| row.views)))
 }
 
 /// Renames the user in the logs that were set aside; answers in how many batches.
@@ -245,7 +245,7 @@ impl Ingests {
                 wait_for.push(format!(
                     "ingest {producer} {how} {views} in its journal, shard {shard}, some of which may be the user's"
                 ));
-            } else if beats.last < beats.first + BEATS && !is_silent {
+            } else if beats.last.saturating_sub(beats.first) < BEATS && !is_silent {
                 wait_for
                     .push(format!("ingest {producer} has not said yet what it holds in its journal, shard {shard}"));
             }

@@ -14,7 +14,7 @@ use tempfile::NamedTempFile;
 
 use crate::Result;
 use crate::failure::Failure;
-use crate::terminal::count;
+use crate::terminal::{count, note};
 
 /// Rows that are read from MySQL at once.
 const PAGE: u32 = 10_000;
@@ -87,7 +87,7 @@ async fn open(config: &Config) -> Result<Store> {
 }
 
 fn said(rows: u64, name: &str) -> Result {
-    eprintln!("{} written to {name}", count(rows, "row"));
+    note(format_args!("{} written to {name}", count(rows, "row")));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use footfall_shared::config::ConfigError;
+use footfall_shared::grading::{Class, Grade};
 use footfall_shared::lifecycle::{EXIT_CONFIGURATION, EXIT_DEPENDENCY, EXIT_USAGE};
 use footfall_shared::queue::QueueError;
 use footfall_shared::recovery::RecoveryError;
@@ -71,11 +72,16 @@ impl From<ConfigError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Dependency(match &error {
-            StoreError::Db(_) => {
+            StoreError::Db(_) if error.class() == Class::DbSchema => {
+                format!(
+                    "{error}; its tables were changed meanwhile, or may not be used: run this again to see what differs"
+                )
+            }
+            StoreError::Db(_) | StoreError::Unreachable { .. } => {
                 format!("{error}; check that MySQL runs and that database.url (FOOTFALL_DATABASE__URL) leads to it")
             }
             // These say by themselves what to do.
-            StoreError::Schema(_) | StoreError::Corrupt(_) => error.to_string(),
+            StoreError::Schema(_) | StoreError::Corrupt(_) | StoreError::RefusesAll(_) => error.to_string(),
         })
     }
 }
@@ -103,7 +109,7 @@ impl From<RecoveryError> for Failure {
 
 /// Checks `redis.url`; connects later.
 pub(crate) fn redis(config: &footfall_shared::config::Config) -> crate::Result<footfall_shared::queue::Redis> {
-    let timeout = footfall_shared::config::ms(config.redis.timeout_ms);
+    let timeout = config.redis.timeout_ms;
     footfall_shared::queue::Redis::new(&config.redis, timeout)
         .map_err(|error| Failure::Configuration(format!("redis.url (FOOTFALL_REDIS__URL) cannot be used: {error}")))
 }

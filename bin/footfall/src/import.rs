@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::terminal::{Progress, confirm, count, print};
+use crate::terminal::{Progress, confirm, count, note, print};
 use crate::{DIFFERENCE_FOUND, Result};
 use batches::Done;
 use formats::{Bad, LeftOut, Reader};
@@ -103,7 +103,7 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
         }
     };
     for mistake in &read.mistakes {
-        eprintln!("skipped: {mistake}");
+        note(format_args!("skipped: {mistake}"));
     }
     let (what, left_out) =
         (format!("{} with {}", count(read.records, "line"), count(read.views, "view")), left_out(&read));

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use footfall_shared::config::Config;
 use footfall_shared::grading::Level;
+use footfall_shared::lifecycle::{EXIT_CONFIGURATION, Refusal};
 use footfall_shared::store::{Fences, SCHEMA_VERSION, Store, StoreError};
 use tokio::time::Instant;
 
 use crate::Result;
 use crate::failure::Failure;
-use crate::terminal::print;
+use crate::terminal::{note, print, seconds};
 
 /// Pause between two tries to reach a database that is still starting.
 const RETRY: Duration = Duration::from_millis(500);
@@ -21,7 +22,7 @@ const RETRY: Duration = Duration::from_millis(500);
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How long to wait for a database that does not answer yet
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = seconds())]
     wait: u64,
 }
 
@@ -31,14 +32,13 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     for (level, sentence) in store.findings().await? {
         match level {
             Level::Critical => return Err(Failure::Dependency(sentence)),
-            Level::Degraded | Level::Info => eprintln!("warning: {sentence}"),
+            Level::Degraded | Level::Info => note(format_args!("warning: {sentence}")),
         }
     }
-    footfall_migrations::migrate(&config.database, config.shards).await.map_err(|error| {
-        Failure::Dependency(format!(
-            "the database could not be set up: {error:#}; mend that and run `footfall init` again"
-        ))
-    })?;
+    let notes = footfall_migrations::migrate(&config.database, config.shards).await.map_err(failure)?;
+    for sentence in notes {
+        note(format_args!("note: {sentence}"));
+    }
     store.check_schema(config.shards).await?;
     let shards = match config.shards {
         1 => "1 shard".to_owned(),
@@ -49,6 +49,17 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     Ok(ExitCode::SUCCESS)
 }
 
+fn failure(error: anyhow::Error) -> Failure {
+    match error.downcast::<Refusal>() {
+        Ok(Refusal { code: EXIT_CONFIGURATION, sentence }) => Failure::Configuration(sentence),
+        Ok(Refusal { sentence, .. }) => Failure::Dependency(sentence),
+        Err(error) => Failure::Dependency(format!(
+            "the database could not be set up to the end: {error}; mend that (the user of database.url needs all rights on its \
+             database, and no other client may hold a table) and run `footfall init` again, which goes on from there"
+        )),
+    }
+}
+
 /// Answers whether the database already is as it should be.
 async fn wait_for_database(store: &Store, config: &Config, patience: Duration) -> Result<bool> {
     let deadline = Instant::now() + patience;
@@ -56,14 +67,14 @@ async fn wait_for_database(store: &Store, config: &Config, patience: Duration) -
     loop {
         match store.check_schema(config.shards).await {
             Ok(()) => return Ok(true),
-            Err(StoreError::Schema(_) | StoreError::Corrupt(_)) => return Ok(false),
+            Err(StoreError::Schema(_) | StoreError::Corrupt(_) | StoreError::RefusesAll(_)) => return Ok(false),
             // Every other error is waited out, "access denied" too: a fresh server lets users in last.
-            Err(error @ StoreError::Db(_)) if Instant::now() + RETRY > deadline => {
+            Err(error @ (StoreError::Db(_) | StoreError::Unreachable { .. })) if Instant::now() + RETRY > deadline => {
                 return Err(error.into());
             }
-            Err(error @ StoreError::Db(_)) => {
+            Err(error @ (StoreError::Db(_) | StoreError::Unreachable { .. })) => {
                 if !told {
-                    eprintln!("waiting up to {} s for {} ({error})", patience.as_secs(), config.database.url);
+                    note(format_args!("waiting up to {} s for {} ({error})", patience.as_secs(), config.database.url));
                     told = true;
                 }
                 tokio::time::sleep(RETRY).await;

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::terminal::{count, print};
+use crate::terminal::{count, note, print, seconds};
 use crate::url::HttpUrl;
 use crate::{DIFFERENCE_FOUND, Result};
 use plan::Plan;
@@ -78,7 +78,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "1")]
     batch: NonZeroU64,
     /// Give up after this time without any success
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = seconds())]
     patience: u64,
 }
 
@@ -90,7 +90,7 @@ fn positive(text: &str) -> std::result::Result<f64, String> {
 }
 
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
-    let urls = if args.urls.is_empty() { std::slice::from_ref(&config.ingest.url) } else { &args.urls };
+    let urls = if args.urls.is_empty() { vec![config.ingest.url.to_string()] } else { args.urls.clone() };
     let targets = urls.iter().map(|url| HttpUrl::parse(url)).collect::<Result<Vec<_>>>()?;
     // 32 bits keep the articles' names short, and are plenty to keep runs apart.
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
@@ -152,6 +152,6 @@ async fn say_when_it_comes(interrupt: Interrupt, run: Arc<Run>) {
     interrupt.came().await;
     // The run stops by itself too, when it gives up.
     if run.was_interrupted() {
-        eprintln!("stopping: waiting for the open requests, at most {} s", client::TIMEOUT.as_secs());
+        note(format_args!("stopping: waiting for the open requests, at most {} s", client::TIMEOUT.as_secs()));
     }
 }

@@ -1,5 +1,8 @@
 //! `footfall`: the operator's tool. One file per command.
 
+// They panic when nobody reads, or a disk is full.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 mod accept_restore;
 mod aside;
 mod check_config;
@@ -24,6 +27,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use footfall_shared::config::Config;
+use footfall_shared::contain::{self, contained};
+use footfall_shared::logs;
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -74,12 +79,24 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = match cli.command.when_interrupted() {
-        Some(sentence) => run_until_interrupted(cli, sentence).await,
-        None => run(cli).await,
+    std::panic::set_hook(Box::new(|panic| {
+        if !contain::contains(panic) {
+            logs::last_words(panic);
+        }
+    }));
+    let work = async {
+        match cli.command.when_interrupted() {
+            Some(sentence) => run_until_interrupted(cli, sentence).await,
+            None => run(cli).await,
+        }
     };
+    let result = contained(work).await.unwrap_or_else(|why| {
+        Err(Failure::Dependency(format!(
+            "a store has answered what makes no sense, or this is a mistake of Footfall's: {why}"
+        )))
+    });
     result.unwrap_or_else(|failure| {
-        eprintln!("error: {failure}");
+        terminal::note(format_args!("error: {failure}"));
         failure.exit_code()
     })
 }
@@ -117,18 +134,14 @@ impl Command {
 }
 
 async fn run(cli: Cli) -> Result {
-    // Not `vars`, which panics on a variable that is not UTF-8; Footfall's own are.
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
     let config = match cli.command {
         Command::Drill(_) => Config::default(), // It has stores of its own, and must not know of others.
-        _ => Config::load(cli.config.as_deref(), environment)?,
+        _ => Config::load(cli.config.as_deref(), std::env::vars_os())?,
     };
     match cli.command {
         Command::Init(args) => init::run(&config, &args).await,
         Command::Clean(args) => clean::run(&config, &args).await,
-        Command::CheckConfig(args) => check_config::run(&config, &args),
+        Command::CheckConfig(args) => check_config::run(&config, cli.config.as_deref(), &args),
         Command::Watch(args) => watch::run(&config, &args).await,
         Command::Load(args) => load::run(&config, &args).await,
         Command::Verify(args) => verify::run(&config, &args).await,

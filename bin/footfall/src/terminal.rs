@@ -73,7 +73,7 @@ impl Progress {
                 *next += LINE;
                 let of = total.map_or(String::new(), |total| format!(" of {}", HumanCount(total)));
                 let note = if note.is_empty() { String::new() } else { format!(", {note}") };
-                eprintln!("{}{of} {one}s{note}", HumanCount(position));
+                self::note(format_args!("{}{of} {one}s{note}", HumanCount(position)));
             }
             Self::Lines { .. } => {}
         }
@@ -86,13 +86,32 @@ impl Progress {
     }
 }
 
-/// Prints lines. Not `println!`, which panics when nobody reads any more, as with `footfall quarantine list | head`.
+/// Prints to the standard output. Not by `println!`, which panics when nobody reads any more: that is no failure, as with
+/// `footfall quarantine list | head`. What cannot be written for another reason, such as a full disk, is one.
 pub(crate) fn print(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::file("write to the terminal", &error)),
+    match print_all(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::file("write to the standard output", &error))
+        }
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// As [`print`], for those who need to know when nobody reads any more.
+pub(crate) fn print_all(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Says a line beside the output, on stderr, if that can be written to.
+pub(crate) fn note(line: impl std::fmt::Display) {
+    footfall_shared::logs::say(&line.to_string());
+}
+
+/// The end of a time that a person has given in seconds. Nobody waits for longer than a year.
+pub(crate) fn seconds() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(..=365 * 24 * 60 * 60)
 }
 
 /// `1 row`, `2 rows`.

@@ -1,7 +1,5 @@
 //! The little that this tool needs to know about URLs. Pure.
 
-use std::net::IpAddr;
-
 use tokio_tungstenite::tungstenite::http::Uri;
 
 use crate::Result;
@@ -43,27 +41,6 @@ impl HttpUrl {
     }
 }
 
-/// Whether a store's URL leads to this machine. When in doubt, it does not.
-pub(crate) fn is_local(store: &str) -> bool {
-    let Some((scheme, rest)) = store.split_once("://") else {
-        return false;
-    };
-    if scheme.ends_with("unix") {
-        return true;
-    }
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    let query = rest.split_once('?').map_or("", |(_, query)| query);
-    if query.split('&').any(|parameter| parameter.starts_with("socket=")) {
-        return true;
-    }
-    let host_and_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = match host_and_port.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => host_and_port.split(':').next().unwrap_or_default(),
-    };
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,33 +59,6 @@ mod tests {
         for text in ["https://stats.example", "stats.example:80", "/realtime", "", "http://a b"] {
             let error = HttpUrl::parse(text).expect_err(text).to_string();
             assert!(error.contains(text) && error.contains("such as"), "{error}");
-        }
-    }
-
-    #[test]
-    fn only_loopback_and_sockets_are_local() {
-        for local in [
-            "redis://127.0.0.1:6379/0",
-            "redis://:p@ss@localhost",
-            "redis://[::1]:6379",
-            "unix:///run/redis.sock",
-            "redis+unix:///run/redis.sock",
-            "mysql://footfall@127.1.2.3:3306/footfall",
-            "mysql://u:p@localhost/footfall?socket=/run/mysqld.sock",
-            "mysql://u@db/footfall?ssl-mode=DISABLED&socket=/run/mysqld.sock",
-        ] {
-            assert!(is_local(local), "{local}");
-        }
-        for remote in [
-            "redis://10.0.0.1:6379",
-            "redis://localhost@evil.example",
-            "redis://127.0.0.1.example",
-            "mysql://u:127.0.0.1@db/footfall",
-            "mysql://u@db/socket=",
-            "127.0.0.1",
-            "",
-        ] {
-            assert!(!is_local(remote), "{remote}");
         }
     }
 }

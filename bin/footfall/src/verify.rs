@@ -17,12 +17,12 @@ use std::time::Duration;
 use footfall_shared::config::Config;
 use footfall_shared::counter::{Article, Row};
 use footfall_shared::queue::Redis;
-use footfall_shared::store::{Fences, Store};
+use footfall_shared::store::{Fences, Store, column};
 use indicatif::HumanCount;
 use tokio::time::Instant;
 
 use crate::failure::{self, Failure};
-use crate::terminal::{count, print};
+use crate::terminal::{count, note, print, seconds};
 use crate::{DIFFERENCE_FOUND, Result, ledger};
 use checks::Check;
 use compare::{Comparison, Difference, Place};
@@ -53,10 +53,10 @@ pub(crate) struct Args {
     #[arg(long)]
     live: bool,
     /// How long to watch
-    #[arg(long, value_name = "N", requires = "live")]
+    #[arg(long, value_name = "N", requires = "live", value_parser = seconds())]
     seconds: Option<u64>,
     /// How long to wait until nothing is on its way any more
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = seconds())]
     wait: u64,
     /// How many of the pairs that differ to show
     #[arg(long, value_name = "N", default_value_t = 20)]
@@ -90,13 +90,17 @@ async fn compare(config: &Config, args: &Args, store: &Store, redis: &Redis) -> 
     let mut comparison = read_ledgers(&args.ledgers)?;
     let articles = articles_of(&comparison)?;
     let look = compare_when_quiet(store, redis, config.shards, &articles, &mut comparison, deadline).await?;
-    let broken = report(&comparison, &look, articles.len(), args.list);
+    let (report, broken) = report(&comparison, &look, articles.len(), args.list);
     let result = comparison.result();
     let invariants = match broken {
         0 => String::new(),
         broken => format!(", {} FAILED", count(broken as u64, "invariant")),
     };
-    print(&format!("{} missing, {} extra{invariants}\n", HumanCount(result.missing), HumanCount(result.extra)))?;
+    print(&format!(
+        "{report}{} missing, {} extra{invariants}\n",
+        HumanCount(result.missing),
+        HumanCount(result.extra)
+    ))?;
     Ok(result.missing + result.extra == 0 && broken == 0)
 }
 
@@ -124,10 +128,10 @@ fn read_ledgers(paths: &[PathBuf]) -> Result<Comparison> {
             )));
         }
         if !kind.is_complete {
-            eprintln!(
+            note(format_args!(
                 "warning: {} has no end: `footfall load` still runs or was killed, and what it had just sent shows as extra",
                 path.display()
-            );
+            ));
         }
     }
     if entries == 0 {
@@ -161,8 +165,8 @@ async fn compare_when_quiet(
     loop {
         while Instant::now() < deadline && !look::is_drained(redis, shards).await? {
             if !told {
-                let left = deadline - Instant::now();
-                eprintln!("waiting up to {} s until all views are in MySQL", left.as_secs());
+                let left = deadline.saturating_duration_since(Instant::now());
+                note(format_args!("waiting up to {} s until all views are in MySQL", left.as_secs()));
                 told = true;
             }
             tokio::time::sleep(PAUSE).await;
@@ -180,46 +184,46 @@ async fn compare_when_quiet(
     }
 }
 
-/// Prints what was found; answers how many invariants are broken.
-fn report(comparison: &Comparison, look: &Look, articles: usize, list: usize) -> usize {
+/// Says what was found, and how many invariants are broken.
+fn report(comparison: &Comparison, look: &Look, articles: usize, list: usize) -> (String, usize) {
     let result = comparison.result();
-    println!("acknowledged {:>13}", HumanCount(result.sum.acknowledged).to_string());
-    println!(
-        "attempted    {:>13}  ({} more were refused) of {} articles",
-        HumanCount(result.sum.attempted()).to_string(),
-        HumanCount(result.refused),
-        HumanCount(articles as u64)
-    );
-    println!(
-        "counted      {:>13}  (MySQL {}, still in Redis {})",
-        HumanCount(result.sum.counted()).to_string(),
-        HumanCount(result.sum.mysql),
-        HumanCount(result.sum.redis)
-    );
-    println!(
-        "quarantined  {:>13}  (footfall quarantine list shows all {})",
-        HumanCount(result.sum.quarantine).to_string(),
-        HumanCount(look.audit.quarantined_views)
-    );
-    println!();
+    let mut lines = vec![
+        format!("acknowledged {:>13}", HumanCount(result.sum.acknowledged).to_string()),
+        format!(
+            "attempted    {:>13}  ({} more were refused) of {} articles",
+            HumanCount(result.sum.attempted()).to_string(),
+            HumanCount(result.refused),
+            HumanCount(articles as u64)
+        ),
+        format!(
+            "counted      {:>13}  (MySQL {}, still in Redis {})",
+            HumanCount(result.sum.counted()).to_string(),
+            HumanCount(result.sum.mysql),
+            HumanCount(result.sum.redis)
+        ),
+        format!(
+            "quarantined  {:>13}  (footfall quarantine list shows all {})",
+            HumanCount(result.sum.quarantine).to_string(),
+            HumanCount(column(look.audit.quarantined_views))
+        ),
+        String::new(),
+    ];
     let invariants: Vec<Check> = checks::of_mysql(&look.audit).into_iter().chain(checks::of_redis(look)).collect();
-    for (name, broken) in &invariants {
-        match broken {
-            None => println!("ok      {name}"),
-            Some(how) => println!("FAILED  {name}: {how}"),
-        }
-    }
-    println!();
+    lines.extend(invariants.iter().map(|(name, broken)| match broken {
+        None => format!("ok      {name}"),
+        Some(how) => format!("FAILED  {name}: {how}"),
+    }));
+    lines.push(String::new());
     let (differences, all) = comparison.differences(list);
     if !differences.is_empty() {
-        println!("{}", Difference::HEAD);
-        for difference in &differences {
-            println!("{difference}");
-        }
+        lines.push(Difference::HEAD.to_string());
+        lines.extend(differences.iter().map(ToString::to_string));
         if all > differences.len() {
-            println!("... and {} more pairs (--list shows more)", HumanCount((all - differences.len()) as u64));
+            let more = HumanCount((all - differences.len()) as u64);
+            lines.push(format!("... and {more} more pairs (--list shows more)"));
         }
-        println!();
+        lines.push(String::new());
     }
-    invariants.iter().filter(|(_, broken)| broken.is_some()).count()
+    lines.push(String::new());
+    (lines.join("\n"), invariants.iter().filter(|(_, broken)| broken.is_some()).count())
 }

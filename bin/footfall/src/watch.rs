@@ -2,7 +2,7 @@
 
 mod view;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::terminal::is_screen;
+use crate::terminal::{is_screen, note, print_all};
 use crate::url::HttpUrl;
 use crate::{DIFFERENCE_FOUND, Result};
 use view::View;
@@ -59,7 +59,8 @@ struct Dashboard<'a> {
 }
 
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
-    let dashboard = Dashboard { url: HttpUrl::parse(&config.dashboard.url)?, token: config.dashboard.token.get() };
+    let dashboard =
+        Dashboard { url: HttpUrl::parse(config.dashboard.url.as_str())?, token: config.dashboard.token.get() };
     let mut output = Output::new(args);
     if args.once {
         let mut view = View::default();
@@ -222,18 +223,18 @@ impl Output {
 
     /// The alternate screen, so that what the terminal showed before comes back at the end; no cursor.
     fn open(&self) -> io::Result<()> {
-        if self.form == Form::Screen { print("\x1b[?1049h\x1b[?25l", "") } else { Ok(()) }
+        if self.form == Form::Screen { print_all("\x1b[?1049h\x1b[?25l") } else { Ok(()) }
     }
 
     fn close(&self) -> io::Result<()> {
-        if self.form == Form::Screen { print("\x1b[?25h\x1b[?1049l", "\n") } else { Ok(()) }
+        if self.form == Form::Screen { print_all("\x1b[?25h\x1b[?1049l\n") } else { Ok(()) }
     }
 
     fn message(&self, view: &View, url: &HttpUrl, text: &Utf8Bytes) -> io::Result<()> {
         match self.form {
-            Form::Json => print(text, "\n"),
+            Form::Json => print_all(&format!("{text}\n")),
             Form::Screen => draw(view, &live(view, url)),
-            Form::Page => print(&format!("Footfall, {}\n\n{}", live(view, url), view.page()), ""),
+            Form::Page => print_all(&format!("Footfall, {}\n\n{}", live(view, url), view.page())),
             Form::Lines => Ok(()),
         }
     }
@@ -241,7 +242,7 @@ impl Output {
     fn second(&self, view: &View, url: &HttpUrl) -> io::Result<()> {
         match self.form {
             Form::Lines if view.has_numbers() => {
-                print(&clock::rfc3339(clock::unix_ms()), &format!("  {}\n", view.line()))
+                print_all(&format!("{}  {}\n", clock::rfc3339(clock::unix_ms()), view.line()))
             }
             // The terminal may have another size by now.
             Form::Screen if view.has_numbers() => draw(view, &live(view, url)),
@@ -253,7 +254,7 @@ impl Output {
         match self.form {
             Form::Screen => draw(view, &format!("NOT LIVE: {}: {why}", url.address)),
             Form::Json | Form::Page | Form::Lines => {
-                eprintln!("not live: {}: {why}", url.address);
+                note(format_args!("not live: {}: {why}", url.address));
                 Ok(())
             }
         }
@@ -271,7 +272,7 @@ fn live(view: &View, url: &HttpUrl) -> String {
 /// Draws over what was drawn before.
 fn draw(view: &View, title: &str) -> io::Result<()> {
     let (rows, columns) = Term::stdout().size();
-    print(&screen(view, title, usize::from(rows), usize::from(columns)), "")
+    print_all(&screen(view, title, usize::from(rows), usize::from(columns)))
 }
 
 /// As many lines as the terminal has, none longer than it is wide: home; each line erases what was there before; then
@@ -282,14 +283,6 @@ fn screen(view: &View, title: &str, rows: usize, columns: usize) -> String {
     let lines = head.iter().map(String::as_str).chain(page.lines()).take(rows);
     let lines: Vec<_> = lines.map(|line| truncate_str(line, columns, "\u{2026}")).collect();
     format!("\x1b[H{}\x1b[K\x1b[J", lines.join("\x1b[K\r\n"))
-}
-
-/// Not `print!`, which panics when nobody reads any more.
-fn print(text: &str, end: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.write_all(end.as_bytes())?;
-    out.flush()
 }
 
 #[cfg(test)]

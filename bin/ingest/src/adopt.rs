@@ -12,12 +12,13 @@ use footfall_shared::counter::{Batch, Producer, Shard};
 use footfall_shared::grading::{Class, Grade, Level};
 use footfall_shared::packed::{Path, Record, decode_record};
 use footfall_shared::store::Direct;
-use footfall_shared::telemetry::{self, IntCounter, IntGauge, Readiness};
+use footfall_shared::telemetry::{self, IntCounter, IntGauge, Readiness, Reason};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::batch::warn_of_quarantine;
 use crate::blocking::Blocking;
 use crate::lane::{Lane, Link, Retained, Step};
 
@@ -125,7 +126,7 @@ impl Left {
     fn journalled_views(&self) -> u64 {
         let Kept { batches, views_before, .. } = &self.direct;
         let direct = batches.back().map_or(0, |last| last.cumulative_views.saturating_sub(*views_before));
-        self.lane.backlog_views() + direct
+        self.lane.backlog_views().saturating_add(direct)
     }
 
     /// What MySQL must have before it can take what is left, of each path.
@@ -158,11 +159,12 @@ impl Replay {
             let now = Instant::now();
             if let Some(left) = &left
                 && now >= report_at
-                && (breaker.is_closed() || breaker.class() == Some(Class::DbBehind))
+                && breaker.class().is_none_or(|class| class.closes_mysql() || class == Class::CacheFull)
             {
                 (beat, report_at) = (beat + 1, now + REPORT_PERIOD);
                 // Missed once, it is made up for by the next.
-                let _ = self.link.queue.report(self.producer, beat, left.journalled_views(), left.kept_behind()).await;
+                let (journalled, stored) = (left.journalled_views(), left.kept_behind());
+                let _ = self.link.queue.report(self.producer, beat, journalled, stored, journalled > 0).await;
             }
             match result {
                 Ok(true) => {
@@ -178,7 +180,13 @@ impl Replay {
                     breaker.failed(class, now);
                     if shown != Some(class) && !breaker.is_closed() {
                         shown = Some(class);
-                        self.readiness.set_degraded(&part, Some((class.level().max(Level::Degraded), why.clone())));
+                        self.readiness.set_degraded(
+                            &part,
+                            Some((
+                                class.level().max(Level::Degraded),
+                                Reason::new("what a dead ingest has left behind waits", &why),
+                            )),
+                        );
                         match class.level() {
                             Level::Critical => error!("{part}: {why}"),
                             _ => warn!("{part} has to wait: {why}"),
@@ -202,7 +210,8 @@ impl Replay {
         if let Some(first) = left.direct.batches.front() {
             let batch = self.batch(first);
             match self.link.fences.commit_direct(self.link.queue.shard(), &batch).await {
-                Ok(Direct::Now { .. } | Direct::Before) => {
+                Ok(stored @ (Direct::Now { .. } | Direct::Before)) => {
+                    warn_of_quarantine(stored, self.link.queue.shard());
                     left.direct.views_before = first.cumulative_views;
                     left.direct.batches.pop_front();
                 }

@@ -1,23 +1,24 @@
 //! The batcher: one task per shard folds the views that arrive while the previous batch is under way into the next one
 //! (no timer, no window), and sees to it that every batch has a durable home before its clients hear of it.
 //!
-//! A batch is put on one of two paths when it is built, and stays there: through Redis, or, while Redis is away, into
-//! MySQL directly. It is in the journal before it is first sent. Its clients are answered when Redis or MySQL has it, or
-//! when neither answers in time, as soon as the journal is on the disk.
+//! A batch is put on one of two paths when it is built, and stays there: through Redis, or, while Redis is away or full,
+//! into MySQL directly. It is in the journal before it is first sent. Its clients are answered when Redis or MySQL has
+//! it, or when neither answers in time, as soon as the journal is on the disk.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use footfall_journal::{AppendError, Journal, Location, SyncResult};
 use footfall_shared::breaker::Breaker;
-use footfall_shared::config::{self, ms};
-use footfall_shared::counter::{Batch, Shard, View};
+use footfall_shared::config;
+use footfall_shared::counter::{Batch, Shard, View, total};
 use footfall_shared::grading::{Class, Grade, Level};
 use footfall_shared::packed::{Path, decode_record, encode_record};
-use footfall_shared::queue::{DataSet, QueueError};
+use footfall_shared::queue::{DataSet, ID_BYTES, MEMORY_PERCENT_MAX, Queue, QueueError, Remembered};
 use footfall_shared::store::{Direct, StoreError};
-use footfall_shared::telemetry::{self, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Readiness};
+use footfall_shared::telemetry::{self, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Readiness, Reason};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -35,14 +36,15 @@ const TICK: Duration = Duration::from_millis(500);
 const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 /// Batches that MySQL does not have, at most: bounds memory where the journal's limit is large and the batches small.
 const RETAINED_MAX: usize = 1 << 20;
-/// While Redis is caught up with, batches are not built more often than this: few large ones are sent sooner.
+/// While Redis takes nothing or is caught up with, batches are not built more often than this: few large ones are sent
+/// sooner, and need less room until then.
 const CATCH_UP_PACE: Duration = Duration::from_millis(10);
 /// A view id is remembered for one to two of these.
 pub const ID_PERIOD: Duration = Duration::from_secs(600);
-/// From this part of Redis's memory on, new batches wait in the journal.
-const MEMORY_MAX: f64 = 0.8;
-/// Below this part they go to Redis again.
-const MEMORY_FREE: f64 = 0.75;
+/// A Redis that was full is not any more when less than this part of its memory is in use, in percent.
+const MEMORY_PERCENT_FREE: u64 = 75;
+/// View ids take this part of Redis's memory at most, in percent, whatever is configured.
+const IDS_MEMORY_PERCENT_MAX: u64 = 25;
 
 /// One shard of one life of ingest.
 pub(crate) struct Batcher {
@@ -78,15 +80,19 @@ pub(crate) struct Batcher {
     /// Why the last step failed; shown as long as a breaker is open.
     obstacle: String,
     /// What was said last; nothing at first.
-    shown: Option<Option<(Level, String)>>,
-    /// The next batch that goes to the disk first is not built before.
+    shown: Option<Option<(Level, &'static str)>>,
+    /// While batches for Redis only go to the disk, the next one is not built before.
     journal_at: Instant,
     tick_at: Instant,
     is_look_due: bool,
     /// Rotations of the view ids in Redis, and when they were first seen.
     rotation: Option<(u64, Instant)>,
+    /// Whether so little waits in Redis that it is not what fills it, as of the last look.
+    waits_little: bool,
     /// Grows with each report to the others.
     beat: u64,
+    /// Whether the report before said of views that only the journal holds: those of a moment are nothing to tell readers.
+    was_behind: bool,
 }
 
 struct DirectBatch {
@@ -160,7 +166,9 @@ impl Batcher {
             tick_at: now,
             is_look_due: false,
             rotation: None,
+            waits_little: false,
             beat: 0,
+            was_behind: false,
         };
         batcher.readiness.set_part(&batcher.name(), Some("not opened yet".into()));
         batcher
@@ -224,13 +232,15 @@ impl Batcher {
     }
 
     fn start_step(&mut self, now: Instant) {
-        if self.redis.class() == Some(Class::CacheFull) && !self.is_look_due {
-            return; // Nothing more goes in until the flusher has made room.
+        let is_full = self.redis.class() == Some(Class::CacheFull);
+        // Of a full Redis it is first asked what waits in it. If that is much, nothing more goes in until the flusher has
+        // made room. If it is little, others fill it, and what can only go this way is tried: Redis takes a batch or none.
+        if is_full && !self.is_look_due && !self.waits_little && self.lane.epoch().is_some() {
+            return;
         }
         let journal = self.journal.as_ref();
         let damaged = &self.metrics.damaged;
-        let is_full = self.redis.class() == Some(Class::CacheFull);
-        let step = if is_full {
+        let step = if is_full && self.is_look_due {
             None
         } else {
             self.lane.next(|retained| {
@@ -247,7 +257,7 @@ impl Batcher {
             })
         };
         // While Redis is away somebody must ask whether it is back.
-        let look = self.is_look_due || !self.redis.is_closed();
+        let look = self.is_look_due || !self.redis.is_closed() && !is_full;
         let Some(step) = step.or_else(|| look.then_some(Step::Look)) else { return };
         if matches!(step, Step::Look) {
             self.is_look_due = false;
@@ -273,7 +283,7 @@ impl Batcher {
 
     /// How long clients wait for Redis or MySQL before the journal is brought to the disk for them.
     fn patience(&self) -> Duration {
-        ms(self.config.journal_sync_ms)
+        self.config.journal_sync_ms
     }
 
     /// The path of a batch that is built now; none if it is better not to build one yet.
@@ -286,8 +296,10 @@ impl Batcher {
             None if self.lane.backlog() == 0 && self.redis_since.is_none() => Some(Path::Redis),
             None if is_slow(self.redis_since) || self.lane.backlog() > 1 => by_journal,
             None => None,
-            // MySQL must not be written to, or is what keeps Redis full.
-            Some(Class::DbBehind | Class::CacheFull) => by_journal,
+            // MySQL must not be written to.
+            Some(class) if class.closes_mysql() => by_journal,
+            // A full Redis is like one that is away: MySQL says by itself whether it is what keeps Redis full.
+            Some(_) if now < self.journal_at => None,
             Some(_) if self.direct.is_empty() && self.mysql.allows(now) => Some(Path::Direct),
             Some(_) if !self.mysql.is_closed() || is_slow(self.mysql_since) => by_journal,
             Some(_) => None,
@@ -333,16 +345,20 @@ impl Batcher {
         if self.is_doubtful && self.disk.allows(now) {
             self.write_again(now);
         }
-        if self.redis.is_closed() || matches!(self.redis.class(), Some(Class::CacheFull | Class::DbBehind)) {
+        if self.redis.class().is_none_or(|class| class.closes_mysql() || class == Class::CacheFull) {
             self.beat += 1;
             let (queue, producer) = (self.link.queue.clone(), self.lane.producer());
             let (beat, journalled) = (self.beat, self.journalled_views());
             let stored = [self.lane.kept_behind(), self.direct_stored()];
+            let is_behind = std::mem::replace(&mut self.was_behind, journalled > 0) && journalled > 0;
             self.work.push(Box::pin(async move {
                 let memory = queue.redis().memory().await;
-                let _ = queue.report(producer, beat, journalled, stored).await; // Missed once, it is made up for by the next.
+                // Missed once, it is made up for by the next.
+                let _ = queue.report(producer, beat, journalled, stored, is_behind).await;
                 Event::Memory(memory)
             }));
+        } else {
+            self.metrics.redis_memory.reset(); // Not known any more.
         }
         if let Some((rotation, seen)) = self.rotation
             && now >= seen + ID_PERIOD
@@ -350,12 +366,7 @@ impl Batcher {
         {
             self.rotation = None;
             let queue = self.link.queue.clone();
-            self.work.push(Box::pin(async move {
-                if let Err(error) = queue.rotate_ids(epoch, rotation).await {
-                    warn!("view ids are remembered for longer than they need be: {error}");
-                }
-                Event::Done
-            }));
+            self.work.push(Box::pin(async move { rotate(queue, epoch, rotation, false).await }));
         }
     }
 
@@ -387,6 +398,9 @@ impl Batcher {
             batch.0.extend(offer.views);
             batch.1.push(offer.client);
             next = if count < self.config.batch_views_max { offers.try_recv().ok() } else { None };
+        }
+        if !self.redis.is_closed() && !batches[0].0.is_empty() {
+            self.journal_at = now + CATCH_UP_PACE;
         }
         for (path, (views, clients)) in [Path::Redis, Path::Direct].into_iter().zip(batches) {
             if !views.is_empty() {
@@ -477,10 +491,8 @@ impl Batcher {
 
     fn on_redis(&mut self, outcome: Outcome, now: Instant) {
         self.redis_since = None;
-        if let Outcome::Looked(Ok(Some(DataSet { rotation, .. }))) = &outcome
-            && self.rotation.is_none_or(|(known, _)| known != *rotation)
-        {
-            self.rotation = Some((*rotation, now));
+        if let Outcome::Looked(Ok(Some(data))) = &outcome {
+            self.looked(data, now);
         }
         match self.lane.on(outcome) {
             // That it answers a look does not mean that it has room again.
@@ -496,6 +508,25 @@ impl Batcher {
         self.acknowledge(|batch| batch.path == Path::Redis && batch.number <= applied);
     }
 
+    /// What a look at the data set says of its view ids, and of what fills it.
+    fn looked(&mut self, data: &DataSet, now: Instant) {
+        self.waits_little = data.pending_views() <= self.config.generation_views_max;
+        let Remembered { rotation, added, before, .. } = data.ids;
+        if self.rotation.is_none_or(|(known, _)| known != rotation) {
+            self.rotation = Some((rotation, now));
+        }
+        // `apply` sees to that by itself, unless it is refused, or there is less memory now than before. One batch may be
+        // more than there is room for.
+        let batch_max = self.config.batch_views_max.saturating_add(self.config.request_views_max) as u64;
+        let most = self.link.ids_max.load(Ordering::Relaxed).max(batch_max);
+        if added.max(before) > most
+            && let Some(epoch) = self.lane.epoch()
+        {
+            let queue = self.link.queue.clone();
+            self.work.push(Box::pin(async move { rotate(queue, epoch, rotation, true).await }));
+        }
+    }
+
     fn redis_failed(&mut self, obstacle: &Obstacle, now: Instant) {
         let class = obstacle.class();
         class.count();
@@ -507,7 +538,8 @@ impl Batcher {
     fn on_direct(&mut self, number: u64, result: Result<Direct, StoreError>, now: Instant) {
         self.mysql_since = None;
         match result {
-            Ok(Direct::Now { .. } | Direct::Before) => {
+            Ok(stored @ (Direct::Now { .. } | Direct::Before)) => {
+                warn_of_quarantine(stored, self.link.queue.shard());
                 self.mysql.succeeded();
                 let stored = self.direct.pop_front();
                 if let (Some(journal), Some(location)) = (&mut self.journal, stored.and_then(|batch| batch.location)) {
@@ -615,12 +647,13 @@ impl Batcher {
         for (kind, bytes) in [("used", used), ("limit", max)] {
             self.metrics.redis_memory.with_label_values(&[kind]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
-        let part = if max == 0 { 0.0 } else { used as f64 / max as f64 };
-        if part > MEMORY_MAX && self.journal.is_some() && self.redis.is_closed() {
+        self.link.ids_max.store(ids_max(self.config.ids_bytes_max, self.link.shards, max), Ordering::Relaxed);
+        let percent = used.saturating_mul(100).checked_div(max).unwrap_or(0); // Without a limit it is never full.
+        if percent > MEMORY_PERCENT_MAX && self.journal.is_some() && self.redis.is_closed() {
             Class::CacheFull.count();
             self.redis.failed(Class::CacheFull, now);
-            self.obstacle = format!("redis: {used} of {max} bytes are in use");
-        } else if part < MEMORY_FREE && self.redis.class() == Some(Class::CacheFull) {
+            self.obstacle = format!("{used} of {max} bytes are in use");
+        } else if percent < MEMORY_PERCENT_FREE && self.redis.class() == Some(Class::CacheFull) {
             self.redis.succeeded();
         }
     }
@@ -648,9 +681,9 @@ impl Batcher {
 
     /// Views that were acknowledged and that only the journal holds.
     fn journalled_views(&self) -> u64 {
-        let waiting: u64 = self.unacknowledged.iter().map(|batch| batch.views).sum();
-        let direct: u64 = self.direct.iter().map(|direct| direct.batch.views()).sum();
-        (self.lane.backlog_views() + direct).saturating_sub(waiting)
+        let waiting = total(self.unacknowledged.iter().map(|batch| batch.views));
+        let direct = total(self.direct.iter().map(|direct| direct.batch.views()));
+        self.lane.backlog_views().saturating_add(direct).saturating_sub(waiting)
     }
 
     /// Keeps readiness, degradation and metrics true; logs a change of level once.
@@ -676,11 +709,14 @@ impl Batcher {
             (redis, _, Some(_)) => (redis.is_none(), Some((Level::Critical, "the journal cannot be written"))),
             (None, ..) if self.lane.epoch().is_none() => return,
             (None, ..) => (true, None),
-            (Some(Class::DbBehind), ..) | (Some(_), Some(Class::DbBehind), _) => {
+            (Some(redis), mysql, _) if redis.closes_mysql() || mysql.is_some_and(Class::closes_mysql) => {
                 (journals, Some((Level::Critical, "this shard stands still, views wait in the journal")))
             }
-            (Some(Class::CacheFull), ..) => {
-                (journals, Some((Level::Degraded, "redis is full, views wait in the journal")))
+            (Some(Class::CacheFull), None, _) => {
+                (true, Some((Level::Degraded, "redis is full, views go to MySQL directly, those with an id wait")))
+            }
+            (Some(Class::CacheFull), Some(_), _) if journals => {
+                (true, Some((Level::Critical, "redis is full and MySQL is away, views wait in the journal")))
             }
             (Some(_), None, _) => (true, Some((Level::Degraded, "redis is away, views go to MySQL directly"))),
             (Some(_), Some(_), _) if journals => {
@@ -688,9 +724,11 @@ impl Batcher {
             }
             (Some(_), Some(_), _) => (false, Some((Level::Critical, "redis and MySQL are away"))),
         };
-        let state = state.map(|(level, what)| (level, what.to_owned()));
-        let reason = state.as_ref().map(|(_, what)| format!("{what}: {}", self.obstacle));
-        self.readiness.set_part(&part, reason.filter(|_| !ready));
+        let why = state.map(|(level, what)| (level, Reason::new(what, &self.obstacle)));
+        self.readiness.set_part(&part, why.clone().map(|(_, reason)| reason).filter(|_| !ready));
+        if why.is_some() {
+            self.readiness.set_degraded(&part, why.clone());
+        }
         if self.shown.as_ref() == Some(&state) {
             return;
         }
@@ -700,9 +738,35 @@ impl Batcher {
             Some((Level::Critical, what)) => error!(%shard, "{what}: {}", self.obstacle),
             Some((_, what)) => warn!(%shard, "{what}: {}", self.obstacle),
         }
-        self.readiness.set_degraded(&part, state.clone());
+        self.readiness.set_degraded(&part, why);
         self.shown = Some(state);
     }
+}
+
+/// Says so if MySQL has refused views.
+pub(crate) fn warn_of_quarantine(stored: Direct, shard: Shard) {
+    if let Direct::Now { quarantined: views @ 1.. } = stored {
+        Class::DbPoison.count();
+        warn!(
+            %shard, views, class = Class::DbPoison.name(),
+            "views could not be counted and are in quarantine: see `footfall quarantine list`"
+        );
+    }
+}
+
+/// Forgets the view ids of the period before the last one.
+async fn rotate(queue: Queue, epoch: u64, rotation: u64, is_early: bool) -> Event {
+    if let Err(error) = queue.rotate_ids(epoch, rotation, is_early).await {
+        warn!("view ids are remembered for longer than they need be: {error}");
+    }
+    Event::Done
+}
+
+/// How many view ids may be added to a shard between two rotations, so that those of two periods, of all shards, take no
+/// more than the bytes that are given for them, nor than a part of Redis's memory (0: all that there is).
+pub(crate) fn ids_max(ids_bytes_max: u64, shards: u16, memory: u64) -> u64 {
+    let part = if memory == 0 { u64::MAX } else { memory / 100 * IDS_MEMORY_PERCENT_MAX };
+    (ids_bytes_max.min(part) / ID_BYTES / 2 / u64::from(shards.max(1))).max(1)
 }
 
 fn class_of(error: &AppendError) -> Class {

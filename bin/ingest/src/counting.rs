@@ -3,9 +3,10 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use footfall_journal::{Disk, Journal, Life, Limits};
-use footfall_shared::config::{Config, ms};
+use footfall_shared::config::Config;
 use footfall_shared::counter::{Producer, Shard};
 use footfall_shared::queue::Redis;
 use footfall_shared::store::Fences;
@@ -65,13 +66,14 @@ impl Counting {
         let bytes_max = config.ingest.journal_bytes_max;
         let limits = Limits { bytes_max, segment_bytes: SEGMENT_BYTES_MAX.min(bytes_max / 4), ..Limits::default() };
         let (intake, offers) =
-            Intake::new(config.shards, config.ingest.queue_views_max, ms(config.ingest.answer_timeout_ms));
+            Intake::new(config.shards, config.ingest.queue_views_max, config.ingest.answer_timeout_ms);
         let links: Vec<Link> = Shard::all(config.shards)
             .map(|shard| Link {
                 queue: redis.shard(shard),
                 fences: Arc::clone(&fences),
                 shards: config.shards,
                 generation_views_max: config.ingest.generation_views_max,
+                ids_max: Arc::new(AtomicU64::new(batch::ids_max(config.ingest.ids_bytes_max, config.shards, 0))),
             })
             .collect();
         let metrics = batch::Metrics::new();

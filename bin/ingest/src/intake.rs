@@ -52,7 +52,7 @@ impl Intake {
         queue_views_max: usize,
         answer_timeout: Duration,
     ) -> (Self, Vec<mpsc::UnboundedReceiver<Offer>>) {
-        let room = || Arc::new(Semaphore::new(queue_views_max));
+        let room = || Arc::new(Semaphore::new(queue_views_max.min(Semaphore::MAX_PERMITS)));
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards)
             .map(|_| {
                 let (sender, receiver) = mpsc::unbounded_channel();

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use footfall_journal::Location;
 use footfall_shared::counter::{Batch, Producer};
@@ -136,6 +137,8 @@ pub struct Link {
     pub shards: u16,
     /// Views in one generation, about.
     pub generation_views_max: u64,
+    /// View ids added between two rotations, at most; the memory that Redis has may change it.
+    pub ids_max: Arc<AtomicU64>,
 }
 
 impl Link {
@@ -145,8 +148,9 @@ impl Link {
             Step::Open => Outcome::Opened(self.open(producer).await),
             Step::Apply { epoch, batches } => {
                 // Redis takes them one after the other: what follows one that it did not take is refused.
+                let ids_max = self.ids_max.load(Ordering::Relaxed);
                 let applied = batches.iter().map(|batch| async {
-                    (batch.number, self.queue.apply(epoch, batch, self.generation_views_max).await)
+                    (batch.number, self.queue.apply(epoch, batch, self.generation_views_max, ids_max).await)
                 });
                 Outcome::Applied(join_all(applied).await)
             }

@@ -1,5 +1,8 @@
 //! The HTTP service that counts: request -> view -> batch -> Redis, then the answer.
 
+// They panic when nobody reads, or a disk is full.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod batch;
 pub mod blocking;
 pub mod counting;
@@ -16,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use footfall_journal::{Disk, Folder};
-use footfall_shared::config::{Config, ms};
+use footfall_shared::config::{Config, Journal, ms};
 use footfall_shared::counter::Producer;
 use footfall_shared::lifecycle::{self, EXIT_CONFIGURATION, Lifecycle, Refusal, Service};
 use footfall_shared::queue::Redis;
@@ -44,14 +47,13 @@ pub fn run(config: Config, listeners: Listeners, lifecycle: Lifecycle) -> Servic
 }
 
 async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
-    let redis = Redis::new(&config.redis, ms(config.redis.timeout_ms))?;
+    let redis = Redis::new(&config.redis, config.redis.timeout_ms)?;
     let store = Store::new(&config.database).await?;
     lifecycle::check_stores(&redis, &store, config.shards).await?;
     let readiness = telemetry::Readiness::default();
-    let patience = ms(config.redis.timeout_ms.min(READ_PATIENCE_MS_MAX));
+    let patience = config.redis.timeout_ms.min(READ_PATIENCE_MAX);
     let counts = HitCounts::default();
-    let ttl = ms(config.reads.ttl_ms);
-    let reads = Arc::new(Reads::new(&redis, store.clone(), counts.clone(), config.shards, ttl, patience));
+    let reads = Arc::new(Reads::new(&redis, store.clone(), counts.clone(), &config.reads, config.shards, patience));
     lifecycle.spawn("report of hit rates", {
         let (redis, stop) = (redis.clone(), lifecycle.stop());
         async move {
@@ -66,7 +68,7 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     if let Some(salts) = &salts {
         lifecycle.spawn("salts of the days", Arc::clone(salts).keep(redis.clone(), lifecycle.stop()));
     }
-    let visitors = Visitors::new(&config, salts);
+    let visitors = Visitors::new(&config, salts, readiness.clone());
     let disk = journal_folder(&config.ingest.journal)?;
     let counting = Counting::start(
         &config,
@@ -90,12 +92,16 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
         }
     });
 
-    let drain = ms(config.ingest.drain_ms);
+    let drain = config.ingest.drain_ms;
     let limits = http::Limits {
-        connections_max: config.ingest.connections_max,
+        connections_max: lifecycle::connections_max(
+            "ingest.connections_max",
+            config.ingest.connections_max,
+            config.shards,
+        ),
         connections_per_address_max: config.http.connections_per_address_max,
         trusted_proxies: config.http.trusted_proxies.clone(),
-        header_timeout: ms(config.ingest.header_timeout_ms),
+        header_timeout: config.ingest.header_timeout_ms,
         drain,
         announced_by: config.http.announced_by(),
     };
@@ -114,20 +120,20 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
 }
 
 /// A read waits no longer than this for a store that hangs.
-const READ_PATIENCE_MS_MAX: u64 = 500;
+const READ_PATIENCE_MAX: Duration = ms(500);
 
-fn journal_folder(path: &str) -> Result<Option<Arc<dyn Disk>>, Refusal> {
-    if path == "off" {
+fn journal_folder(journal: &Journal) -> Result<Option<Arc<dyn Disk>>, Refusal> {
+    let Some(path) = journal.folder() else {
         warn!(
             "the journal is off: views that Redis loses are lost if this process ends too, and none is counted while \
              Redis and MySQL are both away"
         );
         return Ok(None);
-    }
+    };
     let folder = Folder::open(path).map_err(|error| Refusal {
         code: EXIT_CONFIGURATION,
         sentence: format!(
-            "the journal cannot be kept in {path}: {error}; set ingest.journal (FOOTFALL_INGEST__JOURNAL) to a folder \
+            "the journal cannot be kept in {journal}: {error}; set ingest.journal (FOOTFALL_INGEST__JOURNAL) to a folder \
              of this process's own, or to `off`"
         ),
     })?;

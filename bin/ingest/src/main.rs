@@ -11,7 +11,7 @@ use footfall_shared::{lifecycle, telemetry};
 ///
 /// Configuration: defaults, then --config FILE (TOML), then the environment, for example
 /// FOOTFALL_REDIS__URL, FOOTFALL_DATABASE__URL, FOOTFALL_INGEST__LISTEN.
-/// SIGTERM: /readyz says 503, open requests are answered, exit 0. A second signal ends at once.
+/// SIGTERM: /readyz says 503, open requests are answered, exit 0. A second one, after a second or more, ends at once.
 #[derive(Parser)]
 #[command(name = "footfall-ingest", version)]
 struct Flags {

@@ -4,30 +4,94 @@ use std::borrow::Cow;
 use std::fmt;
 
 use footfall_shared::counter::{Article, IdError, User, ViewId};
+use footfall_shared::paths::{self, NotEncoded};
 use hyper::StatusCode;
-use percent_encoding::percent_decode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// A request that is not counted: a status and what the client reads.
+/// A request that is not counted: why, and what the client reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{sentence}")]
 pub struct Refusal {
-    /// 4xx.
-    pub status: StatusCode,
+    /// What kind of mistake it is.
+    pub reason: Reason,
     /// One sentence.
     pub sentence: String,
 }
 
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It names no reader, and must.
+    NoUser,
+    /// An id is empty, too long, or no text.
+    BadId,
+    /// It cannot be understood.
+    Malformed,
+    /// It is too large, or has too many views.
+    TooLarge,
+    /// It is compressed.
+    Encoded,
+    /// It did not arrive in time.
+    Slow,
+}
+
+impl Reason {
+    /// The answer's status: 4xx.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::NoUser | Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::BadId => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+
+    /// As metrics have it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NoUser => "no_user",
+            Self::BadId => "bad_id",
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
+            Self::Encoded => "encoded",
+            Self::Slow => "slow",
+        }
+    }
+
+    /// What whoever runs the system should know: whoever sent the view may not look at the answer.
+    pub(crate) fn note(self) -> &'static str {
+        match self {
+            Self::NoUser => {
+                "views are refused, because they name no reader: let sites name one, or set `ingest.anonymous`"
+            }
+            Self::BadId => "views are refused, because an id in them is empty, too long or no text",
+            Self::Malformed => "views are refused, because they are not written as they should be",
+            Self::TooLarge => "requests are refused, because they are too large",
+            Self::Encoded => "requests are refused, because they are compressed",
+            Self::Slow => "requests are refused, because they arrive too slowly",
+        }
+    }
+}
+
 impl Refusal {
-    pub(crate) fn new(status: StatusCode, sentence: impl Into<String>) -> Self {
-        Self { status, sentence: sentence.into() }
+    pub(crate) fn new(reason: Reason, sentence: impl Into<String>) -> Self {
+        Self { reason, sentence: sentence.into() }
     }
 }
 
 impl From<IdError> for Refusal {
     fn from(error: IdError) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+        Self::new(Reason::BadId, error.to_string())
+    }
+}
+
+impl From<NotEncoded> for Refusal {
+    fn from(error: NotEncoded) -> Self {
+        Self::new(Reason::Malformed, error.to_string())
     }
 }
 
@@ -48,47 +112,50 @@ pub enum Posted {
     /// One JSON object.
     One(Sent),
     /// An array or NDJSON: some may be refused while the others count.
-    Many(Vec<Result<Sent, String>>),
+    Many(Vec<Result<Sent, Refusal>>),
 }
 
 /// The article in a path such as `/v1/articles/{article}`: everything behind the prefix.
 pub fn article_in_path(encoded: &str) -> Result<Article, Refusal> {
-    let bytes: Vec<u8> = percent_decode(encoded.as_bytes()).collect();
-    Ok(Article::parse(&bytes)?)
+    Ok(Article::parse(&paths::decode(encoded)?)?)
 }
 
 /// A user id from the query parameter `name`, if it is there.
 pub fn user_in_query(query: Option<&str>, name: &str) -> Result<Option<User>, Refusal> {
-    Ok(parameter(query, name).map(|user| User::parse(&user)).transpose()?)
+    Ok(parameter(query, name)?.map(|user| User::parse(&user)).transpose()?)
 }
 
 /// An article id from the query parameter `name`.
 pub fn article_in_query(query: Option<&str>, name: &str) -> Result<Article, Refusal> {
-    Ok(Article::parse(&parameter(query, name).ok_or_else(|| missing_in_query(name))?)?)
+    let missing = || Refusal::new(Reason::Malformed, missing_in_query(name).sentence);
+    Ok(Article::parse(&parameter(query, name)?.ok_or_else(missing)?)?)
 }
 
 /// An optional view id from the query parameter `name`.
 pub fn view_id_in_query(query: Option<&str>, name: &str) -> Result<Option<ViewId>, Refusal> {
-    Ok(parameter(query, name).map(|id| ViewId::parse(&id)).transpose()?)
+    Ok(parameter(query, name)?.map(|id| ViewId::parse(&id)).transpose()?)
 }
 
-/// The query parameter `name` is needed.
+/// The query parameter `name`, which names the reader, is needed.
 #[must_use]
 pub fn missing_in_query(name: &str) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, format!("the query parameter `{name}` is missing"))
+    Refusal::new(Reason::NoUser, format!("the query parameter `{name}` is missing"))
 }
 
-/// A query parameter as bytes; as forms write it, with `+` for a space.
-fn parameter(query: Option<&str>, name: &str) -> Option<Vec<u8>> {
-    query
-        .unwrap_or("")
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .find(|(key, _)| *key == name)
-        .map(|(_, value)| percent_decode(value.replace('+', " ").as_bytes()).collect())
+/// A query parameter as bytes; as forms write it, with `+` for a space. Those that others have added are not looked at.
+fn parameter(query: Option<&str>, name: &str) -> Result<Option<Vec<u8>>, Refusal> {
+    let pairs = query.unwrap_or("").split('&').filter_map(|pair| pair.split_once('='));
+    let mut values = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value);
+    let value = values.next().map(|value| paths::decode(&value.replace('+', " "))).transpose()?;
+    match values.next() {
+        None => Ok(value),
+        Some(_) => Err(Refusal::new(Reason::Malformed, format!("the query parameter `{name}` is there twice"))),
+    }
 }
 
+/// A name that is not known is a mistake: a view whose `usr` was passed over would count for somebody without a name.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Posting<'a> {
     #[serde(borrow)]
     article: Cow<'a, str>,
@@ -115,25 +182,29 @@ impl Posting<'_> {
 /// A posted view has no user, and needs one.
 #[must_use]
 pub fn missing_in_body() -> Refusal {
-    malformed("missing field `user`")
+    Refusal { reason: Reason::NoUser, ..malformed("missing field `user`") }
 }
 
 fn malformed(error: impl fmt::Display) -> Refusal {
-    Refusal::new(
-        StatusCode::BAD_REQUEST,
-        format!("the body is not {{\"article\": \"...\", \"user\": \"...\"}}: {error}"),
-    )
+    // It may repeat what was sent, however long that is.
+    let error: String = error.to_string().chars().filter(|character| !character.is_control()).take(200).collect();
+    let sentence = format!("the body is not {{\"article\": \"...\", \"user\": \"...\"}}: {error}");
+    Refusal::new(Reason::Malformed, sentence)
+}
+
+/// Text without what is around it: white space, and the mark with which some programs begin a file in UTF-8.
+fn bare(text: &str) -> &str {
+    text.trim_start_matches('\u{feff}').trim()
 }
 
 /// Reads a JSON object, an array of them, or one object per line. The body decides, not its content type:
 /// beacons can only send `text/plain`. `is_ndjson` tells one line from one object.
 pub fn posted(body: &[u8], is_ndjson: bool, views_max: usize) -> Result<Posted, Refusal> {
-    let text = std::str::from_utf8(body)
-        .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the body is not valid UTF-8"))?
-        .trim();
+    let text = std::str::from_utf8(body).map_err(|_| Refusal::new(Reason::Malformed, "the body is not valid UTF-8"))?;
+    let text = bare(text);
     if text.is_empty() {
         return Err(Refusal::new(
-            StatusCode::BAD_REQUEST,
+            Reason::Malformed,
             "the body is empty: send {\"article\": \"...\", \"user\": \"...\"}",
         ));
     }
@@ -145,16 +216,13 @@ pub fn posted(body: &[u8], is_ndjson: bool, views_max: usize) -> Result<Posted, 
         if let Some(posting) = one {
             return Ok(Posted::One(posting.map_err(malformed)?.sent()?));
         }
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(serde_json::from_str).collect()
+        text.lines().map(bare).filter(|line| !line.is_empty()).map(serde_json::from_str).collect()
     };
     if postings.len() > views_max {
         let sentence = format!("{} views in one request: at most {views_max} are allowed", postings.len());
-        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, sentence));
+        return Err(Refusal::new(Reason::TooLarge, sentence));
     }
-    let views = postings.into_iter().map(|posting| {
-        let posting = posting.map_err(|error| malformed(error).sentence)?;
-        posting.sent().map_err(|refusal| refusal.sentence)
-    });
+    let views = postings.into_iter().map(|posting| posting.map_err(malformed)?.sent());
     Ok(Posted::Many(views.collect()))
 }
 
@@ -188,9 +256,9 @@ mod tests {
         assert_eq!(user(Some("x=1&usrid=a+b%2B")).expect("valid").expect("there").as_str(), "a b+");
         assert_eq!((user(None), user(Some("usrid"))), (Ok(None), Ok(None)));
         for query in ["usrid=", "usrid=%ff", "usrid=%0a", "usrid=a%00"] {
-            assert_eq!(user(Some(query)).expect_err("bad").status.as_u16(), 422, "{query}");
+            assert_eq!(user(Some(query)).expect_err("bad").reason.status().as_u16(), 422, "{query}");
         }
-        assert_eq!(article_in_query(None, "article").expect_err("bad").status.as_u16(), 400);
+        assert_eq!(article_in_query(None, "article").expect_err("bad").reason.status().as_u16(), 400);
     }
 
     #[test]
@@ -208,7 +276,7 @@ mod tests {
             panic!("lines are many");
         };
         assert_eq!(views.iter().filter(|view| view.is_ok()).count(), 2);
-        assert!(views[2].as_ref().expect_err("empty object").contains("article"));
+        assert!(views[2].as_ref().expect_err("empty object").sentence.contains("article"));
     }
 
     #[test]
@@ -228,12 +296,12 @@ mod tests {
             (r#"{"article":"a","user":"u","id":7}"#, 400, "a string"),
         ] {
             let refusal = posted(body.as_bytes(), false, 9).expect_err(body);
-            assert_eq!(refusal.status.as_u16(), status, "{body}");
+            assert_eq!(refusal.reason.status().as_u16(), status, "{body}");
             assert!(refusal.sentence.contains(said), "{body}: {refusal}");
         }
         let many = [object; 10].join("\n");
-        assert_eq!(posted(many.as_bytes(), false, 9).expect_err("too many").status.as_u16(), 413);
-        assert_eq!(posted(b"\xff", false, 9).expect_err("not UTF-8").status.as_u16(), 400);
+        assert_eq!(posted(many.as_bytes(), false, 9).expect_err("too many").reason.status().as_u16(), 413);
+        assert_eq!(posted(b"\xff", false, 9).expect_err("not UTF-8").reason.status().as_u16(), 400);
     }
 
     proptest! {

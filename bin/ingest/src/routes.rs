@@ -4,24 +4,26 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use footfall_shared::config::{Config, ms};
+use footfall_shared::config::Config;
 use footfall_shared::http::{self, Answer};
 use footfall_shared::origins::Origins;
+use footfall_shared::paths::{self, id_in};
 use footfall_shared::reads::Reads;
 use footfall_shared::telemetry::{self, IntCounterVec, Readiness};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
 };
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
+use tracing::warn;
 
 use crate::intake::{Intake, NotCounted};
 use crate::page;
-use crate::request::{self, Posted, Refusal, Sent};
-use crate::visitor::{Visitor, Visitors};
+use crate::request::{self, Posted, Reason, Refusal, Sent};
+use crate::visitor::{Fate, LeftOut, Visitor, Visitors};
 
 /// What all requests share.
 pub struct Routes {
@@ -31,6 +33,7 @@ pub struct Routes {
     origins: Origins,
     readiness: Readiness,
     answers: IntCounterVec,
+    rejected: IntCounterVec,
     dashboard_url: String,
     body_bytes_max: usize,
     body_timeout: Duration,
@@ -51,24 +54,35 @@ enum Endpoint<'a> {
     Ready,
 }
 
+impl Endpoint<'_> {
+    fn takes(&self, method: &Method) -> bool {
+        if self.is_posted() { *method == Method::POST } else { http::is_read(method) }
+    }
+
+    fn taken(&self) -> &'static str {
+        if self.is_posted() { "POST, OPTIONS" } else { http::READ }
+    }
+
+    fn is_posted(&self) -> bool {
+        matches!(self, Self::Views)
+    }
+}
+
 /// The table of routes.
-fn endpoint(path: &str) -> Option<(Method, Endpoint<'_>)> {
+fn endpoint(path: &str) -> Option<Endpoint<'_>> {
     Some(match path {
-        "/v1/views" => (Method::POST, Endpoint::Views),
-        "/v1/pixel.gif" => (Method::GET, Endpoint::Pixel),
-        "/footfall.js" => (Method::GET, Endpoint::SiteScript),
-        "/realtime" => (Method::GET, Endpoint::Realtime),
-        "/assets/demopage.js" => (Method::GET, Endpoint::Script),
-        "/assets/demopage.css" => (Method::GET, Endpoint::Style),
-        "/livez" => (Method::GET, Endpoint::Live),
-        "/readyz" => (Method::GET, Endpoint::Ready),
-        _ => {
-            if let Some(article) = path.strip_prefix("/demopage/") {
-                (Method::GET, Endpoint::Demopage(article))
-            } else {
-                (Method::GET, Endpoint::Article(path.strip_prefix("/v1/articles/")?))
-            }
-        }
+        paths::VIEWS => Endpoint::Views,
+        paths::PIXEL => Endpoint::Pixel,
+        paths::SITE_SCRIPT => Endpoint::SiteScript,
+        paths::DEMOPAGE_SCRIPT => Endpoint::Script,
+        paths::DEMOPAGE_STYLE => Endpoint::Style,
+        paths::REALTIME => Endpoint::Realtime,
+        paths::LIVEZ => Endpoint::Live,
+        paths::READYZ => Endpoint::Ready,
+        _ => match id_in(paths::DEMOPAGE, path) {
+            Some(article) => Endpoint::Demopage(article),
+            None => Endpoint::Article(id_in(paths::ARTICLE, path)?),
+        },
     })
 }
 
@@ -122,7 +136,8 @@ impl From<NotCounted> for Failure {
 impl Failure {
     fn answer(self) -> Answer {
         match self {
-            Self::Refused(Refusal { status, sentence }) => http::sentence(status, &sentence),
+            Self::Refused(Refusal { reason: Reason::Encoded, sentence }) => http::unsupported_encoding(&sentence),
+            Self::Refused(Refusal { reason, sentence }) => http::sentence(reason.status(), &sentence),
             Self::NotCounted(error) => retry_later(&error.to_string()),
         }
     }
@@ -134,11 +149,11 @@ fn retry_later(sentence: &str) -> Answer {
     answer
 }
 
-fn wrong_method(head: &Parts, method: &Method) -> Answer {
-    let sentence = format!("{} takes {method} only", head.uri.path());
-    let mut answer = http::sentence(StatusCode::METHOD_NOT_ALLOWED, &sentence);
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_str(method.as_str()).expect("a method is a token"));
-    answer
+/// Says with an answer that a view is not counted, and why.
+fn tell(answer: &mut Answer, left_out: Option<LeftOut>) {
+    if let Some(why) = left_out {
+        answer.headers_mut().insert("footfall-not-counted", HeaderValue::from_static(why.word()));
+    }
 }
 
 impl Routes {
@@ -152,9 +167,14 @@ impl Routes {
             origins: config.ingest.allowed_origins.clone(),
             readiness,
             answers: telemetry::counters("footfall_http_answers_total", "Answers by HTTP status.", "status"),
-            dashboard_url: config.dashboard.url.trim_end_matches('/').to_owned(),
+            rejected: telemetry::counters(
+                "footfall_views_rejected_total",
+                "Views, and requests with views, that were refused because of what they say, by reason.",
+                "reason",
+            ),
+            dashboard_url: config.dashboard.url.as_str().trim_end_matches('/').to_owned(),
             body_bytes_max: config.ingest.body_bytes_max,
-            body_timeout: ms(config.ingest.body_timeout_ms),
+            body_timeout: config.ingest.body_timeout_ms,
             request_views_max: config.ingest.request_views_max,
         }
     }
@@ -168,22 +188,32 @@ impl Routes {
     }
 
     async fn route(&self, peer: IpAddr, head: &Parts, body: Incoming) -> Answer {
-        let Some((method, endpoint)) = endpoint(head.uri.path()) else {
-            let sentence =
-                "there is nothing here: see /demopage/{article}?usrid=U, /v1/views and /v1/articles/{article}";
+        let path = head.uri.path();
+        let Some(endpoint) = endpoint(path) else {
+            // Some load balancers look by this whether somebody is there.
+            if path == "*" && head.method == Method::OPTIONS {
+                return http::other_method(&head.method, path, "GET, HEAD, POST, OPTIONS");
+            }
+            let sentence = "there is nothing here: see /demopage/{article}?usrid=U, /v1/views and /v1/articles/{article}, \
+                            where a / in the article is written %2F";
             return http::sentence(StatusCode::NOT_FOUND, sentence);
         };
+        let counts = matches!(endpoint, Endpoint::Views | Endpoint::Pixel | Endpoint::Demopage(_));
         // What the script in pages of other sites asks for.
         let is_for_pages = matches!(endpoint, Endpoint::Views | Endpoint::Article(_));
-        let mut answer = if head.method == method {
-            self.serve(endpoint, peer, head, body).await.unwrap_or_else(Failure::answer)
-        } else if is_for_pages
-            && head.method == Method::OPTIONS
-            && let Some(answer) = self.origins.preflight(&method, &head.headers)
-        {
-            answer
+        let mut answer = if endpoint.takes(&head.method) {
+            self.serve(endpoint, peer, head, body).await.unwrap_or_else(|failure| {
+                if let (true, Failure::Refused(refusal)) = (counts, &failure) {
+                    self.reject(refusal);
+                }
+                failure.answer()
+            })
         } else {
-            wrong_method(head, &method)
+            let mut answer = http::other_method(&head.method, path, endpoint.taken());
+            if is_for_pages && head.method == Method::OPTIONS {
+                self.origins.allow(if endpoint.is_posted() { "POST" } else { "GET, HEAD" }, &head.headers, &mut answer);
+            }
+            answer
         };
         if is_for_pages {
             self.origins.mark(&head.headers, &mut answer);
@@ -199,7 +229,7 @@ impl Routes {
         body: Incoming,
     ) -> Result<Answer, Failure> {
         let (query, headers) = (head.uri.query(), &head.headers);
-        let visitor = || self.visitors.visitor(peer, headers);
+        let visitor = || self.visitors.visitor(peer, &head.method, headers);
         match endpoint {
             Endpoint::Views => self.post_views(visitor(), headers, body).await.map(|answer| self.mark(answer)),
             Endpoint::Pixel => self.pixel(visitor(), query).await.map(|answer| self.mark(answer)),
@@ -213,6 +243,15 @@ impl Routes {
             Endpoint::Style => Ok(http::text(StatusCode::OK, "text/css; charset=utf-8", page::STYLE)),
             Endpoint::Live => Ok(http::sentence(StatusCode::OK, "alive")),
             Endpoint::Ready => Ok(self.readiness.answer()),
+        }
+    }
+
+    /// Whoever sends a view may not look at the answer: so the operator is told too.
+    fn reject(&self, refusal: &Refusal) {
+        let reason = refusal.reason;
+        self.rejected.with_label_values(&[reason.label()]).inc();
+        if self.readiness.note(reason.note()) {
+            warn!("{}: {refusal}; further ones are only counted", reason.note());
         }
     }
 
@@ -230,26 +269,34 @@ impl Routes {
         let is_ndjson = headers
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| value.contains("ndjson"));
+            .is_some_and(|value| value.to_ascii_lowercase().contains("ndjson"));
+        if let Some(reason) = http::compressed(headers) {
+            return Err(Refusal::new(Reason::Encoded, reason).into());
+        }
         let body = self.body(body).await?;
         match request::posted(&body, is_ndjson, self.request_views_max)? {
             Posted::One(sent) => {
-                if let Some(view) = visitor.view(sent, request::missing_in_body)? {
-                    self.intake.count(vec![view]).await?;
-                }
-                Ok(http::empty(StatusCode::NO_CONTENT))
+                let mut answer = http::empty(StatusCode::NO_CONTENT);
+                tell(&mut answer, self.count(visitor.view(sent, request::missing_in_body)?).await?);
+                Ok(answer)
             }
             Posted::Many(results) => {
                 let total = results.len();
                 let mut views = Vec::with_capacity(total);
-                let (mut left_out, mut errors) = (0, Vec::new());
+                let (mut left_out, mut why, mut errors) = (0, None, Vec::new());
                 for (index, result) in results.into_iter().enumerate() {
-                    let view = |sent| visitor.view(sent, request::missing_in_body).map_err(|refusal| refusal.sentence);
-                    match result.and_then(view) {
-                        Ok(Some(view)) => views.push(view),
-                        Ok(None) => left_out += 1,
-                        Err(error) if errors.len() < ERRORS_LISTED => errors.push(RejectedView { index, error }),
-                        Err(_) => {}
+                    match result.and_then(|sent| visitor.view(sent, request::missing_in_body)) {
+                        Ok(Ok(view)) => views.push(view),
+                        Ok(Err(reason)) => {
+                            left_out += 1;
+                            why = Some(reason);
+                        }
+                        Err(refusal) => {
+                            self.reject(&refusal);
+                            if errors.len() < ERRORS_LISTED {
+                                errors.push(RejectedView { index, error: refusal.sentence });
+                            }
+                        }
                     }
                 }
                 let accepted = views.len();
@@ -257,9 +304,20 @@ impl Routes {
                     self.intake.count(views).await?;
                 }
                 let rejected = total - accepted - left_out;
-                Ok(http::json(StatusCode::OK, &Outcome { accepted, rejected, left_out, errors }))
+                let mut answer = http::json(StatusCode::OK, &Outcome { accepted, rejected, left_out, errors });
+                tell(&mut answer, why);
+                Ok(answer)
             }
         }
+    }
+
+    /// Counts one view; answers why it is left out, if it is.
+    async fn count(&self, fate: Fate) -> Result<Option<LeftOut>, Failure> {
+        match fate {
+            Ok(view) => self.intake.count(vec![view]).await?,
+            Err(why) => return Ok(Some(why)),
+        }
+        Ok(None)
     }
 
     /// The whole body, if it is small enough and comes in time.
@@ -269,9 +327,8 @@ impl Routes {
         let mut length = 0;
         let read = async {
             while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(|error| {
-                    Refusal::new(StatusCode::BAD_REQUEST, format!("the body could not be read: {error}"))
-                })?;
+                let frame = frame
+                    .map_err(|error| Refusal::new(Reason::Malformed, format!("the body could not be read: {error}")))?;
                 if let Some(data) = frame.data_ref() {
                     length += data.len();
                     if length <= self.body_bytes_max {
@@ -283,11 +340,11 @@ impl Routes {
         };
         tokio::time::timeout(self.body_timeout, read).await.unwrap_or_else(|_| {
             let sentence = format!("the body did not arrive within {:?}", self.body_timeout);
-            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, sentence))
+            Err(Refusal::new(Reason::Slow, sentence))
         })?;
         if length > self.body_bytes_max {
             let sentence = format!("the body has {length} bytes: at most {} are allowed", self.body_bytes_max);
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, sentence));
+            return Err(Refusal::new(Reason::TooLarge, sentence));
         }
         Ok(bytes)
     }
@@ -296,10 +353,10 @@ impl Routes {
         let article = request::article_in_query(query, "article")?;
         let user = request::user_in_query(query, "user")?;
         let id = request::view_id_in_query(query, "id")?;
-        if let Some(view) = visitor.view(Sent { article, user, id }, || request::missing_in_query("user"))? {
-            self.intake.count(vec![view]).await?;
-        }
+        let missing = || request::missing_in_query("user");
+        let left_out = self.count(visitor.view(Sent { article, user, id }, missing)?).await?;
         let mut answer = http::text(StatusCode::OK, "image/gif", page::PIXEL);
+        tell(&mut answer, left_out);
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Ok(answer)
     }
@@ -310,13 +367,11 @@ impl Routes {
         // The page says by whom it is read, so there must be somebody.
         let user = request::user_in_query(query, "usrid")?.ok_or_else(missing)?;
         let sent = Sent { article: article.clone(), user: Some(user.clone()), id: None };
-        if let Some(view) = visitor.view(sent, missing)? {
-            self.intake.count(vec![view]).await?;
-        }
-        // The view is counted; that its numbers cannot be shown at the moment is no reason to say otherwise.
-        let numbers = self.reads.article(&article).await.ok();
-        let mut answer =
-            http::text(StatusCode::OK, "text/html; charset=utf-8", page::render(&article, &user, numbers.as_ref()));
+        let left_out = self.count(visitor.view(sent, missing)?).await?;
+        let numbers = self.reads.article(&article).await;
+        let page = page::render(&article, &user, left_out, &numbers);
+        let mut answer = http::text(StatusCode::OK, "text/html; charset=utf-8", page);
+        tell(&mut answer, left_out);
         let headers = answer.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::CONTENT_SECURITY_POLICY));
@@ -337,5 +392,27 @@ impl Routes {
             answer.headers_mut().insert(LOCATION, location);
         }
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_is_what_the_list_of_paths_says() {
+        let sample = |form: &str| form.replace("{article...}", "a/b").replace("{article}", "a%2Freaders");
+        for form in paths::INGEST {
+            assert!(endpoint(&sample(form)).is_some(), "{form}");
+        }
+        // What is not on it, although ingest has it, has no load balancer before it.
+        let alone = [paths::REALTIME, paths::LIVEZ, paths::READYZ];
+        for form in paths::DASHBOARD {
+            let path = sample(form).replace("{user}", "u").replace("{file}", "app.js");
+            assert_eq!(endpoint(&path).is_some(), alone.contains(&form), "{path}");
+        }
+        for path in ["/v1/articles/a/b", "/v1/views/", "//v1/views", "/v1/articles", "/V1/views"] {
+            assert!(endpoint(path).is_none(), "{path}");
+        }
     }
 }

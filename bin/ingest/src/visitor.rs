@@ -1,4 +1,4 @@
-//! Who sends a view: a bot, somebody whom the site calls by a name, or somebody without one.
+//! Who sends a view: somebody whom the site calls by a name, somebody without one, or nobody who counts.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -10,15 +10,16 @@ use std::time::Duration;
 use footfall_shared::bots::Bots;
 use footfall_shared::config::{Config, ms};
 use footfall_shared::counter::{User, View};
-use footfall_shared::proxies::{Proxies, neighbourhood};
+use footfall_shared::proxies::{FORWARDED_FOR, Proxies, neighbourhood};
 use footfall_shared::queue::{QueueError, Redis};
-use footfall_shared::telemetry::{self, IntCounter};
+use footfall_shared::telemetry::{self, IntCounterVec, Readiness};
 use footfall_shared::{clock, random};
 use hmac::{Hmac, KeyInit, Mac};
-use hyper::header::{HeaderMap, HeaderValue, USER_AGENT};
+use hyper::Method;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::request::{Refusal, Sent};
 
@@ -28,32 +29,94 @@ pub struct Visitors {
     proxies: Proxies,
     /// None: a view without a user is refused.
     salts: Option<Arc<Salts>>,
-    bot_views: IntCounter,
-    gpc_views: IntCounter,
+    readiness: Readiness,
+    left_out: IntCounterVec,
 }
+
+/// Why a view is answered and not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftOut {
+    /// By its `User-Agent`.
+    Bot,
+    /// The browser fetches the page before somebody wants to see it.
+    Prefetch,
+    /// Only the head of the answer is asked for: nobody sees anything.
+    Head,
+    /// Somebody without a name asks not to be followed: <https://www.w3.org/TR/gpc/>.
+    Gpc,
+}
+
+impl LeftOut {
+    /// As metrics and the header `Footfall-Not-Counted` have it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Bot => "bot",
+            Self::Prefetch => "prefetch",
+            Self::Head => "head",
+            Self::Gpc => "gpc",
+        }
+    }
+}
+
+/// What becomes of a view.
+pub(crate) type Fate = Result<View, LeftOut>;
+
+/// How browsers say that they only fetch ahead: <https://wicg.github.io/nav-speculation/prefetch.html#sec-purpose-header>,
+/// and what was said before that was written.
+const PURPOSES: [HeaderName; 4] = [
+    HeaderName::from_static("sec-purpose"),
+    HeaderName::from_static("purpose"),
+    HeaderName::from_static("x-purpose"),
+    HeaderName::from_static("x-moz"),
+];
+
+fn is_prefetch(headers: &HeaderMap) -> bool {
+    PURPOSES.iter().filter_map(|name| headers.get(name)?.to_str().ok()).any(|purpose| {
+        let purpose = purpose.to_ascii_lowercase();
+        ["prefetch", "prerender", "preview"].iter().any(|ahead| purpose.contains(ahead))
+    })
+}
+
+/// Without this nobody would notice that all readers behind a proxy are one.
+const UNKNOWN_PROXY: &str = "views come through a proxy that `http.trusted_proxies` does not name: behind it readers without \
+                             a name are told apart by their browsers only";
 
 impl Visitors {
     /// As configured; `salts` if a view may come without a user.
     #[must_use]
-    pub fn new(config: &Config, salts: Option<Arc<Salts>>) -> Self {
+    pub fn new(config: &Config, salts: Option<Arc<Salts>>, readiness: Readiness) -> Self {
         let left_out = telemetry::counters(
             "footfall_views_left_out_total",
-            "Views that were answered as usual and not counted: of bots, or of people who ask not to be followed.",
+            "Views that were answered as usual and not counted: of bots, of browsers that fetch ahead (prefetch) or ask \
+             for a head only, or of people who ask not to be followed (gpc).",
             "reason",
         );
         Self {
             bots: config.ingest.bots.clone(),
             proxies: config.http.trusted_proxies.clone(),
             salts,
-            bot_views: left_out.with_label_values(&["bot"]),
-            gpc_views: left_out.with_label_values(&["gpc"]),
+            readiness,
+            left_out,
         }
     }
 
-    /// Who sends a request with these headers, which came from `peer`.
-    pub(crate) fn visitor<'a>(&'a self, peer: IpAddr, headers: &'a HeaderMap) -> Visitor<'a> {
+    /// Who sends a request by this method with these headers, which came from `peer`.
+    pub(crate) fn visitor<'a>(&'a self, peer: IpAddr, method: &Method, headers: &'a HeaderMap) -> Visitor<'a> {
         let agent = headers.get(USER_AGENT).map_or(&[][..], HeaderValue::as_bytes);
-        Visitor { visitors: self, peer, headers, agent, is_bot: self.bots.contain(agent), name: OnceCell::new() }
+        let nobody = if self.bots.contain(agent) {
+            Some(LeftOut::Bot)
+        } else if is_prefetch(headers) {
+            Some(LeftOut::Prefetch)
+        } else {
+            (*method == Method::HEAD).then_some(LeftOut::Head)
+        };
+        Visitor { visitors: self, peer, headers, agent, nobody, name: OnceCell::new() }
+    }
+
+    fn leave_out(&self, why: LeftOut) -> Fate {
+        self.left_out.with_label_values(&[why.word()]).inc();
+        Err(why)
     }
 }
 
@@ -63,40 +126,40 @@ pub(crate) struct Visitor<'a> {
     peer: IpAddr,
     headers: &'a HeaderMap,
     agent: &'a [u8],
-    is_bot: bool,
+    /// Why nothing that is sent counts, whoever has read it.
+    nobody: Option<LeftOut>,
     /// What somebody without a name is called, once that was needed.
     name: OnceCell<User>,
 }
 
 impl Visitor<'_> {
-    /// The view to count; none if it is left out, which its sender is not told. If there must be a user and is none, the
-    /// refusal says so.
-    pub(crate) fn view(&self, sent: Sent, missing: impl FnOnce() -> Refusal) -> Result<Option<View>, Refusal> {
-        let Visitors { proxies, salts, bot_views, gpc_views, .. } = self.visitors;
+    /// The view to count, or why it is left out. If there must be a user and is none, the refusal says so.
+    pub(crate) fn view(&self, sent: Sent, missing: impl FnOnce() -> Refusal) -> Result<Fate, Refusal> {
         let Sent { article, user, id } = sent;
-        let user = match (user, salts) {
-            (None, None) => return Err(missing()),
-            _ if self.is_bot => return Ok(left_out(bot_views)),
-            (Some(user), _) => user,
-            (None, Some(_)) if self.objects() => return Ok(left_out(gpc_views)),
-            (None, Some(salts)) => {
-                let day = clock::unix_ms() / DAY_MS;
-                let of_today = || name(&salts.of(day), proxies.client(self.peer, self.headers), self.agent);
-                self.name.get_or_init(of_today).clone()
-            }
+        let user = match (user, &self.visitors.salts, self.nobody) {
+            (None, None, _) => return Err(missing()),
+            (_, _, Some(why)) => return Ok(self.visitors.leave_out(why)),
+            (Some(user), _, None) => user,
+            (None, Some(_), None) if self.objects() => return Ok(self.visitors.leave_out(LeftOut::Gpc)),
+            (None, Some(salts), None) => self.name.get_or_init(|| self.name(salts)).clone(),
         };
-        Ok(Some(View { article, user, id }))
+        Ok(Ok(View { article, user, id }))
     }
 
-    /// Whether they ask not to be followed: <https://www.w3.org/TR/gpc/>.
+    /// What somebody without a name is called today.
+    fn name(&self, salts: &Salts) -> User {
+        let Visitors { proxies, readiness, .. } = self.visitors;
+        let is_for_another = self.headers.contains_key(FORWARDED_FOR) && !proxies.contain(self.peer);
+        if is_for_another && readiness.note(UNKNOWN_PROXY) {
+            warn!("{UNKNOWN_PROXY}: {} says for whom it asks (X-Forwarded-For)", self.peer);
+        }
+        let client = proxies.client(self.peer, self.headers);
+        name(&salts.of(clock::unix_ms() / DAY_MS), client, self.agent)
+    }
+
     fn objects(&self) -> bool {
         self.headers.get("sec-gpc").is_some_and(|value| value == "1")
     }
-}
-
-fn left_out(views: &IntCounter) -> Option<View> {
-    views.inc();
-    None
 }
 
 /// What a person without a name is called on one day: the same for the same address and browser, and without the day's
@@ -234,25 +297,66 @@ mod tests {
     #[test]
     fn what_is_left_out_is_counted_apart() {
         let config = Config::default();
-        let strict = Visitors::new(&config, None);
-        let open = Visitors::new(&config, Some(Arc::default()));
+        let strict = Visitors::new(&config, None, Readiness::default());
+        let open = Visitors::new(&config, Some(Arc::default()), Readiness::default());
         let (person, bot, private) =
             (headers(&[("user-agent", CHROME)]), headers(&[("user-agent", "Bot")]), headers(&[("sec-gpc", "1")]));
         let view = |visitors: &Visitors, headers: &HeaderMap, user| {
-            visitors.visitor(ip("192.0.2.1"), headers).view(sent(user), missing)
+            visitors.visitor(ip("192.0.2.1"), &Method::POST, headers).view(sent(user), missing)
         };
-        let user = |view: Result<Option<View>, Refusal>| view.expect("fine").map(|view| view.user.to_string());
-        assert_eq!(user(view(&strict, &person, Some("u"))).as_deref(), Some("u"));
+        let user = |view: Result<Fate, Refusal>| view.expect("fine").map(|view| view.user.to_string());
+        assert_eq!(user(view(&strict, &person, Some("u"))).as_deref(), Ok("u"));
         // Refused as ever, a bot too: it is answered as everybody is.
         assert_eq!((view(&strict, &person, None), view(&strict, &bot, None)), (Err(missing()), Err(missing())));
-        assert!(user(view(&open, &person, None)).is_some_and(|name| name.starts_with("anon:")));
-        assert_eq!(user(view(&open, &private, Some("u"))).as_deref(), Some("u"));
-        assert_eq!((open.bot_views.get(), open.gpc_views.get()), (0, 0));
-        assert_eq!((user(view(&open, &bot, None)), user(view(&open, &bot, Some("u")))), (None, None));
-        assert_eq!(user(view(&open, &private, None)), None);
-        assert_eq!((open.bot_views.get(), open.gpc_views.get()), (2, 1));
-        let other = headers(&[("sec-gpc", "0")]);
-        assert!(user(view(&open, &other, None)).is_some());
+        assert!(user(view(&open, &person, None)).is_ok_and(|name| name.starts_with("anon:")));
+        assert_eq!(user(view(&open, &private, Some("u"))).as_deref(), Ok("u"));
+        let left_out = |why: LeftOut| open.left_out.with_label_values(&[why.word()]).get();
+        assert_eq!([LeftOut::Bot, LeftOut::Gpc].map(left_out), [0, 0]);
+        for reader in [None, Some("u")] {
+            assert_eq!(user(view(&open, &bot, reader)), Err(LeftOut::Bot));
+        }
+        assert_eq!(user(view(&open, &private, None)), Err(LeftOut::Gpc));
+        assert_eq!([LeftOut::Bot, LeftOut::Gpc].map(left_out), [2, 1]);
+        assert!(user(view(&open, &headers(&[("sec-gpc", "0")]), None)).is_ok());
+    }
+
+    #[test]
+    fn who_only_fetches_ahead_has_read_nothing() {
+        let open = Visitors::new(&Config::default(), Some(Arc::default()), Readiness::default());
+        let fate = |method: &Method, pairs: &[(&'static str, &str)]| {
+            let view = open.visitor(ip("192.0.2.1"), method, &headers(pairs)).view(sent(Some("u")), missing);
+            view.expect("fine").map(|_| ())
+        };
+        for pair in [
+            ("sec-purpose", "prefetch"),
+            ("sec-purpose", "prefetch;prerender"),
+            ("sec-purpose", "Prefetch;anonymous-client-ip"),
+            ("purpose", "prefetch"),
+            ("x-purpose", "preview"),
+            ("x-moz", "prefetch"),
+        ] {
+            assert_eq!(fate(&Method::GET, &[pair]), Err(LeftOut::Prefetch), "{pair:?}");
+        }
+        for pair in [("sec-purpose", ""), ("sec-fetch-dest", "document"), ("purpose", "read")] {
+            assert_eq!(fate(&Method::GET, &[pair]), Ok(()), "{pair:?}");
+        }
+        assert_eq!(fate(&Method::HEAD, &[]), Err(LeftOut::Head));
+    }
+
+    #[test]
+    fn a_proxy_that_nobody_has_named_is_noticed() {
+        let readiness = Readiness::default();
+        let proxies = "192.0.2.1".parse().expect("an address");
+        let mut config = Config::default();
+        config.http.trusted_proxies = proxies;
+        let open = Visitors::new(&config, Some(Arc::default()), readiness.clone());
+        let headers = headers(&[("x-forwarded-for", "203.0.113.1")]);
+        for (peer, user, is_noticed) in
+            [("192.0.2.1", None, false), ("192.0.2.2", Some("u"), false), ("192.0.2.2", None, true)]
+        {
+            open.visitor(ip(peer), &Method::GET, &headers).view(sent(user), missing).expect("fine").expect("counted");
+            assert_eq!(readiness.health().reason.is_some(), is_noticed, "{peer} {user:?}");
+        }
     }
 
     #[test]

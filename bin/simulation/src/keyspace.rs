@@ -338,7 +338,11 @@ impl Keyspace {
                 let set = self.set_mut(at(1)?)?;
                 count(rest(2).iter().filter(|member| set.insert((*member).clone())).count())
             }
-            "SISMEMBER" => Reply::Int(i64::from(self.set(at(1)?)?.is_some_and(|set| set.contains(&words[2])))),
+            "SMISMEMBER" => {
+                let set = self.set(at(1)?)?;
+                let is_in = |member| i64::from(set.is_some_and(|set| set.contains(member)));
+                Reply::Array(rest(2).iter().map(|member| Reply::Int(is_in(member))).collect())
+            }
             "SCARD" => count(self.set(at(1)?)?.map_or(0, BTreeSet::len)),
             _ => return Err(Refused::new("ERR", format!("unknown command '{name}'"))),
         })

@@ -12,8 +12,8 @@ fn main() -> ExitCode {
     };
     let mutant = arguments.next().and_then(|name| Mutant::ALL.into_iter().find(|mutant| format!("{mutant:?}") == name));
     if std::env::var_os("FOOTFALL_SIMULATION_LOG").is_some() {
-        let log = footfall_shared::config::Log { level: "info".into(), ..Default::default() };
-        footfall_shared::telemetry::init_logs(&log).expect("nobody else logs here");
+        // Not the log of the services, which leaves out what is repeated.
+        tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     }
     let report = run(seed, mutant, true);
     for line in &report.lines {

@@ -19,11 +19,13 @@ pub enum Mutant {
     NoJournal,
     /// The disk says that data are safe that are not.
     SyncLies,
+    /// A row that MySQL refuses stops all that are flushed with it.
+    PoisonStops,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NoFence,
         Self::RepeatsAreTaken,
         Self::NoEpoch,
@@ -31,6 +33,7 @@ impl Mutant {
         Self::IdsAreForgotten,
         Self::NoJournal,
         Self::SyncLies,
+        Self::PoisonStops,
     ];
 
     /// The text of a script with the rule switched off.
@@ -48,7 +51,7 @@ impl Mutant {
             ),
             Self::ProducersAreForgotten => ("reopen", "for i = 10, #ARGV, 2 do", "for i = 10, 0 do"),
             Self::IdsAreForgotten => ("apply", "if #seen > 1 then return seen end", ""),
-            Self::NoFence | Self::NoJournal | Self::SyncLies => return text.into(),
+            Self::NoFence | Self::NoJournal | Self::SyncLies | Self::PoisonStops => return text.into(),
         };
         if name != script {
             return text.into();

@@ -199,6 +199,10 @@ impl Fences for Client {
     fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> Step<'a, Committed> {
         let (flush, who) = (flush.clone(), self.who);
         self.ask("commit", TRANSACTION_MAX, move |database| {
+            if database.mutant == Some(Mutant::PoisonStops) && flush.rows.iter().any(|row| row.user.as_str() == POISON)
+            {
+                return Err(StoreError::timed_out(Duration::ZERO)); // Any error that says nothing else is graded alike.
+            }
             let committed = database.commit(shard, epoch, &flush);
             database.stage.trace.note("commit", &[who as u64, flush.first, flush.last], || {
                 format!(
@@ -270,7 +274,7 @@ impl Database {
             first: batch.number,
             last: batch.number,
             cumulative_views: batch.cumulative_views,
-            views: batch.views() + batch.repeats,
+            views: batch.numbered_views(),
             repeats: batch.repeats,
         };
         let Some(lost) = part.follows((fenced.batch, fenced.views)) else {
@@ -279,10 +283,10 @@ impl Database {
         if lost > 0 {
             tables.quarantine.push((shard.0, Pair::default(), lost));
         }
-        tables.store(shard, &batch.rows);
+        let (_, quarantined) = tables.store(shard, &batch.rows);
         tables.direct.entry((shard.0, batch.producer.0)).or_default().raise(&part);
         tables.fences.get_mut(&shard.0).expect("it was made with all shards").version += 1;
-        Direct::Now { quarantined: 0 }
+        Direct::Now { quarantined: quarantined + lost }
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Setting {
     pub generation_views_max: u64,
     /// Views in a batch.
     pub batch_views_max: usize,
+    /// Redis's memory for view ids.
+    pub ids_bytes_max: u64,
     /// How long views arrive.
     pub traffic_ms: u64,
     /// How many requests.
@@ -195,6 +197,7 @@ impl Setting {
             answer_timeout_ms: dice.pick(&[3000, 10_000]),
             generation_views_max: dice.pick(&[5, 20, 100, 10_000]),
             batch_views_max: dice.pick(&[1, 5, 100]),
+            ids_bytes_max: dice.pick(&[256 << 20, 256 << 20, 6_000]),
             traffic_ms: dice.range(4000, 12_000),
             requests: dice.range(40, 200),
             articles: dice.range(1, 6),

@@ -9,7 +9,7 @@ use footfall_flusher::flush::{self, Flusher};
 use footfall_ingest::blocking::Blocking;
 use footfall_ingest::counting::{Counting, World as IngestWorld};
 use footfall_ingest::intake::Intake;
-use footfall_shared::config::Config;
+use footfall_shared::config::{Config, ms};
 use footfall_shared::counter::{Producer, Shard};
 use footfall_shared::lifecycle::Watchdog;
 use footfall_shared::queue::Redis;
@@ -274,9 +274,10 @@ fn config_of(setting: &Setting) -> Config {
     config.ingest.journal_bytes_max = setting.journal_bytes_max;
     config.ingest.generation_views_max = setting.generation_views_max;
     config.ingest.batch_views_max = setting.batch_views_max;
-    config.ingest.answer_timeout_ms = setting.answer_timeout_ms;
-    config.flusher.lease_ms = setting.lease_ms;
-    config.flusher.poll_ms = setting.poll_ms;
-    config.flusher.timeout_ms = setting.flush_timeout_ms;
+    config.ingest.ids_bytes_max = setting.ids_bytes_max;
+    config.ingest.answer_timeout_ms = ms(setting.answer_timeout_ms);
+    config.flusher.lease_ms = ms(setting.lease_ms);
+    config.flusher.poll_ms = ms(setting.poll_ms);
+    config.flusher.timeout_ms = ms(setting.flush_timeout_ms);
     config
 }

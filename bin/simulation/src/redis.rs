@@ -362,7 +362,7 @@ impl Farm {
         Context {
             now_ms: now.saturating_add_signed(state.clock_offset_ms),
             replid: format!("{:040x}", server.life.unwrap_or(0)),
-            memory: if server.mood == Mood::Full { (990, 1000) } else { (100, 1000) },
+            memory: if server.mood == Mood::Full { (1010 << 20, 1000 << 20) } else { (100 << 20, 1000 << 20) },
         }
     }
 
@@ -386,9 +386,13 @@ impl Farm {
             let context = self.context(state, server);
             let text = self.mutant.map_or(script.text.into(), |mutant| mutant.script(script.name, script.text));
             let before = state.servers[server].data.keyspace.writes();
+            let early = ids_early(state, server, keys);
             let answer = lua::run(&text, keys, arguments, &mut state.servers[server].data.keyspace, context);
             let has_written = state.servers[server].data.keyspace.writes() != before;
             let shard = keys.first().and_then(|key| shard_of(&String::from_utf8_lossy(key)));
+            if let Some(shard) = shard.filter(|_| ids_early(state, server, keys) != early) {
+                self.books.forgotten(shard, self.stage.trace.now_ms());
+            }
             if let (Ok(answer), Some(shard), true) = (&answer, shard, has_written) {
                 self.look_at(state, server, shard, script.name, arguments, answer);
             }
@@ -559,6 +563,12 @@ fn misconfigured() -> RedisError {
         "MISCONF",
         "Redis is configured to save RDB snapshots, but it's currently unable to persist.",
     ))
+}
+
+/// How many view ids were forgotten before their time, in the shard whose meta is the first key.
+fn ids_early(state: &State, server: usize, keys: &[Vec<u8>]) -> Option<u64> {
+    let meta = std::str::from_utf8(keys.first()?).ok()?;
+    state.servers[server].data.keyspace.field(meta, "ids_early")
 }
 
 /// The shard that a key belongs to.

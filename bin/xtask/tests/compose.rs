@@ -160,7 +160,7 @@ fn drift_of_ours(name: &str, service: &Value, dockerfile: &str) -> Vec<String> {
         if !volumes.iter().any(|volume| volume.as_str().is_some_and(|volume| volume.ends_with(&journal))) {
             drift.push(format!("{name}: the journal is not on a volume"));
         }
-        if !dockerfile.contains(&config.ingest.journal) {
+        if !dockerfile.contains(&config.ingest.journal.to_string()) {
             drift.push(format!("{name}: the image has no folder for the journal"));
         }
     }
@@ -175,7 +175,7 @@ fn compose_and_image_are_those_of_the_programs() {
         ("mariadb:10.11", "mariadb:latest", "has no version"),
         ("command: footfall-flusher", "command: footfall-flush", "no program footfall-flush"),
         ("command: footfall init", "command: footfall initialise", "is refused"),
-        ("FOOTFALL_INGEST__LISTEN", "FOOTFALL_INGEST__LISTENS", "unknown field `listens`"),
+        ("FOOTFALL_INGEST__LISTEN", "FOOTFALL_INGEST__LISTENS", "did you mean FOOTFALL_INGEST__LISTEN?"),
         ("127.0.0.1:8000:80", "127.0.0.1:8000:81", "nothing listens"),
         ("    FOOTFALL_INGEST__LISTEN: 0.0.0.0:8000\n", "", "nobody else can reach it"),
         ("FOOTFALL_INGEST__LISTEN: 0.0.0.0:8000", "FOOTFALL_INGEST__LISTEN: 0.0.0.0:8080", "ingest1 is not at"),

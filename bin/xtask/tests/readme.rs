@@ -194,7 +194,7 @@ fn drift_of_sample(text: &str, settings: &BTreeMap<String, String>) -> Vec<Strin
         .collect();
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     fs::write(file.path(), switched_on.join("\n")).expect("written");
-    match Config::load(Some(file.path()), HashMap::new()) {
+    match Config::load(Some(file.path()), HashMap::<String, String>::new()) {
         Err(error) => return vec![error.to_string()],
         Ok(config) if config != Config::default() => return vec!["a value is not the default".into()],
         Ok(_) => {}

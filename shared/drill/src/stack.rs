@@ -193,6 +193,11 @@ impl Stack {
             .unwrap_or_else(|| panic!("there is no {role} number {index}"))
     }
 
+    /// From here on services that are added, and the tool, are the programs in another folder.
+    pub fn use_programs(&mut self, binaries: PathBuf) {
+        self.options.binaries = binaries;
+    }
+
     /// How many services of a kind there are.
     pub fn count(&self, role: Role) -> usize {
         self.services.iter().filter(|service| service.role() == role).count()

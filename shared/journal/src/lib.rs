@@ -40,6 +40,9 @@
 //! segment and on the offset. So nobody who can choose what is in a payload can plant a record for the search behind a
 //! damaged one to find, and old bytes in the wrong place are not mistaken for records.
 
+// They panic when nobody reads, or a disk is full.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 mod adopt;
 mod disk;
 mod journal;

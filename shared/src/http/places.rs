@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn a_proxy_may_have_all_places_and_each_of_its_clients_a_few() {
         let [proxy, client] = ["10.0.0.1", "192.0.2.7"].map(|address| address.parse().expect("an address"));
-        let places = Places::new(10, 3, Proxies::try_from("10.0.0.1".to_owned()).expect("an address"));
+        let places = Places::new(10, 3, "10.0.0.1".parse().expect("an address"));
         let mut of_proxy: Vec<_> = (0..10).map(|_| places.take(proxy).expect("a place")).collect();
         assert!(places.take(client).is_none(), "there are no more in all");
         assert_eq!(of_proxy.iter_mut().filter_map(|place| places.belongs_to(place, client).then_some(())).count(), 3);

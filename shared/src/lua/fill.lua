@@ -1,4 +1,4 @@
--- Takes a value read from MySQL at generation `fence`, caches it if nothing moved since, and answers
+-- Takes a value read from MySQL at generation `fence`, caches it if nothing moved since and there is room, and answers
 -- what is pending above that generation.
 -- KEYS: meta, headers, backlog, newest, totals, live, then totals of the generations up to `fence` that may not be
 --       acknowledged
@@ -15,7 +15,8 @@ for i = 7, #KEYS do -- committed; not there any more if acknowledged meanwhile
   local _, at = string.find(text, '\1' .. ARGV[2] .. '\2', 1, true)
   if at then pending = pending - (tonumber(string.match(text, '^%d+', at + 1)) or 0) end
 end
-if fence == meta.first - 1 then
-  redis.call('SET', KEYS[6], ARGV[6] .. ':' .. ARGV[7], 'PX', ARGV[3], 'NX') -- another process may have been faster
+local percent = memory_percent()
+if fence == meta.first - 1 and percent < 100 then
+  redis.call('SET', KEYS[6], ARGV[6] .. ':' .. ARGV[7], 'PX', ARGV[3]) -- what is there belongs to the same position
 end
-return {'OK', pending, stored_until(KEYS[2])}
+return {'OK', pending, stored_until(KEYS[2]), is_behind() and 1 or 0, percent}

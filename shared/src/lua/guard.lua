@@ -11,12 +11,22 @@ local function now_ms()
 end
 
 local m = redis.call('HMGET', KEYS[1], 'epoch', 'incarnation', 'gen', 'first', 'views', 'opened', 'sealed_views',
-  'shards', 'version', 'rotation', 'batches')
+  'shards', 'version', 'rotation', 'batches', 'behind')
 local meta = {
   epoch = m[1], incarnation = m[2], gen = tonumber(m[3]), first = tonumber(m[4]),
   views = tonumber(m[5]), opened = tonumber(m[6]), sealed_views = tonumber(m[7]), shards = m[8],
   version = tonumber(m[9]) or 0, rotation = tonumber(m[10]) or 0, batches = tonumber(m[11]) or 0,
+  behind = tonumber(m[12]) or 0,
 }
+
+-- For how long an ingest's word holds that it has acknowledged views which are not here. It says so twice a second.
+local BEHIND_MS = 2000
+
+-- Whether views that were acknowledged may be neither here nor in MySQL: they wait in a journal, or this data set was
+-- opened just now and ingests have not sent again what it lacks. Then its numbers are a part.
+local function is_behind()
+  return meta.behind > 0 and meta.behind > now_ms()
+end
 
 -- The start of the oldest generation that is not acknowledged, or now if there is none: everything
 -- before it is in MySQL.

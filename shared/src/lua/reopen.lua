@@ -93,5 +93,8 @@ for i = 10, #ARGV, 2 do -- I2: no producer may send again what MySQL has
 end
 redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'incarnation', ARGV[2], 'gen', open, 'first', fence + 1,
   'views', 0, 'batches', 0, 'opened', 0, 'sealed_views', sealed_views, 'shards', ARGV[8],
-  'version', math.max(meta.version or 0, tonumber(ARGV[9])), 'rotation', meta.rotation or 0)
+  'version', math.max(meta.version or 0, tonumber(ARGV[9])), 'rotation', meta.rotation or 0,
+  -- Whatever a Redis comes back with, ingests may know of more; before the first epoch there was nothing.
+  'behind', tonumber(ARGV[1]) > 1 and now_ms() + BEHIND_MS or 0)
+if not (meta.epoch and keep) then redis.call('HSET', KEYS[1], 'ids_from', now_ms(), 'ids_turn', now_ms()) end
 return {'OK', aside}

@@ -1,6 +1,7 @@
 //! The server itself: how it is reached, whether it keeps what it is given, and what is in it beside the shards.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -12,7 +13,9 @@ use redis::{
 };
 use tokio::sync::Mutex;
 
+use super::scripts::{NOTE, SALT};
 use super::{Result, Script};
+use crate::contain::contained;
 use crate::grading::Level;
 use crate::presence::Report;
 use crate::telemetry::{self, IntGaugeVec};
@@ -33,6 +36,8 @@ pub trait Server: Send + Sync {
 /// error that leaves its state unknown.
 struct Reached {
     client: Client,
+    /// Address or socket.
+    place: String,
     timeout: Duration,
     connection: Mutex<Option<MultiplexedConnection>>,
 }
@@ -47,11 +52,28 @@ impl Reached {
             let config = AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(self.timeout))
                 .set_response_timeout(Some(self.timeout));
-            let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-            Ok(slot.insert(connection).clone())
+            let connection = self.client.get_multiplexed_async_connection_with_config(&config).await;
+            Ok(slot.insert(connection.map_err(|error| at(&self.place, &error))?).clone())
         };
-        let timed_out = |_| RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        let timed_out = |_| {
+            let sentence = format!("no connection to {} within {:?}", self.place, self.timeout);
+            RedisError::from(io::Error::new(io::ErrorKind::TimedOut, sentence))
+        };
         tokio::time::timeout(self.timeout, connect).await.map_err(timed_out)?
+    }
+
+    /// The client library panics over some answers that are none, instead of saying so.
+    async fn understood<T>(
+        &self,
+        work: impl Future<Output = std::result::Result<T, RedisError>>,
+    ) -> std::result::Result<T, RedisError> {
+        match contained(work).await {
+            Ok(result) => result,
+            Err(why) => {
+                *self.connection.lock().await = None;
+                Err(io::Error::other(format!("the answer makes no sense ({why})")).into())
+            }
+        }
     }
 
     async fn look_at(&self, result: &std::result::Result<Value, RedisError>) {
@@ -63,7 +85,7 @@ impl Reached {
 
 impl Server for Reached {
     fn script(&self, script: &'static Script, call: Cmd) -> Answer<'_> {
-        Box::pin(async move {
+        Box::pin(self.understood(async move {
             let mut connection = self.connection().await?;
             let is_unknown = |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
             let mut result = call.query_async(&mut connection).await;
@@ -75,35 +97,42 @@ impl Server for Reached {
             }
             self.look_at(&result).await;
             result
-        })
+        }))
     }
 
     fn pipeline(&self, pipeline: redis::Pipeline) -> Answer<'_> {
-        Box::pin(async move {
+        Box::pin(self.understood(async move {
             let mut connection = self.connection().await?;
             let result = pipeline.query_async(&mut connection).await;
             self.look_at(&result).await;
             result
-        })
+        }))
     }
 }
 
-fn client(redis: &config::Redis) -> std::result::Result<Client, RedisError> {
+/// What went wrong with a connection, of the same kind, and where.
+fn at(place: &str, error: &RedisError) -> RedisError {
+    if error.is_io_error() {
+        let kind = match error.is_timeout() {
+            true => io::ErrorKind::TimedOut,
+            false if error.is_connection_refusal() => io::ErrorKind::ConnectionRefused,
+            false => io::ErrorKind::NotConnected,
+        };
+        return io::Error::new(kind, format!("{place}: {error}")).into();
+    }
+    if error.kind() == ErrorKind::AuthenticationFailed {
+        // The library has left out what Redis said.
+        let sentence = format!("{place} refuses the user or the password of redis.url");
+        return redis::make_extension_error("WRONGPASS".to_owned(), Some(sentence));
+    }
+    RedisError::from((error.kind(), "no connection", format!("{place}: {error}")))
+}
+
+pub(super) fn client(redis: &config::Redis) -> std::result::Result<Client, RedisError> {
     let url = redis.url.0.as_str();
-    if redis.ca.is_empty() {
-        return Client::open(url);
-    }
-    let root_cert = Some(std::fs::read(&redis.ca)?);
+    let Some(ca) = &redis.ca else { return Client::open(url) };
+    let root_cert = Some(config::read_bytes(ca).map_err(io::Error::other)?);
     Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert })
-}
-
-/// Whether a connection can be tried with these settings; a sentence if not.
-pub fn check(redis: &config::Redis) -> std::result::Result<(), String> {
-    let example = "redis://user:password@host:6379/0, rediss://... for TLS, or unix:///path/to/socket";
-    Client::open(redis.url.0.as_str())
-        .map_err(|error| format!("redis.url cannot be used ({error}): it must be such as {example}"))?;
-    client(redis).map_err(|error| format!("redis.ca, {}, cannot be used: {error}", redis.ca))?;
-    Ok(())
 }
 
 /// How many keys are looked at for some of others.
@@ -168,7 +197,8 @@ impl Redis {
     /// Takes the URL apart; connects later.
     pub fn new(redis: &config::Redis, timeout: Duration) -> std::result::Result<Self, RedisError> {
         let client = client(redis)?;
-        Ok(Self { server: Arc::new(Reached { client, timeout, connection: Mutex::default() }) })
+        let place = super::url::place(redis);
+        Ok(Self { server: Arc::new(Reached { client, place, timeout, connection: Mutex::default() }) })
     }
 
     /// What answers in the place of a server.
@@ -217,6 +247,11 @@ impl Redis {
         Ok(counts.into())
     }
 
+    /// They are not known any more: nothing is better than what was true before.
+    pub fn forget_hits(&self) {
+        KEYSPACE.reset();
+    }
+
     /// Adds to the shared counts of cache-first reads of one interface.
     pub async fn add_reads(&self, interface: &str, hits: u64, misses: u64) -> Result<()> {
         let mut pipeline = redis::pipe();
@@ -246,11 +281,19 @@ impl Redis {
 
     /// The salt of a day (days since 1970 UTC): the first that a process offered. It lives so long at most.
     pub async fn salt(&self, day: u64, offered: &str, life: Duration) -> Result<String> {
-        let life_ms = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("SET").arg(keys::salt(day)).arg(offered).arg(&["NX", "GET", "PX"]).arg(life_ms);
-        let (first,): (Option<String>,) = self.commands(pipeline).await?;
-        Ok(first.unwrap_or_else(|| offered.to_owned()))
+        let mut call = SALT.call([&*keys::salt(day)]);
+        call.arg(offered).arg(u64::try_from(life.as_millis()).unwrap_or(u64::MAX));
+        Ok(redis::from_redis_value(self.server.script(&SALT, call).await?).map_err(RedisError::from)?)
+    }
+
+    /// Sets fields of hashes: `(key, field, value)`.
+    pub(super) async fn note<const N: usize>(&self, notes: [(&str, &str, &str); N]) -> Result<()> {
+        let mut call = NOTE.call(notes.map(|(key, ..)| key));
+        for (_, field, value) in notes {
+            call.arg(field).arg(value);
+        }
+        self.server.script(&NOTE, call).await?;
+        Ok(())
     }
 
     /// Deletes the salt of a day; answers whether there was one, as to one process only.
@@ -264,9 +307,7 @@ impl Redis {
     /// Tells whoever watches that a process is there.
     pub async fn report_presence(&self, report: &Report) -> Result<()> {
         let json = serde_json::to_string(report).expect("strings and numbers always have a JSON form");
-        let mut pipeline = redis::pipe();
-        pipeline.hset(keys::PRESENCE, presence_field(report), json).ignore();
-        Ok(self.commands(pipeline).await?)
+        self.note([(keys::PRESENCE, &presence_field(report), &json)]).await
     }
 
     /// Takes the report of a process back that has ended, or was not heard for long.

@@ -39,6 +39,8 @@ pub(super) struct ReadShard {
     /// Views that MySQL had when it was last asked.
     pub(super) stored_views: AtomicU64,
     ttl: Duration,
+    /// For how long a value is kept beyond that, should MySQL be away.
+    kept: Duration,
     /// Nobody waits longer for a Redis that hangs.
     patience: Duration,
     age: Mutex<Age>,
@@ -54,12 +56,13 @@ struct LookUps {
 }
 
 impl ReadShard {
-    pub(super) fn new(queue: Queue, ttl: Duration, patience: Duration) -> Self {
+    pub(super) fn new(queue: Queue, (ttl, kept): (Duration, Duration), patience: Duration) -> Self {
         let seed = u64::from(queue.shard().0);
         Self {
             queue,
             stored_views: AtomicU64::new(0),
             ttl,
+            kept,
             patience,
             age: Mutex::default(),
             breaker: Mutex::new(Breaker::new(seed)),
@@ -71,8 +74,13 @@ impl ReadShard {
         *lock(&self.age) = age;
     }
 
-    /// How long a value is kept.
-    pub(super) fn ttl(&self) -> Duration {
+    /// For how long a value of so many views that is filled in now stays in Redis.
+    pub(super) fn life(&self, views: u64) -> Duration {
+        self.ttl() + if views > 0 { self.kept } else { Duration::ZERO }
+    }
+
+    /// How long a value lives.
+    fn ttl(&self) -> Duration {
         let percent = 100 - JITTER_PERCENT + random::number() % (2 * JITTER_PERCENT + 1);
         self.ttl * u32::try_from(percent).expect("at most 110") / 100
     }
@@ -115,7 +123,7 @@ impl ReadShard {
             let articles: Vec<_> = by_article.iter().map(|same| (&same[0].0, self.ttl())).collect();
             let is_allowed = lock(&self.breaker).allows(Instant::now());
             let found = match is_allowed {
-                true => self.in_time(self.queue.read(age, &articles)).await,
+                true => self.in_time(self.queue.read(age, &articles, self.kept)).await,
                 false => Err(Unread("it failed a moment ago".into())),
             };
             let mut answers = Vec::with_capacity(asked.len());

@@ -1,6 +1,5 @@
-//! What was shown of each article. Views that Redis lost are missing until ingest has sent them again, and a cached value
-//! may be a flush behind what another read has seen in MySQL; a reader notices neither: no number is below one that this
-//! process has shown. Where neither store answers, these are the numbers that are left.
+//! What was shown of each article. Views that Redis lost are missing until ingest has sent them again: until then this
+//! process says that there are at least as many as it has shown, and where neither store answers, it still knows that.
 
 use std::hash::RandomState;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +9,7 @@ use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, UnitWeighter};
 use tokio::time::Instant;
 
+use super::numbers::{ArticleNumbers, Found};
 use crate::counter::Article;
 use crate::telemetry::{self, IntCounter, IntGauge};
 
@@ -18,64 +18,35 @@ const ARTICLES_MAX: usize = 100_000;
 /// What both stores together still lack after this time is lost: nobody sends it any more, and the number goes back.
 const CATCH_UP_MAX: Duration = Duration::from_secs(600);
 
-/// The numbers of an article, as they were read or as they are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Seen {
-    /// Views in MySQL; none if it was not read.
-    pub(super) stored_views: Option<u64>,
-    /// Readers in MySQL.
-    pub(super) readers: u64,
-    /// Views that MySQL does not have.
-    pub(super) pending_views: u64,
-    /// Everything before this time is in MySQL and in `readers`; milliseconds since 1970, none if not known.
-    pub(super) as_of_ms: Option<u64>,
-}
-
-impl Seen {
-    pub(super) fn views(&self) -> u64 {
-        self.stored_views.unwrap_or(0) + self.pending_views
-    }
-}
-
 /// The greatest numbers of an article that were shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Mark {
     views: u64,
     readers: u64,
-    /// None if MySQL was never read for it.
-    stored_views: Option<u64>,
-    as_of_ms: Option<u64>,
+    /// Views that MySQL had; 0 if it was never read for it.
+    stored_views: u64,
     /// Since when both stores together have had fewer.
     below_since: Option<Instant>,
 }
 
 impl Mark {
-    fn of(seen: &Seen) -> Self {
-        let Seen { stored_views, readers, as_of_ms, .. } = *seen;
-        Self { views: seen.views(), readers, stored_views, as_of_ms, below_since: None }
-    }
-
-    /// What to show instead of `seen`.
-    fn show(&mut self, seen: Seen, is_whole: bool, now: Instant) -> Seen {
-        if seen.views() >= self.views {
+    fn show(&mut self, article: &Article, found: Found, now: Instant) -> ArticleNumbers {
+        // What is away is not lost.
+        let is_below = matches!(found, Found::All { live, .. } if !live.is_behind && live.views() < self.views);
+        if !is_below {
             self.below_since = None;
-        } else if !is_whole {
-            self.below_since = None; // What is away is not lost.
         } else if now - *self.below_since.get_or_insert(now) >= CATCH_UP_MAX {
-            *self = Self::of(&seen);
+            *self = Self::default();
         }
-        self.views = self.views.max(seen.views());
-        self.readers = self.readers.max(seen.readers);
-        self.stored_views = self.stored_views.max(seen.stored_views);
-        self.as_of_ms = self.as_of_ms.max(seen.as_of_ms);
-        let was_read = seen.stored_views.is_some();
-        let stored_views = if was_read { seen.stored_views } else { self.stored_views };
-        Seen {
-            stored_views,
-            readers: self.readers,
-            pending_views: self.views - stored_views.unwrap_or(0),
-            as_of_ms: if was_read { seen.as_of_ms } else { self.as_of_ms },
-        }
+        let numbers = ArticleNumbers::of(article, found, (self.views, self.readers));
+        self.views = self.views.max(numbers.views.or(numbers.at_least).unwrap_or(0));
+        self.readers = self.readers.max(numbers.readers.unwrap_or(0));
+        self.stored_views = self.stored_views.max(match found {
+            Found::All { live, .. } => live.stored_views,
+            Found::Stored { views } => views,
+            Found::Waiting { .. } | Found::Nothing => 0,
+        });
+        numbers
     }
 }
 
@@ -110,37 +81,38 @@ impl Shown {
         );
         let lifted = telemetry::counter(
             "footfall_lifted_reads_total",
-            "Reads that were answered with more views than the stores had, because those had been shown before.",
+            "Reads that were answered with at least so many views, more than were found, because those had been shown before.",
         );
         let evictions = Evictions { articles: articles.clone(), evicted };
         let marks = Cache::with(ARTICLES_MAX, ARTICLES_MAX as u64, UnitWeighter, RandomState::new(), evictions);
         Self { marks, articles, lifted }
     }
 
-    /// What to show of an article now that `seen` was read; `is_whole` if both stores stand behind it.
-    pub(super) fn show(&self, article: &Article, seen: Seen, is_whole: bool, now: Instant) -> Seen {
-        let mark = if seen.views() > 0 {
+    /// What to answer of an article now that this was found.
+    pub(super) fn show(&self, article: &Article, found: Found, now: Instant) -> ArticleNumbers {
+        let views = found.views();
+        let mark = if views > 0 {
             let begin = || {
                 self.articles.inc();
-                Ok::<_, std::convert::Infallible>(Arc::new(Mutex::new(Mark::of(&seen))))
+                Ok::<_, std::convert::Infallible>(Arc::default())
             };
             let Ok(mark) = self.marks.get_or_insert_with(article, begin);
             mark
         } else {
             // Below zero nothing goes: whoever asks for what was never read takes nobody's place.
-            let Some(mark) = self.marks.get(article) else { return seen };
+            let Some(mark) = self.marks.get(article) else { return ArticleNumbers::of(article, found, (0, 0)) };
             mark
         };
-        let shown = lock(&mark).show(seen, is_whole, now);
-        if shown.views() > seen.views() {
+        let numbers = lock(&mark).show(article, found, now);
+        if numbers.at_least.is_some_and(|at_least| at_least > views) {
             self.lifted.inc();
         }
-        shown
+        numbers
     }
 
     /// Views that MySQL is known to have had of an article.
     pub(super) fn stored_views(&self, article: &Article) -> u64 {
-        self.marks.get(article).and_then(|mark| lock(&mark).stored_views).unwrap_or(0)
+        self.marks.get(article).map_or(0, |mark| lock(&mark).stored_views)
     }
 
     /// Lets all numbers go back.
@@ -157,69 +129,96 @@ fn lock(mark: &Mutex<Mark>) -> MutexGuard<'_, Mark> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queue::Live;
 
-    fn seen(stored: u64, pending_views: u64, readers: u64) -> Seen {
-        Seen { stored_views: Some(stored), readers, pending_views, as_of_ms: Some(7) }
+    fn all(stored_views: u64, pending_views: u64, readers: u64) -> Found {
+        let live = Live { stored_views, readers, pending_views, as_of_ms: 7, is_behind: false, is_full: false };
+        Found::All { live, source: "cache", has_failed: false }
+    }
+
+    fn behind(stored_views: u64, pending_views: u64) -> Found {
+        let live = Live { stored_views, readers: 1, pending_views, as_of_ms: 7, is_behind: true, is_full: false };
+        Found::All { live, source: "cache", has_failed: false }
     }
 
     fn article(id: &str) -> Article {
         Article::parse(id.as_bytes()).expect("test id")
     }
 
-    #[test]
-    fn what_was_shown_is_shown_until_it_is_back() {
-        let (shown, a, now) = (Shown::new(), article("a"), Instant::now());
-        assert_eq!(shown.show(&a, seen(10, 5, 4), true, now), seen(10, 5, 4));
-        // Redis has lost what waited; then a part of it is flushed, by way of a value that a flush has overtaken.
-        assert_eq!(shown.show(&a, seen(10, 0, 4), true, now), seen(10, 5, 4));
-        assert_eq!(shown.show(&a, seen(12, 0, 3), true, now), seen(12, 3, 4));
-        assert_eq!(shown.show(&a, seen(12, 4, 5), true, now), seen(12, 4, 5));
-        assert_eq!(shown.show(&article("b"), seen(1, 0, 1), true, now), seen(1, 0, 1));
+    /// Views, and at least how many if they are not known.
+    fn show(shown: &Shown, id: &str, found: Found, now: Instant) -> (Option<u64>, Option<u64>) {
+        let numbers = shown.show(&article(id), found, now);
+        (numbers.views, numbers.at_least)
     }
 
     #[test]
-    fn without_mysql_its_numbers_are_those_shown_last() {
-        let (shown, a, now) = (Shown::new(), article("a"), Instant::now());
-        let only_redis = |pending_views| Seen { pending_views, ..Seen::default() };
-        assert_eq!(shown.show(&a, only_redis(0), false, now), only_redis(0));
-        assert_eq!(shown.show(&a, only_redis(3), false, now), only_redis(3));
-        assert_eq!(shown.show(&a, only_redis(0), false, now), only_redis(3));
-        assert_eq!(shown.show(&a, seen(10, 5, 4), true, now), seen(10, 5, 4));
-        // Some of the 6 may be among the 10.
-        assert_eq!(shown.show(&a, only_redis(6), false, now), seen(10, 5, 4));
-        assert_eq!(shown.show(&a, only_redis(16), false, now), seen(10, 6, 4));
+    fn nothing_is_below_what_was_shown() {
+        let (shown, now) = (Shown::new(), Instant::now());
+        let show = |id, found| show(&shown, id, found, now);
+        assert_eq!(show("a", all(10, 5, 4)), (Some(15), None));
+        // Redis has lost what waited; then a part of it is flushed.
+        assert_eq!(show("a", all(10, 0, 4)), (None, Some(15)));
+        assert_eq!(show("a", all(12, 0, 3)), (None, Some(15)));
+        assert_eq!(show("a", all(12, 4, 5)), (Some(16), None));
+        assert_eq!(show("b", all(1, 0, 1)), (Some(1), None));
+        // A part is no mark for the whole, but for other parts.
+        assert_eq!(show("b", Found::Waiting { pending_views: 3 }), (None, Some(3)));
+        assert_eq!(show("b", Found::Waiting { pending_views: 0 }), (None, Some(3)));
+        assert_eq!(show("b", Found::Stored { views: 2 }), (None, Some(3)));
+        assert_eq!(show("b", Found::Nothing), (None, Some(3)));
+        assert_eq!(show("b", all(2, 1, 1)), (Some(3), None));
+        let readers = |found| shown.show(&article("a"), found, now).readers;
+        assert_eq!(readers(all(16, 0, 4)), Some(5), "a flush behind what another read has seen");
     }
 
     #[test]
     fn what_never_comes_back_is_given_up() {
-        let (shown, a, start) = (Shown::new(), article("a"), Instant::now());
-        shown.show(&a, seen(10, 5, 4), true, start);
-        assert_eq!(shown.show(&a, seen(11, 0, 4), true, start), seen(11, 4, 4));
-        // While a store is away nothing is lost, however long that takes.
+        let (shown, start) = (Shown::new(), Instant::now());
+        show(&shown, "a", all(10, 5, 4), start);
+        assert_eq!(show(&shown, "a", all(11, 0, 4), start), (None, Some(15)));
+        // While something is away nothing is lost, however long that takes.
         let later = start + 2 * CATCH_UP_MAX;
-        assert_eq!(shown.show(&a, seen(11, 0, 4), false, later), seen(11, 4, 4));
-        assert_eq!(shown.show(&a, seen(11, 0, 4), true, later), seen(11, 4, 4));
+        for found in [Found::Stored { views: 11 }, Found::Waiting { pending_views: 0 }, behind(11, 0)] {
+            assert_eq!(show(&shown, "a", found, later), (None, Some(15)));
+        }
+        assert_eq!(show(&shown, "a", all(11, 0, 4), later), (None, Some(15)));
         let given_up = later + CATCH_UP_MAX;
-        assert_eq!(shown.show(&a, seen(11, 1, 4), true, given_up), seen(11, 1, 4));
-        assert_eq!(shown.show(&a, seen(11, 2, 4), true, given_up), seen(11, 2, 4));
+        assert_eq!(show(&shown, "a", all(11, 1, 4), given_up), (Some(12), None));
+        assert_eq!(show(&shown, "a", all(11, 2, 4), given_up), (Some(13), None));
     }
 
     #[test]
     fn what_was_forgotten_may_go_back() {
         let (shown, a, now) = (Shown::new(), article("a"), Instant::now());
         assert_eq!(shown.stored_views(&a), 0);
-        shown.show(&a, seen(10, 5, 4), true, now);
-        shown.show(&a, seen(9, 6, 4), true, now);
+        shown.show(&a, all(10, 5, 4), now);
+        shown.show(&a, all(9, 6, 4), now);
         assert_eq!(shown.stored_views(&a), 10);
         shown.forget_all();
-        assert_eq!(shown.show(&a, seen(2, 0, 1), true, now), seen(2, 0, 1));
+        assert_eq!(show(&shown, "a", all(2, 0, 1), now), (Some(2), None));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_counts_are_shown_and_none_goes_back(counts in proptest::collection::vec((proptest::option::of(0u64..), 0u64.., 0u64..), 1..8)) {
+            let (marks, a, now) = (Shown::new(), article("a"), Instant::now());
+            let mut before = 0;
+            for (stored_views, pending_views, readers) in counts {
+                let found = stored_views
+                    .map_or(Found::Waiting { pending_views }, |stored| all(stored, pending_views, readers));
+                let numbers = marks.show(&a, found, now);
+                let views = numbers.views.or(numbers.at_least).expect("one of both is known");
+                proptest::prop_assert!(views >= before && views <= crate::counter::VIEWS_MAX);
+                before = views;
+            }
+        }
     }
 
     #[test]
     fn no_more_articles_are_remembered_than_fit() {
         let (shown, now) = (Shown::new(), Instant::now());
         for number in 0..ARTICLES_MAX + 5_000 {
-            shown.show(&article(&number.to_string()), seen(1, 0, 1), true, now);
+            shown.show(&article(&number.to_string()), all(1, 0, 1), now);
         }
         assert!(shown.marks.len() <= ARTICLES_MAX && shown.marks.len() > ARTICLES_MAX / 2, "{}", shown.marks.len());
     }

@@ -5,32 +5,34 @@ use std::collections::BTreeMap;
 use sea_orm::{ConnectionTrait, QueryResult, TransactionTrait};
 
 use super::{
-    Fence, NO_FENCE, Positions, Result, STATEMENT_ROWS_MAX, Store, article_of, fence_of, in_time, json_rows, statement,
-    user_of,
+    Fence, NO_FENCE, Positions, Result, STATEMENT_ROWS_MAX, Store, StoreError, article_of, fence_of, in_time,
+    json_rows, statement, user_of,
 };
 use crate::counter::{Article, Producer, Row, Shard};
 
 /// What [`Store::audit`] found.
+///
+/// Sums are wide enough for any counts, also for those of an older version, which had no limit.
 #[derive(Debug, Clone)]
 pub struct Audit {
     /// Position and running totals, by shard.
     pub fences: Vec<Fence>,
     /// Sum of all (article, user) views.
-    pub reader_views: u64,
+    pub reader_views: u128,
     /// Number of (article, user) pairs.
     pub reader_rows: u64,
     /// Number of users.
     pub users: u64,
     /// Sum of the producers' cumulative views, through Redis (I9).
-    pub fenced_views: u64,
+    pub fenced_views: u128,
     /// Sum of the producers' cumulative views, on the direct path (I9).
-    pub direct_views: u64,
+    pub direct_views: u128,
     /// Views left out because their id was counted before.
-    pub repeats: u64,
+    pub repeats: u128,
     /// Views in quarantine.
-    pub quarantined_views: u64,
+    pub quarantined_views: u128,
     /// Views that a person has dropped from quarantine.
-    pub dropped_views: u64,
+    pub dropped_views: u128,
     /// Articles whose views or readers are not the sum of their readers' rows (I4), the first ones.
     pub torn: Vec<Article>,
     /// Views per pair, of the articles that were asked for.
@@ -57,15 +59,22 @@ pub struct Books {
     /// The last generation in MySQL.
     pub generation: u64,
     /// Views that are counted.
-    pub stored_views: u64,
+    pub stored_views: u128,
     /// Views that a person has dropped from quarantine.
-    pub dropped_views: u64,
+    pub dropped_views: u128,
     /// Views that producers have sent on the direct path.
-    pub direct_views: u64,
+    pub direct_views: u128,
     /// Views left out because their id was counted before.
-    pub repeated_views: u64,
+    pub repeated_views: u128,
     /// Views in quarantine.
-    pub quarantined_views: u64,
+    pub quarantined_views: u128,
+}
+
+/// A sum as a column holds it. Beyond `u64::MAX`, which only counts of a version without limits reach, running totals
+/// stand still, and sums can be compared no further.
+#[must_use]
+pub fn column(sum: u128) -> u64 {
+    u64::try_from(sum).unwrap_or(u64::MAX)
 }
 
 impl Audit {
@@ -74,7 +83,7 @@ impl Audit {
     #[must_use]
     pub fn conservation(&self) -> (u64, u64) {
         let accounted = self.reader_views + self.quarantined_views + self.dropped_views + self.repeats;
-        (self.fenced_views + self.direct_views, accounted)
+        (column(self.fenced_views + self.direct_views), column(accounted))
     }
 }
 
@@ -89,23 +98,26 @@ impl Store {
         let sql = "SELECT shard, epoch, gen, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence ORDER BY shard";
         let fences =
             transaction.query_all_raw(statement(sql, [])).await?.iter().map(fence_of).collect::<Result<Vec<_>>>()?;
-        let sums = "SELECT (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM footfall_article_readers) AS reader_views, \
-                    (SELECT CAST(COUNT(*) AS UNSIGNED) FROM footfall_article_readers) AS reader_rows, \
-                    (SELECT CAST(COUNT(*) AS UNSIGNED) FROM footfall_users) AS users, \
-                    (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM footfall_producer_fence) AS fenced_views, \
-                    (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM footfall_direct_fence) AS direct_views, \
-                    (SELECT CAST(COALESCE(SUM(repeats), 0) AS UNSIGNED) FROM footfall_producer_fence) AS repeats, \
-                    (SELECT CAST(COALESCE(SUM(views), 0) AS UNSIGNED) FROM footfall_quarantine) AS quarantined_views, \
-                    (SELECT CAST(COALESCE(SUM(dropped), 0) AS UNSIGNED) FROM footfall_shard_fence) AS dropped_views";
-        let row = transaction.query_one_raw(statement(sums, [])).await?.ok_or(NO_FENCE)?;
-        let (reader_views, reader_rows) = (row.try_get("", "reader_views")?, row.try_get("", "reader_rows")?);
-        let (users, fenced_views) = (row.try_get("", "users")?, row.try_get("", "fenced_views")?);
-        let (direct_views, repeats) = (row.try_get("", "direct_views")?, row.try_get("", "repeats")?);
-        let (quarantined_views, dropped_views) =
-            (row.try_get("", "quarantined_views")?, row.try_get("", "dropped_views")?);
+        let sum = |what: &str, table: &str| format!("(SELECT {} FROM {table})", exact_sum(what));
+        let sums = format!(
+            "SELECT {} AS reader_views, {} AS fenced_views, {} AS direct_views, {} AS repeats, {} AS quarantined_views, \
+             {} AS dropped_views, (SELECT CAST(COUNT(*) AS UNSIGNED) FROM footfall_article_readers) AS reader_rows, \
+             (SELECT CAST(COUNT(*) AS UNSIGNED) FROM footfall_users) AS users",
+            sum("views", "footfall_article_readers"),
+            sum("views", "footfall_producer_fence"),
+            sum("views", "footfall_direct_fence"),
+            sum("repeats", "footfall_producer_fence"),
+            sum("views", "footfall_quarantine"),
+            sum("dropped", "footfall_shard_fence"),
+        );
+        let row = transaction.query_one_raw(statement(&sums, [])).await?.ok_or(NO_FENCE)?;
+        let (reader_views, reader_rows) = (sum_of(&row, "reader_views")?, row.try_get("", "reader_rows")?);
+        let (users, fenced_views) = (row.try_get("", "users")?, sum_of(&row, "fenced_views")?);
+        let (direct_views, repeats) = (sum_of(&row, "direct_views")?, sum_of(&row, "repeats")?);
+        let (quarantined_views, dropped_views) = (sum_of(&row, "quarantined_views")?, sum_of(&row, "dropped_views")?);
         // No join: while tables grow from nothing, the optimizer knows too little of them, and a bad plan takes minutes.
-        let torn = "SELECT article FROM (SELECT article, CAST(views AS SIGNED) AS views, CAST(readers AS SIGNED) AS readers \
-                    FROM footfall_articles UNION ALL SELECT article, -CAST(SUM(views) AS SIGNED), -CAST(COUNT(*) AS SIGNED) \
+        let torn = "SELECT article FROM (SELECT article, CAST(views AS DECIMAL(30)) AS views, CAST(readers AS SIGNED) AS readers \
+                    FROM footfall_articles UNION ALL SELECT article, -CAST(SUM(views) AS DECIMAL(30)), -CAST(COUNT(*) AS SIGNED) \
                     FROM footfall_article_readers GROUP BY article) parts GROUP BY article \
                     HAVING SUM(views) <> 0 OR SUM(readers) <> 0 LIMIT 20";
         let torn =
@@ -157,9 +169,8 @@ impl Store {
 
     /// What becomes of views in MySQL, by shard, in one look.
     pub async fn books(&self) -> Result<Vec<Books>> {
-        let sum = |what: &str, table: &str| {
-            format!("(SELECT CAST(COALESCE(SUM({what}), 0) AS UNSIGNED) FROM {table} t WHERE t.shard = f.shard)")
-        };
+        let sum =
+            |what: &str, table: &str| format!("(SELECT {} FROM {table} t WHERE t.shard = f.shard)", exact_sum(what));
         let sql = format!(
             "SELECT f.gen, f.views, f.dropped, {} AS direct, {} AS repeats, {} AS quarantined FROM footfall_shard_fence f ORDER BY f.shard",
             sum("views", "footfall_direct_fence"),
@@ -169,11 +180,11 @@ impl Store {
         let books_of = |row: &QueryResult| {
             Ok(Books {
                 generation: row.try_get("", "gen")?,
-                stored_views: row.try_get("", "views")?,
-                dropped_views: row.try_get("", "dropped")?,
-                direct_views: row.try_get("", "direct")?,
-                repeated_views: row.try_get("", "repeats")?,
-                quarantined_views: row.try_get("", "quarantined")?,
+                stored_views: row.try_get::<u64>("", "views")?.into(),
+                dropped_views: row.try_get::<u64>("", "dropped")?.into(),
+                direct_views: sum_of(row, "direct")?,
+                repeated_views: sum_of(row, "repeats")?,
+                quarantined_views: sum_of(row, "quarantined")?,
             })
         };
         self.all(&sql, []).await?.iter().map(books_of).collect()
@@ -181,8 +192,19 @@ impl Store {
 
     /// How far each producer is, through Redis.
     pub async fn producer_fences(&self) -> Result<ProducerFences> {
-        in_time(self.timeout, producer_fences(&self.db, "footfall_producer_fence")).await
+        let work = producer_fences(&self.db, "footfall_producer_fence");
+        self.explained(in_time(self.timeout, work).await).await
     }
+}
+
+/// A sum as SQL that is exact however great the counts are: as text, because a number would end at 2^64.
+fn exact_sum(what: &str) -> String {
+    format!("CAST(COALESCE(SUM({what}), 0) AS CHAR)")
+}
+
+fn sum_of(row: &QueryResult, column: &str) -> Result<u128> {
+    let text: String = row.try_get("", column)?;
+    text.parse().map_err(|_| StoreError::Corrupt("a sum that is no whole number"))
 }
 
 /// How far the producers of one shard are on one path.

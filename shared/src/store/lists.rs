@@ -44,8 +44,8 @@ impl RisingArticle {
         self.rise_120() as f64 / 120.0
     }
 
-    fn rise_120(&self) -> i64 {
-        (2 * self.last_hour_60).cast_signed() - (5 * self.day_before).cast_signed()
+    fn rise_120(&self) -> i128 {
+        2 * i128::from(self.last_hour_60) - 5 * i128::from(self.day_before)
     }
 }
 
@@ -101,13 +101,14 @@ impl Store {
     /// that is there.
     pub async fn articles_rising(&self, minute: u32, limit: u32) -> Result<Vec<RisingArticle>> {
         let sql = "WITH recent AS ( \
-                     SELECT article, CAST(SUM(views * IF(hour = ?, 60, ?)) AS UNSIGNED) AS last_hour FROM footfall_article_hours \
+                     SELECT article, CAST(SUM(CAST(views AS DECIMAL(30)) * IF(hour = ?, 60, ?)) AS UNSIGNED) AS last_hour FROM footfall_article_hours \
                      WHERE hour IN (?, ?) GROUP BY article ORDER BY last_hour DESC, article DESC LIMIT ?) \
                    SELECT recent.article, recent.last_hour, CAST(COALESCE(SUM(day.views), 0) AS UNSIGNED) AS day_before \
                    FROM recent LEFT JOIN footfall_article_hours day \
                      ON day.article = recent.article AND day.hour BETWEEN ? AND ? GROUP BY recent.article";
-        let (hour, left) = (minute / 60, 60 - minute % 60);
-        let values: [u32; 7] = [hour, left, hour - 1, hour, RISING_CANDIDATES, hour - 25, hour - 2];
+        // With a sign: a clock may stand in the first hours of 1970, and hours before them are in no row.
+        let (hour, left) = (i64::from(minute / 60), i64::from(60 - minute % 60));
+        let values: [i64; 7] = [hour, left, hour - 1, hour, RISING_CANDIDATES.into(), hour - 25, hour - 2];
         let candidates = self.listed(sql, values.map(Value::from).to_vec(), |row| {
             let last_hour_60 = row.try_get("", "last_hour")?;
             Ok(RisingArticle { article: article_of(row)?, last_hour_60, day_before: row.try_get("", "day_before")? })
@@ -185,8 +186,9 @@ fn behind(prefix: &[u8]) -> Option<Vec<u8>> {
 /// them may rise as much as the least of them was read.
 fn rising(mut candidates: Vec<RisingArticle>, candidates_max: u32, limit: u32) -> Vec<RisingArticle> {
     let is_cut = candidates.len() >= candidates_max as usize;
-    let least = candidates.iter().map(|candidate| 2 * candidate.last_hour_60).min().filter(|_| is_cut).unwrap_or(1);
-    candidates.retain(|candidate| candidate.rise_120() >= least.cast_signed());
+    let least =
+        candidates.iter().map(|candidate| 2 * i128::from(candidate.last_hour_60)).min().filter(|_| is_cut).unwrap_or(1);
+    candidates.retain(|candidate| candidate.rise_120() >= least);
     candidates.sort_by(|a, b| (b.rise_120(), &b.article).cmp(&(a.rise_120(), &a.article)));
     candidates.truncate(limit as usize);
     candidates

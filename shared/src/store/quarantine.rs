@@ -1,9 +1,10 @@
 //! What a person does to the counts: rows in quarantine are looked at, counted after all or dropped, and a reader is
 //! erased. Every change keeps the conservation of views (I9) and the sums of the articles (I4).
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
 
-use super::transaction::{Poison, Stored, add_to_totals, lock, store_rows};
+use super::rows::{Poison, Stored, store_rows, total_of};
+use super::transaction::{add_to_totals, lock};
 use super::{Result, Store, statement};
 use crate::counter::{Article, Row, Shard, User};
 
@@ -66,16 +67,17 @@ impl Store {
         let Some(entry) = self.quarantined_one(id).await? else { return Ok(Replayed::Missing) };
         let ids = (Article::parse(entry.article.as_bytes()), User::parse(entry.user.as_bytes()));
         let (Ok(article), Ok(user)) = ids else { return Ok(Replayed::Unknown) };
-        let transaction = self.db.begin().await?;
+        let transaction = self.begin().await?;
         let shard = Shard(entry.shard);
-        lock(&transaction, shard).await?;
+        let fence = lock(&transaction, shard).await?;
         // The row is gone if another person was faster.
         if delete(&transaction, id).await? == 0 {
             transaction.rollback().await?;
             return Ok(Replayed::Missing);
         }
         let mut stored = Stored::default();
-        store_rows(&transaction, &[Row { article, user, views: entry.views }], Poison::IsLeftOut, &mut stored).await?;
+        let row = Row { article, user, views: entry.views };
+        store_rows(&transaction, &[row], fence.views, Poison::IsLeftOut, &mut stored).await?;
         if let Some((_, reason)) = stored.refused.pop() {
             transaction.rollback().await?;
             return Ok(Replayed::Refused(reason));
@@ -88,12 +90,13 @@ impl Store {
     /// Gives up what is in quarantine; false if there is nothing with this id. Its views stay in the books as dropped.
     pub async fn drop_quarantined(&self, id: u64) -> Result<bool> {
         let Some(entry) = self.quarantined_one(id).await? else { return Ok(false) };
-        let transaction = self.db.begin().await?;
+        let transaction = self.begin().await?;
         lock(&transaction, Shard(entry.shard)).await?;
         let is_there = delete(&transaction, id).await? == 1;
         if is_there {
-            let sql = "UPDATE footfall_shard_fence SET dropped = dropped + ? WHERE shard = ?";
-            transaction.execute_raw(statement(sql, [entry.views.into(), entry.shard.into()])).await?;
+            let sql = format!("UPDATE footfall_shard_fence SET dropped = {} WHERE shard = ?", total_of("dropped", "?"));
+            let values = [entry.views.into(), entry.views.into(), entry.shard.into()];
+            transaction.execute_raw(statement(&sql, values)).await?;
         }
         transaction.commit().await?;
         Ok(is_there)
@@ -102,11 +105,13 @@ impl Store {
     /// Replaces a user by random names, another one for each article, so that nothing ties the reads together any
     /// more. All totals stay. Answers how many rows were changed; views that come later are counted anew.
     pub async fn erase(&self, user: &User, shards: u16) -> Result<u64> {
+        self.tables_fit().await?;
+        self.refuse_followers().await?;
         let user = user.as_bytes().to_vec();
         let name = "CONCAT('erased-', LOWER(HEX(RANDOM_BYTES(16))))";
         let mut erased = 0;
         loop {
-            let transaction = self.db.begin().await?;
+            let transaction = self.begin().await?;
             for shard in Shard::all(shards) {
                 lock(&transaction, shard).await?; // A flush in between could count the same reader twice (I4).
             }
@@ -123,7 +128,7 @@ impl Store {
                 changed += transaction.execute_raw(statement(&sql, [user.clone().into()])).await?.rows_affected();
             }
             transaction.commit().await?;
-            erased += changed;
+            erased = u64::saturating_add(erased, changed);
             if changed < ERASED_ROWS_MAX {
                 return Ok(erased);
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ConnectionTrait, TransactionTrait};
+use sea_orm::ConnectionTrait;
 
 use super::audit::fences_of_shard;
 use super::transaction::{lock, quarantine};
@@ -41,7 +41,7 @@ impl Store {
     /// that the books go on to balance (I9). Begins an epoch: whoever has an opinion on an older one has to look again.
     /// With `accept` off nothing is changed, and the answer says what would be lost.
     pub async fn accept_restore(&self, shard: Shard, known: &Known, accept: bool) -> Result<Lost> {
-        let transaction = self.db.begin().await?;
+        let transaction = self.begin().await?;
         let fence = lock(&transaction, shard).await?;
         let mut lost = Lost::default();
         for (table, positions) in
@@ -52,8 +52,8 @@ impl Store {
                 let (had, had_views) = fenced.get(producer).copied().unwrap_or_default();
                 // One who knows of fewer views than MySQL has is no witness.
                 let Some(views) = views.checked_sub(had_views).filter(|_| *batch > had) else { continue };
-                lost.batches += batch - had;
-                lost.views += views;
+                lost.batches = lost.batches.saturating_add(batch - had);
+                lost.views = lost.views.saturating_add(views);
                 let sql = format!(
                     "INSERT INTO {table} (shard, producer, batch, views) VALUES (?, ?, ?, ?) \
                      ON DUPLICATE KEY UPDATE batch = VALUES(batch), views = views + VALUES(views)"
@@ -64,7 +64,7 @@ impl Store {
                     let reason = format!(
                         "lost: MySQL was restored from a backup without the batches {} to {batch} of producer {producer}; \
                          their readers and articles are not known",
-                        had + 1
+                        had.saturating_add(1)
                     );
                     quarantine(&transaction, shard, (fence.epoch, fence.generation), ("", "", views), &reason).await?;
                 }

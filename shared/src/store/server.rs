@@ -2,11 +2,9 @@
 
 use std::collections::HashMap;
 
-use sea_orm::sqlx::mysql::MySqlConnectOptions;
-
-use super::{Result, Store};
+use super::{Result, Store, TABLES};
+use crate::clock;
 use crate::grading::Level;
-use crate::{clock, config};
 
 /// What a statement may need, whatever the ids: see `STATEMENT_ROWS_MAX`.
 const PACKET_BYTES_MIN: u64 = 16 << 20;
@@ -15,18 +13,6 @@ const PACKET_BYTES_MIN: u64 = 16 << 20;
 const MARIADB_MIN: (u32, u32) = (10, 6);
 /// See [`MARIADB_MIN`].
 const MYSQL_MIN: (u32, u32) = (8, 0);
-
-/// Whether a connection can be tried with these settings; a sentence if not.
-pub fn check(database: &config::Database) -> std::result::Result<(), String> {
-    let url = database.url.0.as_str();
-    let why = match url.parse::<MySqlConnectOptions>() {
-        Err(error) => error.to_string(),
-        Ok(_) if !url.starts_with("mysql://") => "it does not begin with mysql://".to_owned(),
-        Ok(options) if options.get_database().is_none() => "it names no database".to_owned(),
-        Ok(_) => return Ok(()),
-    };
-    Err(format!("database.url cannot be used ({why}): it must be such as mysql://user:password@host:3306/footfall"))
-}
 
 impl Store {
     /// What of the server and its settings endangers views, and how much.
@@ -45,6 +31,20 @@ impl Store {
         }
         let mut findings = findings(&version, &settings);
         findings.extend(difference.map(|sentence| (Level::Degraded, sentence)));
+        let names: Vec<String> = TABLES.iter().map(|table| format!("'{}'", table.name)).collect();
+        let sql = format!(
+            "SELECT CAST(TRIGGER_NAME AS CHAR) AS name, CAST(EVENT_OBJECT_TABLE AS CHAR) AS on_table \
+             FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = DATABASE() AND EVENT_OBJECT_TABLE IN ({})",
+            names.join(", ")
+        );
+        for row in self.all(&sql, []).await? {
+            let (name, table): (String, String) = (row.try_get("", "name")?, row.try_get("", "on_table")?);
+            let sentence = format!(
+                "the table {table} has a trigger, {name}, that is not Footfall's: it runs in every flush, and rows at which it \
+                 fails are not counted; drop it"
+            );
+            findings.push((Level::Degraded, sentence));
+        }
         Ok(findings)
     }
 }

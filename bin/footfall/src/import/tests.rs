@@ -29,11 +29,24 @@ fn nothing_is_counted_of_a_file_with_bad_lines_unless_asked() {
     assert_eq!(left_out(&read), ", left out: 20 lines that cannot be understood");
 }
 
+/// The files of which one stopped a shard each.
 #[test]
-fn more_than_can_be_counted_is_refused_before_anything_is() {
-    let text = format!("article,user,views\n{}", "a,u,1000000000000\n".repeat(9_008));
+fn counts_above_their_limits_are_refused_with_their_line() {
+    let most = footfall_shared::counter::ROW_VIEWS_MAX;
+    let refusal = |views: u64| {
+        let text = format!("article,user,views\nfine,u,{most}\nv,u,{views}\n");
+        read_text(&text, 1, false).err().map(|failure| failure.to_string())
+    };
+    assert_eq!(refusal(most), None);
+    for views in [most + 1, (1 << 53) - 1, (1 << 53) + 1, (1 << 63) - 1, 1 << 63, u64::MAX] {
+        let said = refusal(views).expect("refused");
+        assert!(said.contains("line 3") && said.contains(&most.to_string()), "{said}");
+    }
+    // Each row is within its limit, and they are too many together.
+    let text = format!("article,user,views\n{}", format!("a,u,{most}\n").repeat(9_008));
     let Err(failure) = read_text(&text, 1, false) else { panic!("it is too much") };
-    assert!(failure.to_string().contains("nothing was counted"), "{failure}");
+    let said = failure.to_string();
+    assert!(said.contains("9007199254740991 together") && said.contains("nothing was counted"), "{said}");
 }
 
 #[test]

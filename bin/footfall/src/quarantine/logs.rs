@@ -133,7 +133,8 @@ async fn try_to_send(
     views_max: u64,
 ) -> std::result::Result<bool, QueueError> {
     queue.register(epoch, batch.producer, shards).await?;
-    match queue.apply(epoch, batch, views_max).await? {
+    // A log that was set aside has no view ids.
+    match queue.apply(epoch, batch, views_max, u64::MAX).await? {
         Applied::Ok(_) => Ok(true),
         Applied::Full { open } => queue.seal(epoch, open).await.map(|_| false),
         Applied::Seen(_) | Applied::Behind => Ok(false),

@@ -27,15 +27,15 @@ pub(super) struct Counts {
 impl Counts {
     /// Views that may be counted. A refused view is not among them.
     pub(super) fn attempted(&self) -> u64 {
-        self.acknowledged + self.unknown
+        self.acknowledged.saturating_add(self.unknown)
     }
 
     pub(super) fn counted(&self) -> u64 {
-        self.mysql + self.redis
+        self.mysql.saturating_add(self.redis)
     }
 
     fn accounted(&self) -> u64 {
-        self.counted() + self.quarantine
+        self.counted().saturating_add(self.quarantine)
     }
 
     /// Acknowledged, but neither counted nor in quarantine.
@@ -101,11 +101,12 @@ impl Comparison {
             return;
         };
         let counts = self.pairs.entry((*article, self.users.number(user))).or_default();
-        match place {
-            Place::MySql => counts.mysql += views,
-            Place::Redis => counts.redis += views,
-            Place::Quarantine => counts.quarantine += views,
-        }
+        let sum = match place {
+            Place::MySql => &mut counts.mysql,
+            Place::Redis => &mut counts.redis,
+            Place::Quarantine => &mut counts.quarantine,
+        };
+        *sum = sum.saturating_add(views);
     }
 
     /// Forgets what is counted, for another look at the stores.
@@ -123,14 +124,15 @@ impl Comparison {
     /// Sums over all pairs.
     pub(super) fn result(&self) -> Verdict {
         let mut result = Verdict { refused: self.refused, ..Verdict::default() };
+        let add = |sum: &mut u64, views: u64| *sum = sum.saturating_add(views);
         for counts in self.pairs.values() {
-            result.sum.acknowledged += counts.acknowledged;
-            result.sum.unknown += counts.unknown;
-            result.sum.mysql += counts.mysql;
-            result.sum.redis += counts.redis;
-            result.sum.quarantine += counts.quarantine;
-            result.missing += counts.missing();
-            result.extra += counts.extra();
+            add(&mut result.sum.acknowledged, counts.acknowledged);
+            add(&mut result.sum.unknown, counts.unknown);
+            add(&mut result.sum.mysql, counts.mysql);
+            add(&mut result.sum.redis, counts.redis);
+            add(&mut result.sum.quarantine, counts.quarantine);
+            add(&mut result.missing, counts.missing());
+            add(&mut result.extra, counts.extra());
         }
         result
     }
@@ -141,7 +143,7 @@ impl Comparison {
         let mut differences: Vec<_> = self
             .pairs
             .iter()
-            .filter(|(_, counts)| counts.missing() + counts.extra() > 0)
+            .filter(|(_, counts)| counts.missing() > 0 || counts.extra() > 0)
             .map(|((article, user), counts)| Difference {
                 article: articles[*article as usize],
                 user: users[*user as usize],

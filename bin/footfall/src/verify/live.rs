@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use footfall_shared::clock;
 use footfall_shared::config::Config;
-use footfall_shared::counter::{Article, Shard};
+use footfall_shared::counter::{Article, Shard, shown, total};
 use footfall_shared::queue::Redis;
-use footfall_shared::store::Store;
+use footfall_shared::store::{Store, column};
 use indicatif::HumanCount;
 use tokio::time::Instant;
 
@@ -33,7 +33,7 @@ pub(super) async fn watch(config: &Config, store: &Store, redis: &Redis, period:
         config,
         store,
         redis,
-        reader: Reader::new(&config.ingest.url)?,
+        reader: Reader::new(config.ingest.url.as_str())?,
         before: None,
         looks: 0,
         blind: 0,
@@ -160,7 +160,7 @@ impl Live<'_> {
         let mut views = 0;
         for shard in Shard::all(self.config.shards) {
             let reports = self.redis.shard(shard).reports().await?;
-            views += reports.iter().map(|(.., journalled)| journalled).sum::<u64>();
+            views = total(reports.iter().map(|(.., journalled)| *journalled).chain([views]));
         }
         Ok(views)
     }
@@ -188,8 +188,9 @@ impl Live<'_> {
 /// An article's views in a look, if it is among those with the most.
 fn views_of(look: &Look, article: &Article) -> Option<u64> {
     let stored = look.audit.top.iter().find(|(known, _)| known == article)?.1;
-    let waiting = look.rows().filter(|row| row.article == *article).map(|row| row.views).sum::<u64>();
-    Some(stored + waiting)
+    let waiting = look.rows().filter(|row| row.article == *article).map(|row| row.views);
+    // As ingest shows it.
+    Some(shown(total(waiting.chain([stored]))))
 }
 
 /// Whether what ingest answered between two looks lies between them; answers how many answers that could be said of.
@@ -225,7 +226,7 @@ impl Line<'_> {
 impl std::fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self(time, books) = self;
-        let text = |views: u64| HumanCount(views).to_string();
+        let text = |views: u128| HumanCount(column(views)).to_string();
         write!(f, "{time:<24}{:>14}{:>14}{:>13}", text(books.accepted), text(books.stored), text(books.pending))?;
         write!(f, "{:>13}{:>13}{:>10}", text(books.journalled), text(books.quarantined), text(books.dropped))?;
         write!(f, "{:>10}{:>12}", text(books.repeated), books.difference())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use footfall_shared::counter::{Article, Batch, Producer, Row, Shard};
+use footfall_shared::counter::{Article, Batch, Producer, Row, Shard, total};
 use footfall_shared::queue::{Queue, Redis};
 use footfall_shared::store::{Audit, Fence, Store};
 
@@ -101,8 +101,8 @@ impl Held {
                 held.forgotten = generation;
                 continue;
             };
-            let logged: u64 = sealed.batches.iter().map(Batch::views).sum();
-            let counted: u64 = sealed.totals.values().sum();
+            let logged = total(sealed.batches.iter().map(Batch::views));
+            let counted = total(sealed.totals.values().copied());
             if (batches, views, views) != (sealed.batches.len() as u64, logged, counted) {
                 held.torn.push(generation);
             }

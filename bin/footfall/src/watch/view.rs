@@ -35,7 +35,7 @@ impl View {
         let seq = message.get("seq").and_then(Value::as_u64);
         match (message.get("type").and_then(Value::as_str), self.seq) {
             (Some("snapshot"), _) => self.fields = message,
-            (Some("update"), Some(last)) if seq == Some(last + 1) => self.fields.extend(message),
+            (Some("update"), Some(last)) if seq.is_some() && seq == last.checked_add(1) => self.fields.extend(message),
             (Some("update"), _) => return Err("a message was lost".into()),
             (other, _) => {
                 return Err(format!("a message of unknown type {other:?} came: is this dashboard of another version?"));
@@ -83,7 +83,7 @@ impl View {
         if let Some(reason) = self.stale() {
             writeln!(page, "STALE since {}: {reason}\n", self.text(&["stale", "since"]).unwrap_or(UNKNOWN))?;
         }
-        writeln!(page, "views     {:>15}  {}/s", self.count("views"), self.rate())?;
+        writeln!(page, "views     {:>15}  {}/s", self.views(), self.rate())?;
         writeln!(page, "readers   {:>15}  of {} articles", self.count("readers"), self.count("articles"))?;
         let (generations, lag) = (self.count("sealed_generations"), self.lag());
         writeln!(page, "pending   {:>15}  lag {lag}, {generations} sealed generations", self.count("pending_views"))?;
@@ -108,9 +108,14 @@ impl View {
         };
         writeln!(page, "\n          views        readers  article")?;
         for article in top.iter().take(top_max) {
-            let count = |name| article.get(name).map_or(UNKNOWN.into(), count);
+            let readers = article.get("readers").map_or(UNKNOWN.into(), count);
             let id = article.get("article").and_then(Value::as_str).unwrap_or(UNKNOWN);
-            writeln!(page, "{:>15}{:>15}  {}", count("views"), count("readers"), shortened(id))?;
+            writeln!(
+                page,
+                "{:>15}{readers:>15}  {}",
+                views(article.get("views"), article.get("at_least")),
+                shortened(id)
+            )?;
         }
         Ok(())
     }
@@ -136,7 +141,7 @@ impl View {
     pub(super) fn line(&self) -> String {
         let mut line = format!(
             "{} views, {}/s, {} readers, {} pending, lag {}, hits: Redis {}, queries {}",
-            self.count("views"),
+            self.views(),
             self.rate(),
             self.count("readers"),
             self.count("pending_views"),
@@ -166,6 +171,10 @@ impl View {
         self.fields.get(name).map_or(UNKNOWN.into(), count)
     }
 
+    fn views(&self) -> String {
+        views(self.fields.get("views"), self.fields.get("at_least"))
+    }
+
     fn rate(&self) -> String {
         self.at(&["views_per_second"]).and_then(Value::as_f64).map_or(UNKNOWN.into(), |rate| format!("{rate:.1}"))
     }
@@ -192,6 +201,15 @@ const SERVICES: [&str; 3] = ["redis", "mysql", "flusher"];
 
 fn count(value: &Value) -> String {
     value.as_u64().map_or(UNKNOWN.into(), |count| HumanCount(count).to_string())
+}
+
+/// What is known only in part is not shown as the whole.
+fn views(views: Option<&Value>, at_least: Option<&Value>) -> String {
+    match (views.and_then(Value::as_u64), at_least.and_then(Value::as_u64)) {
+        (Some(views), _) => HumanCount(views).to_string(),
+        (None, Some(at_least @ 1..)) => format!("≥ {}", HumanCount(at_least)),
+        (None, _) => UNKNOWN.into(),
+    }
 }
 
 /// Ids hold no control characters, so they are safe to print; they may be long.
@@ -261,6 +279,27 @@ mod tests {
         let stale = r#"{"type":"update","seq":5,"stale":{"code":"redis","reason":"Redis is gone.","since":"noon"}}"#;
         view.apply(stale).expect("valid");
         assert!(view.page().starts_with("STALE since noon: Redis is gone."), "{}", view.page());
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_number() {
+        let mut view = View::default();
+        view.apply(SNAPSHOT).expect("valid");
+        let part = r#"{"type":"update","seq":5,"views":null,"at_least":1234567,"views_per_second":null,"stored_views":null,
+            "readers":null,"articles":null,"pending_views":null,"sealed_generations":null,"lag_ms":null,
+            "redis_hits":{"minute":null,"total":null},"top":[{"article":"yumo","views":null,"at_least":99,"readers":8}]}"#;
+        view.apply(part).expect("valid");
+        let line = view.line();
+        assert!(
+            line.starts_with("≥ 1,234,567 views, -/s, - readers, - pending, lag -, hits: Redis -, queries -"),
+            "{line}"
+        );
+        let page = view.page();
+        for part in ["≥ 1,234,567  -/s", "≥ 99", "  of - articles", "lag -, - sealed generations"] {
+            assert!(page.contains(part), "{part} in {page}");
+        }
+        view.apply(r#"{"type":"update","seq":6,"at_least":0}"#).expect("valid");
+        assert!(view.line().starts_with("- views"), "{}", view.line());
     }
 
     #[test]

@@ -7,8 +7,9 @@ async function refresh() {
     const answer = await fetch(`/v1/articles/${encodeURIComponent(article)}`, { signal: AbortSignal.timeout(3000) });
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     const numbers = await answer.json();
-    show('views', numbers.views.toLocaleString());
-    show('readers', numbers.readers.toLocaleString());
+    // What is known only in part is not shown as the whole.
+    show('views', numbers.views?.toLocaleString() ?? `at least ${numbers.at_least.toLocaleString()}`);
+    show('readers', numbers.readers?.toLocaleString() ?? '–');
     show('state', numbers.degraded ?? 'live');
     document.body.classList.toggle('stale', numbers.degraded !== null);
   } catch {

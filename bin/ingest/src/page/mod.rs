@@ -10,6 +10,8 @@ use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue};
 use sha2::{Digest, Sha256};
 
+use crate::visitor::LeftOut;
+
 /// Keeps the numbers live.
 pub const SCRIPT: &str = include_str!("demopage.js");
 /// Looks.
@@ -44,10 +46,23 @@ pub fn site_script(headers: &HeaderMap) -> Answer {
     answer
 }
 
-/// The page of an article as one user sees it.
+/// What the page says of the view for which it was sent.
+fn said(left_out: Option<LeftOut>) -> &'static str {
+    match left_out {
+        None => "Each time this page is opened, one view is counted, exactly once.",
+        Some(LeftOut::Bot) => "This view is not counted: what asks for it calls itself a bot.",
+        Some(LeftOut::Prefetch) => "This view is not counted: the page was fetched ahead. Load it again to count one.",
+        Some(LeftOut::Head) => "This view is not counted: only the head of the page was asked for.",
+        Some(LeftOut::Gpc) => "This view is not counted: your browser asks that you are not followed.",
+    }
+}
+
+/// The page of an article as one user sees it; and why its view is not counted, if it is not.
 #[must_use]
-pub fn render(article: &Article, user: &User, numbers: Option<&ArticleNumbers>) -> String {
-    let number = |of: fn(&ArticleNumbers) -> u64| numbers.map_or_else(|| "–".into(), |numbers| of(numbers).to_string());
+pub fn render(article: &Article, user: &User, left_out: Option<LeftOut>, numbers: &ArticleNumbers) -> String {
+    let number = |number: Option<u64>| number.map(|number| number.to_string());
+    let at_least = || number(numbers.at_least).map(|number| format!("at least {number}"));
+    let unknown = || "–".to_owned();
     // One pass: what was filled in is never looked at again.
     let mut page = String::with_capacity(TEMPLATE.len() + 512);
     let mut rest = TEMPLATE;
@@ -57,12 +72,10 @@ pub fn render(article: &Article, user: &User, numbers: Option<&ArticleNumbers>) 
         match name {
             "article" => escape_into(&mut page, article.as_str()),
             "user" => escape_into(&mut page, user.as_str()),
-            "views" => page.push_str(&number(|numbers| numbers.views)),
-            "readers" => page.push_str(&number(|numbers| numbers.readers)),
-            "state" => page.push_str(match numbers {
-                Some(numbers) => numbers.degraded.unwrap_or("live"),
-                None => "the numbers cannot be read at the moment",
-            }),
+            "counted" => page.push_str(said(left_out)),
+            "views" => page.push_str(&number(numbers.views).or_else(at_least).unwrap_or_else(unknown)),
+            "readers" => page.push_str(&number(numbers.readers).unwrap_or_else(unknown)),
+            "state" => page.push_str(numbers.degraded.unwrap_or("live")),
             _ => unreachable!("the template names only what is filled in here"),
         }
         rest = after;
@@ -109,11 +122,38 @@ mod tests {
         }
     }
 
+    fn part(at_least: u64) -> ArticleNumbers {
+        ArticleNumbers {
+            article: "a".into(),
+            views: None,
+            at_least: Some(at_least),
+            readers: None,
+            pending: None,
+            as_of: None,
+            degraded: Some("mysql is away"),
+            source: Some("cache"),
+        }
+    }
+
+    #[test]
+    fn a_part_is_not_shown_as_the_whole() {
+        let [article, user] = [b"a", b"u"];
+        let (article, user) = (Article::parse(article).expect("test id"), User::parse(user).expect("test id"));
+        let whole = ArticleNumbers { views: Some(7), readers: Some(3), at_least: None, degraded: None, ..part(0) };
+        for (numbers, parts) in [
+            (part(8), [r#"id="views">at least 8<"#, r#"id="readers">–<"#, "role=\"status\">mysql is away<"]),
+            (whole, [r#"id="views">7<"#, r#"id="readers">3<"#, "role=\"status\">live<"]),
+        ] {
+            let page = render(&article, &user, None, &numbers);
+            assert!(parts.iter().all(|part| page.contains(part)), "{parts:?} in {page}");
+        }
+    }
+
     #[test]
     fn ids_are_text_and_nothing_else() {
         let article = Article::parse(b"</h1><script>alert('{{user}}')</script>\"").expect("test id");
         let user = User::parse(b"<img src=x onerror=y>").expect("test id");
-        let page = render(&article, &user, None);
+        let page = render(&article, &user, None, &part(8));
         assert!(!page.contains("<script>alert"));
         assert!(!page.contains("<img"));
         assert!(page.contains("&lt;/h1&gt;&lt;script&gt;alert(&#39;{{user}}&#39;)&lt;/script&gt;&quot;"));

@@ -66,7 +66,7 @@ fn without_the_token_nothing_is_shown() {
     let entered = log_in(&dashboard, TOKEN);
     assert_eq!((entered.status, entered.header("Location")), (303, Some("/")));
     let cookie = entered.header("Set-Cookie").expect("a cookie");
-    assert!(cookie.contains("; HttpOnly; SameSite=Strict"), "{cookie}");
+    assert!(cookie.contains("; HttpOnly; SameSite=Lax"), "{cookie}");
     let session = cookie.split(';').next().expect("a pair");
     let users = format!("{dashboard}/v1/users");
     let with_session = |session: &str| request("GET", &users, &[("Cookie", session)], b"").status;

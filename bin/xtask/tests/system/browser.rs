@@ -10,8 +10,10 @@ use crate::common::{eventually, get, post};
 use driver::{Browser, start_with_browser};
 
 mod driver;
+mod links;
 mod looks;
 mod snippet;
+mod unknown;
 
 /// For what the page learns from a service that runs.
 const SOON: Duration = Duration::from_secs(3);

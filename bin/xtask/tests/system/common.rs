@@ -222,8 +222,15 @@ impl Running {
         self.dir.path().join(name)
     }
 
+    /// An article's numbers, as soon as they are known: on a busy machine a store may not answer in time.
     pub(crate) fn article(&self, article: &str) -> serde_json::Value {
-        get(&format!("{}/v1/articles/{article}", self.ingest())).json()
+        let url = format!("{}/v1/articles/{article}", self.ingest());
+        let mut numbers = serde_json::Value::Null;
+        eventually("the numbers are known", Duration::from_secs(10), || {
+            numbers = get(&url).json();
+            numbers["views"].is_u64()
+        });
+        numbers
     }
 
     /// The first value of a query.

@@ -55,7 +55,8 @@ fn every_way_in_counts_once() {
     assert_eq!((answer.status, answer.json()["accepted"].as_u64()), (200, Some(2)));
     let answer = get(&format!("{ingest}/v1/pixel.gif?article=a&user=u"));
     assert!(answer.status == 200 && answer.body.starts_with("GIF89a"), "{answer:?}");
-    assert_eq!(running.article("a")["views"], 7);
+    let numbers = running.article("a");
+    assert_eq!(numbers["views"], 7, "{numbers}");
 
     // Pipelined: each request is counted and answered, in order.
     let host = ingest.strip_prefix("http://").expect("http URL");
@@ -113,7 +114,10 @@ fn ids_are_compared_by_bytes_everywhere() {
 
 #[test]
 fn bad_input_gets_one_sentence_and_counts_nothing() {
-    let mut running = start(|options| options.set("FOOTFALL_INGEST__HEADER_TIMEOUT_MS", "1000"));
+    let mut running = start(|options| {
+        options.set("FOOTFALL_INGEST__HEADER_TIMEOUT_MS", "1000");
+        options.set("FOOTFALL_INGEST__ANONYMOUS", "false");
+    });
     let ingest = running.ingest();
     let host = ingest.strip_prefix("http://").expect("http URL").to_owned();
     let long = "a".repeat(256);
@@ -132,6 +136,11 @@ fn bad_input_gets_one_sentence_and_counts_nothing() {
         ("/demopage/a%0ab?usrid=u".to_owned(), 422),
         ("/demopage/a?usrid=%00".to_owned(), 422),
         ("/v1/pixel.gif?article=a".to_owned(), 400),
+        ("/demopage/100%?usrid=u".to_owned(), 400),
+        ("/demopage/a?usrid=%zz".to_owned(), 400),
+        ("/demopage/a?usrid=u&usrid=v".to_owned(), 400),
+        ("/v1/articles/%zz".to_owned(), 400),
+        ("/v1/articles/a/b".to_owned(), 404),
         ("/nothing/here".to_owned(), 404),
         ("/v1/views".to_owned(), 405),
     ] {
@@ -147,6 +156,10 @@ fn bad_input_gets_one_sentence_and_counts_nothing() {
         ("{\"article\":\"\",\"user\":\"u\"}", 422),
         ("{\"article\":\"a\\u0007\",\"user\":\"u\"}", 422),
         ("{\"article\":\"a\",\"user\":\"u\",\"id\":\"\"}", 422),
+        ("{\"article\":\"a\",\"user\":\"\"}", 422),
+        ("{\"article\":\"a\",\"usrid\":\"u\"}", 400),
+        ("{\"article\":\"a\",\"article\":\"b\",\"user\":\"u\"}", 400),
+        ("article=a&user=u", 400),
     ] {
         sentence(body, post(&views, body), status);
     }

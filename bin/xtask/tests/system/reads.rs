@@ -1,4 +1,5 @@
-//! No reader sees a number that goes back, or one above the views there were, whatever happens to the stores.
+//! No reader sees a number that goes back, one above the views there were, or a part of them as the whole, whatever happens
+//! to the stores.
 //!
 //! `FOOTFALL_TEST_READS` sets the number of reads; the default keeps the ordinary run short.
 
@@ -51,7 +52,12 @@ struct Scene {
     violations: AtomicU64,
     told: Mutex<Vec<String>>,
     is_over: AtomicBool,
+    /// Since when every view goes through Redis: what an ingest has brought to MySQL past it is seen a little later.
+    direct_until: Mutex<Instant>,
 }
+
+/// How long a cached number may lack what came to MySQL past Redis.
+const DIRECT_UNSEEN_MAX: Duration = Duration::from_secs(5);
 
 impl Scene {
     /// Half of all looks are at the few.
@@ -71,6 +77,8 @@ impl Scene {
         let known = &self.articles[number];
         let least = |marks: &[AtomicU64; INGESTS]| marks[ingest].load(Ordering::SeqCst);
         let (least_views, least_readers) = (least(&known.views), least(&known.readers));
+        let acknowledged = known.acknowledged.load(Ordering::SeqCst);
+        let is_settled = self.direct_until.lock().expect("time").elapsed() > DIRECT_UNSEEN_MAX;
         let (status, body) = client.get(&format!("/v1/articles/a{number}"));
         let attempted = known.attempted.load(Ordering::SeqCst);
         if status != 200 {
@@ -78,12 +86,22 @@ impl Scene {
             return;
         }
         let answer: serde_json::Value = serde_json::from_str(&body).expect("JSON");
-        let of = |field: &str| answer[field].as_u64().unwrap_or_else(|| panic!("{field}: {body}"));
-        let (views, readers) = (of("views"), of("readers"));
+        let of = |field: &str| answer[field].as_u64();
+        let views = of("views").or(of("at_least")).unwrap_or_else(|| panic!("no number: {body}"));
+        let readers = of("readers").unwrap_or(least_readers);
+        let is_whole = of("views").is_some();
+        self.check(is_whole == of("readers").is_some() && is_whole != of("at_least").is_some(), || {
+            format!("half: {body}")
+        });
+        self.check(!is_whole || !is_settled || views >= acknowledged, || {
+            format!("{acknowledged} acknowledged views, and a part of them as the whole: {body}")
+        });
         self.check(views >= least_views, || format!("{least_views} views went back to {body}"));
         self.check(readers >= least_readers, || format!("{least_readers} readers went back to {body}"));
         self.check(views.max(readers) <= attempted, || format!("after {attempted} views there are {body}"));
-        self.check(of("pending") <= views, || format!("more views wait than there are: {body}"));
+        self.check(of("pending").is_none_or(|pending| pending <= views), || {
+            format!("more views wait than there are: {body}")
+        });
         known.views[ingest].fetch_max(views, Ordering::SeqCst);
         known.readers[ingest].fetch_max(readers, Ordering::SeqCst);
         if let Some(reason) = answer["degraded"].as_str() {
@@ -124,6 +142,7 @@ fn no_number_goes_back_or_above_what_was_attempted() {
         violations: AtomicU64::new(0),
         told: Mutex::default(),
         is_over: AtomicBool::new(false),
+        direct_until: Mutex::new(Instant::now()),
     };
     let wanted = reads();
     let mut flushalls = 0;
@@ -170,8 +189,10 @@ fn no_number_goes_back_or_above_what_was_attempted() {
             pause_ms(150);
             if flushalls % 4 == 0 {
                 running.stack.redis.pause().expect("pause");
+                *scene.direct_until.lock().expect("time") = Instant::now() + Duration::from_secs(60);
                 pause_ms(700);
                 running.stack.redis.resume().expect("resume");
+                *scene.direct_until.lock().expect("time") = Instant::now();
             }
             running.stack.redis.query(&["FLUSHALL"]).expect("FLUSHALL");
             pause_ms(50);
@@ -234,7 +255,7 @@ fn after_clean_numbers_begin_anew() {
     let dashboard = running.stack.url(Role::Dashboard, 0);
     let shown = |article: &str| get(&format!("{dashboard}/v1/articles/{article}")).json();
     let views = format!("{}/v1/views", running.ingest());
-    assert_eq!(shown("a")["readers"], 0);
+    eventually("nothing yet", Duration::from_secs(5), || shown("a")["readers"] == 0);
     for user in ["u", "v", "w"] {
         assert_eq!(post(&views, &format!(r#"{{"article":"a","user":"{user}"}}"#)).status, 204);
     }
@@ -243,7 +264,7 @@ fn after_clean_numbers_begin_anew() {
     // Of this one no more is known than that its view waits.
     running.stack.service(Role::Flusher, 0).pause().expect("pause");
     assert_eq!(post(&views, r#"{"article":"b","user":"u"}"#).status, 204);
-    assert_eq!(shown("b")["views"], 1);
+    eventually("its view", Duration::from_secs(5), || shown("b")["views"] == 1);
     running.stack.service(Role::Flusher, 0).resume().expect("resume");
     eventually("it is stored", Duration::from_secs(5), || {
         running.sql("SELECT views FROM article_counts WHERE article = 'b'").as_deref() == Some("1")
@@ -257,8 +278,8 @@ fn after_clean_numbers_begin_anew() {
     assert!(fine, "{said}");
     for article in ["a", "b"] {
         let shown = shown(article);
-        let numbers = ["views", "readers", "pending"].map(|field| shown[field].as_u64());
-        assert_eq!(numbers, [Some(0); 3], "{shown}");
+        // Nobody has opened Redis anew yet, so that is a part.
+        assert_eq!((&shown["views"], &shown["at_least"]), (&serde_json::Value::Null, &0.into()), "{shown}");
     }
     for role in [Role::Flusher, Role::Ingest] {
         running.stack.service(role, 0).restart().expect("restart");

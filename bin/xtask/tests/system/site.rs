@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use footfall_drill::stack::Role;
 use tokio::net::TcpSocket;
 
-use crate::common::{Answer, Running, Set, eventually, exchange, get, output, request, start};
+use crate::common::{Answer, Running, Set, eventually, exchange, get, output, raw, request, start};
 
 const SOON: Duration = Duration::from_secs(3);
 /// For what ingest looks at every ten seconds.
@@ -48,14 +48,14 @@ fn pages_of_allowed_sites_may_read_the_answers() {
         let headers = [("Origin", origin), ("Access-Control-Request-Method", "POST")];
         request("OPTIONS", &format!("{ingest}{path}"), &headers, b"")
     };
-    for (path, method) in [("/v1/views", "POST"), ("/v1/articles/a%2Fb", "GET")] {
+    for (path, method) in [("/v1/views", "POST"), ("/v1/articles/a%2Fb", "GET, HEAD")] {
         let answer = preflight(path, SITE);
         assert_eq!(leave(&answer), (204, Some(SITE), Some("origin")));
         assert_eq!(answer.header("access-control-allow-methods"), Some(method));
         assert_eq!(answer.header("access-control-allow-headers"), Some("content-type"));
-        assert_eq!(leave(&preflight(path, "null")), (405, None, Some("origin")));
+        assert_eq!(leave(&preflight(path, "null")), (204, None, Some("origin")));
     }
-    assert_eq!(leave(&preflight("/demopage/a", SITE)), (405, None, None));
+    assert_eq!(leave(&preflight("/demopage/a", SITE)), (204, None, None));
 
     let script = get(&format!("{ingest}/footfall.js"));
     assert_eq!((script.status, script.header("content-type")), (200, Some("text/javascript; charset=utf-8")));
@@ -65,11 +65,14 @@ fn pages_of_allowed_sites_may_read_the_answers() {
 
 #[test]
 fn without_a_list_no_other_site_may_read_and_a_user_is_needed() {
-    let running = start(|_| {});
+    let running = start(|options| {
+        options.set("FOOTFALL_INGEST__ALLOWED_ORIGINS", "");
+        options.set("FOOTFALL_INGEST__ANONYMOUS", "false");
+    });
     let views = format!("{}/v1/views", running.ingest());
     let origin = [("Origin", "https://news.example")];
     assert_eq!(leave(&request("POST", &views, &origin, VIEW.as_bytes())), (204, None, None));
-    assert_eq!(leave(&request("OPTIONS", &views, &origin, b"")), (405, None, None));
+    assert_eq!(leave(&request("OPTIONS", &views, &origin, b"")), (204, None, None));
     let answer = request("POST", &views, &[("Sec-GPC", "1")], NOBODY.as_bytes());
     assert!(answer.status == 400 && answer.body.contains("missing field `user`"), "{answer:?}");
     assert_eq!(get(&format!("{}/v1/pixel.gif?article=a", running.ingest())).status, 400);
@@ -78,17 +81,23 @@ fn without_a_list_no_other_site_may_read_and_a_user_is_needed() {
 
 #[test]
 fn bots_are_answered_and_not_counted() {
-    let mut running = start(|options| options.set("FOOTFALL_INGEST__BOTS", "bot, My Monitor"));
+    let mut running = start(|options| {
+        options.set("FOOTFALL_INGEST__BOTS", "bot, My Monitor");
+        options.set("FOOTFALL_INGEST__ANONYMOUS", "false");
+    });
     let ingest = running.ingest();
     let ask = |agent, method, path: &str, body: &str| {
         request(method, &format!("{ingest}{path}"), &[("User-Agent", agent)], body.as_bytes())
     };
     for agent in ["Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", "MY MONITOR 3"] {
-        assert_eq!(ask(agent, "POST", "/v1/views", VIEW).status, 204);
+        let one = ask(agent, "POST", "/v1/views", VIEW);
+        assert_eq!((one.status, one.header("footfall-not-counted")), (204, Some("bot")));
         let many = ask(agent, "POST", "/v1/views", &format!("[{VIEW},{VIEW},{NOBODY}]")).json();
         assert_eq!((&many["accepted"], &many["rejected"], &many["left_out"]), (&0.into(), &1.into(), &2.into()));
         assert!(ask(agent, "GET", "/v1/pixel.gif?article=a&user=u", "").body.starts_with("GIF89a"));
-        assert_eq!(ask(agent, "GET", "/demopage/a?usrid=u", "").status, 200);
+        let page = ask(agent, "GET", "/demopage/a?usrid=u", "");
+        assert_eq!((page.status, page.header("footfall-not-counted")), (200, Some("bot")));
+        assert!(page.body.contains("This view is not counted: what asks for it calls itself a bot."), "{}", page.body);
         assert_eq!(ask(agent, "POST", "/v1/views", "{").status, 400);
     }
     assert_eq!(ask(CHROME, "POST", "/v1/views", VIEW).status, 204);
@@ -250,9 +259,13 @@ fn a_wsgi_site_counts_and_is_never_slower_for_it() {
     ask("GET", "/articles/1", &[("X-User", "broken")]);
     ask("GET", "/articles/1", &[("X-User", "7"), ("User-Agent", "Googlebot/2.1")]);
     ask("GET", "/articles/1", &[("Sec-GPC", "1")]);
+    ask("GET", "/articles/1", &[("X-User", "7"), ("Sec-Purpose", "prefetch;prerender")]);
+    ask("GET", "/articles/1", &[("X-User", "7"), ("Purpose", "prefetch")]);
     let mut left_out =
         |why: &str| running.metric(Role::Ingest, 0, &format!("footfall_views_left_out_total{{reason=\"{why}\"}}"));
-    eventually("one of each is left out", SOON, || left_out("bot") == 1.0 && left_out("gpc") == 1.0);
+    eventually("all of them are left out", SOON, || {
+        (left_out("bot"), left_out("gpc"), left_out("prefetch")) == (1.0, 1.0, 2.0)
+    });
 
     // Ingest has the first of them and cannot answer: it is sent again, and the others wait.
     running.stack.redis.pause().expect("pauses");
@@ -286,10 +299,136 @@ for method, path, status, pk in [
 
 #[test]
 fn a_django_site_counts_before_it_ends() {
-    let mut running = start(|_| {});
+    let mut running = start(|options| options.set("FOOTFALL_INGEST__ANONYMOUS", "false"));
     let (fine, said) = output(python(&running.ingest(), DJANGO));
     assert!(fine && said.contains("missing field `user`"), "{said}");
     eventually("both views", SOON, || running.sql("SELECT SUM(views) FROM article_counts").as_deref() == Some("2"));
     let rows = running.stack.mariadb.query("SELECT article, user, views FROM reader_counts").expect("query");
     assert_eq!(rows, [["/articles/1", "7", "2"]]);
+}
+
+const NAMES: &str = r#"
+import json
+from urllib.parse import unquote_to_bytes, urlsplit
+import count_views
+
+for case in json.load(open("page-names.json", encoding="utf-8")):
+    # What a server knows: the address, and no more.
+    if "canonical" in case or "article" in case:
+        continue
+    parts = urlsplit(case["address"])
+    path = unquote_to_bytes(parts.path).decode("latin-1")  # As WSGI has it.
+    sent = {}
+    count_views.count = lambda environ, path, user: sent.update(name=count_views.name(path, environ["QUERY_STRING"]))
+    environ = {"PATH_INFO": path, "QUERY_STRING": parts.query}
+    start = lambda status, headers, exc_info=None: None
+    count_views.wsgi(lambda environ, start: start("200 OK", []))(environ, start)
+    assert sent["name"] == case["name"], (case, sent)
+    print(case["name"].encode("unicode_escape").decode())
+"#;
+
+#[test]
+fn the_middleware_names_a_page_as_the_table_says() {
+    let (fine, said) = output(python("http://127.0.0.1:9", NAMES));
+    assert!(fine && said.lines().count() > 25, "{said}");
+}
+
+#[test]
+fn what_clients_really_send_is_understood_or_refused() {
+    let mut running = start(|options| options.dashboards = 1);
+    let ingest = running.ingest();
+    let dashboard = running.stack.url(Role::Dashboard, 0);
+    let views = format!("{ingest}/v1/views");
+    let send = |headers: &[(&str, &str)], body: &str| request("POST", &views, headers, body.as_bytes());
+    let ndjson = "Application/X-NDJSON; Charset=UTF-8";
+    for (kind, body, accepted) in [
+        ("text/plain;charset=UTF-8", format!("\u{feff}{VIEW}"), None),
+        ("application/json; charset=utf-8", format!("  {VIEW}\r\n"), None),
+        (ndjson, format!("{VIEW}\n"), Some(1)),
+        (ndjson, format!("\u{feff}{VIEW}\r\n\r\n  \n{VIEW}\r\n"), Some(2)),
+        ("text/plain", format!("{VIEW}\n\u{feff}{VIEW}\n"), Some(2)),
+        ("application/json", format!("\u{feff}[{VIEW}]"), Some(1)),
+        ("application/json", "[]".to_owned(), Some(0)),
+        ("text/plain", NOBODY.to_owned(), None),
+        ("text/plain", r#"{"article":"a","user":null}"#.to_owned(), None),
+    ] {
+        let answer = send(&[("Content-Type", kind), ("User-Agent", CHROME), ("Content-Encoding", "identity")], &body);
+        let status = if accepted.is_some() { 200 } else { 204 };
+        assert_eq!(answer.status, status, "{kind} {body:?}: {answer:?}");
+        if let Some(accepted) = accepted {
+            assert_eq!(answer.json()["accepted"], accepted, "{kind} {body:?}");
+        }
+    }
+    let counted = 10;
+    for coding in ["gzip", "GZip", "br", "identity, deflate"] {
+        let answer = send(&[("Content-Encoding", coding)], VIEW);
+        assert_eq!((answer.status, answer.header("accept-encoding")), (415, Some("identity")), "{coding}: {answer:?}");
+        assert!(answer.body.contains("send it as it is") && answer.body.lines().count() == 1, "{answer:?}");
+    }
+    let large = request("POST", &views, &[("Content-Encoding", "gzip")], &vec![0x1f; 900_000]);
+    assert_eq!(large.status, 415);
+    let form = request("POST", &format!("{dashboard}/login"), &[("Content-Encoding", "gzip")], b"x");
+    assert_eq!(form.status, 415);
+
+    // A head is what the answer to GET would begin with, and counts nothing; OPTIONS says what there is.
+    let admins = [Role::Ingest, Role::Flusher, Role::Dashboard]
+        .map(|role| format!("http://{}", running.stack.service(role, 0).admin()));
+    let mut readable = vec![format!("{dashboard}/"), format!("{dashboard}/v1/stats"), format!("{dashboard}/login")];
+    readable
+        .extend(admins.iter().flat_map(|admin| ["/metrics", "/livez", "/readyz"].map(|path| format!("{admin}{path}"))));
+    let at_ingest = [
+        "/demopage/a?usrid=u",
+        "/v1/pixel.gif?article=a&user=u&",
+        "/v1/articles/a?",
+        "/footfall.js",
+        "/assets/demopage.js",
+        "/assets/demopage.css",
+        "/realtime",
+        "/livez",
+        "/readyz",
+    ];
+    readable.extend(at_ingest.map(|path| format!("{ingest}{path}")));
+    for url in &readable {
+        let head = request("HEAD", url, &[], b"");
+        let whole = request("OPTIONS", url, &[], b"");
+        let other = request("PUT", url, &[], b"");
+        let taken = whole.header("allow").unwrap_or_default();
+        assert!(matches!(head.status, 200 | 307) && head.body.is_empty(), "{url}: {head:?}");
+        assert!(head.header("content-length").is_some_and(|length| length != "0"), "{url}: {head:?}");
+        assert!(whole.status == 204 && taken.starts_with("GET, HEAD, OPTIONS"), "{url}: {whole:?}");
+        assert_eq!((other.status, other.header("allow")), (405, Some(taken)), "{url}: {other:?}");
+        assert_eq!(request("BREW", url, &[], b"").status, 405, "{url}");
+    }
+    for method in ["GET", "HEAD", "PUT", "post"] {
+        let answer = request(method, &views, &[], b"");
+        assert_eq!((answer.status, answer.header("allow")), (405, Some("POST, OPTIONS")), "{method}");
+    }
+    let host = ingest.strip_prefix("http://").expect("an HTTP URL");
+    assert_eq!(raw(host, b"OPTIONS * HTTP/1.0\r\n\r\n").status, 204);
+    let page = request("HEAD", &format!("{ingest}/demopage/a?usrid=u"), &[], b"");
+    assert_eq!(page.header("footfall-not-counted"), Some("head"));
+    for (header, value) in [("Sec-Purpose", "prefetch;prerender"), ("Purpose", "prefetch"), ("X-Moz", "prefetch")] {
+        for path in ["/demopage/a?usrid=u", "/v1/pixel.gif?article=a&user=u"] {
+            let answer = request("GET", &format!("{ingest}{path}"), &[(header, value)], b"");
+            assert_eq!(
+                (answer.status, answer.header("footfall-not-counted")),
+                (200, Some("prefetch")),
+                "{path} {header}"
+            );
+        }
+    }
+    let private = send(&[("Sec-GPC", "1"), ("Origin", "https://news.example")], NOBODY);
+    assert_eq!((private.status, private.header("footfall-not-counted")), (204, Some("gpc")));
+    assert!(private.header("access-control-expose-headers").is_some_and(|list| list.contains("footfall-not-counted")));
+    // Nobody counts for it, neither in Redis nor in MySQL.
+    eventually("the views that count", SOON, || {
+        running.sql("SELECT SUM(views) FROM article_counts") == Some(counted.to_string())
+    });
+    assert_eq!(running.article("a")["views"], counted);
+    let left_out = |running: &mut Running, why| {
+        running.metric(Role::Ingest, 0, &format!("footfall_views_left_out_total{{reason=\"{why}\"}}"))
+    };
+    assert_eq!(["head", "prefetch", "gpc"].map(|why| left_out(&mut running, why)), [3.0, 6.0, 1.0]);
+    let rejected = running.metric(Role::Ingest, 0, "footfall_views_rejected_total{reason=\"encoded\"}");
+    assert_eq!(rejected, 5.0);
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use footfall_drill::stack::{Role, Stack};
 use footfall_sandbox::RedisOptions;
@@ -113,26 +113,55 @@ fn views_are_counted_over_tls_and_with_passwords() {
     let other_ca = other.join("ca.pem").display().to_string();
     let our_ca = folder.path().join("ca.pem").display().to_string();
     let (redis, database) = (setting("FOOTFALL_REDIS__URL"), setting("FOOTFALL_DATABASE__URL"));
-    let look: &[&str] = &["verify", "--live", "--seconds", "2"];
-    for (name, value, works) in [
-        ("FOOTFALL_REDIS__CA", our_ca.clone(), true),
-        ("FOOTFALL_REDIS__CA", other_ca.clone(), false),
-        ("FOOTFALL_REDIS__CA", String::new(), false),
-        ("FOOTFALL_REDIS__URL", redis.replace(PASSWORD, "wrong"), false),
-        ("FOOTFALL_DATABASE__URL", database.replace(&our_ca, &other_ca), false),
-        ("FOOTFALL_DATABASE__URL", database.replace(PASSWORD, "wrong"), false),
-        ("FOOTFALL_DATABASE__URL", database.replace("VERIFY_CA", "DISABLED"), false),
+    let (redis_at, mariadb_at) = (own_address(61_379).to_string(), own_address(61_306).to_string());
+    let closed = own_address(61_399).to_string();
+    let authority = format!("ssl-mode=VERIFY_CA&ssl-ca={our_ca}");
+    let look: &[&str] = &["quarantine", "list"];
+    // What is said; nothing if it works.
+    for (name, value, says) in [
+        ("FOOTFALL_REDIS__CA", our_ca.clone(), ""),
+        ("FOOTFALL_REDIS__CA", other_ca.clone(), "invalid peer certificate"),
+        ("FOOTFALL_REDIS__CA", String::new(), "invalid peer certificate"),
+        ("FOOTFALL_REDIS__URL", redis.replace(PASSWORD, "wrong"), "WRONGPASS"),
+        ("FOOTFALL_REDIS__URL", format!("rediss://{redis_at}/0"), "NOAUTH"),
+        ("FOOTFALL_REDIS__URL", redis.replace(&redis_at, &closed), "Connection refused"),
+        ("FOOTFALL_REDIS__URL", redis.replace(&redis_at, "footfall.invalid"), "failed to lookup address"),
+        ("FOOTFALL_DATABASE__URL", database.replace(&our_ca, &other_ca), "invalid peer certificate"),
+        ("FOOTFALL_DATABASE__URL", database.replace(PASSWORD, "wrong"), "Access denied for user 'footfall'"),
+        ("FOOTFALL_DATABASE__URL", database.replace("/footfall?", "/nowhere?"), "nowhere"),
+        (
+            "FOOTFALL_DATABASE__URL",
+            database.replace(&authority, "ssl-mode=DISABLED"),
+            "Access denied for user 'footfall'",
+        ),
+        ("FOOTFALL_DATABASE__URL", database.replace(&mariadb_at, &closed), "Connection refused"),
+        ("FOOTFALL_DATABASE__URL", database.replace(&mariadb_at, "footfall.invalid"), "failed to lookup address"),
+        // Who names an authority means it.
+        ("FOOTFALL_DATABASE__URL", database.replace("ssl-mode=VERIFY_CA&", ""), ""),
+        (
+            "FOOTFALL_DATABASE__URL",
+            database.replace("ssl-mode=VERIFY_CA&", "").replace(&our_ca, &other_ca),
+            "invalid peer certificate",
+        ),
     ] {
         let mut tool = running.stack.tool();
+        let since = Instant::now();
         let output = tool.args(look).env(name, &value).output().expect("the tool starts");
+        let took = since.elapsed();
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        assert_eq!(output.status.code(), Some(if works { 0 } else { 69 }), "{name}: {said}");
-        assert!(!said.contains(PASSWORD), "{said}");
+        assert_eq!(output.status.code(), Some(if says.is_empty() { 0 } else { 69 }), "{name}: {said}");
+        assert!(said.contains(says) && !said.contains(PASSWORD), "{name}: {says}: {said}");
+        if !says.is_empty() {
+            println!("{took:?}: {said}");
+            let place = [&redis_at, &mariadb_at, &closed].into_iter().map(String::as_str).chain(["footfall.invalid"]);
+            assert!(says == "NOAUTH" || place.into_iter().any(|place| said.contains(place)), "where: {said}");
+            assert!(took < Duration::from_secs(2), "{name}: {says} after {took:?}");
+        }
     }
 }
 
 /// Starts a service beside the stack, with its clock moved, and waits for its end; answers its exit code and what it said.
-fn start_alone(running: &Running, name: &str, clock: &str) -> (Option<i32>, String) {
+pub(crate) fn start_alone(running: &Running, name: &str, clock: &str) -> (Option<i32>, String) {
     let mut command = Command::new("/usr/bin/faketime");
     command.args(["--exclude-monotonic", "-f", clock]).arg(program(name));
     let journal: PathBuf = running.path("journal-alone");

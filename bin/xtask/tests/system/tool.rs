@@ -19,7 +19,7 @@ pub(crate) fn tool(running: &Running, arguments: &[&str]) -> (i32, String) {
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
 }
 
-fn view(running: &Running, article: &str, user: &str) {
+pub(crate) fn view(running: &Running, article: &str, user: &str) {
     let body = format!(r#"{{"article":"{article}","user":"{user}"}}"#);
     assert_eq!(post(&format!("{}/v1/views", running.ingest()), &body).status, 204);
 }

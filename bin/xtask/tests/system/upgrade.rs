@@ -9,11 +9,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use footfall_drill::stack::{Role, StackOptions};
 
-use crate::common::{Running, eventually, post, program, start};
+use crate::common::{Running, eventually, output, post, program, start};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const LEDGERS: [&str; 3] = ["stored.tsv", "waits.tsv", "journalled.tsv"];
@@ -24,6 +24,13 @@ const VIEWS: u64 = 2_000 + 500 + 300 + 1;
 
 fn data() -> PathBuf {
     xtask::root().join("bin/xtask/tests/system/data")
+}
+
+/// One or more.
+pub(crate) fn archives() -> Vec<PathBuf> {
+    let archives: Vec<PathBuf> = fs::read_dir(data()).expect("archives").flatten().map(|entry| entry.path()).collect();
+    assert!(!archives.is_empty());
+    archives
 }
 
 fn tar(folder: &Path, arguments: &[&str], archive: &Path, files: &[&str]) {
@@ -94,9 +101,7 @@ fn start_on(archive: &Path) -> Running {
 
 #[test]
 fn what_earlier_versions_left_behind_is_counted() {
-    let archives: Vec<PathBuf> = fs::read_dir(data()).expect("archives").flatten().map(|entry| entry.path()).collect();
-    assert!(!archives.is_empty());
-    for archive in archives {
+    for archive in archives() {
         let mut running = start_on(&archive);
         let views = |running: &mut Running| running.sql("SELECT SUM(views) FROM footfall_article_readers");
         eventually("all is in MySQL", PATIENCE, || views(&mut running) == Some(VIEWS.to_string()));
@@ -113,22 +118,38 @@ fn what_earlier_versions_left_behind_is_counted() {
 const OTHER: &str = "FOOTFALL_TEST_OTHER_VERSION";
 
 #[test]
-fn two_versions_work_side_by_side() {
-    let this = program(".");
-    let other = std::env::var_os(OTHER).map_or_else(|| this.clone(), PathBuf::from);
-    for (ingest, flusher) in [(&this, &other), (&other, &this)] {
-        let mut running = start(|options: &mut StackOptions| {
-            options.binaries = ingest.clone();
-            options.flusher = flusher.join("footfall-flusher").display().to_string();
-            options.dashboards = 1;
-        });
-        let load = running.load("ledger.tsv", "--views 20000 --rate 4000 --articles 500 --users 5000 --connections 16");
-        running.stack.redis.kill().expect("kill");
-        running.stack.redis.restart().expect("restart");
-        let flusher = running.stack.service(Role::Flusher, 0);
-        flusher.process().kill().expect("kill");
-        flusher.restart().expect("restart");
-        load.finish();
-        running.assert_verified(&["ledger.tsv"]);
-    }
+fn two_versions_work_side_by_side_while_tables_are_upgraded() {
+    let other = std::env::var_os(OTHER).map_or_else(|| program("."), PathBuf::from);
+    let mut running = start(|options: &mut StackOptions| options.binaries = other);
+    let shape = "--articles 500 --users 5000 --connections 16";
+    let old = running.load("old.tsv", &format!("--views 30000 --rate 2500 {shape} --seed 1"));
+    std::thread::sleep(Duration::from_secs(1));
+
+    running.stack.use_programs(program("."));
+    let (started, mut init) = (Instant::now(), running.stack.tool());
+    let (fine, said) = {
+        init.arg("init");
+        output(init)
+    };
+    assert!(fine, "{said}");
+    println!("init under load: {:?}", started.elapsed());
+    // What the other version's flusher makes of that; its ingest goes on.
+    std::thread::sleep(Duration::from_secs(3));
+    println!("views that wait: {}", running.metric(Role::Flusher, 0, "footfall_pending_views"));
+
+    running.stack.add(Role::Flusher).expect("a new flusher");
+    running.stack.service(Role::Flusher, 0).terminate(PATIENCE).expect("terminate");
+    running.stack.add(Role::Ingest).expect("a new ingest");
+    let url = running.stack.url(Role::Ingest, 1);
+    let new = running.load_at(&url, "new.tsv", &format!("--views 15000 --rate 2500 {shape} --seed 2"));
+    // The other version's ingest may not be able to open it again: then what it takes waits in its journal.
+    running.stack.redis.kill().expect("kill");
+    running.stack.redis.restart().expect("restart");
+    let flusher = running.stack.service(Role::Flusher, 1);
+    flusher.process().kill().expect("kill");
+    flusher.restart().expect("restart");
+    println!("{}", old.finish());
+    running.stack.service(Role::Ingest, 0).terminate(PATIENCE).expect("terminate");
+    println!("{}", new.finish());
+    running.assert_verified(&["old.tsv", "new.tsv"]);
 }

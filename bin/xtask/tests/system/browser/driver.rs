@@ -224,13 +224,37 @@ impl Browser {
         }
     }
 
+    /// Clicks on an element, as a person does.
+    #[track_caller]
+    pub(super) fn click(&self, selector: &str) {
+        let clicking = async { self.client().find(Locator::Css(selector)).await?.click().await };
+        self.runtime.block_on(clicking).unwrap_or_else(|error| panic!("{selector}: {error}"));
+    }
+
+    /// Calls itself as the browsers of people do: by itself this one says that it is headless.
+    pub(super) fn pass_for_a_person(&self) {
+        let agent = self.run("return navigator.userAgent.replace('Headless', '')");
+        self.devtools("Emulation.setUserAgentOverride", json!({ "userAgent": agent }));
+    }
+
+    /// What was said in the browser's log, at any level, since it was asked last.
+    #[track_caller]
+    pub(super) fn said(&self) -> String {
+        self.log().iter().map(|line| format!("{}\n", line["message"])).collect()
+    }
+
+    #[track_caller]
+    fn log(&self) -> Vec<Value> {
+        self.own("se/log", json!({"type": "browser"})).as_array().expect("a list of log lines").clone()
+    }
+
     /// The errors in the browser's log since this was asked last: scripts that failed, what the page's policy refused,
     /// files that could not be loaded.
     #[track_caller]
     pub(super) fn errors(&self) -> Vec<String> {
-        let log = self.own("se/log", json!({"type": "browser"}));
-        let lines = log.as_array().expect("a list of log lines").iter();
-        lines.filter(|line| line["level"] == "SEVERE").map(|line| line["message"].to_string()).collect()
+        let log = self.log();
+        let errors = log.iter().filter(|line| line["level"] == "SEVERE");
+        errors.map(|line| line["message"].to_string()).collect()
     }
 
     /// No errors, and also the proof that one would have been seen.

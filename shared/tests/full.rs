@@ -1,0 +1,225 @@
+//! What a Redis does with each script while it uses more memory than it may: as the table in `queue/scripts.rs` says.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use footfall_sandbox::RedisOptions;
+use footfall_shared::config::{self, SecretUrl};
+use footfall_shared::counter::{Article, Batch, Growth, Producer, Shard, User, View, ViewId};
+use footfall_shared::grading::{Class, Grade};
+use footfall_shared::keys::{Age, PRESENCE};
+use footfall_shared::presence::Report;
+use footfall_shared::queue::{Applied, Cached, Queue, QueueError, Redis, Script, WhenFull, scripts};
+use footfall_shared::store::{Recovery, StoredArticle};
+use footfall_shared::telemetry::Readiness;
+
+const EPOCH: u64 = 1;
+const SHARDS: u16 = 1;
+const PRODUCER: Producer = Producer(7);
+const IDS_MAX: u64 = 1_000;
+const TTL: Duration = Duration::from_secs(60);
+const AGE: Age = Age { epoch: EPOCH, version: 0 };
+
+fn article(id: &str) -> Article {
+    Article::parse(id.as_bytes()).expect("test id")
+}
+
+fn view(id: &str) -> View {
+    let user = User::parse(b"u").expect("test id");
+    View { article: article("a"), user, id: Some(ViewId::parse(id.as_bytes()).expect("test id")) }
+}
+
+fn recovery(epoch: u64) -> Recovery {
+    Recovery { epoch, generation: 0, flush_epoch: 0, version: 0, producers: vec![] }
+}
+
+/// A Redis with a sealed generation and an open one.
+struct Fixture {
+    server: footfall_sandbox::Redis,
+    redis: Redis,
+    queue: Queue,
+    _dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    async fn begin() -> Self {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let server = footfall_sandbox::Redis::start(dir.path(), &RedisOptions::default()).expect("Redis");
+        let config = config::Redis { url: SecretUrl(server.url()), ..config::Redis::default() };
+        let redis = Redis::new(&config, Duration::from_secs(5)).expect("a URL");
+        let queue = redis.shard(Shard(0));
+        let state = queue.state().await.expect("state");
+        queue.reopen(&state, &recovery(EPOCH), SHARDS, false).await.expect("open").expect("nobody else is there");
+        queue.register(EPOCH, PRODUCER, SHARDS).await.expect("register");
+        let fixture = Self { server, redis, queue, _dir: dir };
+        fixture.apply(1, "one").await.expect("apply");
+        fixture.queue.seal(EPOCH, 1).await.expect("seal");
+        fixture.apply(2, "two").await.expect("apply");
+        fixture
+    }
+
+    async fn apply(&self, number: u64, id: &str) -> Result<Applied, QueueError> {
+        let batch = Batch::fold(PRODUCER, number, number - 1, 0, vec![view(id)]);
+        self.queue.apply(EPOCH, &batch, 1_000, IDS_MAX).await
+    }
+
+    fn query(&self, words: &[&str]) -> Vec<String> {
+        self.server.query(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// Somebody else's key leaves no room.
+    fn fill(&self) {
+        self.query(&["SET", "somebody-elses", &"x".repeat(4 << 20)]);
+        self.query(&["CONFIG", "SET", "maxmemory", "2mb"]);
+        let refused = self.server.query(&["SET", "another", "key"]).expect_err("it is full");
+        assert!(refused.to_string().contains("OOM"), "{refused}");
+    }
+
+    /// Everything of Footfall's in it.
+    fn content(&self) -> BTreeMap<String, Vec<String>> {
+        self.query(&["KEYS", "footfall:*"]).into_iter().map(|key| (key.clone(), self.query(&["DUMP", &key]))).collect()
+    }
+
+    /// Runs a script by its way through the program, and looks at what came of it.
+    async fn run(&self, script: &Script) -> Result<(), QueueError> {
+        let queue = &self.queue;
+        match script.name {
+            "apply" => {
+                let applied = self.apply(3, "three").await?;
+                panic!("it was taken: {applied:?}");
+            }
+            "register" => {
+                let (last, _) = queue.register(EPOCH, Producer(8), SHARDS).await?;
+                assert_eq!(last, 0);
+                assert!(self.query(&["HKEYS", "footfall:{0}:producers"]).contains(&Producer(8).to_string()));
+            }
+            "rotate" => {
+                queue.rotate_ids(EPOCH, 0, false).await?;
+                assert_eq!(self.query(&["SCARD", "footfall:{0}:ids:before"]), ["2"]);
+                queue.rotate_ids(EPOCH, 1, true).await?;
+                assert_eq!(self.query(&["EXISTS", "footfall:{0}:ids", "footfall:{0}:ids:before"]), ["0"]);
+                let ids = queue.state().await?.data.expect("open").ids;
+                assert_eq!((ids.rotation, ids.added, ids.before, ids.forgotten_early), (2, 0, 0, 2));
+            }
+            "seal" => assert_eq!(queue.seal(EPOCH, 2).await?.open, 3),
+            "ack" => {
+                let growth = [Growth { article: article("a"), views: 1, readers: Some(1) }];
+                let position = queue.ack(AGE, 0, 1, 1, &growth, TTL).await?.expect("it is the first");
+                assert_eq!(position.first, 2);
+            }
+            "version" => {
+                queue.raise_version(Age { version: 5, ..AGE }).await?;
+                assert_eq!(queue.state().await?.data.expect("open").version, 5);
+            }
+            "behind" => {
+                queue.report(PRODUCER, 1, 2, [(3, 4), (5, 6)], true).await?;
+                assert!(queue.state().await?.data.expect("open").is_behind);
+            }
+            "reopen" => {
+                let state = queue.state().await?;
+                assert_eq!(queue.reopen(&state, &recovery(EPOCH + 1), SHARDS, false).await?, Some(0));
+                assert_eq!(queue.state().await?.data.expect("open").epoch, EPOCH + 1);
+            }
+            "state" => assert_eq!(queue.state().await?.data.expect("open").pending_views(), 2),
+            "sealed" => assert_eq!(queue.sealed(EPOCH, 1).await?.batches.len(), 1),
+            "look" => {
+                assert_eq!(queue.books().await?.expect("open").accepted_views, 2);
+                assert_eq!(queue.pending(&[article("a"), article("b")]).await?, [2, 0]);
+                let moment = queue.moment().await?;
+                assert_eq!((moment.open.len(), moment.producers.len()), (1, 1));
+                assert_eq!(queue.peek_sealed(1).await?.totals.values().sum::<u64>(), 1);
+            }
+            "lease" => assert!(queue.lease("somebody", TTL).await?),
+            "note" => {
+                queue.report(PRODUCER, 1, 2, [(3, 4), (5, 6)], false).await?;
+                assert_eq!(queue.reports().await?, [(PRODUCER.to_string(), 1, 2)]);
+                let report = Report {
+                    beat: 1,
+                    role: "ingest".into(),
+                    name: "here:1".into(),
+                    version: String::new(),
+                    since: String::new(),
+                    health: Readiness::default().health(),
+                };
+                self.redis.report_presence(&report).await?;
+                assert_eq!(self.query(&["HLEN", PRESENCE]), ["1"]);
+            }
+            "salt" => {
+                assert_eq!(self.redis.salt(1, "first", TTL).await?, "first");
+                assert_eq!(self.redis.salt(1, "second", TTL).await?, "first");
+            }
+            "read" => {
+                let cached = queue.read(AGE, &[(&article("a"), TTL)], TTL).await?;
+                assert_eq!(cached, [Cached::Miss { first: 1, pending_views: 2 }]);
+            }
+            "fill" => {
+                let stored =
+                    StoredArticle { epoch: EPOCH, generation: 0, version: 0, shard_views: 0, views: 40, readers: 4 };
+                let live = queue.fill(AGE, &article("a"), TTL, 1, &stored).await?.expect("nothing moved");
+                assert_eq!((live.stored_views, live.pending_views, live.is_full), (40, 2, true));
+                assert!(self.query(&["KEYS", "footfall:*live*"]).is_empty(), "nothing more is cached");
+            }
+            "rewrite" => {
+                self.query(&["CONFIG", "SET", "maxmemory", "0"]);
+                self.query(&["RPUSH", "footfall:{0}:aside:1:1", "old"]);
+                self.query(&["CONFIG", "SET", "maxmemory", "2mb"]);
+                assert!(queue.rewrite_aside(1, 1, vec![(0, b"old".to_vec(), b"new".to_vec())]).await?);
+            }
+            other => panic!("say in `scripts.rs` what becomes of {other} when memory is full, and try it here"),
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn each_script_does_what_is_said_when_memory_is_full() {
+    for script in scripts() {
+        let fixture = Fixture::begin().await;
+        fixture.fill();
+        let before = fixture.content();
+        let result = fixture.run(script).await;
+        println!("{}: {:?}, {result:?}", script.name, script.when_full);
+        if script.when_full == WhenFull::Refused {
+            let error = result.expect_err(script.name);
+            assert_eq!(error.class(), Class::CacheFull, "{}: {error}", script.name);
+        } else {
+            result.unwrap_or_else(|error| panic!("{}: {error}", script.name));
+        }
+        if script.when_full != WhenFull::Runs {
+            assert_eq!(fixture.content(), before, "{} has written", script.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_more_view_ids_are_remembered_than_there_is_room_for() {
+    let fixture = Fixture::begin().await;
+    let mut before = 2;
+    for number in 3..40 {
+        let views = (0..100).map(|at| view(&format!("{number}-{at}"))).collect();
+        let batch = Batch::fold(PRODUCER, number, before, 0, views);
+        before = batch.cumulative_views;
+        let applied = fixture.queue.apply(EPOCH, &batch, 1_000_000, 500).await.expect("there is memory");
+        assert!(matches!(applied, Applied::Ok(_)), "{applied:?}");
+        let ids = fixture.queue.state().await.expect("state").data.expect("open").ids;
+        assert!(ids.added <= 500 && ids.before <= 500, "{ids:?}");
+        // What was just counted is never forgotten.
+        let repeat = fixture.queue.apply(EPOCH, &Batch { number: number + 1, ..batch }, 1_000_000, 500).await;
+        assert_eq!(repeat.expect("there is memory"), Applied::Seen((0..100).collect()));
+    }
+    let ids = fixture.queue.state().await.expect("state").data.expect("open").ids;
+    assert!(ids.rotation >= 6 && ids.forgotten_early >= 2_500, "{ids:?}");
+    assert_eq!(ids.forgotten_early + ids.added + ids.before, before, "each is remembered, or said to be forgotten");
+}
+
+#[tokio::test]
+async fn an_id_that_an_earlier_version_remembered_is_known() {
+    let fixture = Fixture::begin().await;
+    // Those remembered the id as it is.
+    fixture.query(&["SADD", "footfall:{0}:ids", "three"]);
+    fixture.query(&["SADD", "footfall:{0}:ids:before", "four"]);
+    for id in ["three", "four", "one"] {
+        assert_eq!(fixture.apply(3, id).await.expect("there is memory"), Applied::Seen(vec![0]), "{id}");
+    }
+    assert!(matches!(fixture.apply(3, "five").await.expect("there is memory"), Applied::Ok(_)));
+}
