@@ -240,6 +240,15 @@ pub enum Direct {
     },
 }
 
+/// When the views of a batch were that somebody else has counted: what is not in it is in no history.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Histories {
+    /// Views per article and hour since 1970, sorted, each pair once.
+    pub hours: Vec<(Article, u32, u64)>,
+    /// Views per minute since 1970, sorted.
+    pub minutes: Vec<(u32, u64)>,
+}
+
 /// A step in MySQL that is under way.
 pub type Step<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
@@ -393,6 +402,13 @@ impl Store {
             .iter()
             .map(|row| Ok((article_of(row)?, row.try_get("", "views")?, row.try_get("", "readers")?)))
             .collect()
+    }
+
+    /// Writes a batch of an import in one transaction, once, however often it is called: as one of the direct path, but
+    /// its views were at many times.
+    pub async fn import(&self, shard: Shard, batch: &Batch, histories: &Histories) -> Result<Direct> {
+        let work = transaction::import(self, shard, batch, histories);
+        self.explained(in_time(TRANSACTION_MAX, work).await).await
     }
 
     /// Deletes all counts, and puts every shard behind all generations that Redis may hold.

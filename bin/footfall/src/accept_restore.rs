@@ -55,19 +55,37 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
         }
     }
     if behind.is_empty() {
+        print("there is nothing to accept: nothing was changed\n")?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.dry_run {
+        print(&format!("{} would be lost for good; nothing was changed\n", count(views, "view")))?;
         return Ok(ExitCode::from(DIFFERENCE_FOUND));
     }
     let question = format!("Go on without {}, for good? Is there no newer data of MySQL?", count(views, "view"));
-    confirm(&question, "nothing was changed", args.yes)?;
+    confirm(&question, "nothing was changed", args.yes).await?;
+    let (mut went_on, all) = (0, behind.len() as u64);
+    let mut lost_views = 0;
     for shard in behind {
-        let lost = store.accept_restore(shard, &known(&redis, shard).await?, true).await?;
-        recovery::open(&redis.shard(shard), &store, config.shards).await?;
+        let lost = accept(config, &store, &redis, shard).await.map_err(|failure| {
+            failure.with(&format!("{went_on} of {} go on; run the same once more", count(all, "shard")))
+        })?;
+        went_on += 1;
+        lost_views += lost.views;
         print(&format!("shard {shard}: goes on without {}\n", said(&lost)))?;
     }
+    print(&format!(
+        "{} on without {}\n",
+        if all == 1 { "1 shard goes".into() } else { format!("{all} shards go") },
+        count(lost_views, "view")
+    ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn accept(config: &Config, store: &Store, redis: &Redis, shard: Shard) -> Result<Lost> {
+    let lost = store.accept_restore(shard, &known(redis, shard).await?, true).await?;
+    recovery::open(&redis.shard(shard), store, config.shards).await?;
+    Ok(lost)
 }
 
 fn said(lost: &Lost) -> String {

@@ -10,7 +10,7 @@ use footfall_shared::store::{self, Fences, Store};
 use tokio::net::TcpStream;
 
 use crate::failure::{self, Failure};
-use crate::terminal::{confirm, print};
+use crate::terminal::{confirm, count, print};
 use crate::{Result, url};
 
 /// How long a service that may be running has to take a connection.
@@ -48,13 +48,16 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     refuse_while_services_run(config, &redis).await?;
     let (database, queue) = (&config.database.url, &config.redis.url);
     let question = format!("Delete all counts in {database} and {queue}? Are all ingests and flushers stopped?");
-    confirm(&question, "nothing was deleted", args.yes)?;
+    confirm(&question, "nothing was deleted", args.yes).await?;
 
     // MySQL first: it also begins a new epoch, so that nothing that Redis still holds can be flushed.
     store.delete_everything().await?;
-    print(&format!("{}: all counts deleted\n", config.database.url))?;
-    let keys = redis.delete_everything().await?;
-    print(&format!("{}: {keys} keys deleted\n", config.redis.url))?;
+    print(&format!("{database}: all counts deleted\n"))?;
+    let keys = redis.delete_everything().await.map_err(|error| {
+        let half = "All counts in MySQL are deleted, those in Redis are not: run the same once more";
+        Failure::from(error).with(half)
+    })?;
+    print(&format!("{queue}: {} deleted; nothing is counted any more\n", count(keys, "key")))?;
     Ok(ExitCode::SUCCESS)
 }
 

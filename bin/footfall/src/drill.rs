@@ -10,8 +10,8 @@ use footfall_shared::queue;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failure::Failure;
-use crate::terminal::{note, print};
-use crate::{DIFFERENCE_FOUND, Result};
+use crate::terminal::{count, note, print};
+use crate::{DIFFERENCE_FOUND, INTERRUPTED, Result};
 
 /// Kills, pauses, cuts and fills up while load runs, and shows fault by fault what became of the views
 ///
@@ -109,10 +109,22 @@ fn drill(args: &Args, binaries: &Path) -> anyhow::Result<ExitCode> {
             report += &format!("{} left its data in {}\n", outcome.plan.name, kept.display());
         }
     }
-    if !outcomes.left_out.is_empty() {
-        report += &format!("interrupted: {} faults were left out\n", outcomes.left_out.len());
+    let count_of = |is_meant: fn(&Verdict) -> bool| {
+        let meant = outcomes.done.iter().filter(|outcome| is_meant(&outcome.verdict));
+        meant.count() as u64
+    };
+    let failed = count_of(|verdict| matches!(verdict, Verdict::Failed(_)));
+    let skipped = count_of(|verdict| matches!(verdict, Verdict::Skipped(_)));
+    let passed = outcomes.done.len() as u64 - failed - skipped;
+    let left_out = outcomes.left_out.len() as u64;
+    let mut said = format!("{} passed, {failed} FAILED, {skipped} skipped", count(passed, "fault"));
+    if left_out > 0 {
+        said += &format!("; interrupted: {} left out", count(left_out, "fault"));
     }
-    print(&format!("{report}seed {seed}\n")).map_err(|failure| anyhow::anyhow!("{failure}"))?;
-    let failed = outcomes.done.iter().any(|outcome| matches!(outcome.verdict, Verdict::Failed(_)));
-    Ok(if failed { ExitCode::from(DIFFERENCE_FOUND) } else { ExitCode::SUCCESS })
+    print(&format!("{report}{said}; seed {seed}\n")).map_err(|failure| anyhow::anyhow!("{failure}"))?;
+    Ok(match (failed, left_out) {
+        (0, 0) => ExitCode::SUCCESS,
+        (0, _) => ExitCode::from(INTERRUPTED),
+        _ => ExitCode::from(DIFFERENCE_FOUND),
+    })
 }

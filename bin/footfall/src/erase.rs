@@ -30,6 +30,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// changed there, so the command waits until they have arrived. Each ingest lets go of its journal's files at most 15 s
 /// after MySQL has all that is in them. Redis writes its append-only file anew.
 ///
+/// A user who is nowhere is most likely misspelled: then it says so, and the exit code is 1.
+///
 /// If the user reads on meanwhile, or the way to MySQL is blocked, the command gives up after --wait, says what is left,
 /// and the exit code is 1. It can be repeated at any time. Views that come later are counted anew, under the user's id.
 /// Not reached are backups, MySQL's redo and binary logs, which it overwrites in time, damaged stretches that ingest keeps in
@@ -55,7 +57,7 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     store.check_schema(config.shards).await.map_err(|error| unchanged(error.into()))?;
     let question =
         format!("Replace the user {user} by random names, in {} and {}?", config.database.url, config.redis.url);
-    confirm(&question, "nothing was changed", args.yes)?;
+    confirm(&question, "nothing was changed", args.yes).await?;
 
     let mut done = Done::default();
     let result = erase(config, &store, &redis, &user, deadline, &mut done).await;
@@ -71,17 +73,25 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
         ))
     })?;
     print(&format!("{what}\n"))?;
-    if left.is_empty() {
-        print(
-            "nothing of the user is on its way; the journals let go of it within 15 s, as long as MySQL is reachable\n",
-        )?;
-        print(rewrite_file(&redis, deadline).await)?;
-        return Ok(ExitCode::SUCCESS);
+    if !left.is_empty() {
+        for what in left {
+            print(&format!("NOT ERASED: {what}\n"))?;
+        }
+        return Ok(ExitCode::from(DIFFERENCE_FOUND));
     }
-    for what in left {
-        print(&format!("NOT ERASED: {what}\n"))?;
+    // Also where the user is not found: what was erased before may still be in the file.
+    print(rewrite_file(&redis, deadline).await)?;
+    if rows + logs == 0 {
+        print(&format!(
+            "NOT FOUND: there is no user {user} in MySQL, in quarantine, in what waits or was set aside: nobody was erased. \
+             Ids compare by bytes: is it written exactly so?\n"
+        ))?;
+        return Ok(ExitCode::from(DIFFERENCE_FOUND));
     }
-    Ok(ExitCode::from(DIFFERENCE_FOUND))
+    print(&format!(
+        "the user {user} is erased, and nothing is on its way; the journals let go within 15 s, as long as MySQL is reachable\n"
+    ))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What was changed.

@@ -10,6 +10,8 @@ use footfall_shared::queue::QueueError;
 use footfall_shared::recovery::RecoveryError;
 use footfall_shared::store::StoreError;
 
+use crate::INTERRUPTED;
+
 /// Why a command could not do its work.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -19,6 +21,8 @@ pub(crate) enum Failure {
     Dependency(String),
     /// The settings cannot be used.
     Configuration(String),
+    /// A signal came before there was anything to say.
+    Interrupted(String),
 }
 
 impl Failure {
@@ -28,7 +32,19 @@ impl Failure {
             Self::Usage(_) => EXIT_USAGE,
             Self::Dependency(_) => EXIT_DEPENDENCY,
             Self::Configuration(_) => EXIT_CONFIGURATION,
+            Self::Interrupted(_) => INTERRUPTED,
         })
+    }
+
+    /// The same failure, and another sentence: what became of the work until then.
+    pub(crate) fn with(self, so_far: &str) -> Self {
+        let with = |sentence| format!("{sentence}. {so_far}");
+        match self {
+            Self::Usage(sentence) => Self::Usage(with(sentence)),
+            Self::Dependency(sentence) => Self::Dependency(with(sentence)),
+            Self::Configuration(sentence) => Self::Configuration(with(sentence)),
+            Self::Interrupted(sentence) => Self::Interrupted(with(sentence)),
+        }
     }
 
     /// A file that cannot be read or written; `doing` is what was tried, such as `write FILE`.
@@ -39,7 +55,10 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Usage(sentence) | Self::Dependency(sentence) | Self::Configuration(sentence)) = self;
+        let (Self::Usage(sentence)
+        | Self::Dependency(sentence)
+        | Self::Configuration(sentence)
+        | Self::Interrupted(sentence)) = self;
         f.write_str(sentence)
     }
 }

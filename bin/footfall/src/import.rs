@@ -1,44 +1,71 @@
 //! `footfall import`: counts views that another counter has counted before.
 
-use std::fs::File;
+mod batches;
+mod formats;
+mod input;
+mod sort;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use footfall_shared::config::Config;
-use footfall_shared::counter::{Article, Batch, Producer, Row, Shard, User, add_views, parse_views, total};
-use footfall_shared::store::{Direct, Fences, Store};
-use indicatif::{ProgressBar, ProgressStyle};
+use footfall_shared::counter::{Producer, User, add_views};
+use footfall_shared::store::{Fences, Store};
+use indicatif::HumanCount;
 use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
 
 use crate::failure::Failure;
-use crate::terminal::{confirm, count, print};
+use crate::interrupt::Interrupt;
+use crate::terminal::{Progress, confirm, count, note, print};
 use crate::{DIFFERENCE_FOUND, Result};
+use batches::Done;
+use formats::{Bad, LeftOut, Reader};
+use input::Source;
+use sort::{Record, Sorter};
 
-/// Rows in one transaction. Part of what makes a repeat harmless: another number would number the batches anew.
-const BATCH_ROWS: usize = 5_000;
 /// Mistakes that are shown; there may be as many as lines.
 const MISTAKES_SHOWN: usize = 10;
+/// Records between two looks at the clock and at signals.
+const RECORDS_AT_ONCE: u64 = 1_000;
 
-/// Counts views from a CSV file with the columns article, user and views
+/// Counts views that another counter has counted, from its export
 ///
-/// For the counts of a counter that was there before: of Matomo, of GoatCounter, or of a plain column of views. The first
-/// line names the columns, in any order; other columns are passed over. Without a column `user`, or where it is empty,
-/// --user names who has read.
+/// Read are a table with the columns article, views and, where there are any, user and date; GoatCounter's export (one
+/// line per view: bots and events are left out, sessions are the users); Matomo's page reports, as CSV or TSV (nb_hits,
+/// of the page whose path is in metadata_url, or in label); and Plausible's export of pages. The first line names the
+/// columns, in any order; others are passed over. UTF-8 or UTF-16 with a byte order mark, packed by gzip or not, separated
+/// by commas, semicolons or tabs. --user names who has read what no user is given for.
 ///
-/// Nothing is counted before every line was found good. The rows go to MySQL in numbered transactions, each of which it
-/// takes once: the same file once more, after a failure or by mistake, adds nothing. Services may run meanwhile. The views
-/// are in all totals, but in no hour and no minute that is shown, for nobody knows when they were. A row has at most 10^12
-/// views, an article 2^53 - 1: what is beyond goes to quarantine, the last line says how much, and the exit code is 1.
+/// A time of a view (2026-07-09T01:00:00Z) puts it into its hour of its article's history, and into its minute where that
+/// is still shown; a date (2026-07-09) into the first hour of that day, UTC. Without one it is in the totals only.
+///
+/// The input is read once, from a pipe too, and sorted, beyond 64 MiB in a temporary file without a name. Nothing is
+/// counted before every line was found good. The rows go to MySQL in numbered transactions, each of which it takes once:
+/// the same lines once more, in any order, after a failure, an interruption or by mistake, add nothing. Services may run
+/// meanwhile.
+///
+/// The exit code is 0 if all is counted; 1 if something was left: lines that were skipped, views in quarantine; 130 if it
+/// was interrupted.
 #[derive(clap::Args)]
-#[command(after_help = "Example: a column of views, by a database's own means, then:\n  \
-                        printf 'article,views\\nyumo,1234\\n' > views.csv\n  footfall import views.csv --user before-footfall")]
+#[command(after_help = "Examples:\n  footfall import views.csv --user before-footfall\n  \
+                        footfall import goatcounter-export.csv.gz --user unknown\n  \
+                        zstdcat views.csv.zst | footfall import - --yes")]
 pub(crate) struct Args {
-    /// The file
+    /// The file; - is the standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Who has read what no user is given for
     #[arg(long, value_name = "U")]
     user: Option<String>,
+    /// Count the other lines if some cannot be understood
+    #[arg(long)]
+    skip_bad_lines: bool,
+    /// Where the temporary file is made; without it, in the folder that TMPDIR names
+    #[arg(long, value_name = "DIR")]
+    temporary_folder: Option<PathBuf>,
     /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
@@ -47,286 +74,233 @@ pub(crate) struct Args {
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let user = args.user.as_deref().map(|user| User::parse(user.as_bytes())).transpose();
     let user = user.map_err(|error| Failure::Usage(format!("--user: {error}")))?;
+    let is_piped = args.file.as_os_str() == "-";
+    if is_piped && !args.yes {
+        let why =
+            "the standard input is what is imported, so nobody can be asked there: nothing was counted; give --yes";
+        return Err(Failure::Usage(why.into()));
+    }
     let store = Store::new(&config.database).await?;
     store.check_schema(config.shards).await?;
-    let found = check(&args.file, user.as_ref(), config.shards)?;
-    let what = format!("{} with {}", count(found.rows, "row"), count(found.views, "view"));
-    confirm(&format!("Count {what} in {}?", config.database.url), "nothing was counted", args.yes)?;
-
-    let style = ProgressStyle::with_template("{bar:30} {human_pos} of {human_len} rows, {eta} left");
-    let bar = ProgressBar::new(found.rows).with_style(style.expect("the template is valid"));
-    let mut batches: Vec<_> = Shard::all(config.shards).map(|shard| Batches::new(shard, found.producer)).collect();
-    for row in Lines::open(&args.file, user.as_ref())? {
-        let row = row.map_err(|mistake| Failure::Usage(format!("the file has changed meanwhile: {mistake}")))?;
-        let batches = &mut batches[usize::from(Shard::of(&row.article, config.shards).0)];
-        batches.rows.push(row);
-        if batches.rows.len() == BATCH_ROWS {
-            batches.store(&store).await?;
+    let interrupt = Interrupt::listen()?;
+    let folder = args.temporary_folder.clone().unwrap_or_else(std::env::temp_dir);
+    let taken = Arc::new(AtomicU64::new(0));
+    let source = Source::open(&args.file)?;
+    let progress = Progress::new(source.bytes, "byte");
+    let reader = Reader::open(source, Arc::clone(&taken), user, config.shards)?;
+    let shards = config.shards;
+    // A thread of its own: a pipe may keep it waiting, and then Ctrl-C is heard all the same.
+    let (reply, answer) = oneshot::channel();
+    let skip = args.skip_bad_lines;
+    std::thread::spawn(move || {
+        // Nobody waits for it any more if the command was interrupted.
+        drop(reply.send(read(reader, &folder, shards, skip, &taken, progress)));
+    });
+    let read = tokio::select! {
+        read = answer => read.map_err(|_| Failure::Dependency("reading ended too early: nothing was counted".into()))??,
+        () = interrupt.came() => {
+            return Err(Failure::Interrupted("interrupted while reading: nothing was counted".into()));
         }
-        bar.inc(1);
+    };
+    for mistake in &read.mistakes {
+        note(format_args!("skipped: {mistake}"));
     }
-    for batches in &mut batches {
-        batches.store(&store).await?;
+    let (what, left_out) =
+        (format!("{} with {}", count(read.records, "line"), count(read.views, "view")), left_out(&read));
+    let with_skipped = if read.skipped > 0 { DIFFERENCE_FOUND } else { 0 };
+    if read.records == 0 {
+        print(&format!("there is nothing to count in it{left_out}: nothing was counted\n"))?;
+        return Ok(ExitCode::from(with_skipped));
     }
-    bar.finish_and_clear();
-    let quarantined = total(batches.iter().map(|batches| batches.quarantined));
-    let before = total(batches.iter().map(|batches| batches.before));
-    print(&told(found.rows, found.views, quarantined, before))?;
-    Ok(if quarantined == 0 { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENCE_FOUND) })
+    let question = format!("Count {what} of {}{left_out} in {}?", read.layout, config.database.url);
+    tokio::select! {
+        sure = confirm(&question, "nothing was counted", args.yes) => sure?,
+        () = interrupt.came() => {
+            return Err(Failure::Interrupted("interrupted: nothing was counted".into()));
+        }
+    }
+
+    let Read { views: total, has_dates, producer, sorter, .. } = read;
+    let folder = args.temporary_folder.clone().unwrap_or_else(std::env::temp_dir);
+    let sorted = sorter.sorted().map_err(|error| cannot_sort(&folder, &error))?;
+    let mut done = Done::default();
+    let result = batches::store_all(&store, sorted, producer, total, &interrupt, &mut done).await;
+    let again = format!(
+        "{} of {} are in MySQL; import the same once more to go on: what is counted is not counted twice",
+        count(done.views(), "view"),
+        count(total, "view")
+    );
+    match result {
+        Err(failure) => return Err(failure.with(&again)),
+        Ok(false) => return Err(Failure::Interrupted(format!("interrupted: {again}"))),
+        Ok(true) => print(&report(&done, &what, &left_out, has_dates))?,
+    }
+    Ok(ExitCode::from(if done.quarantined > 0 { DIFFERENCE_FOUND } else { with_skipped }))
 }
 
-/// What became of the views of a file.
-fn told(rows: u64, views: u64, quarantined: u64, before: u64) -> String {
-    let counted = count(views.saturating_sub(quarantined).saturating_sub(before), "view");
-    let mut text = format!("{} with {}: {counted} counted now", count(rows, "row"), count(views, "view"));
-    if before > 0 {
-        let before = count(before, "view");
-        text += &format!(", {before} handed over by an earlier run of the same file, which are not counted again");
+/// What became of all.
+fn report(done: &Done, what: &str, left_out: &str, has_dates: bool) -> String {
+    let mut text = String::new();
+    if !left_out.is_empty() {
+        text += &format!("{}\n", left_out.trim_start_matches(", "));
     }
-    if quarantined > 0 {
-        let quarantined = count(quarantined, "view");
-        text += &format!(", {quarantined} NOT counted but in quarantine: see `footfall quarantine list`");
+    if !has_dates && done.now > 0 {
+        text += "nothing says when the views were: they are in all totals, and in no hour and no minute\n";
     }
-    text + "; the same file once more adds nothing\n"
+    if done.before > 0 && done.now + done.quarantined == 0 {
+        return text + &format!("{what} came to MySQL by an earlier run of this import: nothing was counted now\n");
+    }
+    if done.before > 0 {
+        text += &format!("{} came to MySQL by an earlier run of this import\n", count(done.before, "view"));
+    }
+    if done.quarantined > 0 {
+        let (counted, refused) = (count(done.now, "view"), count(done.quarantined, "view"));
+        let now = if done.before > 0 { " now" } else { "" };
+        return text
+            + &format!(
+                "{counted} are counted{now}, {refused} NOT: MySQL refused them, and they are in quarantine \
+                 (`footfall quarantine list` says why)\n"
+            );
+    }
+    match done.before {
+        0 => text + &format!("{what} counted; the same once more adds nothing\n"),
+        _ => {
+            text + &format!(
+                "{} are counted now, and so are all; the same once more adds nothing\n",
+                count(done.now, "view")
+            )
+        }
+    }
 }
 
-/// What a good file holds.
-struct Found {
-    rows: u64,
+/// What was read, to be counted.
+struct Read {
+    layout: &'static str,
+    has_dates: bool,
+    records: u64,
     views: u64,
-    /// Stands for this file, read in this way.
+    skipped: u64,
+    /// The first of the lines that are skipped, each with a sentence.
+    mistakes: Vec<String>,
+    left_out: LeftOut,
+    /// Stands for these lines, in whatever order.
     producer: Producer,
+    sorter: Sorter,
 }
 
-/// Reads the whole file.
-fn check(file: &Path, user: Option<&User>, shards: u16) -> Result<Found> {
-    let (mut rows, mut views, mut mistakes, mut wrong) = (0, 0_u64, vec![], 0_u64);
-    let mut hash = Sha256::new();
-    hash.update(shards.to_le_bytes());
-    for line in Lines::open(file, user)? {
-        match line {
-            Ok(Row { article, user, views: more }) => {
-                rows += 1;
-                views =
-                    add_views(views, more).map_err(|error| Failure::Usage(format!("{error}: nothing was counted")))?;
-                for part in [article.as_str(), user.as_str(), &more.to_string()] {
-                    hash.update(part);
-                    hash.update([0]);
-                }
+/// Reads everything. Nothing is good before all is.
+fn read(
+    mut reader: Reader,
+    folder: &Path,
+    shards: u16,
+    skip: bool,
+    taken: &AtomicU64,
+    mut progress: Progress,
+) -> Result<Read> {
+    let mut sorter = Sorter::new(folder);
+    let mut identity = Identity::default();
+    let (mut views, mut skipped, mut mistakes) = (0, 0_u64, vec![]);
+    loop {
+        match reader.next() {
+            Ok(None) => break,
+            Ok(Some(record)) => {
+                views = add_views(views, record.views)
+                    .map_err(|error| Failure::Usage(format!("{error}: nothing was counted")))?;
+                identity.add(&record);
+                sorter.add(&record).map_err(|error| cannot_sort(folder, &error))?;
             }
-            Err(mistake) => {
-                wrong += 1;
+            Err(Bad::Line(mistake)) => {
+                skipped += 1;
                 if mistakes.len() < MISTAKES_SHOWN {
                     mistakes.push(mistake);
                 }
             }
+            Err(Bad::Rest(failure)) => return Err(failure),
+        }
+        if (identity.records + skipped) % RECORDS_AT_ONCE == 0 {
+            progress.show(taken.load(Ordering::Relaxed), &count(identity.records, "line"));
         }
     }
-    if wrong > 0 {
-        let lines = mistakes.join("\n  ");
-        let more = if wrong > mistakes.len() as u64 { "\n  ..." } else { "" };
-        let what = count(wrong, "line");
-        return Err(Failure::Usage(format!("{what} cannot be read, nothing was counted:\n  {lines}{more}")));
+    progress.end();
+    if skipped > mistakes.len() as u64 {
+        mistakes.push("...".to_owned());
     }
-    let hash: [u8; 32] = hash.finalize().into();
-    let (first, _) = hash.split_first_chunk().expect("there are 32 bytes");
-    Ok(Found { rows, views, producer: Producer(u64::from_be_bytes(*first)) })
+    if skipped > 0 && !skip {
+        let (what, lines) = (count(skipped, "line"), mistakes.join("\n  "));
+        return Err(Failure::Usage(format!(
+            "{what} cannot be understood, nothing was counted (--skip-bad-lines counts the others):\n  {lines}"
+        )));
+    }
+    Ok(Read {
+        layout: reader.layout(),
+        has_dates: reader.has_dates(),
+        records: identity.records,
+        views,
+        skipped,
+        mistakes,
+        left_out: reader.left_out,
+        producer: identity.producer(shards),
+        sorter,
+    })
 }
 
-/// The rows of a file; a sentence for each that is wrong.
-struct Lines<'a> {
-    records: csv::StringRecordsIntoIter<File>,
-    article: usize,
-    user: Option<usize>,
-    views: usize,
-    nobody: Option<&'a User>,
+fn cannot_sort(folder: &Path, error: &std::io::Error) -> Failure {
+    let folder = folder.display();
+    Failure::Dependency(format!(
+        "cannot sort in a temporary file in {folder}: {error}; --temporary-folder names another folder. Nothing was counted"
+    ))
 }
 
-impl<'a> Lines<'a> {
-    fn open(file: &Path, nobody: Option<&'a User>) -> Result<Self> {
-        let reading = |error: &std::io::Error| Failure::file(format_args!("read {}", file.display()), error);
-        let mut reader = csv::Reader::from_reader(File::open(file).map_err(|error| reading(&error))?);
-        let headers = reader.headers().map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
-        let column = |name| headers.iter().position(|header| header.trim() == name);
-        let (Some(article), Some(views)) = (column("article"), column("views")) else {
-            let sentence = "the first line must name the columns `article`, `views` and, if there is one, `user`";
-            return Err(Failure::Usage(format!("{}: {sentence}", file.display())));
-        };
-        let user = column("user");
-        Ok(Self { article, user, views, nobody, records: reader.into_records() })
-    }
-
-    fn row(&self, record: &csv::StringRecord) -> std::result::Result<Row, String> {
-        let cell = |at: usize| record.get(at).unwrap_or_default();
-        let article = Article::parse(cell(self.article).as_bytes()).map_err(|error| error.to_string())?;
-        let user = match self.user.map(cell).filter(|user| !user.is_empty()) {
-            Some(user) => User::parse(user.as_bytes()).map_err(|error| error.to_string())?,
-            None => self.nobody.cloned().ok_or("it has no user: give --user")?,
-        };
-        let views = parse_views(cell(self.views)).map_err(|error| error.to_string())?;
-        Ok(Row { article, user, views })
-    }
+/// Says which lines these are, in whatever order they come: the sum of their hashes.
+#[derive(Default)]
+struct Identity {
+    records: u64,
+    sum: [u64; 4],
 }
 
-impl Iterator for Lines<'_> {
-    type Item = std::result::Result<Row, String>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let record = match self.records.next()? {
-            Ok(record) => record,
-            Err(error) => {
-                let line = error.position().map_or(0, csv::Position::line);
-                let what = match error.kind() {
-                    csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-                        format!("it has {len} fields, the first line {expected_len}")
-                    }
-                    _ => error.to_string(),
-                };
-                return Some(Err(format!("line {line}: {what}")));
-            }
-        };
-        let line = record.position().map_or(0, csv::Position::line);
-        Some(self.row(&record).map_err(|mistake| format!("line {line}: {mistake}")))
-    }
-}
-
-/// The batches of one shard.
-struct Batches {
-    shard: Shard,
-    producer: Producer,
-    number: u64,
-    cumulative_views: u64,
-    /// Views that MySQL has refused: they are in quarantine.
-    quarantined: u64,
-    /// Views that an earlier run of the same file has handed over.
-    before: u64,
-    rows: Vec<Row>,
-}
-
-impl Batches {
-    fn new(shard: Shard, producer: Producer) -> Self {
-        Self { shard, producer, number: 0, cumulative_views: 0, quarantined: 0, before: 0, rows: vec![] }
-    }
-
-    /// Hands the rows over as the next batch, once.
-    async fn store(&mut self, store: &Store) -> Result<()> {
-        let mut rows = std::mem::take(&mut self.rows);
-        if rows.is_empty() {
-            return Ok(());
+impl Identity {
+    fn add(&mut self, record: &Record) {
+        let Record { article, user, minute, views, shard: _ } = record;
+        let mut hash = Sha256::new();
+        // Ids hold no zero bytes.
+        let parts: [&[u8]; 5] = [article.as_bytes(), &[0], user.as_bytes(), &[0], &minute.to_le_bytes()];
+        parts.iter().for_each(|part| hash.update(part));
+        hash.update(views.to_le_bytes());
+        let hash: [u8; 32] = hash.finalize().into();
+        for (sum, part) in self.sum.iter_mut().zip(hash.as_chunks().0) {
+            *sum = sum.wrapping_add(u64::from_le_bytes(*part));
         }
-        rows.sort_unstable();
-        rows.dedup_by(|next, row| {
-            let is_same = next.article == row.article && next.user == row.user;
-            if is_same {
-                row.views = row.views.saturating_add(next.views);
-            }
-            is_same
-        });
-        self.number += 1;
-        let views = total(rows.iter().map(|row| row.views));
-        self.cumulative_views = self.cumulative_views.saturating_add(views);
-        let batch = Batch {
-            producer: self.producer,
-            number: self.number,
-            cumulative_views: self.cumulative_views,
-            minute: 0,
-            repeats: 0,
-            rows,
-            ids: vec![],
-        };
-        match store.commit_direct(self.shard, &batch).await? {
-            Direct::Now { quarantined } => {
-                self.quarantined = self.quarantined.saturating_add(quarantined);
-                Ok(())
-            }
-            Direct::Before => {
-                self.before = self.before.saturating_add(views);
-                Ok(())
-            }
-            Direct::Behind { number } => Err(Failure::Dependency(format!(
-                "MySQL has forgotten batches of this import behind number {number}: was it restored from a backup?"
-            ))),
-        }
+        self.records += 1;
     }
+
+    /// Of the lines, and of how they become batches.
+    fn producer(&self, shards: u16) -> Producer {
+        let mut hash = Sha256::new();
+        hash.update(shards.to_le_bytes());
+        hash.update((batches::BATCH_RECORDS as u64).to_le_bytes());
+        hash.update(self.records.to_le_bytes());
+        self.sum.iter().for_each(|part| hash.update(part.to_le_bytes()));
+        let hash: [u8; 32] = hash.finalize().into();
+        let (first, _) = hash.split_first_chunk().expect("there are 32 bytes");
+        Producer(u64::from_be_bytes(*first))
+    }
+}
+
+/// `, left out: ...`; empty if nothing was.
+fn left_out(read: &Read) -> String {
+    let LeftOut { bots, events, without_views } = read.left_out;
+    let parts: Vec<String> = [
+        (bots, "view by bots", "views by bots"),
+        (events, "event", "events"),
+        (without_views, "line without views", "lines without views"),
+        (read.skipped, "line that cannot be understood", "lines that cannot be understood"),
+    ]
+    .into_iter()
+    .filter(|(number, ..)| *number > 0)
+    .map(|(number, one, many)| format!("{} {}", HumanCount(number), if number == 1 { one } else { many }))
+    .collect();
+    if parts.is_empty() { String::new() } else { format!(", left out: {}", parts.join(", ")) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    fn file(text: &str) -> tempfile::NamedTempFile {
-        let mut file = tempfile::NamedTempFile::new().expect("a file");
-        file.write_all(text.as_bytes()).expect("room for it");
-        file
-    }
-
-    #[test]
-    fn columns_are_found_by_name() {
-        let file = file("views,article,note,user\n3,\"a, b\",x,u\n4,c,,\n");
-        let nobody = User::parse(b"nobody").expect("test id");
-        let rows: Vec<Row> =
-            Lines::open(file.path(), Some(&nobody)).expect("opens").map(|row| row.expect("good")).collect();
-        let rows: Vec<_> = rows.iter().map(|row| (row.article.as_str(), row.user.as_str(), row.views)).collect();
-        assert_eq!(rows, [("a, b", "u", 3), ("c", "nobody", 4)]);
-    }
-
-    #[test]
-    fn the_same_rows_are_the_same_import() {
-        let producer = |text, shards| check(file(text).path(), None, shards).expect("good").producer;
-        let text = "article,user,views\na,u,1\n";
-        assert_eq!(producer(text, 1), producer(text, 1));
-        assert_ne!(producer(text, 1), producer(text, 2));
-        assert_ne!(producer(text, 1), producer("article,user,views\na,u,2\n", 1));
-    }
-
-    /// The files of which one stopped a shard each.
-    #[test]
-    fn counts_above_their_limits_are_refused_with_their_line() {
-        let most = footfall_shared::counter::ROW_VIEWS_MAX;
-        let refusal = |views: &str| {
-            let file = file(&format!("article,user,views\nfine,u,{most}\nv,u,{views}\n"));
-            check(file.path(), None, 1).err().map(|failure| failure.to_string())
-        };
-        assert_eq!(refusal(&most.to_string()), None);
-        for views in [most + 1, (1 << 53) - 1, (1 << 53) + 1, (1 << 63) - 1, 1 << 63, u64::MAX] {
-            let said = refusal(&views.to_string()).expect("refused");
-            assert!(said.contains("line 3") && said.contains(&most.to_string()), "{said}");
-        }
-        // Each row is within its limit, and they are too many together.
-        let rows = format!("v,u,{most}\n").repeat(9_008);
-        let Err(failure) = check(file(&format!("article,user,views\n{rows}")).path(), None, 1) else {
-            panic!("they are too many")
-        };
-        assert!(failure.to_string().contains("9007199254740991 together"), "{failure}");
-    }
-
-    #[test]
-    fn the_last_line_says_what_became_of_the_views() {
-        assert_eq!(
-            told(2, 7, 0, 0),
-            "2 rows with 7 views: 7 views counted now; the same file once more adds nothing\n"
-        );
-        let said = told(2, 7, 3, 4);
-        assert!(
-            said.contains(": 0 views counted now, 4 views handed over") && said.contains("3 views NOT counted"),
-            "{said}"
-        );
-    }
-
-    #[test]
-    fn all_mistakes_are_told_at_once() {
-        let bad = file("article,user,views\na,u,1\n,u,1\na,,1\na,u,0\na,u,-3\na,u\n");
-        let Err(failure) = check(bad.path(), None, 1) else { panic!("it is wrong") };
-        let said = failure.to_string();
-        for (line, what) in [(3, "empty"), (4, "--user"), (5, "`0`"), (6, "`-3`"), (7, "fields")] {
-            assert!(
-                said.lines().any(|said| said.contains(&format!("line {line}")) && said.contains(what)),
-                "{line}: {said}"
-            );
-        }
-        assert!(said.starts_with("5 lines"), "{said}");
-        let Err(failure) = check(file("a,b\n1,2\n").path(), None, 1) else { panic!("it is wrong") };
-        assert!(failure.to_string().contains("`article`"));
-    }
-}
+mod tests;

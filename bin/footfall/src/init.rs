@@ -36,8 +36,8 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
         }
     }
     let notes = footfall_migrations::migrate(&config.database, config.shards).await.map_err(failure)?;
-    for note in notes {
-        crate::terminal::note(format_args!("note: {note}"));
+    for sentence in notes {
+        note(format_args!("note: {sentence}"));
     }
     store.check_schema(config.shards).await?;
     let shards = match config.shards {

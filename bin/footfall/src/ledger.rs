@@ -12,9 +12,18 @@ const HEAD: &str = "# footfall ledger v1";
 /// The last line of a ledger that is complete.
 pub(crate) const END: &str = "# end";
 
-/// The first line.
-pub(crate) fn head(seed: u64, views: u64) -> String {
-    format!("{HEAD} seed={seed} views={views}")
+/// The first line. `run` is random: a copy of a ledger is told from the ledger of a like run by it.
+pub(crate) fn head(seed: u64, views: u64, run: u64) -> String {
+    format!("{HEAD} seed={seed} views={views} run={run:016x}")
+}
+
+/// What a ledger is, beside its entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kind {
+    /// Names its run; none in a ledger of an earlier version.
+    pub(crate) run: Option<String>,
+    /// Whether every answer that was waited for is in it.
+    pub(crate) is_complete: bool,
 }
 
 /// What the sender of a view knows about it.
@@ -75,15 +84,19 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// Hands every entry to `each`; answers whether the ledger is complete. What is wrong comes with its line number.
-pub(crate) fn read(mut file: impl BufRead, mut each: impl FnMut(Entry<'_>)) -> Result<bool, String> {
+/// Hands every entry to `each`. What is wrong comes with its line number.
+pub(crate) fn read(mut file: impl BufRead, mut each: impl FnMut(Entry<'_>)) -> Result<Kind, String> {
     let mut line = String::new();
+    let mut run = None;
     let mut is_complete = false;
     for number in 1u64.. {
         line.clear();
         let length = file.read_line(&mut line).map_err(|error| format!("line {number} cannot be read: {error}"))?;
         if number == 1 && !line.starts_with(HEAD) {
             return Err(format!("it does not begin with `{HEAD}`, so it was not written by `footfall load`"));
+        }
+        if number == 1 {
+            run = line.split_whitespace().find_map(|word| word.strip_prefix("run=")).map(str::to_owned);
         }
         let Some(whole) = line.strip_suffix('\n') else {
             // The end, or a line that was being written when `load` was killed.
@@ -97,7 +110,7 @@ pub(crate) fn read(mut file: impl BufRead, mut each: impl FnMut(Entry<'_>)) -> R
         }
         each(Entry::parse(whole).map_err(|why| format!("line {number} is damaged: {why}"))?);
     }
-    Ok(is_complete)
+    Ok(Kind { run, is_complete })
 }
 
 #[cfg(test)]
@@ -111,8 +124,9 @@ mod tests {
         let mut keep = |entry: Entry<'_>| {
             entries.push((entry.article.into(), entry.user.into(), entry.outcome));
         };
-        let is_complete = read(text.as_bytes(), &mut keep)?;
-        Ok((entries, is_complete))
+        let kind = read(text.as_bytes(), &mut keep)?;
+        assert_eq!(kind.run.as_deref(), Some("000000000000002a"));
+        Ok((entries, kind.is_complete))
     }
 
     #[test]
@@ -122,7 +136,7 @@ mod tests {
             ("# a {}'\"<script>", " u ", Outcome::Refused),
             ("\u{1f600}", "\u{e9}", Outcome::Unknown),
         ];
-        let mut text = head(7, 3) + "\n";
+        let mut text = head(7, 3, 42) + "\n";
         for (article, user, outcome) in written {
             text += &format!("{}\n", Entry { article, user, outcome });
         }
@@ -136,10 +150,12 @@ mod tests {
     #[test]
     fn damage_is_named_with_its_line() {
         for line in ["a\tu", "a\tu\tperhaps", "a\tu\tunknown\tmore", ""] {
-            let error = entries(&format!("{}\n{line}\n", head(7, 1))).expect_err(line);
+            let error = entries(&format!("{}\n{line}\n", head(7, 1, 42))).expect_err(line);
             assert!(error.contains("line 2"), "{error}");
         }
         assert!(entries("a\tu\tunknown\n").expect_err("no head").contains("does not begin"));
         assert!(entries("").is_err());
+        let old = read("# footfall ledger v1 seed=1 views=0\n# end\n".as_bytes(), |_| {});
+        assert_eq!(old, Ok(Kind { run: None, is_complete: true }));
     }
 }

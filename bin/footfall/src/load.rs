@@ -12,15 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use footfall_shared::config::Config;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-use crate::Result;
 use crate::failure::Failure;
-use crate::terminal::{note, print, seconds};
+use crate::interrupt::Interrupt;
+use crate::terminal::{count, note, print, seconds};
 use crate::url::HttpUrl;
+use crate::{DIFFERENCE_FOUND, Result};
 use plan::Plan;
 use recorder::Recorder;
 use sender::Run;
@@ -37,9 +36,11 @@ const RECORDS_MAX: usize = 8 * 1024;
 ///
 /// A view ends in the ledger as acknowledged (2xx: it must be counted), refused (4xx: it must not) or unknown (it was
 /// sent, but 5xx came, or no answer: it may be counted, once). One that could not be sent is tried again and not in
-/// the ledger before it was. The exit code is 0 with unknown views too, and 69 if nothing could be sent.
+/// the ledger before it was. The exit code is 0 with unknown views too, 1 if views were refused, and 69 if none was
+/// acknowledged.
 ///
-/// SIGINT and SIGTERM end the run early: open requests get their answers first, so that the ledger stays exact.
+/// SIGINT and SIGTERM end the run early, with the same exit codes: open requests get their answers first, so that the
+/// ledger stays exact.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example:\n  footfall load --views 1000000 --articles 10000 --users 100000 --connections 64 --ledger run.tsv\n  \
@@ -99,9 +100,9 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let (records, received) = mpsc::channel(RECORDS_MAX);
     let recorder = Recorder::create(&args.ledger, args.force, Arc::clone(&plan))?;
     let recorder = tokio::spawn(recorder.run(received));
-    let stop = CancellationToken::new();
-    stop_on_signal(stop.clone())?;
-    let run = Arc::new(Run::start(plan, Duration::from_secs(args.patience), stop));
+    let interrupt = Interrupt::listen()?;
+    let run = Arc::new(Run::start(plan, Duration::from_secs(args.patience), interrupt.token()));
+    tokio::spawn(say_when_it_comes(interrupt, Arc::clone(&run)));
     let mut senders = JoinSet::new();
     for connection in 0..args.connections as usize {
         let mut targets = targets.clone();
@@ -112,35 +113,45 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     while senders.join_next().await.is_some() {}
 
     let totals = recorder.await.expect("a panic would have ended the process")?;
-    print(&format!(
-        "{totals}ledger     {} (footfall verify --ledger compares it with what was counted)\n",
-        args.ledger.display()
-    ))?;
-    match run.gave_up() {
-        Some(why) => Err(Failure::Dependency(format!(
-            "gave up after {} s without a success, the last failure was: {why}; check that ingest runs at {}",
-            args.patience,
-            urls.join(", ")
-        ))),
-        None if totals.attempted() > 0 && totals.acknowledged == 0 => Err(Failure::Dependency(format!(
-            "not one view was acknowledged; check that ingest runs at {}",
-            urls.join(", ")
-        ))),
-        None => Ok(ExitCode::SUCCESS),
+    let ledger = args.ledger.display();
+    print(&format!("{totals}ledger     {ledger} (footfall verify --ledger compares it with what was counted)\n"))?;
+    let urls = urls.join(", ");
+    let attempted = totals.attempted();
+    let sent = match run.was_interrupted() {
+        true => format!("stopped early: {} of {} were sent", count(attempted, "view"), count(args.views, "view")),
+        false => format!("{} were sent", count(attempted, "view")),
+    };
+    if let Some(why) = run.gave_up() {
+        return Err(Failure::Dependency(format!(
+            "gave up after {} s without a success: {sent}, the last failure was: {why}; check that ingest runs at {urls}",
+            args.patience
+        )));
     }
+    if totals.refused > 0 {
+        let (refused, why) = (count(totals.refused, "view"), run.refusal());
+        print(&format!("{sent}; {refused} REFUSED, and not counted: {why}\n"))?;
+        return Ok(ExitCode::from(DIFFERENCE_FOUND));
+    }
+    if attempted > 0 && totals.acknowledged == 0 {
+        return Err(Failure::Dependency(format!(
+            "{sent}, and not one was acknowledged; check that ingest runs at {urls}"
+        )));
+    }
+    let unknown = match totals.unknown {
+        0 => "all were acknowledged".to_owned(),
+        unknown => format!("{} may be counted or not, all others were acknowledged", count(unknown, "view")),
+    };
+    print(&format!(
+        "{sent}; {}\n",
+        if attempted == 0 { "nothing was to be acknowledged".to_owned() } else { unknown }
+    ))?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn stop_on_signal(stop: CancellationToken) -> Result<()> {
-    let refused = |error| Failure::file("watch for signals", &error);
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+async fn say_when_it_comes(interrupt: Interrupt, run: Arc<Run>) {
+    interrupt.came().await;
+    // The run stops by itself too, when it gives up.
+    if run.was_interrupted() {
         note(format_args!("stopping: waiting for the open requests, at most {} s", client::TIMEOUT.as_secs()));
-        stop.cancel();
-    });
-    Ok(())
+    }
 }

@@ -13,6 +13,7 @@ mod export;
 mod failure;
 mod import;
 mod init;
+mod interrupt;
 mod ledger;
 mod load;
 mod quarantine;
@@ -30,12 +31,15 @@ use footfall_shared::contain::{self, contained};
 use footfall_shared::logs;
 
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 
 /// What a command answers: the exit code of the process, or why it could not do its work.
 type Result<T = ExitCode> = std::result::Result<T, Failure>;
 
-/// A command did its work and found a difference; 0 is the same without one.
+/// A command did its work and found a difference, or had to leave something; 0 is the same without one.
 const DIFFERENCE_FOUND: u8 = 1;
+/// A command was ended by a signal before its work was done, as a shell says it of SIGINT.
+const INTERRUPTED: u8 = 130;
 
 /// Sets Footfall up, watches it, loads it, and proves that it counted every view once.
 ///
@@ -43,7 +47,7 @@ const DIFFERENCE_FOUND: u8 = 1;
 /// `[redis]`, and FOOTFALL_REDIS__URL_FILE names a file that holds it. `footfall check-config` shows what is in force.
 ///
 /// Exit codes: 0 done, 1 a difference was found or something had to stay, 2 wrong usage, 69 a service or a disk failed,
-/// 78 wrong configuration.
+/// 78 wrong configuration, 130 interrupted. What was done, or why not, is the last line.
 #[derive(Parser)]
 #[command(name = "footfall", version, max_term_width = 120)]
 struct Cli {
@@ -80,7 +84,13 @@ async fn main() -> ExitCode {
             logs::last_words(panic);
         }
     }));
-    let result = contained(run(cli)).await.unwrap_or_else(|why| {
+    let work = async {
+        match cli.command.when_interrupted() {
+            Some(sentence) => run_until_interrupted(cli, sentence).await,
+            None => run(cli).await,
+        }
+    };
+    let result = contained(work).await.unwrap_or_else(|why| {
         Err(Failure::Dependency(format!(
             "a store has answered what makes no sense, or this is a mistake of Footfall's: {why}"
         )))
@@ -89,6 +99,38 @@ async fn main() -> ExitCode {
         terminal::note(format_args!("error: {failure}"));
         failure.exit_code()
     })
+}
+
+async fn run_until_interrupted(cli: Cli, sentence: &str) -> Result {
+    let interrupt = Interrupt::listen()?;
+    tokio::select! {
+        result = run(cli) => result,
+        () = interrupt.came() => {
+            Err(Failure::Interrupted(format!("interrupted: {sentence}")))
+        }
+    }
+}
+
+impl Command {
+    /// What became of the work of a command that a signal cuts off; none if it hears signals itself.
+    fn when_interrupted(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Watch(_) | Self::Load(_) | Self::Import(_) | Self::Drill(_) => return None,
+            Self::Verify(args) if args.is_live() => return None,
+            Self::CheckConfig(_) => "not everything was checked",
+            Self::Verify(_) => "nothing can be said yet",
+            Self::Init(_) => "the database may be set up in part; run `footfall init` once more",
+            Self::Clean(_) => "some counts may be deleted, others not; run `footfall clean` once more",
+            Self::Quarantine(_) => {
+                "each entry was dealt with or stays, none was counted twice; `footfall quarantine list` shows what is left"
+            }
+            Self::Erase(_) => "the user may be erased in part; run the same once more",
+            Self::AcceptRestore(_) => {
+                "only the shards that were named as going on were changed; run the same once more"
+            }
+            Self::Export(_) => "not all was written, and no file was made",
+        })
+    }
 }
 
 async fn run(cli: Cli) -> Result {

@@ -131,52 +131,88 @@ impl Stores<'_> {
 
     async fn replay(&self, which: &Which) -> Result {
         let ids = self.ids(which).await?;
+        if ids.is_empty() {
+            return nothing();
+        }
         let what = count(ids.len() as u64, "entry");
-        confirm(&format!("Count {what} of the quarantine after all?"), "nothing was counted", which.yes)?;
-        let (mut counted, mut left) = (0, 0);
+        confirm(&format!("Count {what} of the quarantine after all?"), "nothing was counted", which.yes).await?;
+        let (mut counted, mut left, mut gone) = (0, 0, 0);
         for id in ids {
-            let why = match id {
-                Id::Log(id) => logs::replay(self, id).await?,
-                Id::Row(row) => match self.store.replay(row).await? {
-                    Replayed::Counted => None,
-                    Replayed::Missing if which.all => continue, // Somebody else was faster.
-                    Replayed::Missing => return Err(missing(id)),
-                    Replayed::Refused(reason) => Some(format!("MySQL still refuses it: {reason}")),
-                    Replayed::Unknown => Some("its reader and article are not known: it can only be dropped".into()),
-                },
-            };
-            match why {
-                None => counted += 1,
-                Some(why) => {
+            let so_far = || format!("{} counted, {} stayed", count(counted, "entry"), count(left, "entry"));
+            match self.replay_one(id, which.all).await.map_err(|failure| failure.with(&so_far()))? {
+                Became::Counted => counted += 1,
+                Became::Gone => gone += 1,
+                Became::Stayed(why) => {
                     left += 1;
                     print(&format!("{id} stays: {why}\n"))?;
                 }
             }
         }
-        print(&format!("{} counted, {} stayed\n", count(counted, "entry"), count(left, "entry")))?;
+        let gone =
+            if gone == 0 { String::new() } else { format!(", {} dealt with by somebody else", count(gone, "entry")) };
+        print(&format!("{} counted, {} stayed{gone}\n", count(counted, "entry"), count(left, "entry")))?;
         Ok(if left == 0 { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENCE_FOUND) })
+    }
+
+    async fn replay_one(&self, id: Id, may_be_gone: bool) -> Result<Became> {
+        Ok(match id {
+            Id::Log(id) => logs::replay(self, id).await?.map_or(Became::Counted, Became::Stayed),
+            Id::Row(row) => match self.store.replay(row).await? {
+                Replayed::Counted => Became::Counted,
+                Replayed::Missing if may_be_gone => Became::Gone, // Somebody else was faster.
+                Replayed::Missing => return Err(missing(id)),
+                Replayed::Refused(reason) => Became::Stayed(format!("MySQL still refuses it: {reason}")),
+                Replayed::Unknown => {
+                    Became::Stayed("its reader and article are not known: it can only be dropped".into())
+                }
+            },
+        })
     }
 
     async fn drop(&self, which: &Which) -> Result {
         let ids = self.ids(which).await?;
-        let what = count(ids.len() as u64, "entry");
-        confirm(&format!("Give up {what} of the quarantine, for good?"), "nothing was dropped", which.yes)?;
-        let mut dropped = 0;
-        for id in ids {
-            let was_there = match id {
-                Id::Row(row) => self.store.drop_quarantined(row).await?,
-                Id::Log(AsideId { shard, epoch, generation }) => {
-                    self.redis.shard(shard).drop_aside(epoch, generation).await?
-                }
-            };
-            if !was_there && !which.all {
-                return Err(missing(id));
-            }
-            dropped += u64::from(was_there);
+        if ids.is_empty() {
+            return nothing();
         }
-        print(&format!("{} dropped\n", count(dropped, "entry")))?;
+        let what = count(ids.len() as u64, "entry");
+        confirm(&format!("Give up {what} of the quarantine, for good?"), "nothing was dropped", which.yes).await?;
+        let (mut dropped, mut gone) = (0, 0);
+        for id in ids {
+            let so_far = || format!("{} dropped", count(dropped, "entry"));
+            match self.drop_one(id, which.all).await.map_err(|failure| failure.with(&so_far()))? {
+                true => dropped += 1,
+                false => gone += 1,
+            }
+        }
+        let gone =
+            if gone == 0 { String::new() } else { format!(", {} dealt with by somebody else", count(gone, "entry")) };
+        print(&format!("{} dropped{gone}\n", count(dropped, "entry")))?;
         Ok(ExitCode::SUCCESS)
     }
+
+    /// Answers whether it was there.
+    async fn drop_one(&self, id: Id, may_be_gone: bool) -> Result<bool> {
+        let was_there = match id {
+            Id::Row(row) => self.store.drop_quarantined(row).await?,
+            Id::Log(AsideId { shard, epoch, generation }) => {
+                self.redis.shard(shard).drop_aside(epoch, generation).await?
+            }
+        };
+        if was_there || may_be_gone { Ok(was_there) } else { Err(missing(id)) }
+    }
+}
+
+/// What a replay made of an entry.
+enum Became {
+    Counted,
+    /// It was not there any more.
+    Gone,
+    Stayed(String),
+}
+
+fn nothing() -> Result {
+    print("nothing is in quarantine: there was nothing to do\n")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn missing(id: impl fmt::Display) -> Failure {

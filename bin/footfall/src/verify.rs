@@ -6,8 +6,10 @@ mod live;
 mod look;
 mod reader;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufReader;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,7 +22,7 @@ use indicatif::HumanCount;
 use tokio::time::Instant;
 
 use crate::failure::{self, Failure};
-use crate::terminal::{note, print, seconds};
+use crate::terminal::{count, note, print, seconds};
 use crate::{DIFFERENCE_FOUND, Result, ledger};
 use checks::Check;
 use compare::{Comparison, Difference, Place};
@@ -40,7 +42,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 ///
 /// With --live it looks at the invariants every two seconds while views come in, and prints for each look where all views
 /// are: accepted = stored + pending + journalled + quarantined + dropped + repeated. Stores that cannot be reached, and
-/// recoveries, are no difference: it says that it cannot look, and goes on. Ledgers are compared at the end.
+/// recoveries, are no difference: it says that it cannot look, and goes on. A look that is under way when --seconds are
+/// over is finished. If none of its looks was possible, the exit code is 69. Ledgers are compared at the end.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// A ledger; repeat it for several
@@ -58,6 +61,13 @@ pub(crate) struct Args {
     /// How many of the pairs that differ to show
     #[arg(long, value_name = "N", default_value_t = 20)]
     list: usize,
+}
+
+impl Args {
+    /// Whether it goes on until somebody ends it.
+    pub(crate) fn is_live(&self) -> bool {
+        self.live
+    }
 }
 
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
@@ -84,8 +94,7 @@ async fn compare(config: &Config, args: &Args, store: &Store, redis: &Redis) -> 
     let result = comparison.result();
     let invariants = match broken {
         0 => String::new(),
-        1 => ", 1 invariant FAILED".to_owned(),
-        broken => format!(", {broken} invariants FAILED"),
+        broken => format!(", {} FAILED", count(broken as u64, "invariant")),
     };
     print(&format!(
         "{report}{} missing, {} extra{invariants}\n",
@@ -97,16 +106,36 @@ async fn compare(config: &Config, args: &Args, store: &Store, redis: &Redis) -> 
 
 fn read_ledgers(paths: &[PathBuf]) -> Result<Comparison> {
     let mut comparison = Comparison::default();
+    let (mut files, mut runs) = (BTreeSet::new(), BTreeMap::new());
+    let mut entries = 0_u64;
     for path in paths {
-        let file = File::open(path).map_err(|error| Failure::file(format_args!("read {}", path.display()), &error))?;
-        let is_complete = ledger::read(BufReader::new(file), |entry| comparison.attempted(entry))
-            .map_err(|why| Failure::Usage(format!("{} is not a usable ledger: {why}", path.display())))?;
-        if !is_complete {
+        let cannot = |error| Failure::file(format_args!("read {}", path.display()), &error);
+        let file = File::open(path).map_err(cannot)?;
+        let inode = file.metadata().map_err(cannot)?;
+        if inode.is_file() && !files.insert((inode.dev(), inode.ino())) {
+            return Err(Failure::Usage(format!("the ledger {} was given twice: give it once", path.display())));
+        }
+        let kind = ledger::read(BufReader::new(file), |entry| {
+            entries += 1;
+            comparison.attempted(entry);
+        })
+        .map_err(|why| Failure::Usage(format!("{} is not a usable ledger: {why}", path.display())))?;
+        if let Some(first) = kind.run.and_then(|run| runs.insert(run, path)) {
+            return Err(Failure::Usage(format!(
+                "{} and {} are ledgers of one run: give one of them",
+                first.display(),
+                path.display()
+            )));
+        }
+        if !kind.is_complete {
             note(format_args!(
                 "warning: {} has no end: `footfall load` still runs or was killed, and what it had just sent shows as extra",
                 path.display()
             ));
         }
+    }
+    if entries == 0 {
+        return Err(Failure::Usage("no view is in the ledgers: there is nothing to compare".into()));
     }
     Ok(comparison)
 }

@@ -1,32 +1,84 @@
-//! Taken ports, and by whom.
+//! Where the services listen: on the usual ports, or, where somebody else is there, on others.
 
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{self, UnixListener};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-/// Checks that every address can be listened on; if not, says which not and, where `/proc` tells, who is there.
-///
-/// The services bind again later and report a lost race themselves; this is for a clear message at the start.
-pub(crate) fn require_free(wanted: &[(&str, SocketAddr)]) -> anyhow::Result<()> {
-    let mut taken = Vec::new();
-    for (what, address) in wanted {
-        match TcpListener::bind(address) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                let owner = owner(address.port()).map_or_else(String::new, |owner| format!(" by {owner}"));
-                taken.push(format!("port {} (for {what}) is taken{owner}", address.port()));
-            }
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot listen on {address} (for {what})"));
+/// Held while ports are chosen and until services listen on them, so that two that start at the same time do not choose
+/// the same ones. A name of the kernel's: it goes with its owner, and is seen wherever the same ports are.
+const STARTING: &str = "footfall-up-is-starting";
+const POLL: Duration = Duration::from_millis(100);
+
+/// Lets one start at a time, as long as it is held.
+pub(crate) struct Turn {
+    _name: UnixListener,
+}
+
+impl Turn {
+    /// Waits until nobody else on this machine is starting.
+    pub(crate) fn take() -> anyhow::Result<Self> {
+        Self::take_named(STARTING)
+    }
+
+    fn take_named(name: &str) -> anyhow::Result<Self> {
+        let name = net::SocketAddr::from_abstract_name(name)?;
+        let mut told = false;
+        loop {
+            match UnixListener::bind_addr(&name) {
+                Ok(listener) => return Ok(Self { _name: listener }),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    if !told {
+                        println!("Waiting for another `cargo xtask up`, which is starting ...");
+                        told = true;
+                    }
+                    thread::sleep(POLL);
+                }
+                Err(error) => return Err(error).context("cannot see whether another `cargo xtask up` is starting"),
             }
         }
     }
-    if !taken.is_empty() {
-        bail!("{}; stop that first, or choose other addresses: see `cargo xtask up --help`", taken.join(", "));
+}
+
+/// An address that a service wants.
+pub(crate) struct Wanted {
+    /// For whom.
+    pub(crate) what: &'static str,
+    /// The option that names it, and what it says.
+    pub(crate) option: Option<(&'static str, SocketAddr)>,
+    /// Where it usually is.
+    pub(crate) usual: SocketAddr,
+}
+
+/// The address to listen on: the one that was asked for, or else the usual one. If somebody else is at the usual one, it is
+/// any free port, and a sentence says who is there.
+///
+/// # Errors
+///
+/// If the address that was asked for is taken; says who is there, and what to give instead.
+pub(crate) fn choose(wanted: &Wanted) -> anyhow::Result<(SocketAddr, Option<String>)> {
+    let Wanted { what, option, usual } = wanted;
+    let address = option.map_or(*usual, |(_, address)| address);
+    match TcpListener::bind(address) {
+        Ok(_) => Ok((address, None)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let owner = owner(address.port()).map_or_else(String::new, |owner| format!(" by {owner}"));
+            let taken = format!("port {} (for {what}) is taken{owner}", address.port());
+            let any = SocketAddr::new(address.ip(), 0);
+            match option {
+                Some((option, _)) => {
+                    bail!("{taken}; stop that first, or give another address: `{option} {any}` is any free port")
+                }
+                None => Ok((any, Some(format!("{taken}: another one is used")))),
+            }
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot listen on {address} (for {what})")),
     }
-    Ok(())
 }
 
 /// Name and id of the process that listens on `port`, if we may know.
@@ -84,13 +136,31 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_is_named_with_its_owner() -> anyhow::Result<()> {
+    fn a_taken_port_is_named_with_its_owner_and_another_one_is_used_unless_it_was_asked_for() -> anyhow::Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        let address = listener.local_addr()?;
-        let error = require_free(&[("ingest", address)]).expect_err("it is taken").to_string();
-        let me = format!("(process {})", process::id());
-        let port = format!("port {} (for ingest) is taken by ", address.port());
-        assert!(error.contains(&port) && error.contains(&me), "{error}");
+        let usual = listener.local_addr()?;
+        let me = format!("port {} (for ingest) is taken by ", usual.port());
+        let is_named =
+            |sentence: &str| sentence.contains(&me) && sentence.contains(&format!("(process {})", process::id()));
+        let (address, said) = choose(&Wanted { what: "ingest", option: None, usual })?;
+        assert_eq!(address, "127.0.0.1:0".parse()?);
+        assert!(said.as_deref().is_some_and(is_named), "{said:?}");
+        let option = Some(("--ingest", usual));
+        let error = choose(&Wanted { what: "ingest", option, usual }).expect_err("it is taken").to_string();
+        assert!(is_named(&error) && error.contains("`--ingest 127.0.0.1:0`"), "{error}");
+        drop(listener);
+        assert_eq!(choose(&Wanted { what: "ingest", option: None, usual })?, (usual, None));
         Ok(())
+    }
+
+    #[test]
+    fn one_starts_at_a_time() -> anyhow::Result<()> {
+        let name = format!("footfall-test-{}", process::id());
+        let first = Turn::take_named(&name)?;
+        let second = thread::spawn(move || Turn::take_named(&name).map(drop));
+        thread::sleep(3 * POLL);
+        assert!(!second.is_finished());
+        drop(first);
+        second.join().expect("no panic")
     }
 }

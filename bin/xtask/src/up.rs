@@ -20,7 +20,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::logs::Printer;
 use crate::package::PROGRAMS;
-use crate::{packages, ports};
+use crate::packages;
+use crate::ports::{self, Turn, Wanted};
 
 const POLL: Duration = Duration::from_millis(50);
 const DEMO_STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,12 +35,12 @@ pub struct Args {
     /// Send lively traffic.
     #[arg(long)]
     demo: bool,
-    /// Where ingest listens.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
-    ingest: SocketAddr,
-    /// Where the dashboard listens.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8001")]
-    dashboard: SocketAddr,
+    /// Where ingest listens, port 0 being any free one [default: 127.0.0.1:8000, or any free port if that is taken]
+    #[arg(long, value_name = "ADDR")]
+    ingest: Option<SocketAddr>,
+    /// Where the dashboard listens [default: 127.0.0.1:8001, or any free port if that is taken]
+    #[arg(long, value_name = "ADDR")]
+    dashboard: Option<SocketAddr>,
     /// Run the programs in this folder instead of building them.
     #[arg(long, value_name = "DIR", hide = true)]
     binaries: Option<PathBuf>,
@@ -50,19 +51,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let dir = crate::target_dir().join("footfall");
     fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let _lock = lock(&dir)?;
-    let addresses = addresses(args);
-    ports::require_free(&[
-        ("ingest", addresses.ingest),
-        ("the dashboard", addresses.dashboard),
-        ("ingest's metrics", addresses.ingest_admin),
-        ("the flusher's metrics", addresses.flusher_admin),
-        ("the dashboard's metrics", addresses.dashboard_admin),
-    ])?;
+    addresses(args)?; // What cannot be had is said before the build.
     packages::ensure(STORES)?;
     let binaries = match &args.binaries {
         Some(binaries) => binaries.clone(),
         None => crate::build(&PROGRAMS)?,
     };
+
+    let tool = binaries.join("footfall");
 
     // From here on a first signal ends us in order and a second one at once; before, there is nothing to put in order.
     let interrupted = catch_signals()?;
@@ -71,15 +67,21 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for name in leftovers {
         remove(&dir.join(name))?;
     }
+    let turn = Turn::take()?;
+    let (addresses, elsewhere) = addresses(args)?;
+    for sentence in elsewhere {
+        println!("{sentence}");
+    }
     println!("Starting Redis, MariaDB and the services ...");
     let mut stack = Stack::start(StackOptions {
         addresses,
         env: settings_to_pass_on(env::vars_os()),
         ..StackOptions::new(&dir, binaries)
     })?;
+    drop(turn);
     let env_file = dir.join("env");
-    fs::write(&env_file, exports(&stack.env()))?;
-    println!("{}", greeting(&stack, &env_file));
+    fs::write(&env_file, exports(&[stack.env(), admin_addresses(&mut stack)].concat()))?;
+    println!("{}", greeting(&stack, &env_file, &tool));
     let mut demo = args.demo.then(|| start_demo(&stack, &dir)).transpose()?;
 
     let mut logs = Vec::new();
@@ -130,15 +132,31 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
     }
 }
 
-fn addresses(args: &Args) -> Addresses {
-    let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    Addresses {
-        ingest: args.ingest,
-        ingest_admin: local(8010),
-        flusher_admin: local(8011),
-        dashboard: args.dashboard,
-        dashboard_admin: local(8012),
-    }
+/// Where to listen now, and what there is to say about it.
+fn addresses(args: &Args) -> anyhow::Result<(Addresses, Vec<String>)> {
+    let mut elsewhere = Vec::new();
+    let mut choose = |what, option, port| {
+        let wanted = Wanted { what, option, usual: SocketAddr::from(([127, 0, 0, 1], port)) };
+        let (address, said) = ports::choose(&wanted)?;
+        elsewhere.extend(said);
+        anyhow::Ok(address)
+    };
+    let addresses = Addresses {
+        ingest: choose("ingest", args.ingest.map(|asked| ("--ingest", asked)), 8000)?,
+        dashboard: choose("the dashboard", args.dashboard.map(|asked| ("--dashboard", asked)), 8001)?,
+        ingest_admin: choose("ingest's metrics", None, 8010)?,
+        flusher_admin: choose("the flusher's metrics", None, 8011)?,
+        dashboard_admin: choose("the dashboard's metrics", None, 8012)?,
+    };
+    Ok((addresses, elsewhere))
+}
+
+/// Where the services' metrics are, as settings: `footfall clean` looks there for services that run.
+fn admin_addresses(stack: &mut Stack) -> Vec<(String, String)> {
+    let services = stack.services().iter();
+    services
+        .map(|service| (format!("FOOTFALL_{}__ADMIN", service.name().to_uppercase()), service.admin().to_string()))
+        .collect()
 }
 
 /// The flag that the first signal sets.
@@ -186,12 +204,24 @@ fn settings_to_pass_on(env: impl Iterator<Item = (OsString, OsString)>) -> Vec<(
 
 /// Lines for a shell.
 fn exports(env: &[(String, String)]) -> String {
-    env.iter().map(|(name, value)| format!("export {name}='{}'\n", value.replace('\'', r"'\''"))).collect()
+    env.iter().map(|(name, value)| format!("export {name}={}\n", quoted(value))).collect()
 }
 
-fn greeting(stack: &Stack, env_file: &Path) -> String {
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// A path for a shell, as short as it can be for somebody at the top of the repository.
+fn shown(path: &Path) -> String {
+    let path = path.strip_prefix(crate::root()).unwrap_or(path).display().to_string();
+    let is_plain = path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte));
+    if is_plain { path } else { quoted(&path) }
+}
+
+fn greeting(stack: &Stack, env_file: &Path, tool: &Path) -> String {
     let (ingest, dashboard) = (stack.url(Role::Ingest, 0), stack.url(Role::Dashboard, 0));
-    let env_file = env_file.strip_prefix(crate::root()).unwrap_or(env_file).display();
+    let (env_file, tool) = (shown(env_file), shown(tool));
     format!(
         "
 Footfall is counting. Ctrl-C stops it.
@@ -199,7 +229,7 @@ Footfall is counting. Ctrl-C stops it.
     dashboard   {dashboard}/
     a page      {ingest}/demopage/yumo?usrid=123456
     try         curl '{ingest}/demopage/yumo?usrid=123456'
-    the tool    . {env_file} && target/release/footfall watch
+    the tool    . {env_file} && {tool} watch
 "
     )
 }
@@ -240,6 +270,16 @@ mod tests {
         let output = Command::new("sh").args(["-c", &script]).output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         assert_eq!(text, format!("{}|{}|", env[0].1, env[1].1));
+        Ok(())
+    }
+
+    #[test]
+    fn a_shell_finds_what_is_shown() -> io::Result<()> {
+        assert_eq!(shown(&crate::root().join("target/footfall/env")), "target/footfall/env");
+        for path in ["/a b/c", "/it's/$HOME", "/\u{e9};#"] {
+            let output = Command::new("sh").args(["-c", &format!("printf %s {}", shown(Path::new(path)))]).output()?;
+            assert_eq!(String::from_utf8_lossy(&output.stdout), path);
+        }
         Ok(())
     }
 

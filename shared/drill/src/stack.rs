@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use footfall_sandbox::{MariaDb, MariaDbOptions, Process, Redis, RedisOptions};
 
 use service::{Launch, ServiceAddresses};
@@ -145,6 +145,8 @@ pub struct Stack {
 impl Stack {
     /// Starts the stores, runs `footfall init`, starts the services and waits until all are ready.
     pub fn start(options: StackOptions) -> anyhow::Result<Self> {
+        // The services are told of it in their settings, which are text.
+        ensure!(options.dir.to_str().is_some(), "{} is not UTF-8: use another folder", options.dir.display());
         let logs = options.dir.join("logs");
         fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
         let mariadb =

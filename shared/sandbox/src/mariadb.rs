@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{self, Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -62,7 +63,7 @@ impl MariaDb {
         let tmp = dir.join("tmp");
         fs::create_dir_all(&tmp)?;
         if !data.exists() {
-            install(&dir, &data, &tmp)?;
+            install(&dir, &data)?;
         }
         // Executed before connections are served: who is let in finds the database.
         let init = dir.join("init.sql");
@@ -161,16 +162,20 @@ impl MariaDb {
 
 /// Creates the system tables in `data`, all or nothing: a half-made folder from an interrupted attempt never gets
 /// that name.
-fn install(dir: &Path, data: &Path, tmp: &Path) -> io::Result<()> {
+fn install(dir: &Path, data: &Path) -> io::Result<()> {
     let unfinished = dir.join("data.new");
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished)?;
     }
+    // What installs is a shell script that takes a path with a space for two: it is given one without.
+    let link = socket_dir()?;
+    let plain = link.path().join("mariadb");
+    symlink(dir, &plain)?;
     let mut command = Command::new(require_program("mariadb-install-db")?);
     command
         .arg("--no-defaults")
-        .arg(option("datadir", &unfinished))
-        .arg(option("tmpdir", tmp))
+        .arg(option("datadir", &plain.join("data.new")))
+        .arg(option("tmpdir", &plain.join("tmp")))
         .args(as_root())
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
         .arg("--skip-name-resolve");

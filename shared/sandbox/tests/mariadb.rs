@@ -66,3 +66,12 @@ fn a_database_name_cannot_smuggle_sql() -> Result {
     assert!(MariaDb::start(dir.path(), &options).is_err());
     Ok(())
 }
+
+#[test]
+fn its_folder_may_have_any_name() -> Result {
+    let dir = TempDir::new()?;
+    let deep = "a folder with a long name/".repeat(6);
+    let mariadb = start(&dir.path().join(deep).join("it's \u{e9} \"$x\" %s ;#a"))?;
+    assert_eq!(mariadb.query("SELECT 1")?, [["1"]]);
+    Ok(())
+}

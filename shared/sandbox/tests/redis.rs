@@ -198,3 +198,12 @@ fn wait_until(condition: impl Fn() -> bool) -> Result {
     }
     Ok(())
 }
+
+#[test]
+fn its_folder_may_have_any_name() -> Result {
+    let dir = TempDir::new()?;
+    let deep = "a folder with a long name/".repeat(6);
+    let redis = start(&dir.path().join(deep).join("it's \u{e9} \"$x\" %s ;#a"))?;
+    assert_eq!(redis.query(&["SET", "key", "value"])?, ["OK"]);
+    Ok(())
+}

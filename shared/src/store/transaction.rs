@@ -6,8 +6,8 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
 use super::rows::{Poison, Stored, store_rows, total_of, upsert_hours, upsert_minutes};
 use super::{
-    Committed, Direct, Fence, Flush, NO_FENCE, Part, Recovery, Result, Store, StoreError, TRANSACTION_MAX, fence_of,
-    in_time, statement,
+    Committed, Direct, Fence, Flush, Histories, NO_FENCE, Part, Recovery, Result, Store, StoreError, TRANSACTION_MAX,
+    fence_of, in_time, statement,
 };
 use crate::counter::{Batch, Producer, Row, Shard, total};
 use crate::grading::{Class, Grade};
@@ -109,13 +109,8 @@ async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poi
 
     let mut stored = Stored::default();
     store_rows(&transaction, &flush.rows, fence.views, poison, &mut stored).await?;
-    let (mut hours, mut minutes) = (flush.hours.clone(), flush.minutes.clone());
-    for (row, _) in &stored.refused {
-        take_back(&mut hours, |(article, ..)| *article == row.article, |(.., views)| views, row.views);
-        take_back(&mut minutes, |_| true, |(_, views)| views, row.views);
-    }
-    upsert_hours(&transaction, &hours, poison).await?;
-    upsert_minutes(&transaction, shard, &minutes, poison).await?;
+    let histories = Histories { hours: flush.hours.clone(), minutes: flush.minutes.clone() };
+    upsert_histories(&transaction, shard, histories, &stored, poison).await?;
     upsert_producers(&transaction, shard, &flush.producers).await?;
     let mut quarantined = quarantine_refused(&transaction, shard, (epoch, flush.last), &stored.refused).await?;
     for (part, views) in lost {
@@ -152,18 +147,42 @@ async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poi
 }
 
 pub(super) async fn commit_direct(store: &Store, shard: Shard, batch: &Batch) -> Result<Direct> {
+    let hours = batch.articles().map(|(article, views)| (article.clone(), batch.minute / 60, views)).collect();
+    let minute = Some((batch.minute, batch.views())).filter(|(_, views)| *views > 0);
+    let histories = Histories { hours, minutes: Vec::from_iter(minute) };
+    // Clients may be waiting for it: not for as long as for a flush.
+    commit_once(store, shard, batch, &histories, store.timeout).await
+}
+
+pub(super) async fn import(store: &Store, shard: Shard, batch: &Batch, histories: &Histories) -> Result<Direct> {
+    commit_once(store, shard, batch, histories, TRANSACTION_MAX).await
+}
+
+/// Each try takes no longer than `limit`, unless the rows have to be tried one by one.
+async fn commit_once(
+    store: &Store,
+    shard: Shard,
+    batch: &Batch,
+    histories: &Histories,
+    limit: Duration,
+) -> Result<Direct> {
     let mut tries = Tries::new();
     loop {
-        // Clients may be waiting for it: not for as long as for a flush, unless the rows have to be tried one by one.
-        let limit = if tries.poison == Poison::Fails { store.timeout } else { TRANSACTION_MAX };
-        match in_time(limit, commit_batch(store, shard, batch, tries.poison)).await {
+        let limit = if tries.poison == Poison::Fails { limit } else { TRANSACTION_MAX };
+        match in_time(limit, commit_batch(store, shard, batch, histories, tries.poison)).await {
             Err(error) => tries.go_on(store, error).await?,
             committed => return committed,
         }
     }
 }
 
-async fn commit_batch(store: &Store, shard: Shard, batch: &Batch, poison: Poison) -> Result<Direct> {
+async fn commit_batch(
+    store: &Store,
+    shard: Shard,
+    batch: &Batch,
+    histories: &Histories,
+    poison: Poison,
+) -> Result<Direct> {
     let transaction = store.begin().await?;
     // As a flush does: else two writers could both count the same new reader (I4).
     let fence = lock(&transaction, shard).await?;
@@ -187,12 +206,7 @@ async fn commit_batch(store: &Store, shard: Shard, batch: &Batch, poison: Poison
     };
     let mut stored = Stored::default();
     store_rows(&transaction, &batch.rows, fence.views, poison, &mut stored).await?;
-    let hours: Vec<_> =
-        stored.growth.iter().map(|part| (part.article.clone(), batch.minute / 60, part.views)).collect();
-    upsert_hours(&transaction, &hours, poison).await?;
-    if stored.views() > 0 {
-        upsert_minutes(&transaction, shard, &[(batch.minute, stored.views())], poison).await?;
-    }
+    upsert_histories(&transaction, shard, histories.clone(), &stored, poison).await?;
     let quarantined = quarantine_refused(&transaction, shard, (fence.epoch, 0), &stored.refused).await?;
     if lost > 0 {
         let reason =
@@ -240,6 +254,23 @@ async fn fenced(
         Some(row) => Ok((row.try_get("", "batch")?, row.try_get("", "views")?)),
         None => Ok((0, 0)),
     }
+}
+
+/// Adds to hours and minutes, without the rows that MySQL refused.
+async fn upsert_histories(
+    transaction: &DatabaseTransaction,
+    shard: Shard,
+    histories: Histories,
+    stored: &Stored,
+    poison: Poison,
+) -> Result<()> {
+    let Histories { mut hours, mut minutes } = histories;
+    for (row, _) in &stored.refused {
+        take_back(&mut hours, |(article, ..)| *article == row.article, |(.., views)| views, row.views);
+        take_back(&mut minutes, |_| true, |(_, views)| views, row.views);
+    }
+    upsert_hours(transaction, &hours, poison).await?;
+    upsert_minutes(transaction, shard, &minutes, poison).await
 }
 
 /// Takes `views` off the entries that match, from the last one on.

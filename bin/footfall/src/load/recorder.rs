@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::HumanCount;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -17,12 +17,10 @@ use super::plan::{Ids, Plan};
 use crate::Result;
 use crate::failure::Failure;
 use crate::ledger::{self, Entry, Outcome};
-use crate::terminal::note;
+use crate::terminal::Progress;
 
 /// How long an entry stays in memory, at most.
 const FLUSH: Duration = Duration::from_millis(200);
-/// Pause between two lines of progress where there is no terminal.
-const LINE: Duration = Duration::from_secs(5);
 /// Records taken from the channel at once.
 const RECORDS_AT_ONCE: usize = 256;
 
@@ -56,7 +54,7 @@ impl Recorder {
         }
         let write = |path: &Path| -> io::Result<BufWriter<File>> {
             let mut file = BufWriter::new(File::create(path)?);
-            writeln!(file, "{}", ledger::head(plan.seed, plan.views))?;
+            writeln!(file, "{}", ledger::head(plan.seed, plan.views, rand::random()))?;
             file.flush()?;
             Ok(file)
         };
@@ -73,7 +71,7 @@ impl Recorder {
     }
 
     async fn record_all(&mut self, mut records: mpsc::Receiver<Record>) -> io::Result<()> {
-        let mut progress = Progress::new(self.plan.views);
+        let mut progress = Progress::new(Some(self.plan.views), "view");
         let mut flush = tokio::time::interval(FLUSH);
         let mut some = Vec::with_capacity(RECORDS_AT_ONCE);
         loop {
@@ -88,7 +86,7 @@ impl Recorder {
                 }
                 _ = flush.tick() => {
                     self.file.flush()?;
-                    progress.show(&self.totals);
+                    progress.show(self.totals.attempted(), &self.totals.trouble());
                 }
             }
         }
@@ -117,8 +115,8 @@ fn cannot_write(path: &Path, error: &io::Error) -> Failure {
 /// What became of all views.
 pub(super) struct Totals {
     pub(super) acknowledged: u64,
-    refused: u64,
-    unknown: u64,
+    pub(super) refused: u64,
+    pub(super) unknown: u64,
     started: Instant,
     seconds: f64,
     /// Microseconds, of the views that were answered or given up.
@@ -134,6 +132,14 @@ impl Totals {
     /// Views that were sent.
     pub(super) fn attempted(&self) -> u64 {
         self.acknowledged + self.refused + self.unknown
+    }
+
+    /// What is to be shown beside the progress.
+    fn trouble(&self) -> String {
+        match self.unknown + self.refused {
+            0 => String::new(),
+            _ => format!("({} unknown, {} refused)", HumanCount(self.unknown), HumanCount(self.refused)),
+        }
     }
 
     fn add(&mut self, record: &Record) {
@@ -165,47 +171,5 @@ impl fmt::Display for Totals {
             write!(f, "{name} {:.1}  ", ms(latencies.value_at_quantile(quantile)))?;
         }
         writeln!(f, "max {:.1} ms", ms(latencies.max()))
-    }
-}
-
-/// A bar on a terminal; anywhere else, a line from time to time.
-enum Progress {
-    Bar(ProgressBar),
-    Lines { views: u64, next: Instant },
-}
-
-impl Progress {
-    fn new(views: u64) -> Self {
-        if !io::stderr().is_terminal() {
-            return Self::Lines { views, next: Instant::now() + LINE };
-        }
-        let style =
-            ProgressStyle::with_template("{bar:30} {human_pos} of {human_len} views, {per_sec}, {eta} left {msg}")
-                .expect("the template is valid");
-        Self::Bar(ProgressBar::with_draw_target(Some(views), ProgressDrawTarget::stderr()).with_style(style))
-    }
-
-    fn show(&mut self, totals: &Totals) {
-        let attempted = totals.attempted();
-        match self {
-            Self::Bar(bar) => {
-                bar.set_position(attempted);
-                if totals.unknown + totals.refused > 0 {
-                    bar.set_message(format!("({} unknown, {} refused)", totals.unknown, totals.refused));
-                }
-            }
-            Self::Lines { views, next } if Instant::now() >= *next => {
-                *next += LINE;
-                let (done, all) = (HumanCount(attempted), HumanCount(*views));
-                note(format_args!("{done} of {all} views, {} unknown, {} refused", totals.unknown, totals.refused));
-            }
-            Self::Lines { .. } => {}
-        }
-    }
-
-    fn end(&self) {
-        if let Self::Bar(bar) = self {
-            bar.finish_and_clear();
-        }
     }
 }

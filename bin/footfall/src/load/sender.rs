@@ -21,6 +21,9 @@ const PAUSE_FIRST: Duration = Duration::from_millis(10);
 /// The longest pause: how late a connection may notice that the server is back.
 const PAUSE_MAX: Duration = Duration::from_millis(320);
 
+/// Bytes of an answer that are shown.
+const ANSWER_BYTES_MAX: usize = 300;
+
 /// What the connections share.
 pub(super) struct Run {
     plan: Arc<Plan>,
@@ -31,6 +34,8 @@ pub(super) struct Run {
     patience: Duration,
     stop: CancellationToken,
     gave_up: Mutex<Option<String>>,
+    /// What was answered when views were refused, the last time.
+    refusal: Mutex<String>,
 }
 
 impl Run {
@@ -44,12 +49,23 @@ impl Run {
             patience,
             stop,
             gave_up: Mutex::new(None),
+            refusal: Mutex::default(),
         }
     }
 
     /// The last failure, if the run was given up.
     pub(super) fn gave_up(&self) -> Option<String> {
         self.gave_up.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The last answer that refused views.
+    pub(super) fn refusal(&self) -> String {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it was stopped from outside.
+    pub(super) fn was_interrupted(&self) -> bool {
+        self.stop.is_cancelled() && self.gave_up().is_none()
     }
 
     /// The next views that nobody has taken yet.
@@ -144,6 +160,10 @@ impl Sender {
             match connection.exchange(request).await {
                 Exchange::Answered { status, body, reusable } => {
                     let outcome = judge(status, body, views);
+                    if outcome == Outcome::Refused {
+                        let refusal = answer(status, body);
+                        *self.run.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+                    }
                     if !reusable {
                         self.connection = None;
                     }
@@ -185,6 +205,13 @@ impl Sender {
             }
         }
     }
+}
+
+/// An answer as a part of a sentence.
+fn answer(status: u16, body: &[u8]) -> String {
+    let body = String::from_utf8_lossy(&body[..body.len().min(ANSWER_BYTES_MAX)]);
+    let line: String = body.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("the answer was {status} {}", line.trim()).trim_end().to_owned()
 }
 
 /// What an answer means for the views of its request, all of which are valid.

@@ -27,7 +27,7 @@ pub(super) struct ListArgs {
     #[arg(long, value_name = "ID")]
     after: Option<u64>,
     /// How many rows to show
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
@@ -88,7 +88,10 @@ pub(super) async fn list(stores: &Stores<'_>, args: &ListArgs) -> Result {
     }
     text += &match (rows.last(), has_more) {
         (Some(last), true) => format!("\nthere are more: --after {} shows the next ones\n", last.id),
-        (None, _) if asides.is_empty() && args.after.is_none() => "nothing is in quarantine\n".to_owned(),
+        (None, _) if asides.is_empty() => match args.after {
+            None => "nothing is in quarantine\n".to_owned(),
+            Some(after) => format!("no row is in quarantine behind {after}\n"),
+        },
         _ => String::new(),
     };
     print(&text)?;

@@ -9,7 +9,6 @@ use footfall_shared::counter::{Article, Shard, shown, total};
 use footfall_shared::queue::Redis;
 use footfall_shared::store::{Store, column};
 use indicatif::HumanCount;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::checks::{self, Books, Check};
@@ -17,6 +16,7 @@ use super::look::{self, Look};
 use super::reader::{Reader, Reading};
 use crate::Result;
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use crate::terminal::{count, print};
 
 /// From one look to the next.
@@ -28,9 +28,7 @@ const LOOK_MAX: Duration = Duration::from_secs(30);
 
 /// Looks until `period` is over, or a signal comes; answers whether all was right.
 pub(super) async fn watch(config: &Config, store: &Store, redis: &Redis, period: Option<Duration>) -> Result<bool> {
-    let refused = |error| Failure::file("watch for signals", &error);
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
+    let interrupt = Interrupt::listen()?;
     let mut live = Live {
         config,
         store,
@@ -39,23 +37,17 @@ pub(super) async fn watch(config: &Config, store: &Store, redis: &Redis, period:
         before: None,
         looks: 0,
         blind: 0,
+        why_blind: String::new(),
         readings: 0,
         broken: BTreeMap::new(),
     };
     print(&format!("{}\n", Line::HEAD))?;
-    let over = async {
-        match period {
-            Some(period) => tokio::time::sleep(period).await,
-            None => std::future::pending().await,
-        }
+    let end = period.map(|period| Instant::now() + period);
+    let was_interrupted = tokio::select! {
+        result = live.run(end) => result.map(|()| false)?,
+        () = interrupt.came() => true,
     };
-    tokio::select! {
-        error = live.run() => return error.map(|never| match never {}),
-        () = over => {}
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    live.summary()
+    live.summary(was_interrupted)
 }
 
 struct Live<'a> {
@@ -68,6 +60,8 @@ struct Live<'a> {
     looks: u64,
     /// Times that it could not look.
     blind: u64,
+    /// Why it could not, the last time.
+    why_blind: String,
     /// Numbers that ingest's read API gave and that lay between two looks.
     readings: u64,
     /// What was broken, how often, and how it was the first time.
@@ -80,11 +74,9 @@ struct Seen {
     readings: Vec<(Article, Reading)>,
 }
 
-/// Nothing is of this kind.
-enum Never {}
-
 impl Live<'_> {
-    async fn run(&mut self) -> Result<Never> {
+    /// Looks until `end`. What is under way then is finished: a look may take longer than all the time that was given.
+    async fn run(&mut self, end: Option<Instant>) -> Result<()> {
         loop {
             let started = Instant::now();
             let time = clock::rfc3339(clock::unix_ms());
@@ -101,9 +93,15 @@ impl Live<'_> {
                 Err(why) => {
                     self.blind += 1;
                     print(&format!("{time}  cannot look: {why}\n"))?;
+                    self.why_blind = why;
                 }
             }
-            tokio::time::sleep_until(started + PERIOD).await;
+            let next = started + PERIOD;
+            if let Some(end) = end.filter(|end| next.max(Instant::now()) >= *end) {
+                tokio::time::sleep_until(end).await;
+                return Ok(());
+            }
+            tokio::time::sleep_until(next).await;
         }
     }
 
@@ -167,18 +165,22 @@ impl Live<'_> {
         Ok(views)
     }
 
-    fn summary(&self) -> Result<bool> {
+    fn summary(&self, was_interrupted: bool) -> Result<bool> {
+        if self.looks == 0 && self.blind == 0 && was_interrupted {
+            return Err(Failure::Interrupted("interrupted before the first look was over: nothing can be said".into()));
+        }
         if self.looks == 0 {
-            return Err(Failure::Dependency(
-                "it was not possible to look even once; check that Redis, MySQL and an ingest run".into(),
-            ));
+            return Err(Failure::Dependency(format!(
+                "it could not look even once, so nothing can be said: {}; check that Redis, MySQL and an ingest run",
+                self.why_blind
+            )));
         }
         let looks = format!("{}, {} not possible", count(self.looks, "look"), HumanCount(self.blind));
         let readings = format!("{} from ingest between two looks", count(self.readings, "reading"));
-        print(&format!("{looks}; {readings}; {} FAILED\n", count(self.broken.len() as u64, "check")))?;
         for (name, (times, first)) in &self.broken {
             print(&format!("FAILED  {name}: {}, first: {first}\n", count(*times, "time")))?;
         }
+        print(&format!("{looks}; {readings}; {} FAILED\n", count(self.broken.len() as u64, "check")))?;
         Ok(self.broken.is_empty())
     }
 }

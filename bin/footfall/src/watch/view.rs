@@ -49,18 +49,38 @@ impl View {
         !self.fields.is_empty()
     }
 
-    /// Everything, for a screen.
+    /// Why the numbers are not those of now, if the dashboard says so.
+    pub(super) fn stale(&self) -> Option<&str> {
+        self.text(&["stale", "reason"])
+    }
+
+    /// Everything.
     pub(super) fn page(&self) -> String {
+        self.page_with(EVENTS_MAX, TOP_MAX)
+    }
+
+    /// What a screen has room for, in this order: the numbers, the health of all, what is read most, what happened lately.
+    pub(super) fn page_within(&self, lines: usize) -> String {
+        let spare = |events, top| lines.saturating_sub(self.page_with(events, top).lines().count());
+        // The first event is a line; the first article brings an empty line and a title with it.
+        let top = match spare(0, 1) {
+            0 if self.page_with(0, 1).lines().count() > lines => 0,
+            spare => TOP_MAX.min(1 + spare),
+        };
+        self.page_with(EVENTS_MAX.min(spare(0, top)), top)
+    }
+
+    fn page_with(&self, events: usize, top: usize) -> String {
         let mut page = String::new();
         if !self.has_numbers() {
             return page;
         }
-        self.write_page(&mut page).expect("writing to a string does not fail");
+        self.write_page(&mut page, events, top).expect("writing to a string does not fail");
         page
     }
 
-    fn write_page(&self, page: &mut String) -> std::fmt::Result {
-        if let Some(reason) = self.text(&["stale", "reason"]) {
+    fn write_page(&self, page: &mut String, events: usize, top_max: usize) -> std::fmt::Result {
+        if let Some(reason) = self.stale() {
             writeln!(page, "STALE since {}: {reason}\n", self.text(&["stale", "since"]).unwrap_or(UNKNOWN))?;
         }
         writeln!(page, "views     {:>15}  {}/s", self.views(), self.rate())?;
@@ -81,12 +101,13 @@ impl View {
         for service in SERVICES {
             writeln!(page, "{service:<10}{}", self.health(service))?;
         }
-        self.write_processes(page)?;
-        let Some(top) = self.fields.get("top").and_then(Value::as_array).filter(|top| !top.is_empty()) else {
+        self.write_processes(page, events)?;
+        let top = self.fields.get("top").and_then(Value::as_array);
+        let Some(top) = top.filter(|top| !top.is_empty() && top_max > 0) else {
             return Ok(());
         };
         writeln!(page, "\n          views        readers  article")?;
-        for article in top.iter().take(TOP_MAX) {
+        for article in top.iter().take(top_max) {
             let readers = article.get("readers").map_or(UNKNOWN.into(), count);
             let id = article.get("article").and_then(Value::as_str).unwrap_or(UNKNOWN);
             writeln!(
@@ -100,7 +121,7 @@ impl View {
     }
 
     /// Who is there, and what happened lately.
-    fn write_processes(&self, page: &mut String) -> std::fmt::Result {
+    fn write_processes(&self, page: &mut String, events: usize) -> std::fmt::Result {
         let list = |name| self.fields.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let text = |entry: &Value, name| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let because = |reason: String| if reason.is_empty() { reason } else { format!(" ({reason})") };
@@ -108,7 +129,7 @@ impl View {
             let (name, state) = (text(instance, "name"), text(instance, "state"));
             writeln!(page, "  {:<10}{name:<24}{state}{}", text(instance, "role"), because(text(instance, "reason")))?;
         }
-        for (index, event) in list("events").iter().take(EVENTS_MAX).enumerate() {
+        for (index, event) in list("events").iter().take(events).enumerate() {
             let title = if index == 0 { "lately" } else { "" };
             let words = [text(event, "name"), text(event, "text")].join(" ");
             writeln!(page, "{title:<10}{}  {}{}", text(event, "at"), words.trim(), because(text(event, "detail")))?;
@@ -131,7 +152,7 @@ impl View {
         for service in SERVICES {
             line += &format!(", {service} {}", self.health(service));
         }
-        if let Some(reason) = self.text(&["stale", "reason"]) {
+        if let Some(reason) = self.stale() {
             line += &format!(", STALE: {reason}");
         }
         line

@@ -15,6 +15,7 @@ mod full;
 mod growth;
 mod hit_rates;
 mod honest;
+mod imports;
 mod limits;
 mod lists;
 mod live;

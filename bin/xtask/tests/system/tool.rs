@@ -237,7 +237,8 @@ fn an_erased_reader_is_nowhere_and_all_totals_stay() {
     assert!(!folder_holds(&redis, READER.as_bytes()), "the append-only file was written anew");
 
     // Safe to repeat; and a flusher that stands still is told from success.
-    assert_eq!(tool(&running, &["erase", "--user", READER, "--yes"]).0, 0);
+    let (code, said) = tool(&running, &["erase", "--user", READER, "--yes"]);
+    assert!(code == 1 && said.contains("NOT FOUND"), "{said}");
     running.stack.service(Role::Flusher, 0).pause().expect("paused");
     view(&running, "one", READER);
     let (code, said) = tool(&running, &["erase", "--user", READER, "--yes", "--wait", "3"]);
