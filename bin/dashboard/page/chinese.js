@@ -246,6 +246,7 @@ export const CHINESE = {
   "Nothing was read yet.": "尚未读取任何数据。",
   "not asked yet": "尚未查询",
   "the tables are not as this build needs them": "数据表与此版本的要求不符",
+  "it cannot flush": "无法写入 MySQL",
   "being recovered": "正在恢复",
   "cannot be seen without Redis": "Redis 不可用，无法得知",
   "waits for MySQL; the oldest view has waited for # s": "正在等待 MySQL；最早的阅读已等待 # 秒",

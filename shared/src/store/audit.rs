@@ -192,7 +192,7 @@ impl Store {
 
     /// How far each producer is, through Redis.
     pub async fn producer_fences(&self) -> Result<ProducerFences> {
-        let work = producer_fences(&self.db, "footfall_producer_fence");
+        let work = self.reach.step(producer_fences(&self.db, "footfall_producer_fence"));
         self.explained(in_time(self.timeout, work).await).await
     }
 }

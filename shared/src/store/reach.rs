@@ -57,11 +57,14 @@ impl Reach {
     }
 
     /// Does a step that begins with taking a connection from the pool.
-    pub(super) async fn step<T>(&self, work: impl Future<Output = std::result::Result<T, DbErr>>) -> Result<T> {
+    pub(super) async fn step<T, E: Into<StoreError>>(
+        &self,
+        work: impl Future<Output = std::result::Result<T, E>>,
+    ) -> Result<T> {
         let raced = async {
             tokio::select! {
                 biased;
-                result = work => result.map_err(|error| self.explain(error)),
+                result = work => result.map_err(|error| self.explain(error.into())),
                 obstacle = self.obstacle() => Err(self.unreachable(obstacle.why)),
             }
         };
@@ -106,13 +109,13 @@ impl Reach {
     }
 
     /// What the pool says of a connection that it could not make, with the place.
-    fn explain(&self, error: DbErr) -> StoreError {
+    fn explain(&self, error: StoreError) -> StoreError {
         match error {
-            DbErr::Conn(RuntimeErr::SqlxError(error)) => self.unreachable(words(&error)),
-            DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => {
+            StoreError::Db(DbErr::Conn(RuntimeErr::SqlxError(error))) => self.unreachable(words(&error)),
+            StoreError::Db(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) => {
                 self.unreachable(format!("no connection was made or became free within {:?}", self.limit))
             }
-            error => StoreError::Db(error),
+            error => error,
         }
     }
 

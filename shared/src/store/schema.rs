@@ -322,7 +322,7 @@ const UNTIL_THEN: &str = "counting goes on by itself when that is mended, and un
 impl Store {
     async fn look(&self) -> Result<Look> {
         let names = TABLES.iter().map(|table| table.name).chain(VIEWS_OF_COUNTS.iter().map(|view| view.name));
-        in_time(self.timeout, Look::at(&self.db, names)).await
+        in_time(self.timeout, self.reach.step(Look::at(&self.db, names))).await
     }
 
     /// Refuses tables that are not ours or not as this build needs them.
@@ -338,7 +338,8 @@ impl Store {
             return Err(StoreError::Schema(missing.into()));
         };
         refuse(&versions.differences(Some(found)))?;
-        let Some((version, recorded)) = in_time(self.timeout, recorded(&self.db, versions.name)).await? else {
+        let recorded = in_time(self.timeout, self.reach.step(recorded(&self.db, versions.name))).await?;
+        let Some((version, recorded)) = recorded else {
             let unfinished = "the database is not set up to the end: run `footfall init` again";
             return Err(StoreError::Schema(unfinished.into()));
         };

@@ -168,11 +168,10 @@ fn what_is_not_known_is_not_answered_as_a_number() {
         "query_hits": {"minute": null, "total": null}, "interface_hits": {}});
     assert_stats(&running, "both away", &unknown);
     assert_stats(&running, "both away", &json!({"stored_views": null, "readers": null, "articles": null}));
-    let waiting = metrics(&mut running, Role::Flusher);
-    assert!(
-        !waiting.contains("footfall_pending_views{") && !waiting.contains("footfall_flush_lag_seconds{"),
-        "{waiting}"
-    );
+    eventually("the flusher says no more what waits", SOON, || {
+        let waiting = metrics(&mut running, Role::Flusher);
+        !waiting.contains("footfall_pending_views{") && !waiting.contains("footfall_flush_lag_seconds{")
+    });
 
     // Redis away: what waits there is missing.
     running.stack.service(Role::Flusher, 0).pause().expect("pauses");

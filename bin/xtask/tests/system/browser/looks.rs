@@ -91,7 +91,7 @@ fn look(browser: &Browser, name: &str, styles: &[(&str, &str)]) {
 const ENGLISH: &str = r"const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     const found = [];
     while (walker.nextNode()) {
-        const text = walker.currentNode.data.replace(/footfall verify|mysql: .*/, '');
+        const text = walker.currentNode.data.replace(/footfall verify|mysql( at \S+)?: .*/, '');
         if (/[A-Za-z]{2,} [a-z]{2,}/.test(text) && !walker.currentNode.parentElement.closest('[translate=no], template, noscript'))
             found.push(text);
     }

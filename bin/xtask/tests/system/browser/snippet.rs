@@ -74,7 +74,7 @@ fn answer(mut stream: TcpStream, ingest: &str, tags: impl Fn(&str) -> String) ->
 }
 
 /// Elements for three numbers.
-const NUMBERS: &str = "<p><b id=\"views\" data-footfall-views>–</b> <b id=\"readers\" data-footfall-readers=\"popular\">–</b>\
+pub(super) const NUMBERS: &str = "<p><b id=\"views\" data-footfall-views>–</b> <b id=\"readers\" data-footfall-readers=\"popular\">–</b>\
                        <b id=\"popular\" data-footfall-views=\"popular\">–</b>";
 
 fn views(running: &Running, path: &str) -> serde_json::Value {

@@ -7,7 +7,7 @@ use footfall_drill::stack::Role;
 use serde_json::json;
 
 use super::driver::{Browser, start_with_browser};
-use super::snippet::Site;
+use super::snippet::{NUMBERS, Site};
 use super::{PATIENT, SOON};
 use crate::common::{Set, eventually, post};
 
@@ -41,7 +41,7 @@ fn what_is_not_known_is_not_drawn_as_a_number() {
         options.set("FOOTFALL_READS__WARM_TTL_MS", "300");
     });
     let ingest = running.ingest();
-    let tag = format!("<script defer src=\"{ingest}/footfall.js\"></script>");
+    let tag = format!("<script defer src=\"{ingest}/footfall.js\"></script>{NUMBERS}");
     site.serve(&ingest, move |_| tag.clone());
     let views = format!("{ingest}/v1/views");
     let send = |count: usize| {
