@@ -97,12 +97,15 @@ fn raise_file_limit() {
 pub fn connections_max(setting: &str, configured: usize, shards: u16) -> usize {
     let Some(files) = getrlimit(Resource::Nofile).current else { return configured.min(Semaphore::MAX_PERMITS) };
     let max = connections_within(files, shards);
-    if max < configured {
-        warn!(
-            "{setting} is {configured}, but the operating system allows this process only {files} open files: at most {max} \
-             clients are served at once; raise the limit (LimitNOFILE= in the unit, `ulimit -n` in a shell), or lower the \
-             setting"
-        );
+    let said = format!(
+        "{setting} is {configured}, but the operating system allows this process only {files} open files: at most {max} \
+         clients are served at once; raise the limit (LimitNOFILE= in the unit, `ulimit -n` in a shell), or lower the setting"
+    );
+    // A few fewer than were asked for are nothing to act upon.
+    if max < configured / 10 * 9 {
+        warn!("{said}");
+    } else if max < configured {
+        info!("{said}");
     }
     max.min(configured)
 }
