@@ -171,7 +171,8 @@ mod tests {
         }
         assert_eq!(take(1, 40..60, now), Ok(()), "ten new ones");
         assert_eq!(take(1, 55..62, now).expect_err("two new ones").reason, Reason::TooOften { wait_s: 2 });
-        assert_eq!(take(1, 60..61, now + Duration::from_secs(1)), Ok(()), "the refused one was not remembered");
+        assert_eq!(take(1, 60..62, now).expect_err("still new").reason, Reason::TooOften { wait_s: 2 });
+        assert_eq!(take(1, 60..61, now + Duration::from_secs(1)), Ok(()), "one more has come");
         assert_eq!(take(2, 61..62, now), Ok(()), "another address");
         assert_eq!(take(3, 1_000..1_061, now).expect_err("too many").reason, Reason::TooLarge);
         // What comes from a site's own server is known from then on.
