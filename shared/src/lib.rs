@@ -14,6 +14,7 @@ pub mod grading;
 pub mod http;
 pub mod keys;
 pub mod lifecycle;
+pub mod limit;
 pub mod logs;
 pub mod origins;
 pub mod packed;

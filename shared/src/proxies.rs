@@ -46,6 +46,15 @@ impl Proxies {
         client
     }
 
+    /// Whether a proxy of ours asks for itself: it names nobody, or only others of ours. One that names somebody whom
+    /// nobody can read asks for somebody.
+    #[must_use]
+    pub fn ask_for_themselves(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        let lines = headers.get_all(FORWARDED_FOR).iter();
+        let mut named = lines.flat_map(|line| line.to_str().unwrap_or_default().split(','));
+        self.contain(peer) && named.all(|address| parse_address(address).is_some_and(|address| self.contain(address)))
+    }
+
     /// Whether one of them is a network of all addresses.
     #[must_use]
     pub fn are_everybody(&self) -> bool {
@@ -180,11 +189,15 @@ mod tests {
     }
 
     fn client(proxies: &Proxies, peer: &str, lines: &[&str]) -> String {
+        proxies.client(peer.parse().expect("an address"), &forwarded(lines)).to_string()
+    }
+
+    fn forwarded(lines: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(FORWARDED_FOR, HeaderValue::from_bytes(line.as_bytes()).expect("a header"));
         }
-        proxies.client(peer.parse().expect("an address"), &headers).to_string()
+        headers
     }
 
     #[test]
@@ -229,6 +242,33 @@ mod tests {
         }
         assert_eq!(client(&proxies("192.0.2.1"), "::ffff:203.0.113.9", &["198.51.100.1"]), "203.0.113.9");
         assert_eq!(client(&proxies("0.0.0.0/0, ::/0"), "8.8.8.8", &["9.9.9.9"]), "9.9.9.9");
+    }
+
+    #[test]
+    fn a_proxy_that_names_nobody_asks_for_itself() {
+        let ours = proxies("10.0.0.0/8, 192.0.2.1");
+        for (peer, lines, expected) in [
+            ("10.1.2.3", &[][..], true),
+            ("::ffff:10.1.2.3", &[], true),
+            ("10.1.2.3", &["10.9.9.9"], true),
+            ("10.1.2.3", &["10.3.3.3, 10.9.9.9", "192.0.2.1"], true),
+            ("203.0.113.9", &[], false),
+            ("203.0.113.9", &["10.9.9.9"], false),
+            ("10.1.2.3", &["198.51.100.1"], false),
+            // Whatever is written to the left of it, or before.
+            ("10.1.2.3", &["10.9.9.9, 198.51.100.1"], false),
+            ("10.1.2.3", &["10.9.9.9", "198.51.100.1"], false),
+            ("10.1.2.3", &["198.51.100.1, 10.9.9.9"], false),
+            // Somebody, whoever that is.
+            ("10.1.2.3", &["unknown"], false),
+            ("10.1.2.3", &[""], false),
+            ("10.1.2.3", &["fe80::1%eth0"], false),
+            ("10.1.2.3", &["198.51.100.\u{e9}"], false),
+        ] {
+            let headers = forwarded(lines);
+            let peer = peer.parse().expect("an address");
+            assert_eq!(ours.ask_for_themselves(peer, &headers), expected, "{peer} {headers:?}");
+        }
     }
 
     #[test]

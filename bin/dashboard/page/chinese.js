@@ -222,7 +222,8 @@ export const CHINESE = {
   "requests are refused, because they are too large": "有请求被拒绝，因为过大",
   "requests are refused, because they are compressed": "有请求被拒绝，因为经过压缩",
   "requests are refused, because they arrive too slowly": "有请求被拒绝，因为到达太慢",
-  "views come through a proxy that `http.trusted_proxies` does not name: behind it readers without a name are told apart by their browsers only": "有阅读经过 `http.trusted_proxies` 未列出的代理：其后没有名字的读者只能按浏览器区分",
+  "views are refused, because one address sends more than `ingest.views_per_second` or `ingest.new_articles_per_minute` allows": "有阅读被拒绝，因为某个地址发送的数量超过了 `ingest.views_per_second` 或 `ingest.new_articles_per_minute` 的限制",
+  "views come through a proxy that `http.trusted_proxies` does not name: all who come through it have one address, so readers without a name are told apart by their browsers only": "有阅读经过 `http.trusted_proxies` 未列出的代理：经过它的所有人都是同一个地址，因此没有名字的读者只能按浏览器区分",
   "is down": "不可用",
 
   // What the processes say of themselves

@@ -1,13 +1,11 @@
 //! Who may see what: an open loopback, tokens, sessions of browsers; and how often one address may ask.
 
-use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use footfall_shared::config;
 use footfall_shared::http;
-use footfall_shared::proxies::neighbourhood;
+use footfall_shared::limit::Limit;
 use footfall_shared::telemetry::{self, IntCounter};
 use hmac::{Hmac, KeyInit, Mac};
 use hyper::Uri;
@@ -84,7 +82,7 @@ pub struct Access {
 }
 
 /// Seconds' worth of requests that may come at once.
-const REQUESTS_BURST_S: f64 = 5.0;
+const REQUESTS_BURST_S: u32 = 5;
 const COOKIE_NAME: &str = "footfall";
 /// Sessions in one request that are looked at: a browser sends one, and perhaps one more of another path.
 const SESSIONS_MAX: usize = 2;
@@ -106,7 +104,7 @@ impl Access {
             (true, false) => Scope::Numbers,
             (false, _) => Scope::Nothing,
         };
-        let per_second = f64::from(config.requests_per_second);
+        let per_second = config.requests_per_second;
         let url = config.url.as_str().parse::<Uri>().ok();
         Self {
             open,
@@ -118,7 +116,7 @@ impl Access {
                 let (scheme, authority) = (url.scheme_str()?, url.authority()?.as_str());
                 Some(format!("{scheme}://{}", without_default_port(scheme, authority)))
             }),
-            requests: Limit::new(per_second, per_second * REQUESTS_BURST_S),
+            requests: Limit::new("requests", f64::from(per_second), per_second * REQUESTS_BURST_S),
             guesses: Guesses::default(),
             sessions: Cache::new(SESSIONS_KNOWN_MAX),
             denied: telemetry::counter(
@@ -156,7 +154,7 @@ impl Access {
 
     /// Takes one request of this address; whether it may ask now.
     pub fn may_ask(&self, peer: IpAddr) -> bool {
-        let may = self.requests.take(peer, Instant::now());
+        let may = self.requests.take(peer, 1, Instant::now()).is_ok();
         if !may {
             self.limited.inc();
         }
@@ -281,7 +279,7 @@ struct Guesses {
 
 impl Default for Guesses {
     fn default() -> Self {
-        Self { near: Limit::new(1.0 / 6.0, 10.0), wide: Limit::new(0.5, 30.0) }
+        Self { near: Limit::new("guesses", 1.0 / 6.0, 10), wide: Limit::new("guesses_of_48", 0.5, 30) }
     }
 }
 
@@ -293,8 +291,9 @@ impl Guesses {
 
     fn count(&self, peer: IpAddr) {
         let now = Instant::now();
-        self.near.take(peer, now);
-        self.wide.take(site(peer), now);
+        // Nothing is left where nothing can be taken.
+        let _ = self.near.take(peer, 1, now);
+        let _ = self.wide.take(site(peer), 1, now);
     }
 }
 
@@ -303,51 +302,6 @@ fn site(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80))),
         address => address,
-    }
-}
-
-/// A bucket for each address, which fills up with time.
-struct Limit {
-    per_second: f64,
-    burst: f64,
-    buckets: Cache<IpAddr, Arc<Mutex<Bucket>>>,
-}
-
-struct Bucket {
-    left: f64,
-    at: Instant,
-}
-
-/// Addresses that are remembered; one that was forgotten begins with a full bucket.
-const ADDRESSES_MAX: usize = 10_000;
-
-impl Limit {
-    fn new(per_second: f64, burst: f64) -> Self {
-        Self { per_second, burst, buckets: Cache::new(ADDRESSES_MAX) }
-    }
-
-    fn take(&self, address: IpAddr, now: Instant) -> bool {
-        self.with_bucket(address, now, |bucket| {
-            let has_left = bucket.left >= 1.0;
-            if has_left {
-                bucket.left -= 1.0;
-            }
-            has_left
-        })
-    }
-
-    fn has_left(&self, address: IpAddr, now: Instant) -> bool {
-        self.with_bucket(address, now, |bucket| bucket.left >= 1.0)
-    }
-
-    fn with_bucket<T>(&self, address: IpAddr, now: Instant, look: impl FnOnce(&mut Bucket) -> T) -> T {
-        let full = || Ok::<_, Infallible>(Arc::new(Mutex::new(Bucket { left: self.burst, at: now })));
-        let Ok(bucket) = self.buckets.get_or_insert_with(&neighbourhood(address), full);
-        let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        let filled = now.saturating_duration_since(bucket.at).as_secs_f64() * self.per_second;
-        bucket.left = self.burst.min(bucket.left + filled);
-        bucket.at = now;
-        look(&mut bucket)
     }
 }
 
@@ -530,18 +484,5 @@ mod tests {
         assert_eq!(access.scope_of(PEER, TOKEN), Err(Denied::TooOften));
         let other = "192.0.2.2".parse().expect("an address");
         assert_eq!(access.scope_of(other, TOKEN), Ok(Scope::Everything));
-    }
-
-    #[test]
-    fn a_bucket_fills_up_again_and_not_beyond_its_size() {
-        let limit = Limit::new(2.0, 3.0);
-        let now = Instant::now();
-        let taken = |at| (0..10).filter(|_| limit.take(PEER, at)).count();
-        assert_eq!(taken(now), 3);
-        assert_eq!(taken(now + Duration::from_secs(1)), 2);
-        assert_eq!(taken(now + Duration::from_secs(100)), 3);
-        // Neighbours in IPv6 share one.
-        let [one, two, far] = ["2001:db8::1", "2001:db8::2:2", "2001:db8:0:1::1"].map(|a| a.parse().expect("address"));
-        assert!((0..3).all(|_| limit.take(one, now)) && !limit.take(two, now) && limit.take(far, now));
     }
 }

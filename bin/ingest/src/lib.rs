@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod blocking;
+pub mod budgets;
 pub mod counting;
 pub mod intake;
 pub mod lane;

@@ -34,6 +34,11 @@ pub enum Reason {
     Encoded,
     /// It did not arrive in time.
     Slow,
+    /// Its address has had so much counted that it must wait for so many seconds.
+    TooOften {
+        /// Until it may come again.
+        wait_s: u64,
+    },
 }
 
 impl Reason {
@@ -46,6 +51,7 @@ impl Reason {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::TooOften { .. } => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -59,6 +65,7 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::Encoded => "encoded",
             Self::Slow => "slow",
+            Self::TooOften { .. } => "too_often",
         }
     }
 
@@ -73,6 +80,10 @@ impl Reason {
             Self::TooLarge => "requests are refused, because they are too large",
             Self::Encoded => "requests are refused, because they are compressed",
             Self::Slow => "requests are refused, because they arrive too slowly",
+            Self::TooOften { .. } => {
+                "views are refused, because one address sends more than `ingest.views_per_second` or \
+                 `ingest.new_articles_per_minute` allows"
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use footfall_shared::config::Config;
+use footfall_shared::counter::View;
 use footfall_shared::http::{self, Answer};
 use footfall_shared::origins::Origins;
 use footfall_shared::paths::{self, id_in};
@@ -18,8 +19,10 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
+use tokio::time::Instant;
 use tracing::warn;
 
+use crate::budgets::Budgets;
 use crate::intake::{Intake, NotCounted};
 use crate::page;
 use crate::request::{self, Posted, Reason, Refusal, Sent};
@@ -30,6 +33,7 @@ pub struct Routes {
     intake: Intake,
     reads: Arc<Reads>,
     visitors: Visitors,
+    budgets: Option<Budgets>,
     origins: Origins,
     readiness: Readiness,
     answers: IntCounterVec,
@@ -137,15 +141,18 @@ impl Failure {
     fn answer(self) -> Answer {
         match self {
             Self::Refused(Refusal { reason: Reason::Encoded, sentence }) => http::unsupported_encoding(&sentence),
+            Self::Refused(Refusal { reason: reason @ Reason::TooOften { wait_s }, sentence }) => {
+                retry_later(reason.status(), &sentence, wait_s)
+            }
             Self::Refused(Refusal { reason, sentence }) => http::sentence(reason.status(), &sentence),
-            Self::NotCounted(error) => retry_later(&error.to_string()),
+            Self::NotCounted(error) => retry_later(StatusCode::SERVICE_UNAVAILABLE, &error.to_string(), 1),
         }
     }
 }
 
-fn retry_later(sentence: &str) -> Answer {
-    let mut answer = http::sentence(StatusCode::SERVICE_UNAVAILABLE, sentence);
-    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+fn retry_later(status: StatusCode, sentence: &str, wait_s: u64) -> Answer {
+    let mut answer = http::sentence(status, sentence);
+    answer.headers_mut().insert(RETRY_AFTER, wait_s.into());
     answer
 }
 
@@ -164,6 +171,7 @@ impl Routes {
             intake,
             reads,
             visitors,
+            budgets: Budgets::new(&config.ingest),
             origins: config.ingest.allowed_origins.clone(),
             readiness,
             answers: telemetry::counters("footfall_http_answers_total", "Answers by HTTP status.", "status"),
@@ -277,7 +285,7 @@ impl Routes {
         match request::posted(&body, is_ndjson, self.request_views_max)? {
             Posted::One(sent) => {
                 let mut answer = http::empty(StatusCode::NO_CONTENT);
-                tell(&mut answer, self.count(visitor.view(sent, request::missing_in_body)?).await?);
+                tell(&mut answer, self.count(&visitor, visitor.view(sent, request::missing_in_body)?).await?);
                 Ok(answer)
             }
             Posted::Many(results) => {
@@ -301,7 +309,7 @@ impl Routes {
                 }
                 let accepted = views.len();
                 if accepted > 0 {
-                    self.intake.count(views).await?;
+                    self.count_all(&visitor, views).await?;
                 }
                 let rejected = total - accepted - left_out;
                 let mut answer = http::json(StatusCode::OK, &Outcome { accepted, rejected, left_out, errors });
@@ -312,12 +320,20 @@ impl Routes {
     }
 
     /// Counts one view; answers why it is left out, if it is.
-    async fn count(&self, fate: Fate) -> Result<Option<LeftOut>, Failure> {
+    async fn count(&self, visitor: &Visitor<'_>, fate: Fate) -> Result<Option<LeftOut>, Failure> {
         match fate {
-            Ok(view) => self.intake.count(vec![view]).await?,
+            Ok(view) => self.count_all(visitor, vec![view]).await?,
             Err(why) => return Ok(Some(why)),
         }
         Ok(None)
+    }
+
+    /// Counts all views of one request, or none.
+    async fn count_all(&self, visitor: &Visitor<'_>, views: Vec<View>) -> Result<(), Failure> {
+        if let Some(budgets) = &self.budgets {
+            budgets.take(visitor.limited(), &views, Instant::now())?;
+        }
+        Ok(self.intake.count(views).await?)
     }
 
     /// The whole body, if it is small enough and comes in time.
@@ -354,7 +370,7 @@ impl Routes {
         let user = request::user_in_query(query, "user")?;
         let id = request::view_id_in_query(query, "id")?;
         let missing = || request::missing_in_query("user");
-        let left_out = self.count(visitor.view(Sent { article, user, id }, missing)?).await?;
+        let left_out = self.count(&visitor, visitor.view(Sent { article, user, id }, missing)?).await?;
         let mut answer = http::text(StatusCode::OK, "image/gif", page::PIXEL);
         tell(&mut answer, left_out);
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -367,7 +383,7 @@ impl Routes {
         // The page says by whom it is read, so there must be somebody.
         let user = request::user_in_query(query, "usrid")?.ok_or_else(missing)?;
         let sent = Sent { article: article.clone(), user: Some(user.clone()), id: None };
-        let left_out = self.count(visitor.view(sent, missing)?).await?;
+        let left_out = self.count(&visitor, visitor.view(sent, missing)?).await?;
         let numbers = self.reads.article(&article).await;
         let page = page::render(&article, &user, left_out, &numbers);
         let mut answer = http::text(StatusCode::OK, "text/html; charset=utf-8", page);

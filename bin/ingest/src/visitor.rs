@@ -1,10 +1,9 @@
 //! Who sends a view: somebody whom the site calls by a name, somebody without one, or nobody who counts.
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use footfall_shared::bots::Bots;
@@ -78,9 +77,9 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Without this nobody would notice that all readers behind a proxy are one.
-const UNKNOWN_PROXY: &str = "views come through a proxy that `http.trusted_proxies` does not name: behind it readers without \
-                             a name are told apart by their browsers only";
+/// Without this nobody would notice that all readers behind a proxy are one, and share one limit.
+const UNKNOWN_PROXY: &str = "views come through a proxy that `http.trusted_proxies` does not name: all who come through it \
+                             have one address, so readers without a name are told apart by their browsers only";
 
 impl Visitors {
     /// As configured; `salts` if a view may come without a user.
@@ -111,7 +110,7 @@ impl Visitors {
         } else {
             (*method == Method::HEAD).then_some(LeftOut::Head)
         };
-        Visitor { visitors: self, peer, headers, agent, nobody, name: OnceCell::new() }
+        Visitor { visitors: self, peer, headers, agent, nobody, name: OnceLock::new() }
     }
 
     fn leave_out(&self, why: LeftOut) -> Fate {
@@ -129,7 +128,7 @@ pub(crate) struct Visitor<'a> {
     /// Why nothing that is sent counts, whoever has read it.
     nobody: Option<LeftOut>,
     /// What somebody without a name is called, once that was needed.
-    name: OnceCell<User>,
+    name: OnceLock<User>,
 }
 
 impl Visitor<'_> {
@@ -148,13 +147,22 @@ impl Visitor<'_> {
 
     /// What somebody without a name is called today.
     fn name(&self, salts: &Salts) -> User {
+        name(&salts.of(clock::unix_ms() / DAY_MS), self.address(), self.agent)
+    }
+
+    /// Whose budget it is; none if a proxy of ours sends for itself, as the server of a site does for all its readers.
+    pub(crate) fn limited(&self) -> Option<IpAddr> {
+        let is_own = self.visitors.proxies.ask_for_themselves(self.peer, self.headers);
+        (!is_own).then(|| self.address())
+    }
+
+    fn address(&self) -> IpAddr {
         let Visitors { proxies, readiness, .. } = self.visitors;
         let is_for_another = self.headers.contains_key(FORWARDED_FOR) && !proxies.contain(self.peer);
         if is_for_another && readiness.note(UNKNOWN_PROXY) {
             warn!("{UNKNOWN_PROXY}: {} says for whom it asks (X-Forwarded-For)", self.peer);
         }
-        let client = proxies.client(self.peer, self.headers);
-        name(&salts.of(clock::unix_ms() / DAY_MS), client, self.agent)
+        proxies.client(self.peer, self.headers)
     }
 
     fn objects(&self) -> bool {
@@ -356,6 +364,27 @@ mod tests {
         {
             open.visitor(ip(peer), &Method::GET, &headers).view(sent(user), missing).expect("fine").expect("counted");
             assert_eq!(readiness.health().reason.is_some(), is_noticed, "{peer} {user:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_proxy_that_asks_for_itself_has_no_limit() {
+        let readiness = Readiness::default();
+        let mut config = Config::default();
+        config.http.trusted_proxies = "192.0.2.1".parse().expect("an address");
+        let all = Visitors::new(&config, None, readiness.clone());
+        let (forwarded, nobody) = (headers(&[("x-forwarded-for", "203.0.113.1")]), HeaderMap::new());
+        let unreadable = headers(&[("x-forwarded-for", "unknown")]);
+        for (peer, headers, limited, is_noticed) in [
+            ("192.0.2.1", &nobody, None, false),
+            ("192.0.2.1", &forwarded, Some("203.0.113.1"), false),
+            ("192.0.2.1", &unreadable, Some("192.0.2.1"), false),
+            ("192.0.2.2", &nobody, Some("192.0.2.2"), false),
+            // All who come through it share one limit: somebody should know.
+            ("192.0.2.2", &forwarded, Some("192.0.2.2"), true),
+        ] {
+            assert_eq!(all.visitor(ip(peer), &Method::POST, headers).limited(), limited.map(ip), "{peer} {headers:?}");
+            assert_eq!(readiness.health().reason.is_some(), is_noticed, "{peer} {headers:?}");
         }
     }
 

@@ -25,6 +25,11 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this package is in bin/xtask")
 }
 
+/// The settings that a sample of a load balancer asks for in its comments, as a configuration file.
+pub fn settings_beside(sample: &str) -> String {
+    sample.lines().filter_map(|line| line.strip_prefix("#     ")).map(|line| format!("{line}\n")).collect()
+}
+
 /// The folder that cargo builds into.
 pub fn target_dir() -> PathBuf {
     match env::var_os("CARGO_TARGET_DIR") {

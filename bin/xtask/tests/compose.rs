@@ -79,6 +79,7 @@ fn drift(compose: &str, dockerfile: &str) -> Vec<String> {
 fn drift_of_balancer(services: &Map<String, Value>) -> Vec<String> {
     let mut drift = Vec::new();
     let sample = text("docs/haproxy.cfg");
+    let beside = beside(&sample);
     let address = |name: &str| services.get(name)?["networks"]["default"]["ipv4_address"].as_str();
     for server in sample.lines().filter_map(|line| line.trim().strip_prefix("server ")) {
         let (name, target) = server.split_once(' ').expect("a name and an address");
@@ -104,8 +105,19 @@ fn drift_of_balancer(services: &Map<String, Value>) -> Vec<String> {
         if proxies != address("haproxy") {
             drift.push("haproxy: it is not believed".to_owned());
         }
+        let limits = |config: &Config| (config.ingest.views_per_second, config.ingest.new_articles_per_minute);
+        if config(service).is_ok_and(|config| config.http != beside.http || limits(&config) != limits(&beside)) {
+            drift.push("haproxy: its sample wants other settings beside it".to_owned());
+        }
     }
     drift
+}
+
+/// The settings that the sample of a load balancer asks for.
+fn beside(sample: &str) -> Config {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(xtask::settings_beside(sample).as_bytes()).expect("written");
+    Config::load(Some(file.path()), HashMap::<String, String>::new()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The settings of a service.
@@ -181,6 +193,8 @@ fn compose_and_image_are_those_of_the_programs() {
         ("FOOTFALL_INGEST__LISTEN: 0.0.0.0:8000", "FOOTFALL_INGEST__LISTEN: 0.0.0.0:8080", "ingest1 is not at"),
         ("ipv4_address: 10.0.0.3", "ipv4_address: 10.0.0.33", "dashboard1 is not at"),
         ("TRUSTED_PROXIES: 10.0.0.4", "TRUSTED_PROXIES: 10.0.0.5", "it is not believed"),
+        ("    FOOTFALL_INGEST__VIEWS_PER_SECOND: 50\n", "", "wants other settings"),
+        ("NEW_ARTICLES_PER_MINUTE: 300", "NEW_ARTICLES_PER_MINUTE: 30", "wants other settings"),
         ("./docs/haproxy.cfg", "./docs/nginx.conf", "does not have the sample"),
         ("journal:/var/lib/footfall/journal", "journal:/var/lib/journal", "not on a volume"),
         ("127.0.0.1:8011/readyz", "127.0.0.1:8010/readyz", "flusher: its health is not asked for"),
@@ -199,4 +213,12 @@ fn compose_and_image_are_those_of_the_programs() {
     let wanted = text("Cargo.toml");
     let version = wanted.lines().find_map(|line| line.strip_prefix("rust-version = ")).expect("a version");
     assert!(dockerfile.contains(&format!("FROM rust:{}-", version.trim_matches('"'))), "{version}");
+}
+
+#[test]
+fn both_samples_limit_what_one_client_is_counted_for() {
+    let [haproxy, nginx] = ["docs/haproxy.cfg", "docs/nginx.conf"].map(|path| beside(&text(path)));
+    assert_eq!((&haproxy.http, &haproxy.ingest), (&nginx.http, &nginx.ingest));
+    assert!(haproxy.ingest.views_per_second > 0 && haproxy.ingest.new_articles_per_minute > 0);
+    assert!(!haproxy.http.trusted_proxies.is_empty());
 }

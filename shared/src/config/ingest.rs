@@ -35,6 +35,12 @@ section!(
         body_bytes_max: usize = 1 << 20, in 1..=1 << 30;
         /// Largest number of views in one request.
         request_views_max: usize = 10_000, in 1..=10_000_000;
+        /// Views per second that are counted for one address (one /64, in IPv6), with ten seconds' worth at once; more
+        /// are refused with 429. 0: as many as come.
+        views_per_second: u32 = 0, in 0..=1_000_000;
+        /// Articles per minute that one address may bring up of which this ingest has not heard lately, all at once if
+        /// need be; further ones are refused with 429. 0: as many as come.
+        new_articles_per_minute: u32 = 0, in 0..=1_000_000;
         /// Views that may wait for their batch, per shard; more are refused with 503.
         queue_views_max: usize = 100_000, in 1..=1_000_000_000;
         /// Views in one batch, at most.

@@ -1,6 +1,6 @@
 //! What the tests of the whole system share: a stack in a folder of its own, HTTP, load and verification.
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use footfall_drill::stack::{Role, Stack, StackOptions};
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 /// A stack that is gone, with its data, at the end of the test.
 pub(crate) struct Running {
@@ -130,35 +131,56 @@ pub(crate) fn exchange(mut stream: TcpStream, bytes: &[u8]) -> Answer {
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
+/// A connection from this address, one of 127.0.0.0/8: each of these is another client.
+pub(crate) fn connect_from(address: Ipv4Addr, host: &str) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    let connected = runtime.block_on(async {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((address, 0).into())?;
+        socket.connect(host.parse().expect("an address")).await?.into_std()
+    });
+    let stream = connected.unwrap_or_else(|error| panic!("from {address}: {error}"));
+    stream.set_nonblocking(false).expect("blocking");
+    stream
+}
+
 /// A connection that is kept and asked again and again: what many requests are made over.
 pub(crate) struct Client {
     stream: BufReader<TcpStream>,
+    address: Ipv4Addr,
     host: String,
+    /// Lines that each of its requests has.
+    pub(crate) headers: String,
 }
 
 impl Client {
     pub(crate) fn new(url: &str) -> Self {
+        Self::from(Ipv4Addr::LOCALHOST, url)
+    }
+
+    /// One that comes from this address.
+    pub(crate) fn from(address: Ipv4Addr, url: &str) -> Self {
         let host = url.strip_prefix("http://").expect("http URL").to_owned();
-        let stream = TcpStream::connect(&host).expect("connect");
+        let stream = connect_from(address, &host);
         stream.set_nodelay(true).expect("no delay");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("time-out");
-        Self { stream: BufReader::new(stream), host }
+        Self { stream: BufReader::new(stream), address, host, headers: String::new() }
     }
 
     pub(crate) fn get(&mut self, path: &str) -> (u16, String) {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host))
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{}\r\n", self.host, self.headers))
     }
 
     pub(crate) fn post(&mut self, path: &str, body: &str) -> (u16, String) {
-        let length = body.len();
-        self.ask(&format!("POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\n\r\n{body}", self.host))
+        let (host, headers, length) = (&self.host, &self.headers, body.len());
+        self.ask(&format!("POST {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Content-Length: {length}\r\n\r\n{body}"))
     }
 
-    /// Status and body; 0 if the connection broke, and then there is a new one.
+    /// Status and body; 0 if the connection broke. Then, and when the server ends it with its answer, there is a new one.
     fn ask(&mut self, request: &str) -> (u16, String) {
         let mut ask = || {
             self.stream.get_mut().write_all(request.as_bytes()).ok()?;
-            let (mut status, mut length) = (None, 0);
+            let (mut status, mut length, mut is_last) = (None, 0, false);
             loop {
                 let mut line = String::new();
                 self.stream.read_line(&mut line).ok().filter(|read| *read > 0)?;
@@ -168,15 +190,18 @@ impl Client {
                 }
                 status = status.or_else(|| line.split(' ').nth(1).and_then(|status| status.parse().ok()));
                 length = line.strip_prefix("content-length: ").and_then(|text| text.parse().ok()).unwrap_or(length);
+                is_last |= line == "connection: close";
             }
             let mut body = vec![0; length];
             self.stream.read_exact(&mut body).ok()?;
-            Some((status?, String::from_utf8(body).ok()?))
+            Some((status?, String::from_utf8(body).ok()?, is_last))
         };
-        ask().unwrap_or_else(|| {
-            *self = Self::new(&format!("http://{}", self.host));
-            (0, String::new())
-        })
+        let (status, body, is_last) = ask().unwrap_or((0, String::new(), true));
+        if is_last {
+            let headers = std::mem::take(&mut self.headers);
+            *self = Self { headers, ..Self::from(self.address, &format!("http://{}", self.host)) };
+        }
+        (status, body)
     }
 }
 

@@ -1,15 +1,14 @@
 //! What a site may do: let its pages read the answers, count people without a name but no bots, and count from Python.
 
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use footfall_drill::stack::Role;
-use tokio::net::TcpSocket;
 
-use crate::common::{Answer, Running, Set, eventually, exchange, get, output, raw, request, start};
+use crate::common::{Answer, Running, Set, connect_from, eventually, exchange, get, output, raw, request, start};
 
 const SOON: Duration = Duration::from_secs(3);
 /// For what ingest looks at every ten seconds.
@@ -109,18 +108,11 @@ fn bots_are_answered_and_not_counted() {
 
 /// A view from this address, by this browser.
 fn post_from(address: Ipv4Addr, ingest: &str, agent: &str, headers: &str, body: &str) -> u16 {
-    let host: SocketAddr = ingest.strip_prefix("http://").and_then(|host| host.parse().ok()).expect("an address");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-    let connected = runtime.block_on(async {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind((address, 0).into())?;
-        socket.connect(host).await?.into_std()
-    });
-    let stream = connected.unwrap_or_else(|error| panic!("from {address}: {error}"));
-    stream.set_nonblocking(false).expect("blocking");
+    let host = ingest.strip_prefix("http://").expect("an HTTP URL");
     let head =
         format!("POST /v1/views HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nUser-Agent: {agent}\r\n{headers}");
-    exchange(stream, format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).status
+    exchange(connect_from(address, host), format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes())
+        .status
 }
 
 /// All files below a folder in which a text is found.
