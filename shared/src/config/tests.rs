@@ -81,6 +81,8 @@ fn a_mistake_is_named() {
         ("FOOTFALL_INGEST__CONNECTIONS_MAX", "18446744073709551615", "from 1 to 10000000"),
         ("FOOTFALL_INGEST__JOURNAL_BYTES_MAX", "1000", "from 8388608"),
         ("FOOTFALL_INGEST__IDS_BYTES_MAX", "1000", "from 1048576"),
+        ("FOOTFALL_INGEST__BODIES_BYTES_MAX", "1048575", "is below ingest.body_bytes_max"),
+        ("FOOTFALL_INGEST__BODY_BYTES_MAX", "67108865", "is below ingest.body_bytes_max"),
         ("FOOTFALL_DASHBOARD__UPDATES_PER_SECOND", "51", "from 1 to 50"),
         ("FOOTFALL_INGEST__ANONYMOUS", "perhaps", "true or false"),
         ("FOOTFALL_INGEST__ANONYMOUS", "1", "true or false"),
