@@ -200,7 +200,6 @@ async fn serve_connection<H, F>(
     let service = service_fn(move |request: Request<Incoming>| {
         // The handler is called in there: a future that is brought along would take its space twice.
         let (handler, draining) = (handler.clone(), Arc::clone(&draining));
-        let is_last = head::hides_a_length(&request);
         async move {
             let mut answer = match head::refusal(&request) {
                 None => handler(peer, request).await,
@@ -208,8 +207,7 @@ async fn serve_connection<H, F>(
             };
             answer.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             // A client that hears it with its answer does not run into a closed connection later.
-            let is_last = is_last || draining.load(Ordering::Relaxed);
-            if is_last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if draining.load(Ordering::Relaxed) && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 answer = closing(answer);
             }
             Ok::<_, Infallible>(answer)

@@ -29,13 +29,6 @@ pub(super) fn refusal<B>(request: &Request<B>) -> Option<(StatusCode, &'static s
     None
 }
 
-/// Whether its head may have had a `Content-Length` beside the `Transfer-Encoding`. hyper takes the first one away, as RFC
-/// 9112 (6.3) allows, and does not say so. A proxy that goes by it takes what comes behind the last chunk for a part of the
-/// body: it must never be taken for a request here, so the connection ends with the answer.
-pub(super) fn hides_a_length<B>(request: &Request<B>) -> bool {
-    request.headers().contains_key(TRANSFER_ENCODING)
-}
-
 /// Whether a request was sent to an address, to this machine by its own name, or to the name `ours`. A page of any site
 /// can let its own name point to 127.0.0.1, and is then, for the browser of a person who sits here, the same site as this
 /// server; what still shows it is the name.

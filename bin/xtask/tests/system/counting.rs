@@ -184,7 +184,7 @@ fn bad_input_gets_one_sentence_and_counts_nothing() {
     // For serde a struct is an array too.
     let array = post(&views, r#"[["a","u",null]]"#).json();
     assert_eq!((&array["accepted"], &array["rejected"]), (&0.into(), &1.into()), "{array}");
-    // Heads whose body could end at two places.
+    // Heads whose body could end at two places. Chunks win over a length, and then the connection ends: RFC 9112, 6.3.
     let view = r#"{"article":"","user":"u"}"#;
     let chunks = format!("{:x}\r\n{view}\r\n0\r\n\r\n", view.len());
     let smuggled = "GET /demopage/a?usrid=u HTTP/1.1\r\nHost: a\r\n\r\n";
