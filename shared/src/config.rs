@@ -176,6 +176,11 @@ impl Config {
                     .into(),
             );
         }
+        if self.ingest.bodies_bytes_max < self.ingest.body_bytes_max {
+            mistakes.push(
+                "ingest.bodies_bytes_max is below ingest.body_bytes_max: the largest body could never be taken".into(),
+            );
+        }
         let Dashboard { listen, token, read_token, .. } = &self.dashboard;
         if token.get().is_none() && !listen.ip().to_canonical().is_loopback() {
             mistakes.push(format!(

@@ -299,7 +299,8 @@ pub fn unsupported_encoding(reason: &str) -> Answer {
 }
 
 /// An answer after which the connection is closed.
-fn closing(mut answer: Answer) -> Answer {
+#[must_use]
+pub fn closing(mut answer: Answer) -> Answer {
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use anyhow::Context;
-use footfall_ingest::request::{self, Posted, Refusal, Sent};
+use footfall_ingest::posted::{self, Posted};
+use footfall_ingest::request::{self, Refusal, Sent};
 use footfall_shared::counter::View;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -115,9 +116,9 @@ async fn views(request: Request<Incoming>) -> Result<Vec<View>, Refusal> {
         return Ok(Vec::from_iter(view(Sent { article, user, id })));
     }
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    Ok(match request::posted(&body, false, usize::MAX)? {
+    Ok(match posted::posted(&body, false, usize::MAX)? {
         Posted::One(sent) => Vec::from_iter(view(sent)),
-        Posted::Many(sent) => sent.into_iter().filter_map(Result::ok).filter_map(view).collect(),
+        Posted::Many(many) => many.sent.into_iter().filter_map(|(_, sent)| view(sent)).collect(),
     })
 }
 

@@ -5,11 +5,13 @@
 
 pub mod batch;
 pub mod blocking;
+pub mod bodies;
 pub mod budgets;
 pub mod counting;
 pub mod intake;
 pub mod lane;
 pub mod page;
+pub mod posted;
 pub mod request;
 pub mod routes;
 pub mod visitor;

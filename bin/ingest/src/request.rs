@@ -1,13 +1,8 @@
-//! From the bytes of a request to views, or to one sentence that says what is wrong. Pure.
-
-use std::borrow::Cow;
-use std::fmt;
+//! From a request's path and query to a view, or to one sentence that says what is wrong. Pure.
 
 use footfall_shared::counter::{Article, IdError, User, ViewId};
 use footfall_shared::paths::{self, NotEncoded};
 use hyper::StatusCode;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 /// A request that is not counted: why, and what the client reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +15,7 @@ pub struct Refusal {
 }
 
 /// Why a request is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// It names no reader, and must.
     NoUser,
@@ -117,29 +112,28 @@ pub struct Sent {
     pub id: Option<ViewId>,
 }
 
-/// The views of one `POST /v1/views`.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Posted {
-    /// One JSON object.
-    One(Sent),
-    /// An array or NDJSON: some may be refused while the others count.
-    Many(Vec<Result<Sent, Refusal>>),
-}
-
 /// The article in a path such as `/v1/articles/{article}`: everything behind the prefix.
 pub fn article_in_path(encoded: &str) -> Result<Article, Refusal> {
-    Ok(Article::parse(&paths::decode(encoded)?)?)
+    countable(Article::parse(&paths::decode(encoded)?)?)
+}
+
+fn countable(article: Article) -> Result<Article, Refusal> {
+    if can_be_asked_for(article.as_str()) { Ok(article) } else { Err(no_path("article")) }
 }
 
 /// A user id from the query parameter `name`, if it is there.
 pub fn user_in_query(query: Option<&str>, name: &str) -> Result<Option<User>, Refusal> {
-    Ok(parameter(query, name)?.map(|user| User::parse(&user)).transpose()?)
+    let user = parameter(query, name)?.map(|user| User::parse(&user)).transpose()?;
+    match user {
+        Some(user) if !can_be_asked_for(user.as_str()) => Err(no_path("user")),
+        user => Ok(user),
+    }
 }
 
 /// An article id from the query parameter `name`.
 pub fn article_in_query(query: Option<&str>, name: &str) -> Result<Article, Refusal> {
     let missing = || Refusal::new(Reason::Malformed, missing_in_query(name).sentence);
-    Ok(Article::parse(&parameter(query, name)?.ok_or_else(missing)?)?)
+    countable(Article::parse(&parameter(query, name)?.ok_or_else(missing)?)?)
 }
 
 /// An optional view id from the query parameter `name`.
@@ -164,101 +158,22 @@ fn parameter(query: Option<&str>, name: &str) -> Result<Option<Vec<u8>>, Refusal
     }
 }
 
-/// A name that is not known is a mistake: a view whose `usr` was passed over would count for somebody without a name.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Posting<'a> {
-    #[serde(borrow)]
-    article: Cow<'a, str>,
-    #[serde(borrow)]
-    user: Option<Text<'a>>,
-    #[serde(borrow)]
-    id: Option<Text<'a>>,
+/// Whether a path can end with it. `.` and `..` are taken out of a path by browsers, however they are written, and by
+/// many a proxy: what is called so could be counted and never looked at.
+pub(crate) fn can_be_asked_for(id: &str) -> bool {
+    !matches!(id, "." | "..")
 }
 
-/// Text that stays where it lies in the body: serde borrows none behind an `Option` by itself.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl Posting<'_> {
-    fn sent(self) -> Result<Sent, Refusal> {
-        let article = Article::parse(self.article.as_bytes())?;
-        let user = self.user.map(|Text(user)| User::parse(user.as_bytes())).transpose()?;
-        let id = self.id.map(|Text(id)| ViewId::parse(id.as_bytes())).transpose()?;
-        Ok(Sent { article, user, id })
-    }
-}
-
-/// A posted view has no user, and needs one.
-#[must_use]
-pub fn missing_in_body() -> Refusal {
-    Refusal { reason: Reason::NoUser, ..malformed("missing field `user`") }
-}
-
-fn malformed(error: impl fmt::Display) -> Refusal {
-    // It may repeat what was sent, however long that is.
-    let error: String = error.to_string().chars().filter(|character| !character.is_control()).take(200).collect();
-    let sentence = format!("the body is not {{\"article\": \"...\", \"user\": \"...\"}}: {error}");
-    Refusal::new(Reason::Malformed, sentence)
-}
-
-/// Text without what is around it: white space, and the mark with which some programs begin a file in UTF-8.
-fn bare(text: &str) -> &str {
-    text.trim_start_matches('\u{feff}').trim()
-}
-
-/// Reads a JSON object, an array of them, or one object per line. The body decides, not its content type:
-/// beacons can only send `text/plain`. `is_ndjson` tells one line from one object.
-pub fn posted(body: &[u8], is_ndjson: bool, views_max: usize) -> Result<Posted, Refusal> {
-    let text = std::str::from_utf8(body).map_err(|_| Refusal::new(Reason::Malformed, "the body is not valid UTF-8"))?;
-    let text = bare(text);
-    if text.is_empty() {
-        return Err(Refusal::new(
-            Reason::Malformed,
-            "the body is empty: send {\"article\": \"...\", \"user\": \"...\"}",
-        ));
-    }
-    let postings: Vec<Result<Posting<'_>, serde_json::Error>> = if text.starts_with('[') {
-        let values: Vec<&RawValue> = serde_json::from_str(text).map_err(malformed)?;
-        values.into_iter().map(|value| serde_json::from_str(value.get())).collect()
-    } else {
-        let one = if is_ndjson { None } else { one_object(text) };
-        if let Some(posting) = one {
-            return Ok(Posted::One(posting.map_err(malformed)?.sent()?));
-        }
-        text.lines().map(bare).filter(|line| !line.is_empty()).map(serde_json::from_str).collect()
-    };
-    if postings.len() > views_max {
-        let sentence = format!("{} views in one request: at most {views_max} are allowed", postings.len());
-        return Err(Refusal::new(Reason::TooLarge, sentence));
-    }
-    let views = postings.into_iter().map(|posting| posting.map_err(malformed)?.sent());
-    Ok(Posted::Many(views.collect()))
-}
-
-/// The only JSON value in the text, or none if there are several, one per line.
-fn one_object(text: &str) -> Option<Result<Posting<'_>, serde_json::Error>> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<Posting<'_>>();
-    let first = values.next()?;
-    if first.is_ok() && values.next().is_some() {
-        return None;
-    }
-    Some(first)
+/// An id of this kind is `.` or `..`.
+pub(crate) fn no_path(kind: &str) -> Refusal {
+    let sentence = format!("the {kind} id is `.` or `..`, which no browser can ask for in a path: choose another one");
+    Refusal::new(Reason::BadId, sentence)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    fn sent(article: &str, user: Option<&str>) -> Sent {
-        Sent {
-            article: Article::parse(article.as_bytes()).expect("test id"),
-            user: user.map(|user| User::parse(user.as_bytes()).expect("test id")),
-            id: None,
-        }
-    }
 
     #[test]
     fn ids_in_urls_are_bytes() {
@@ -269,60 +184,22 @@ mod tests {
         for query in ["usrid=", "usrid=%ff", "usrid=%0a", "usrid=a%00"] {
             assert_eq!(user(Some(query)).expect_err("bad").reason.status().as_u16(), 422, "{query}");
         }
+        for id in [".", "%2e", "..", ".%2E"] {
+            let refusals = [
+                article_in_path(id).expect_err(id),
+                article_in_query(Some(&format!("article={id}")), "article").expect_err(id),
+                user_in_query(Some(&format!("usrid={id}")), "usrid").expect_err(id),
+            ];
+            assert!(refusals.iter().all(|refusal| refusal.reason == Reason::BadId), "{refusals:?}");
+        }
+        assert_eq!(article_in_path("%2e%2e%2e").expect("valid").as_str(), "...");
         assert_eq!(article_in_query(None, "article").expect_err("bad").reason.status().as_u16(), 400);
-    }
-
-    #[test]
-    fn one_many_and_lines_are_told_apart() {
-        let object = r#"{"article":"a","user":"u"}"#;
-        let one = || sent("a", Some("u"));
-        assert_eq!(posted(object.as_bytes(), false, 9), Ok(Posted::One(one())));
-        for nobody in [r#"{"article":"a"}"#, r#"{"article":"a","user":null}"#] {
-            assert_eq!(posted(nobody.as_bytes(), false, 9), Ok(Posted::One(sent("a", None))));
-        }
-        assert_eq!(posted(object.as_bytes(), true, 9), Ok(Posted::Many(vec![Ok(one())])));
-        let many = Posted::Many(vec![Ok(one()), Ok(one())]);
-        assert_eq!(posted(format!("[{object},{object}]").as_bytes(), false, 9), Ok(many));
-        let Ok(Posted::Many(views)) = posted(format!("{object}\n\n{object}\n{{}}").as_bytes(), false, 9) else {
-            panic!("lines are many");
-        };
-        assert_eq!(views.iter().filter(|view| view.is_ok()).count(), 2);
-        assert!(views[2].as_ref().expect_err("empty object").sentence.contains("article"));
-    }
-
-    #[test]
-    fn refusals_say_what_is_wrong() {
-        let object = r#"{"article":"a","user":"u"}"#;
-        for (body, status, said) in [
-            ("", 400, "empty"),
-            ("{", 400, "EOF"),
-            ("[", 400, "EOF"),
-            ("7", 400, "invalid type"),
-            (r#"{"user":"u"}"#, 400, "article"),
-            (r#"{"article":"a","user":7}"#, 400, "a string"),
-            (r#"{"article":"a","user":""}"#, 422, "user id is empty"),
-            (r#"{"article":"","user":"u"}"#, 422, "empty"),
-            (r#"{"article":"a\n","user":"u"}"#, 422, "control"),
-            (r#"{"article":"a","user":"u","id":""}"#, 422, "view id is empty"),
-            (r#"{"article":"a","user":"u","id":7}"#, 400, "a string"),
-        ] {
-            let refusal = posted(body.as_bytes(), false, 9).expect_err(body);
-            assert_eq!(refusal.reason.status().as_u16(), status, "{body}");
-            assert!(refusal.sentence.contains(said), "{body}: {refusal}");
-        }
-        let many = [object; 10].join("\n");
-        assert_eq!(posted(many.as_bytes(), false, 9).expect_err("too many").reason.status().as_u16(), 413);
-        assert_eq!(posted(b"\xff", false, 9).expect_err("not UTF-8").reason.status().as_u16(), 400);
     }
 
     proptest! {
         #[test]
-        fn any_body_is_answered(body: Vec<u8>, is_ndjson: bool) {
-            let _ = posted(&body, is_ndjson, 100);
-        }
-
-        #[test]
         fn any_id_survives_the_way_through_a_url(id in "[^\\p{Cc}]{1,40}") {
+            prop_assume!(can_be_asked_for(&id));
             let encoded = percent_encoding::utf8_percent_encode(&id, percent_encoding::NON_ALPHANUMERIC).to_string();
             let article = article_in_path(&encoded).expect("valid");
             prop_assert_eq!(article.as_str(), &id);

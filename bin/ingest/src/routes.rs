@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use footfall_shared::config::Config;
 use footfall_shared::counter::View;
@@ -11,7 +10,6 @@ use footfall_shared::origins::Origins;
 use footfall_shared::paths::{self, id_in};
 use footfall_shared::reads::Reads;
 use footfall_shared::telemetry::{self, IntCounterVec, Readiness};
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
@@ -22,10 +20,12 @@ use serde::Serialize;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::bodies::{Bodies, NoBody};
 use crate::budgets::Budgets;
 use crate::intake::{Intake, NotCounted};
 use crate::page;
-use crate::request::{self, Posted, Reason, Refusal, Sent};
+use crate::posted::{self, Posted};
+use crate::request::{self, Reason, Refusal, Sent};
 use crate::visitor::{Fate, LeftOut, Visitor, Visitors};
 
 /// What all requests share.
@@ -39,8 +39,7 @@ pub struct Routes {
     answers: IntCounterVec,
     rejected: IntCounterVec,
     dashboard_url: String,
-    body_bytes_max: usize,
-    body_timeout: Duration,
+    bodies: Bodies,
     request_views_max: usize,
 }
 
@@ -90,12 +89,6 @@ fn endpoint(path: &str) -> Option<Endpoint<'_>> {
     })
 }
 
-/// A body that is too large is read on for this many times the limit, so that the client gets to see
-/// the answer instead of a broken connection.
-const OVERSIZE_READ_ON: usize = 16;
-/// Refused views of a large request that are described one by one.
-const ERRORS_LISTED: usize = 10;
-
 /// The answer to a request with many views.
 #[derive(Serialize)]
 struct Outcome {
@@ -123,11 +116,22 @@ struct RejectedView {
 enum Failure {
     Refused(Refusal),
     NotCounted(NotCounted),
+    /// The bodies of others have all the room.
+    Crowded,
 }
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+impl From<NoBody> for Failure {
+    fn from(no_body: NoBody) -> Self {
+        match no_body {
+            NoBody::Refused(refusal) => Self::Refused(refusal),
+            NoBody::Crowded => Self::Crowded,
+        }
     }
 }
 
@@ -144,8 +148,17 @@ impl Failure {
             Self::Refused(Refusal { reason: reason @ Reason::TooOften { wait_s }, sentence }) => {
                 retry_later(reason.status(), &sentence, wait_s)
             }
+            Self::Refused(Refusal { reason: Reason::Slow, sentence }) => {
+                http::closing(http::sentence(Reason::Slow.status(), &sentence))
+            }
             Self::Refused(Refusal { reason, sentence }) => http::sentence(reason.status(), &sentence),
             Self::NotCounted(error) => retry_later(StatusCode::SERVICE_UNAVAILABLE, &error.to_string(), 1),
+            // What is still on its way of this body is not waited for.
+            Self::Crowded => http::closing(retry_later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "there is no room for more large requests at the moment; this one was not counted: try again later",
+                1,
+            )),
         }
     }
 }
@@ -181,8 +194,7 @@ impl Routes {
                 "reason",
             ),
             dashboard_url: config.dashboard.url.as_str().trim_end_matches('/').to_owned(),
-            body_bytes_max: config.ingest.body_bytes_max,
-            body_timeout: config.ingest.body_timeout_ms,
+            bodies: Bodies::new(&config.ingest),
             request_views_max: config.ingest.request_views_max,
         }
     }
@@ -212,7 +224,7 @@ impl Routes {
         let mut answer = if endpoint.takes(&head.method) {
             self.serve(endpoint, peer, head, body).await.unwrap_or_else(|failure| {
                 if let (true, Failure::Refused(refusal)) = (counts, &failure) {
-                    self.reject(refusal);
+                    self.reject(refusal.reason, 1, Some(refusal));
                 }
                 failure.answer()
             })
@@ -255,11 +267,11 @@ impl Routes {
     }
 
     /// Whoever sends a view may not look at the answer: so the operator is told too.
-    fn reject(&self, refusal: &Refusal) {
-        let reason = refusal.reason;
-        self.rejected.with_label_values(&[reason.label()]).inc();
+    fn reject(&self, reason: Reason, views: usize, example: Option<&Refusal>) {
+        self.rejected.with_label_values(&[reason.label()]).inc_by(views as u64);
         if self.readiness.note(reason.note()) {
-            warn!("{}: {refusal}; further ones are only counted", reason.note());
+            let example = example.map(|refusal| format!(": {refusal}")).unwrap_or_default();
+            warn!("{}{example}; further ones are only counted", reason.note());
         }
     }
 
@@ -281,37 +293,39 @@ impl Routes {
         if let Some(reason) = http::compressed(headers) {
             return Err(Refusal::new(Reason::Encoded, reason).into());
         }
-        let body = self.body(body).await?;
-        match request::posted(&body, is_ndjson, self.request_views_max)? {
+        let body = self.bodies.whole(body).await?;
+        match posted::posted(body.bytes(), is_ndjson, self.request_views_max)? {
             Posted::One(sent) => {
                 let mut answer = http::empty(StatusCode::NO_CONTENT);
-                tell(&mut answer, self.count(&visitor, visitor.view(sent, request::missing_in_body)?).await?);
+                tell(&mut answer, self.count(&visitor, visitor.view(sent, posted::missing_in_body)?).await?);
                 Ok(answer)
             }
-            Posted::Many(results) => {
-                let total = results.len();
-                let mut views = Vec::with_capacity(total);
-                let (mut left_out, mut why, mut errors) = (0, None, Vec::new());
-                for (index, result) in results.into_iter().enumerate() {
-                    match result.and_then(|sent| visitor.view(sent, request::missing_in_body)) {
+            Posted::Many(many) => {
+                let mut views = Vec::with_capacity(many.sent.len());
+                let (mut left_out, mut why, mut refused) = (0, None, many.refused);
+                for (index, sent) in many.sent {
+                    match visitor.view(sent, posted::missing_in_body) {
                         Ok(Ok(view)) => views.push(view),
                         Ok(Err(reason)) => {
                             left_out += 1;
                             why = Some(reason);
                         }
-                        Err(refusal) => {
-                            self.reject(&refusal);
-                            if errors.len() < ERRORS_LISTED {
-                                errors.push(RejectedView { index, error: refusal.sentence });
-                            }
-                        }
+                        Err(refusal) => refused.add(index, refusal.reason, || refusal),
                     }
+                }
+                for (reason, views) in &refused.reasons {
+                    let example =
+                        refused.first.iter().map(|(_, refusal)| refusal).find(|first| first.reason == *reason);
+                    self.reject(*reason, *views, example);
                 }
                 let accepted = views.len();
                 if accepted > 0 {
                     self.count_all(&visitor, views).await?;
                 }
-                let rejected = total - accepted - left_out;
+                let rejected = refused.count();
+                let errors = refused.first.into_iter();
+                let errors =
+                    errors.map(|(index, Refusal { sentence: error, .. })| RejectedView { index, error }).collect();
                 let mut answer = http::json(StatusCode::OK, &Outcome { accepted, rejected, left_out, errors });
                 tell(&mut answer, why);
                 Ok(answer)
@@ -334,35 +348,6 @@ impl Routes {
             budgets.take(visitor.limited(), &views, Instant::now())?;
         }
         Ok(self.intake.count(views).await?)
-    }
-
-    /// The whole body, if it is small enough and comes in time.
-    async fn body(&self, body: Incoming) -> Result<Vec<u8>, Refusal> {
-        let mut body = Limited::new(body, self.body_bytes_max.saturating_mul(OVERSIZE_READ_ON));
-        let mut bytes = Vec::new();
-        let mut length = 0;
-        let read = async {
-            while let Some(frame) = body.frame().await {
-                let frame = frame
-                    .map_err(|error| Refusal::new(Reason::Malformed, format!("the body could not be read: {error}")))?;
-                if let Some(data) = frame.data_ref() {
-                    length += data.len();
-                    if length <= self.body_bytes_max {
-                        bytes.extend_from_slice(data);
-                    }
-                }
-            }
-            Ok(())
-        };
-        tokio::time::timeout(self.body_timeout, read).await.unwrap_or_else(|_| {
-            let sentence = format!("the body did not arrive within {:?}", self.body_timeout);
-            Err(Refusal::new(Reason::Slow, sentence))
-        })?;
-        if length > self.body_bytes_max {
-            let sentence = format!("the body has {length} bytes: at most {} are allowed", self.body_bytes_max);
-            return Err(Refusal::new(Reason::TooLarge, sentence));
-        }
-        Ok(bytes)
     }
 
     async fn pixel(&self, visitor: Visitor<'_>, query: Option<&str>) -> Result<Answer, Failure> {

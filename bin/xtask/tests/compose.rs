@@ -166,6 +166,13 @@ fn drift_of_ours(name: &str, service: &Value, dockerfile: &str) -> Vec<String> {
     if check.is_some_and(|check| service["healthcheck"]["test"] != check) || !dockerfile.contains(" curl ") {
         drift.push(format!("{name}: its health is not asked for"));
     }
+    if admin.is_some() {
+        let unit = text(&format!("systemd/{built}.service"));
+        let limit = service["mem_limit"].as_str().unwrap_or("none").to_uppercase();
+        if !unit.lines().any(|line| line.strip_prefix("MemoryMax=") == Some(&limit)) {
+            drift.push(format!("{name}: its memory is not limited as in its unit"));
+        }
+    }
     if built == "footfall-ingest" {
         let journal = format!(":{}", config.ingest.journal);
         let volumes = service["volumes"].as_array().cloned().unwrap_or_default();
@@ -197,6 +204,8 @@ fn compose_and_image_are_those_of_the_programs() {
         ("NEW_ARTICLES_PER_MINUTE: 300", "NEW_ARTICLES_PER_MINUTE: 30", "wants other settings"),
         ("./docs/haproxy.cfg", "./docs/nginx.conf", "does not have the sample"),
         ("journal:/var/lib/footfall/journal", "journal:/var/lib/journal", "not on a volume"),
+        ("mem_limit: 2g", "mem_limit: 3g", "ingest1: its memory is not limited"),
+        ("    mem_limit: 1g\n", "", "flusher: its memory is not limited"),
         ("127.0.0.1:8011/readyz", "127.0.0.1:8010/readyz", "flusher: its health is not asked for"),
         ("init: {condition", "initial: {condition", "no service initial"),
     ] {

@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use footfall_shared::config::Config;
 use tempfile::TempDir;
 use xtask::notices;
 use xtask::package::{self, PROGRAMS};
@@ -81,6 +82,33 @@ fn what_a_service_held_in_memory_is_not_written_to_a_file() {
     for service in SERVICES {
         let unit = fs::read_to_string(xtask::root().join(format!("systemd/{service}.service"))).expect("a unit");
         assert!(unit.lines().any(|line| line == "LimitCORE=0"), "{service}");
+    }
+}
+
+/// Each unit bounds its memory, with room for what the default limits let others take: the sums are in the units.
+#[test]
+fn a_service_cannot_take_the_machines_memory() {
+    const KIB: u64 = 1 << 10;
+    const ITSELF: u64 = 64 << 20;
+    let Config { ingest, flusher, dashboard, .. } = Config::default();
+    let bytes = |number: usize| u64::try_from(number).expect("a number");
+    for (service, needed) in [
+        (
+            "footfall-ingest",
+            bytes(ingest.connections_max) * 64 * KIB
+                + 2 * bytes(ingest.bodies_bytes_max)
+                + bytes(ingest.queue_views_max) * KIB
+                + bytes(ingest.retained_bytes_max),
+        ),
+        ("footfall-flusher", 2 * flusher.transaction_views_max * KIB),
+        ("footfall-dashboard", bytes(dashboard.connections_max) * 64 * KIB),
+    ] {
+        let unit = fs::read_to_string(xtask::root().join(format!("systemd/{service}.service"))).expect("a unit");
+        let allowed =
+            unit.lines().find_map(|line| line.strip_prefix("MemoryMax=")?.strip_suffix('G')?.parse::<u64>().ok());
+        let allowed = allowed.unwrap_or_else(|| panic!("{service}: no MemoryMax in G")) << 30;
+        let needed = needed + ITSELF;
+        assert!(needed <= allowed, "{service}: {needed} bytes can be needed, and {allowed} are allowed");
     }
 }
 

@@ -33,6 +33,8 @@ section!(
         body_timeout_ms: Duration = ms(10_000);
         /// Largest body of `POST /v1/views`.
         body_bytes_max: usize = 1 << 20, in 1..=1 << 30;
+        /// Memory for the bodies of all requests together, but for the first 4 KiB of each; beyond it 503.
+        bodies_bytes_max: usize = 64 << 20, in 1..=1 << 40;
         /// Largest number of views in one request.
         request_views_max: usize = 10_000, in 1..=10_000_000;
         /// Views per second that are counted for one address (one /64, in IPv6), with ten seconds' worth at once; more

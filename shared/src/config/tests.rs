@@ -83,6 +83,8 @@ fn a_mistake_is_named() {
         ("FOOTFALL_INGEST__IDS_BYTES_MAX", "1000", "from 1048576"),
         ("FOOTFALL_INGEST__VIEWS_PER_SECOND", "1000001", "from 0 to 1000000"),
         ("FOOTFALL_INGEST__NEW_ARTICLES_PER_MINUTE", "-1", "from 0 to 1000000"),
+        ("FOOTFALL_INGEST__BODIES_BYTES_MAX", "1048575", "is below ingest.body_bytes_max"),
+        ("FOOTFALL_INGEST__BODY_BYTES_MAX", "67108865", "is below ingest.body_bytes_max"),
         ("FOOTFALL_DASHBOARD__UPDATES_PER_SECOND", "51", "from 1 to 50"),
         ("FOOTFALL_INGEST__ANONYMOUS", "perhaps", "true or false"),
         ("FOOTFALL_INGEST__ANONYMOUS", "1", "true or false"),
@@ -126,8 +128,10 @@ fn a_mistake_is_named() {
         let mistake = refused(name, value);
         assert!(mistake.contains(said), "{name}={value}: {mistake}");
         assert!(!mistake.contains("hunter2"), "{mistake}");
-        let is_of_one =
-            !mistake.contains(".listen") && !mistake.starts_with("redis.") && !said.contains("dashboard.token");
+        let is_of_one = !mistake.contains(".listen")
+            && !mistake.starts_with("redis.")
+            && !said.contains("dashboard.token")
+            && !said.contains("is below");
         assert!(!is_of_one || mistake.starts_with(name) || said.contains("trusted"), "{name} is named: {mistake}");
     }
 }

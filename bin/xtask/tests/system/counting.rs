@@ -140,6 +140,10 @@ fn bad_input_gets_one_sentence_and_counts_nothing() {
         ("/demopage/a?usrid=%zz".to_owned(), 400),
         ("/demopage/a?usrid=u&usrid=v".to_owned(), 400),
         ("/v1/articles/%zz".to_owned(), 400),
+        ("/demopage/..?usrid=u".to_owned(), 422),
+        ("/demopage/%2e?usrid=u".to_owned(), 422),
+        ("/demopage/a?usrid=%2E.".to_owned(), 422),
+        ("/v1/pixel.gif?article=..&user=u".to_owned(), 422),
         ("/v1/articles/a/b".to_owned(), 404),
         ("/nothing/here".to_owned(), 404),
         ("/v1/views".to_owned(), 405),
@@ -160,6 +164,10 @@ fn bad_input_gets_one_sentence_and_counts_nothing() {
         ("{\"article\":\"a\",\"usrid\":\"u\"}", 400),
         ("{\"article\":\"a\",\"article\":\"b\",\"user\":\"u\"}", 400),
         ("article=a&user=u", 400),
+        ("{\"article\":\"..\",\"user\":\"u\"}", 422),
+        ("{\"article\":\"a\",\"user\":\"u\"} and more", 400),
+        ("{\"article\":\"a\",\"user\":\"u\"}{\"article\":\"a\",\"user\":\"u\"}", 400),
+        ("[{\"article\":\"a\",\"user\":\"u\"}] and more", 400),
     ] {
         sentence(body, post(&views, body), status);
     }
@@ -173,6 +181,28 @@ fn bad_input_gets_one_sentence_and_counts_nothing() {
     let headers = vec![("x", "y"); 10_000];
     assert_eq!(request("GET", &format!("{ingest}/demopage/a?usrid=u"), &headers, b"").status, 431);
     assert_eq!(raw(&host, b"nonsense\r\n\r\n").status, 400);
+    // For serde a struct is an array too.
+    let array = post(&views, r#"[["a","u",null]]"#).json();
+    assert_eq!((&array["accepted"], &array["rejected"]), (&0.into(), &1.into()), "{array}");
+    // Heads whose body could end at two places. Chunks win over a length, and then the connection ends: RFC 9112, 6.3.
+    let view = r#"{"article":"","user":"u"}"#;
+    let chunks = format!("{:x}\r\n{view}\r\n0\r\n\r\n", view.len());
+    let smuggled = "GET /demopage/a?usrid=u HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (what, headers, body, status) in [
+        ("two lengths", "Content-Length: 25\r\nContent-Length: 26", view, 400),
+        ("two lengths in one", "Content-Length: 25, 25", view, 400),
+        ("a length with a sign", "Content-Length: +25", view, 400),
+        ("a length and chunks", "Content-Length: 25\r\nTransfer-Encoding: chunked", &chunks, 422),
+        ("chunks and a length", "Transfer-Encoding: chunked\r\nContent-Length: 25", &chunks, 422),
+        ("a folded header", "Content-Length: 25\r\nX: a\r\n b", view, 400),
+        ("a folded coding", "Transfer-Encoding:\r\n chunked", &chunks, 400),
+        ("a space before the colon", "Content-Length : 25", view, 400),
+    ] {
+        let bytes = format!("POST /v1/views HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n{body}{smuggled}");
+        let answer = raw(&host, bytes.as_bytes());
+        assert_eq!(answer.status, status, "{what}: {answer:?}");
+        assert!(!answer.body.contains("HTTP/1.1"), "{what}: what follows is a request: {answer:?}");
+    }
 
     // A client that sends its head byte by byte is cut off, and so is one that says nothing.
     for head in ["GET /demopage/a?usrid=u HTTP/1.1\r\n", ""] {

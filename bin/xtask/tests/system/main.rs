@@ -5,6 +5,7 @@
 mod access;
 mod backlog;
 mod balancer;
+mod bodies;
 mod browser;
 mod common;
 mod configuration;
