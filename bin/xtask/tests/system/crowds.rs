@@ -28,6 +28,8 @@ const PIPELINING: u64 = 100;
 
 /// After this a request's head must be there, and a client that takes nothing of its answers is left.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A larger crowd takes longer than that to come.
+const HEADER_TIMEOUT_LONG: Duration = Duration::from_secs(25);
 /// A machine with other things to do is late, at most by this.
 const LATE: Duration = Duration::from_secs(8);
 const HONEST_MS_MAX: f64 = 100.0;
@@ -133,8 +135,8 @@ fn honest_pages(what: &str, host: &str) -> (f64, f64) {
 }
 
 /// Waits until the crowd is gone, as the server sees it; answers after how long since it began.
-fn gone(what: &str, pid: u32, before: u64, began: Instant) {
-    eventually(&format!("{what} is gone"), HEADER_TIMEOUT + LATE, || files(pid) <= before + 10);
+fn gone(what: &str, pid: u32, before: u64, began: Instant, timeout: Duration) {
+    eventually(&format!("{what} is gone"), timeout + LATE, || files(pid) <= before + 10);
     println!("{what}: gone {:.1} s after the first came", began.elapsed().as_secs_f64());
 }
 
@@ -142,7 +144,7 @@ fn gone(what: &str, pid: u32, before: u64, began: Instant) {
 fn an_honest_view_is_counted_at_once_among_a_crowd() {
     let allowed = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let wanted = std::env::var("FOOTFALL_TEST_IDLE").map_or(IDLE, |idle| idle.parse().expect("a number"));
-    let slow = if wanted >= IDLE_LONG { SLOW_LONG } else { SLOW };
+    let (slow, timeout) = if wanted >= IDLE_LONG { (SLOW_LONG, HEADER_TIMEOUT_LONG) } else { (SLOW, HEADER_TIMEOUT) };
     let idle = wanted.min(allowed.saturating_sub(slow + FILES_BESIDE));
     raise_file_limit(idle + slow + FILES_BESIDE);
     let mut running = start(|options| {
@@ -150,6 +152,7 @@ fn an_honest_view_is_counted_at_once_among_a_crowd() {
         // Else it is open on loopback, and has no page to log in.
         options.set("FOOTFALL_DASHBOARD__TOKEN", TOKEN);
         options.set("FOOTFALL_DASHBOARD__REQUESTS_PER_SECOND", "100000");
+        options.set("FOOTFALL_INGEST__HEADER_TIMEOUT_MS", &timeout.as_millis().to_string());
     });
     let url = running.ingest();
     let host = url.strip_prefix("http://").expect("an HTTP URL");
@@ -187,14 +190,14 @@ fn an_honest_view_is_counted_at_once_among_a_crowd() {
     println!("{there} there; ingest's memory {empty} to {full} bytes; the kernel's {held}");
     assert!(there >= (idle + slow) * 9 / 10, "{there} are there: they were not let in");
     assert!(among.1 < HONEST_MS_MAX.max(3.0 * alone.1), "p99 {} ms, alone {}", among.1, alone.1);
-    gone("the crowd", pid, before, began);
+    gone("the crowd", pid, before, began, timeout);
     drop((standing, crowd));
     running.article("a");
-    pipelines(&mut running);
+    pipelines(&mut running, timeout);
 }
 
 /// 100 connections each ask for more than any buffer has room for, and take nothing.
-fn pipelines(running: &mut Running) {
+fn pipelines(running: &mut Running, timeout: Duration) {
     let dashboard = running.stack.url(Role::Dashboard, 0);
     for (role, paths) in
         [(Role::Ingest, [SCRIPT, "/demopage/a?usrid=u"]), (Role::Dashboard, ["/login", "/assets/app.js"])]
@@ -227,10 +230,10 @@ fn pipelines(running: &mut Running) {
             println!("{what}: the kernel holds {} KiB for them", held.saturating_sub(held_before) / 1024);
             assert!(held.saturating_sub(held_before) < PIPELINING * KERNEL_BYTES_EACH_MAX, "{held} bytes");
             assert!(p99 < HONEST_MS_MAX, "p99 {p99} ms");
-            gone(&what, pid, before, began);
+            gone(&what, pid, before, began, timeout);
             let orphans = || kernel().0.saturating_sub(orphans_before);
             println!("{what}: {} closed and not over", orphans());
-            eventually("the kernel has given them up", HEADER_TIMEOUT + LATE, || orphans() < PIPELINING / 10);
+            eventually("the kernel has given them up", timeout + LATE, || orphans() < PIPELINING / 10);
             println!("{what}: over after {:.1} s", began.elapsed().as_secs_f64());
             drop(standing);
         }
