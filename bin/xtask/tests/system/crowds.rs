@@ -32,10 +32,11 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT_LONG: Duration = Duration::from_secs(25);
 /// A machine with other things to do is late, at most by this.
 const LATE: Duration = Duration::from_secs(8);
-const HONEST_MS_MAX: f64 = 100.0;
-/// What the kernel may hold for one client: twice our 64 KiB for each direction, and as much of its own on the client's
-/// side, which is this machine too.
-const KERNEL_BYTES_EACH_MAX: u64 = 1 << 20;
+/// The usual honest request, and the slowest but one of a hundred on a machine with other things to do.
+const HONEST_MS_MAX: (f64, f64) = (100.0, 400.0);
+/// What the kernel may hold for one client: twice our 64 KiB for each direction, and what it has on the client's side,
+/// which is this machine too.
+const KERNEL_BYTES_EACH_MAX: u64 = 512 * 1024;
 const SCRIPT: &str = "/footfall.js";
 
 /// Each address of the crowd has at most 200 connections.
@@ -121,6 +122,10 @@ fn honest(what: &str, host: &str, request: &str, status: &str) -> (f64, f64) {
     (times[49], times[98])
 }
 
+fn is_fast((median, p99): (f64, f64)) -> bool {
+    median < HONEST_MS_MAX.0 && p99 < HONEST_MS_MAX.1
+}
+
 fn honest_views(what: &str, host: &str) -> (f64, f64) {
     let body = r#"{"article":"a","user":"u"}"#;
     let request = format!(
@@ -189,7 +194,7 @@ fn an_honest_view_is_counted_at_once_among_a_crowd() {
     let (full, (_, held)) = (memory(pid), kernel());
     println!("{there} there; ingest's memory {empty} to {full} bytes; the kernel's {held}");
     assert!(there >= (idle + slow) * 9 / 10, "{there} are there: they were not let in");
-    assert!(among.1 < HONEST_MS_MAX.max(3.0 * alone.1), "p99 {} ms, alone {}", among.1, alone.1);
+    assert!(is_fast(among), "{among:?} ms, alone {alone:?}");
     gone("the crowd", pid, before, began, timeout);
     drop((standing, crowd));
     running.article("a");
@@ -225,11 +230,11 @@ fn pipelines(running: &mut Running, timeout: Duration) {
                 standing.push(stream);
             }
             let what = format!("{PIPELINING} that ask {role} {asked} times and do not read");
-            let (_, p99) = if role == Role::Ingest { honest_views(&what, host) } else { honest_pages(&what, host) };
+            let times = if role == Role::Ingest { honest_views(&what, host) } else { honest_pages(&what, host) };
             let (_, held) = kernel();
             println!("{what}: the kernel holds {} KiB for them", held.saturating_sub(held_before) / 1024);
             assert!(held.saturating_sub(held_before) < PIPELINING * KERNEL_BYTES_EACH_MAX, "{held} bytes");
-            assert!(p99 < HONEST_MS_MAX, "p99 {p99} ms");
+            assert!(is_fast(times), "{times:?} ms");
             gone(&what, pid, before, began, timeout);
             let orphans = || kernel().0.saturating_sub(orphans_before);
             println!("{what}: {} closed and not over", orphans());
