@@ -20,7 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size, set_tcp_user_timeout};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -95,9 +95,14 @@ where
     H: Fn(IpAddr, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    // Accepted connections inherit both.
+    // Accepted connections inherit all three.
     set_socket_send_buffer_size(&listener, SOCKET_BUFFER_BYTES)?;
     set_socket_recv_buffer_size(&listener, SOCKET_BUFFER_BYTES)?;
+    // What was written for a client is in the kernel when we have closed the connection, and has no place among those that
+    // are counted any more: without this the kernel keeps it for as long as the client lets it, and one client could fill
+    // the memory with connections that nobody has.
+    let patience = i32::try_from(limits.header_timeout.as_millis()).unwrap_or(i32::MAX); // The kernel takes no more.
+    set_tcp_user_timeout(&listener, patience.cast_unsigned())?;
     let places =
         Arc::new(Places::new(limits.connections_max, limits.connections_per_address_max, limits.trusted_proxies));
     let connections = TaskTracker::new();

@@ -1,5 +1,6 @@
 //! README.md says what is so: its table of settings is the configuration, and its commands exist. So do the settings and
-//! commands that docs/operations.md names, and the sample configuration shows the defaults.
+//! commands that docs/operations.md and docs/security.md name, the latter has every limit, and the sample configuration
+//! shows the defaults.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 const README: &str = "README.md";
 const OPERATIONS: &str = "docs/operations.md";
+const SECURITY: &str = "docs/security.md";
 
 fn document(path: &str) -> String {
     fs::read_to_string(xtask::root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -248,6 +250,76 @@ fn the_sample_shows_the_defaults() {
     assert_eq!(config, Config::default());
 }
 
+/// Whether a setting says how much somebody can take.
+fn is_limit(setting: &str) -> bool {
+    // What starts a flush is called a time-out too.
+    let is_duration = setting.ends_with("timeout_ms") && !setting.starts_with("flusher.");
+    is_duration || setting.ends_with("_max") || setting.contains("_per_") || setting == "dashboard.session_ms"
+}
+
+/// All words of the kind `footfall_views_accepted_total`, each with its line.
+fn metrics(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().enumerate().flat_map(|(index, line)| {
+        line.split(|character: char| !character.is_ascii_lowercase() && !character.is_ascii_digit() && character != '_')
+            .filter(|word| word.starts_with("footfall_"))
+            .map(move |word| (index + 1, word))
+    })
+}
+
+/// What the services are made of, all in one.
+fn product() -> String {
+    fn collect(folder: &Path, text: &mut String) {
+        for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+            if entry.is_dir() {
+                collect(&entry, text);
+            } else if entry.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&fs::read_to_string(&entry).expect("text"));
+            }
+        }
+    }
+    let mut text = String::new();
+    for folder in ["shared/src", "shared/journal/src", "bin/ingest/src", "bin/flusher/src", "bin/dashboard/src"] {
+        collect(&xtask::root().join(folder), &mut text);
+    }
+    text
+}
+
+/// Where the table of limits is not the programs', a sentence each.
+fn drift_of_limits(text: &str, settings: &BTreeMap<String, String>, product: &str) -> Vec<String> {
+    let mut drift = unknown_settings(SECURITY, text, settings);
+    let mut missing: BTreeSet<&String> = settings.keys().filter(|setting| is_limit(setting)).collect();
+    for Row { line, key, default } in rows(text) {
+        match settings.get(&key) {
+            None => drift.push(format!("{SECURITY}:{line}: there is no setting `{key}`")),
+            Some(real) if *real != default => {
+                drift.push(format!("{SECURITY}:{line}: the default of `{key}` is `{real}`, not `{default}`"));
+            }
+            Some(_) => drop(missing.remove(&key)),
+        }
+    }
+    drift.extend(missing.iter().map(|key| format!("{SECURITY}: no row of a table begins with | `{key}` |")));
+    let unknown = metrics(text).filter(|(_, name)| !product.contains(&format!("\"{name}\"")));
+    drift.extend(unknown.map(|(line, name)| format!("{SECURITY}:{line}: there is no metric {name}")));
+    drift
+}
+
+#[test]
+fn every_limit_is_in_the_document_on_security() {
+    let (text, settings, product) = (document(SECURITY), settings(), product());
+    assert_eq!(drift_of_limits(&text, &settings, &product), [""; 0]);
+    for (from, to, said) in [
+        ("| `ingest.connections_max` |", "| ingest's connections |", "begins with | `ingest.connections_max` |"),
+        ("| `dashboard.requests_per_second` |", "| `dashboard.requests` |", "there is no setting `dashboard.requests`"),
+        ("| `redis.timeout_ms` | `2000` |", "| `redis.timeout_ms` | `200` |", "is `2000`, not `200`"),
+        ("footfall_waiting_lookups", "footfall_waiting_look_ups", "there is no metric footfall_waiting_look_ups"),
+    ] {
+        let changed = text.replace(from, to);
+        assert_ne!(changed, text, "{from}");
+        let drift = drift_of_limits(&changed, &settings, &product);
+        assert!(drift.iter().any(|drift| drift.contains(said)), "{said}: {drift:?}");
+    }
+}
+
 #[test]
 fn the_two_commands_are_named_and_exist() {
     let (readme, help) = (document(README), help(Path::new(env!("CARGO_BIN_EXE_xtask")), &["--help"]));
@@ -270,7 +342,7 @@ fn the_commands_of_the_tool_are_those_of_the_program() {
     let help = help(&program("footfall"), &["--help"]);
     let readme = document(README);
     assert_eq!(commands(&readme), commands_in_help(&help), "README.md's table of commands, and `footfall --help`");
-    for (path, text) in [(README, readme), (OPERATIONS, document(OPERATIONS))] {
+    for (path, text) in [(README, readme), (OPERATIONS, document(OPERATIONS)), (SECURITY, document(SECURITY))] {
         for (line, mut arguments) in calls(&text) {
             let call = arguments.join(" ");
             // It reads all that is before this, and then does nothing.

@@ -1,5 +1,6 @@
 //! Settings that are never shown whole.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -46,6 +47,84 @@ pub struct Token(pub String);
 /// Shorter ones could be guessed.
 const TOKEN_CHARS_MIN: usize = 16;
 
+/// So many different characters a token has beside what everybody thinks of first.
+const TOKEN_CHARS_DIFFERENT_MIN: usize = 8;
+
+/// What everybody thinks of first.
+const WORDS: [&str; 16] = [
+    "password",
+    "passwort",
+    "passwd",
+    "p@ssw0rd",
+    "token",
+    "secret",
+    "footfall",
+    "dashboard",
+    "changeme",
+    "change",
+    "replace",
+    "letmein",
+    "welcome",
+    "admin",
+    "example",
+    "default",
+];
+
+/// Orders in which everybody types, forwards and backwards, also in part.
+const ORDERS: [&str; 8] = [
+    "0123456789abcdefghijklmnopqrstuvwxyz0123456789",
+    "1234567890",
+    "qwertyuiopasdfghjklzxcvbnm",
+    "qwertzuiopasdfghjklyxcvbnm",
+    "azertyuiopqsdfghjklmwxcvbn",
+    "1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik9ol0p",
+    "1q2w3e4r5t6y7u8i9o0p",
+    "a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p6",
+];
+
+/// Fewer in a row are found in a good token too.
+const ORDER_CHARS_MIN: usize = 4;
+
+/// Why a token of enough characters could be guessed all the same, as the end of a sentence.
+fn weakness(token: &str) -> Option<String> {
+    let mut rest: Vec<char> = token.to_lowercase().chars().collect();
+    let period =
+        (1..TOKEN_CHARS_MIN.min(rest.len() / 2 + 1)).find(|period| rest[*period..] == rest[..rest.len() - period]);
+    if let Some(period) = period {
+        return Some(format!("repeats the same {period} characters"));
+    }
+    rest.retain(|c| !"-_. :/".contains(*c));
+    let mut rest: String = rest.into_iter().collect();
+    for word in WORDS {
+        rest = rest.replace(word, "");
+    }
+    // `001122` is no better than `012`.
+    let mut rest: Vec<char> = rest.chars().collect();
+    rest.dedup();
+    let mut rest: String = rest.into_iter().collect();
+    let orders: Vec<String> =
+        ORDERS.iter().flat_map(|order| [(*order).to_owned(), order.chars().rev().collect()]).collect();
+    let mut left = BTreeSet::new();
+    while let Some(first) = rest.chars().next() {
+        let ends = rest.char_indices().map(|(at, c)| at + c.len_utf8());
+        let in_order =
+            ends.skip(ORDER_CHARS_MIN - 1).take_while(|end| orders.iter().any(|order| order.contains(&rest[..*end])));
+        match in_order.last() {
+            Some(end) => drop(rest.drain(..end)),
+            None => {
+                left.insert(first);
+                rest.remove(0);
+            }
+        }
+    }
+    (left.len() < TOKEN_CHARS_DIFFERENT_MIN).then(|| {
+        format!(
+            "has fewer than {TOKEN_CHARS_DIFFERENT_MIN} different characters, leaving out words such as `password` and \
+             runs such as `1234`"
+        )
+    })
+}
+
 impl Token {
     /// The token, if there is one.
     #[must_use]
@@ -63,18 +142,92 @@ impl fmt::Debug for Token {
 impl Setting for Token {
     fn read(value: &Value, _: Option<RangeInclusive<u64>>) -> Result<Self, String> {
         // Not by `Value::refuse`, which may repeat the value.
-        text(value, |text| Ok(text.to_owned())).map_err(|_| "is not text: put it in quotes".to_owned()).and_then(
-            |text| match text.chars().count() {
-                1..TOKEN_CHARS_MIN => Err(format!(
-                    "has fewer than {TOKEN_CHARS_MIN} characters and could be guessed: `openssl rand -hex 16` makes a \
-                     good one"
-                )),
-                _ => Ok(Self(text)),
-            },
-        )
+        let text = text(value, |text| Ok(text.to_owned())).map_err(|_| "is not text: put it in quotes".to_owned())?;
+        let weakness = match text.chars().count() {
+            0 => None,
+            1..TOKEN_CHARS_MIN => Some(format!("has fewer than {TOKEN_CHARS_MIN} characters")),
+            _ => weakness(&text),
+        };
+        match weakness {
+            None => Ok(Self(text)),
+            Some(why) => Err(format!("{why} and could be guessed: `openssl rand -hex 16` makes a good one")),
+        }
     }
 
     fn shown(&self) -> serde_json::Value {
         format!("{self:?}").into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(token: &str) -> Result<Token, String> {
+        Token::read(&Value::Text(token.to_owned()), None)
+    }
+
+    #[test]
+    fn a_token_that_can_be_guessed_is_refused() {
+        for (token, why) in [
+            ("4f9c01d7ab3e852", "fewer than 16 characters"),
+            ("aaaaaaaaaaaaaaaa", "the same 1 characters"),
+            ("abababababababababab", "the same 2 characters"),
+            ("k3v9x2q7k3v9x2q7", "the same 8 characters"),
+            ("K3v9x2q7mZk3V9x2q7Mzk3", "the same 10 characters"),
+            ("passwordpassword", "the same 8 characters"),
+            ("0123456789abcdef", "different"),
+            ("fedcba9876543210", "different"),
+            ("abcdefghijklmnop", "different"),
+            ("0123456789012345", "different"),
+            ("0123456789abcdef0123456789abcdef0", "different"),
+            ("00112233445566778899", "different"),
+            ("01-23-45-67-89-ab-cd-ef", "different"),
+            ("qwertyuiopasdfgh", "different"),
+            ("1q2w3e4r5t6y7u8i", "different"),
+            ("a1b2c3d4e5f6g7h8", "different"),
+            ("password12345678", "different"),
+            ("Password-Token-Secret!", "different"),
+            ("changeme-changeme-1", "different"),
+            ("FootfallDashboard2026", "different"),
+            ("my-secret-token-01", "different"),
+            ("abcabcabdabcabcabe", "different"),
+            ("                  ", "the same 1 characters"),
+            ("ééééééééàààààààààà", "different"),
+        ] {
+            let error = read(token).expect_err(token);
+            assert!(
+                error.contains(why) && error.ends_with("`openssl rand -hex 16` makes a good one"),
+                "{token}: {error}"
+            );
+            assert!(!error.contains(token), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_good_token_is_taken() {
+        for token in [
+            "",
+            "6f1c0e9ab7d24835",
+            "9d0f7c2be4a1586390cb7de2f4813a65",
+            "cGFzc3dvcmQgb2YgbWluZQ==",
+            "correct horse battery staple",
+            "the token that opens everything",
+            "Wir zählen jede Ansicht genau einmal",
+            "数字只有在每一次阅读都被记下时才值得相信",
+        ] {
+            assert!(read(token).is_ok_and(|read| read.0 == token), "{token}");
+        }
+    }
+
+    proptest::proptest! {
+        /// What the sentence recommends is never refused.
+        #[test]
+        fn what_openssl_makes_is_taken(bytes: [u8; 16]) {
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let different: BTreeSet<u8> = hex.bytes().collect();
+            proptest::prop_assume!(different.len() > 9);
+            proptest::prop_assert!(read(&hex).is_ok(), "{hex}");
+        }
     }
 }

@@ -44,10 +44,10 @@ fn no_password_is_shown() {
 
 #[test]
 fn with_a_token_the_dashboard_may_be_reached_by_others() {
-    let given = [("FOOTFALL_DASHBOARD__LISTEN", "0.0.0.0:8001"), ("FOOTFALL_DASHBOARD__TOKEN", "0123456789abcdef")];
+    let given = [("FOOTFALL_DASHBOARD__LISTEN", "0.0.0.0:8001"), ("FOOTFALL_DASHBOARD__TOKEN", "6f1c0e9ab7d24835")];
     let config = Config::load(None, environment(&given)).expect("valid");
-    assert_eq!(config.dashboard.token.get(), Some("0123456789abcdef"));
-    assert!(!format!("{config:?}").contains("0123456789abcdef"));
+    assert_eq!(config.dashboard.token.get(), Some("6f1c0e9ab7d24835"));
+    assert!(!format!("{config:?}").contains("6f1c0e9ab7d24835"));
 }
 
 fn refused(name: &str, value: &str) -> String {
@@ -112,7 +112,8 @@ fn a_mistake_is_named() {
         ("FOOTFALL_DASHBOARD__URL", "https://stats.example/?a", "`?` and `#`"),
         ("FOOTFALL_DASHBOARD__LISTEN", "0.0.0.0:8001", "dashboard.token"),
         ("FOOTFALL_DASHBOARD__TOKEN", "short", "FOOTFALL_DASHBOARD__TOKEN has fewer than 16 characters"),
-        ("FOOTFALL_DASHBOARD__READ_TOKEN", "0123456789abcdef", "dashboard.token"),
+        ("FOOTFALL_DASHBOARD__READ_TOKEN", "0123456789abcdef", "`openssl rand -hex 16` makes a good one"),
+        ("FOOTFALL_DASHBOARD__READ_TOKEN", "6f1c0e9ab7d24835", "dashboard.token"),
         ("FOOTFALL_HTTP__PROXY_PROTOCOL", "true", "http.trusted_proxies"),
         ("FOOTFALL_HTTP__TRUSTED_PROXIES", "10.0.0.0/33", "`10.0.0.0/33` is neither"),
         ("FOOTFALL_HTTP__TRUSTED_PROXIES", "10.0.0.5/8", "write 10.0.0.0/8"),

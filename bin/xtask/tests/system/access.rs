@@ -7,8 +7,8 @@ use footfall_drill::stack::Role;
 use crate::common::{Answer, Running, Set, eventually, get, post, raw, request, start};
 use crate::viewer::Viewer;
 
-pub(crate) const TOKEN: &str = "0123456789abcdef-everything";
-const READ_TOKEN: &str = "0123456789abcdef-the-wall";
+pub(crate) const TOKEN: &str = "6f1c0e9ab7d24835-everything";
+const READ_TOKEN: &str = "b95e3d70c1a8f264-the-wall";
 const SOON: Duration = Duration::from_secs(5);
 
 /// A dashboard that others could reach, and its URL.
@@ -48,7 +48,7 @@ fn without_the_token_nothing_is_shown() {
         assert_eq!((missing.status, status(path, READ_TOKEN), status(path, TOKEN)), (401, 200, 200), "{path}");
         assert!(missing.header("WWW-Authenticate").is_some(), "{}", missing.head);
     }
-    assert_eq!(status("/v1/stats", "0123456789abcdef"), 401);
+    assert_eq!(status("/v1/stats", "6f1c0e9ab7d24835"), 401);
     for path in READERS {
         let url = format!("{dashboard}{path}");
         assert_eq!((get(&url).status, status(path, READ_TOKEN), status(path, TOKEN)), (401, 401, 200), "{path}");

@@ -10,6 +10,7 @@ mod browser;
 mod common;
 mod configuration;
 mod counting;
+mod crowds;
 mod fallbacks;
 mod faults;
 mod floods;

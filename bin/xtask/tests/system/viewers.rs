@@ -213,7 +213,7 @@ fn time(text: &str) -> u64 {
 }
 
 /// Bytes that a process has in memory.
-fn memory(pid: u32) -> u64 {
+pub(crate) fn memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
@@ -228,7 +228,7 @@ fn cpu(pid: u32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-fn raise_file_limit(needed: u64) {
+pub(crate) fn raise_file_limit(needed: u64) {
     let limit = getrlimit(Resource::Nofile);
     let allowed = limit.maximum.unwrap_or(u64::MAX);
     assert!(allowed >= needed, "{needed} open files are needed, and {allowed} allowed: raise the limit (`ulimit -Hn`)");

@@ -11,7 +11,7 @@ use super::driver::{Browser, start_with_browser};
 use super::{EVIL, MOVING, PATIENT, SOON};
 use crate::common::{Running, Set, post};
 
-const TOKEN: &str = "0123456789abcdef-everything";
+const TOKEN: &str = "6f1c0e9ab7d24835-everything";
 const WIDTHS: [u32; 2] = [1440, 390];
 const THEMES: [&str; 2] = ["light", "dark"];
 const LANGUAGES: [&str; 2] = ["en", "zh-CN"];
