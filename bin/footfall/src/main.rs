@@ -11,6 +11,7 @@ mod drill;
 mod erase;
 mod export;
 mod failure;
+mod forget;
 mod import;
 mod init;
 mod ledger;
@@ -65,6 +66,7 @@ enum Command {
     Verify(verify::Args),
     Quarantine(quarantine::Args),
     Erase(erase::Args),
+    Forget(forget::Args),
     AcceptRestore(accept_restore::Args),
     Import(import::Args),
     Export(export::Args),
@@ -105,6 +107,7 @@ async fn run(cli: Cli) -> Result {
         Command::Verify(args) => verify::run(&config, &args).await,
         Command::Quarantine(args) => quarantine::run(&config, &args).await,
         Command::Erase(args) => erase::run(&config, &args).await,
+        Command::Forget(args) => forget::run(&config, &args).await,
         Command::AcceptRestore(args) => accept_restore::run(&config, &args).await,
         Command::Import(args) => import::run(&config, &args).await,
         Command::Export(args) => export::run(&config, &args).await,

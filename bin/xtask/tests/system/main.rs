@@ -11,6 +11,7 @@ mod configuration;
 mod counting;
 mod fallbacks;
 mod faults;
+mod flooded;
 mod full;
 mod growth;
 mod hit_rates;
