@@ -473,7 +473,9 @@ impl Lists {
                     let read = lists.read_now(&list).await.map(|list| *kept = Some(list));
                     (kept, read)
                 });
-                let Ok(read) = read.await else { return unavailable("lists come from MySQL, which cannot be read now") };
+                let Ok(read) = read.await else {
+                    return unavailable("lists come from MySQL, which cannot be read now");
+                };
                 read
             }
             Err(reason) => (kept, Err(reason)),

@@ -136,8 +136,7 @@ impl Store {
         shards: u16,
     ) -> Result<(Forgotten, Option<Row>)> {
         let (transaction, users_before) = self.begin_in_all(shards).await?;
-        let (first, user) =
-            after.as_ref().map_or((from, &[][..]), |row| (row.article.as_bytes(), row.user.as_bytes()));
+        let (first, user) = after.as_ref().map_or((from, &[][..]), |row| (row.article.as_bytes(), row.user.as_bytes()));
         let range = "WHERE article >= ? AND article < ? AND (article > ? OR user > ?) ORDER BY article, user LIMIT ?";
         let values = |limit: u32| [bytes(first), bytes(to), bytes(first), bytes(user), limit.into()];
         let sql = format!("SELECT article, user, views FROM footfall_article_readers {range}");
@@ -278,7 +277,11 @@ async fn expect_rows(
 ) -> Result<()> {
     let affected = transaction.execute_raw(statement(sql, values)).await?.rows_affected();
     // The transaction is given up with it.
-    if affected == rows as u64 { Ok(()) } else { Err(StoreError::Corrupt("other rows were there than are in its sums")) }
+    if affected == rows as u64 {
+        Ok(())
+    } else {
+        Err(StoreError::Corrupt("other rows were there than are in its sums"))
+    }
 }
 
 fn marks<T>(values: &[T]) -> String {

@@ -48,7 +48,7 @@ fn what_rises_is_answered_in_time_among_a_million_new_articles() {
     assert_eq!(risen[0]["article"], "honest");
 }
 
-/// A table that somebody has locked stands for one with too much in it: reads of it take as long as they may.
+/// A view that works for minutes at every row stands for a table with too much in it.
 #[test]
 fn reads_that_nobody_waits_for_end_and_stop_no_others() {
     let mut running = start(|options| {
@@ -58,7 +58,6 @@ fn reads_that_nobody_waits_for_end_and_stop_no_others() {
     let dashboard = running.stack.url(Role::Dashboard, 0);
     view(&running, "honest", "u");
     eventually("views in MySQL", PATIENCE, || sum(&mut running, "SELECT SUM(views) FROM footfall_articles") == 1);
-    // Slow without a lock, which a time limit may not reach: a view in the table's place, that works at every row.
     running.sql("RENAME TABLE footfall_users TO hidden_users");
     running.sql(
         "CREATE VIEW footfall_users AS SELECT user FROM hidden_users WHERE (SELECT SUM(a.seq * b.seq) FROM \
@@ -71,7 +70,8 @@ fn reads_that_nobody_waits_for_end_and_stop_no_others() {
     let left = Instant::now();
     assert!(reads_of(&mut running, "footfall_users") <= 2, "half of the connections, at most");
     // No other kind is refused or waits.
-    for kind in ["articles", "articles?by=rise", "articles?by=name", "articles/honest/readers", "users/u/articles", "minutes"]
+    for kind in
+        ["articles", "articles?by=rise", "articles?by=name", "articles/honest/readers", "users/u/articles", "minutes"]
     {
         let asked = Instant::now();
         let answer = get(&format!("{dashboard}/v1/{kind}"));
@@ -108,7 +108,9 @@ fn what_a_flood_left_is_forgotten_while_others_are_counted() {
     // What is in quarantine has come from somewhere.
     running.sql("INSERT INTO footfall_direct_fence (shard, producer, batch, views) VALUES (0, 4711, 1, 7)");
     running.assert_verified(&["before.tsv"]);
-    eventually("everything is in MySQL", PATIENCE, || sum(&mut running, "SELECT SUM(views) FROM footfall_articles") == 3_082);
+    eventually("everything is in MySQL", PATIENCE, || {
+        sum(&mut running, "SELECT SUM(views) FROM footfall_articles") == 3_082
+    });
     eventually("numbers are served", PATIENCE, || running.article("flood-3")["views"] == 2);
 
     assert_eq!(tool(&running, &["forget"]).0, 2);
@@ -148,8 +150,13 @@ fn what_a_flood_left_is_forgotten_while_others_are_counted() {
     // What comes later is new.
     view(&running, "flood-3", "flooder-3");
     eventually("a new view", PATIENCE, || running.article("flood-3")["views"] == 1);
-    eventually("in MySQL", PATIENCE, || sum(&mut running, "SELECT views FROM footfall_articles WHERE article = 'flood-3'") == 1);
+    eventually("in MySQL", PATIENCE, || {
+        sum(&mut running, "SELECT views FROM footfall_articles WHERE article = 'flood-3'") == 1
+    });
     let (code, said) = tool(&running, &["forget", "--article", "flood-3", "--yes"]);
-    assert!(code == 0 && said.ends_with("forgotten: 1 article, 1 reader, 1 view; 1 user had read nothing else\n"), "{said}");
+    assert!(
+        code == 0 && said.ends_with("forgotten: 1 article, 1 reader, 1 view; 1 user had read nothing else\n"),
+        "{said}"
+    );
     running.assert_verified(&["before.tsv", "during.tsv"]);
 }
