@@ -306,7 +306,7 @@ mod tests {
         ] {
             let (from, to) = which.range();
             let is_in = |name: &&str| name.as_bytes() >= from.as_slice() && name.as_bytes() < to.as_slice();
-            assert!(inside.iter().all(is_in) && !outside.iter().any(|name| is_in(name)), "{which:?}");
+            assert!(inside.iter().all(is_in) && !outside.iter().any(is_in), "{which:?}");
         }
     }
 }
