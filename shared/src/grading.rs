@@ -277,6 +277,7 @@ impl Grade for StoreError {
             Self::Db(error) => error.class(),
             Self::Schema(_) => Class::DbSchema,
             Self::Corrupt(_) => Class::DbBehind,
+            Self::TooLong(_) => Class::DbTransient,
             Self::Unreachable { .. } | Self::RefusesAll(_) => Class::DbDown,
         }
     }

@@ -1,6 +1,7 @@
 //! MySQL or MariaDB: where views are counted for good. Only this module knows SQL.
 
 mod audit;
+mod forget;
 mod lists;
 mod quarantine;
 mod reach;
@@ -25,10 +26,12 @@ use sea_orm::{
 use crate::config;
 use crate::contain::{contain_this_task, contained};
 use crate::counter::{Article, Batch, Growth, Producer, Row, Shard, User, shown, total};
+use crate::grading::mysql_code;
 
 use reach::Reach;
 
 pub use audit::{Audit, Books, ProducerFences, column};
+pub use forget::{COUNTED_MAX, Forgotten, Which};
 pub use lists::{By, ListedArticle, RisingArticle};
 pub use quarantine::{Quarantined, Replayed};
 pub use restore::{Known, Lost, Positions};
@@ -59,6 +62,12 @@ pub enum StoreError {
     /// What MySQL holds does not add up.
     #[error("mysql holds damaged data: {0}")]
     Corrupt(&'static str),
+    /// A read needed too long, and MySQL has ended it.
+    #[error(
+        "mysql ended a read that needed more than {0:?}: there is too much to look through; raise database.timeout_ms, or \
+         delete with `footfall forget` what a flood has left"
+    )]
+    TooLong(Duration),
     /// It refuses rows, and every other too that is tried in their place: no row is to blame.
     #[error(
         "mysql refuses every row, not only some, so views wait: {0}; look at what has changed \
@@ -434,13 +443,46 @@ impl Store {
     }
 
     async fn one<const N: usize>(&self, sql: &str, values: [Value; N]) -> Result<Option<QueryResult>> {
-        let work = self.reach.step(self.db.query_one_raw(statement(sql, values)));
-        self.explained(in_time(self.timeout, work).await).await
+        let sql = self.bounded(sql);
+        let work = self.reach.step(self.db.query_one_raw(statement(&sql, values)));
+        self.explained(self.in_read_time(in_time(self.timeout, work).await)).await
     }
 
     async fn all(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<Vec<QueryResult>> {
-        let work = self.reach.step(self.db.query_all_raw(statement(sql, values)));
-        self.explained(in_time(self.timeout, work).await).await
+        let sql = self.bounded(sql);
+        let work = self.reach.step(self.db.query_all_raw(statement(&sql, values)));
+        self.explained(self.in_read_time(in_time(self.timeout, work).await)).await
+    }
+
+    /// For how long MySQL works at a read: a little less than anybody waits for it, so that its answer is heard and the
+    /// connection can be used again.
+    fn read_max(&self) -> Duration {
+        self.timeout * 9 / 10
+    }
+
+    /// The text of a read that MySQL itself ends after [`Store::read_max`], whether or not anybody waits for it still: it
+    /// does not notice that a client has gone. No setting of the session, which would cut flushes off too. MariaDB reads the
+    /// comment in front and MySQL the hint; each passes over the other.
+    fn bounded(&self, sql: &str) -> String {
+        let limit = self.read_max();
+        match sql.strip_prefix("SELECT ") {
+            Some(rest) => format!(
+                "/*M! SET STATEMENT max_statement_time = {}.{:03} FOR */ SELECT /*+ MAX_EXECUTION_TIME({}) */ {rest}",
+                limit.as_secs(),
+                limit.subsec_millis(),
+                limit.as_millis()
+            ),
+            None => sql.to_owned(), // `SHOW` needs no time.
+        }
+    }
+
+    fn in_read_time<T>(&self, result: Result<T>) -> Result<T> {
+        match result {
+            Err(StoreError::Db(error)) if mysql_code(&error).is_some_and(|code| READ_ENDED.contains(&code)) => {
+                Err(StoreError::TooLong(self.read_max()))
+            }
+            result => result,
+        }
     }
 }
 
@@ -468,6 +510,9 @@ impl Fences for Store {
         Box::pin(async { self.explained(in_time(TRANSACTION_MAX, work).await).await })
     }
 }
+
+/// What MariaDB and MySQL say of a read that they have ended.
+const READ_ENDED: [u16; 2] = [1969, 3024];
 
 const NO_FENCE: StoreError = StoreError::Corrupt("the fence of the shard is missing: run `footfall init`");
 

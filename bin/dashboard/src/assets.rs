@@ -185,7 +185,7 @@ mod tests {
         (include_str!("../../ingest/src/batch.rs"), "let (ready, state) = match", "let why = state.map"),
         (include_str!("../../ingest/src/request.rs"), "fn note(self)", "impl Refusal"),
         (include_str!("../../ingest/src/visitor.rs"), "const UNKNOWN_PROXY", "impl Visitors"),
-        (include_str!("lists.rs"), "async fn read_in_turn", "async fn read("),
+        (include_str!("lists.rs"), "async fn turn", "async fn read("),
         (include_str!("lists.rs"), "fn lacks(&self)", "fn spans("),
         (include_str!("../../../shared/src/reads/numbers.rs"), "const NO_REDIS", "impl ArticleNumbers"),
     ];

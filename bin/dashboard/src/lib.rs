@@ -83,7 +83,7 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     let history = Store::new(&config.database).await?;
     let reads = Arc::new(Reads::new(&redis, history.clone(), counts.clone(), &config.reads, config.shards, timeout));
     let stored_until = Arc::new(StoredUntil::default());
-    let lists = Lists::new(history, counts.clone(), config.reads.ttl_ms, Arc::clone(&stored_until));
+    let lists = Lists::new(history, &config.database, counts.clone(), config.reads.ttl_ms, Arc::clone(&stored_until));
     lifecycle.spawn("report of hit rates", {
         let (redis, stop) = (redis.clone(), lifecycle.stop());
         async move {

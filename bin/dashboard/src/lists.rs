@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use footfall_shared::breaker::Breaker;
 use footfall_shared::clock;
+use footfall_shared::config::Database;
 use footfall_shared::counter::{self, Article, User};
 use footfall_shared::grading::Grade;
 use footfall_shared::http::{self, Answer};
@@ -23,8 +24,8 @@ use serde_json::json;
 
 use crate::feed::LAG_MS_MAX;
 use crate::numbers::StoredUntil;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
 
 /// Entries of a page, if nobody says otherwise.
 const LIMIT: u32 = 100;
@@ -36,7 +37,7 @@ const SPAN: u32 = 48;
 pub const SPAN_MAX: u32 = 1_440;
 /// Articles that rise, at most: those that are read a little more than they were are nothing to tell.
 const RISING_MAX: u32 = 100;
-/// Lists that are read from MySQL at once.
+/// Lists of one kind that are asked for at once.
 const READS_MAX: usize = 8;
 /// Entries of all lists that are kept: some tens of MB.
 const KEPT_MAX: u64 = 50_000;
@@ -44,14 +45,34 @@ const KEPT_MAX: u64 = 50_000;
 /// Answers lists. Apart from the live numbers, so that a list that takes its time does not stop these.
 pub struct Lists {
     store: Store,
-    mysql: Mutex<Breaker>,
-    seats: Semaphore,
+    kinds: [Kind; KINDS],
     kept: Cache<List, Slot, Entries>,
     /// For how long a list is kept.
     ttl: Duration,
+    /// How long a read waits for its turn.
+    patience: Duration,
     counts: HitCounts,
     refused: IntCounter,
     stored_until: Arc<StoredUntil>,
+}
+
+/// Lists that take about as long as each other. Each kind has a breaker, seats and a share of the connections to MySQL: one
+/// that has become slow does not stop the others.
+struct Kind {
+    mysql: Mutex<Breaker>,
+    /// Whoever finds none is refused.
+    seats: Arc<Semaphore>,
+    /// Reads in MySQL at once; the others wait for them.
+    turns: Arc<Semaphore>,
+}
+
+/// One for each variant of [`List`].
+const KINDS: usize = 8;
+
+/// The right to read a list in MySQL.
+struct Turn {
+    _seat: OwnedSemaphorePermit,
+    _turn: OwnedSemaphorePermit,
 }
 
 /// One list as it was read last. Who reads it anew holds it, so that all others who want it wait for that one read.
@@ -222,6 +243,19 @@ impl List {
         Ok(List::ArticlesBy(by, after, query.limit()?))
     }
 
+    fn kind(&self) -> usize {
+        match self {
+            Self::ArticlesBy(..) => 0,
+            Self::Rising(_) => 1,
+            Self::ArticlesNamed(..) => 2,
+            Self::Readers(..) => 3,
+            Self::Hours(..) => 4,
+            Self::Users(..) => 5,
+            Self::Reads(..) => 6,
+            Self::Minutes(_) => 7,
+        }
+    }
+
     fn entries_max(&self) -> u32 {
         match self {
             Self::ArticlesBy(.., max) | Self::ArticlesNamed(.., max) | Self::Rising(max) | Self::Readers(.., max) => {
@@ -386,18 +420,29 @@ fn spans(found: &[(u32, u64)], all: RangeInclusive<u32>, seconds: u32, horizon: 
 }
 
 impl Lists {
-    /// Reads from this store, at most [`READS_MAX`] lists at once, and keeps each for `ttl`.
+    /// Reads from this store, over half of its connections for each kind of list at most, and keeps each list for `ttl`.
     #[must_use]
-    pub fn new(store: Store, counts: HitCounts, ttl: Duration, stored_until: Arc<StoredUntil>) -> Self {
+    pub fn new(
+        store: Store,
+        database: &Database,
+        counts: HitCounts,
+        ttl: Duration,
+        stored_until: Arc<StoredUntil>,
+    ) -> Self {
         let refused =
             telemetry::counter("footfall_dashboard_lists_refused_total", "Lists refused because too many were read.");
-        let kept = Cache::with_weighter(1_000, KEPT_MAX, Entries);
+        let turns = (database.connections_max as usize / 2).clamp(1, READS_MAX);
+        let kind = |_| Kind {
+            mysql: Mutex::new(Breaker::new(0)),
+            seats: Arc::new(Semaphore::new(READS_MAX)),
+            turns: Arc::new(Semaphore::new(turns)),
+        };
         Self {
             store,
-            mysql: Mutex::new(Breaker::new(0)),
-            seats: Semaphore::new(READS_MAX),
-            kept,
+            kinds: std::array::from_fn(kind),
+            kept: Cache::with_weighter(1_000, KEPT_MAX, Entries),
             ttl,
+            patience: database.timeout_ms,
             counts,
             refused,
             stored_until,
@@ -405,53 +450,82 @@ impl Lists {
     }
 
     /// Answers a request for a list.
-    pub async fn answer(&self, list: List) -> Answer {
+    pub async fn answer(self: &Arc<Self>, list: List) -> Answer {
         let slot = if list.may_be_kept() {
             let Ok(slot) = self.kept.get_or_insert_with(&list, || Ok::<_, Infallible>(Slot::default()));
             slot
         } else {
             Slot::default()
         };
-        let mut kept = slot.lock().await;
+        let mut kept = slot.lock_owned().await;
         if let Some(kept) = kept.as_ref().filter(|kept| kept.is_fresh(self.ttl)) {
             self.counts.hit(list.interface());
             return shown(kept, None);
         }
-        match (self.read_in_turn(&list).await, kept.as_ref()) {
-            (Ok(list), _) => shown(kept.insert(list), None),
-            (Err(reason), Some(kept)) => {
-                self.counts.hit(list.interface());
-                shown(kept, Some(reason))
+        let interface = list.interface();
+        let read = match self.turn(&list).await {
+            Ok(turn) => {
+                // Whoever asked may go away, which MySQL does not notice: its work goes on to the end or to the time limit.
+                // So the read keeps its turn until then, and what it found is there for the next one who asks.
+                let lists = Arc::clone(self);
+                let read = tokio::spawn(async move {
+                    let _turn = turn;
+                    let read = lists.read_now(&list).await.map(|list| *kept = Some(list));
+                    (kept, read)
+                });
+                let Ok(read) = read.await else {
+                    return unavailable("lists come from MySQL, which cannot be read now");
+                };
+                read
             }
-            (Err(reason), None) => {
-                let mut answer = http::sentence(StatusCode::SERVICE_UNAVAILABLE, &reason);
-                answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-                answer
+            Err(reason) => (kept, Err(reason)),
+        };
+        match read {
+            (kept, read) if kept.is_some() => {
+                let reason = read.err();
+                if reason.is_some() {
+                    self.counts.hit(interface);
+                }
+                kept.as_ref().map_or_else(|| unavailable(""), |kept| shown(kept, reason))
             }
+            (_, read) => unavailable(&read.err().unwrap_or_default()),
         }
     }
 
-    /// Reads a list if there is a seat and MySQL is well, as far as is known.
-    async fn read_in_turn(&self, list: &List) -> Result<Kept, String> {
-        let Ok(_seat) = self.seats.try_acquire() else {
-            self.refused.inc();
-            return Err("too many lists are read at the moment: try again".into());
+    /// The right to read a list, if there is a seat and MySQL is well, as far as is known.
+    async fn turn(&self, list: &List) -> Result<Turn, String> {
+        let kind = &self.kinds[list.kind()];
+        let is_well = || {
+            let allows = lock(&kind.mysql).allows(Instant::now());
+            allows.then_some(()).ok_or("lists come from MySQL, which could not be read a moment ago")
         };
-        if !lock(&self.mysql).allows(Instant::now()) {
-            return Err("lists come from MySQL, which could not be read a moment ago".into());
-        }
+        is_well()?;
+        let too_many = || {
+            self.refused.inc();
+            "too many lists are read at the moment: try again"
+        };
+        let seat = Arc::clone(&kind.seats).try_acquire_owned().map_err(|_| too_many())?;
+        let turn = timeout(self.patience, Arc::clone(&kind.turns).acquire_owned()).await;
+        let turn = turn.ok().and_then(Result::ok).ok_or_else(too_many)?;
+        // It may have failed while this one waited.
+        is_well()?;
+        Ok(Turn { _seat: seat, _turn: turn })
+    }
+
+    async fn read_now(&self, list: &List) -> Result<Kept, String> {
+        let mysql = &self.kinds[list.kind()].mysql;
         self.counts.miss(list.interface());
         // Known before MySQL is asked, so it has at least that.
         let horizon = Horizon { now_ms: clock::unix_ms(), stored_until_ms: self.stored_until.get() };
         let (since, read_at) = (Instant::now(), clock::rfc3339(horizon.now_ms));
         match self.read(list, horizon).await {
             Ok(list) => {
-                lock(&self.mysql).succeeded();
+                lock(mysql).succeeded();
                 Ok(Kept { since, read_at, list, lacks: horizon.lacks() })
             }
             Err(error) => {
                 error.class().count();
-                lock(&self.mysql).failed(error.class(), Instant::now());
+                lock(mysql).failed(error.class(), Instant::now());
                 Err(format!("lists come from MySQL, which cannot be read now: {error}"))
             }
         }
@@ -513,6 +587,12 @@ impl Lists {
             }
         })
     }
+}
+
+fn unavailable(reason: &str) -> Answer {
+    let mut answer = http::sentence(StatusCode::SERVICE_UNAVAILABLE, reason);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
 }
 
 fn lock(breaker: &Mutex<Breaker>) -> MutexGuard<'_, Breaker> {

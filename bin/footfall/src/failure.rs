@@ -81,7 +81,9 @@ impl From<StoreError> for Failure {
                 format!("{error}; check that MySQL runs and that database.url (FOOTFALL_DATABASE__URL) leads to it")
             }
             // These say by themselves what to do.
-            StoreError::Schema(_) | StoreError::Corrupt(_) | StoreError::RefusesAll(_) => error.to_string(),
+            StoreError::Schema(_) | StoreError::Corrupt(_) | StoreError::TooLong(_) | StoreError::RefusesAll(_) => {
+                error.to_string()
+            }
         })
     }
 }

@@ -69,10 +69,12 @@ async fn wait_for_database(store: &Store, config: &Config, patience: Duration) -
             Ok(()) => return Ok(true),
             Err(StoreError::Schema(_) | StoreError::Corrupt(_) | StoreError::RefusesAll(_)) => return Ok(false),
             // Every other error is waited out, "access denied" too: a fresh server lets users in last.
-            Err(error @ (StoreError::Db(_) | StoreError::Unreachable { .. })) if Instant::now() + RETRY > deadline => {
+            Err(error @ (StoreError::Db(_) | StoreError::Unreachable { .. } | StoreError::TooLong(_)))
+                if Instant::now() + RETRY > deadline =>
+            {
                 return Err(error.into());
             }
-            Err(error @ (StoreError::Db(_) | StoreError::Unreachable { .. })) => {
+            Err(error @ (StoreError::Db(_) | StoreError::Unreachable { .. } | StoreError::TooLong(_))) => {
                 if !told {
                     note(format_args!("waiting up to {} s for {} ({error})", patience.as_secs(), config.database.url));
                     told = true;

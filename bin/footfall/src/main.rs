@@ -11,6 +11,7 @@ mod drill;
 mod erase;
 mod export;
 mod failure;
+mod forget;
 mod import;
 mod init;
 mod interrupt;
@@ -69,6 +70,7 @@ enum Command {
     Verify(verify::Args),
     Quarantine(quarantine::Args),
     Erase(erase::Args),
+    Forget(forget::Args),
     AcceptRestore(accept_restore::Args),
     Import(import::Args),
     Export(export::Args),
@@ -125,6 +127,7 @@ impl Command {
                 "each entry was dealt with or stays, none was counted twice; `footfall quarantine list` shows what is left"
             }
             Self::Erase(_) => "the user may be erased in part; run the same once more",
+            Self::Forget(_) => "some of the articles may be forgotten, others not; run the same once more",
             Self::AcceptRestore(_) => {
                 "only the shards that were named as going on were changed; run the same once more"
             }
@@ -147,6 +150,7 @@ async fn run(cli: Cli) -> Result {
         Command::Verify(args) => verify::run(&config, &args).await,
         Command::Quarantine(args) => quarantine::run(&config, &args).await,
         Command::Erase(args) => erase::run(&config, &args).await,
+        Command::Forget(args) => forget::run(&config, &args).await,
         Command::AcceptRestore(args) => accept_restore::run(&config, &args).await,
         Command::Import(args) => import::run(&config, &args).await,
         Command::Export(args) => export::run(&config, &args).await,

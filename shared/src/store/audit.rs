@@ -31,7 +31,7 @@ pub struct Audit {
     pub repeats: u128,
     /// Views in quarantine.
     pub quarantined_views: u128,
-    /// Views that a person has dropped from quarantine.
+    /// Views that a person has dropped from quarantine, or forgotten with their article.
     pub dropped_views: u128,
     /// Articles whose views or readers are not the sum of their readers' rows (I4), the first ones.
     pub torn: Vec<Article>,
@@ -60,7 +60,7 @@ pub struct Books {
     pub generation: u64,
     /// Views that are counted.
     pub stored_views: u128,
-    /// Views that a person has dropped from quarantine.
+    /// Views that a person has dropped from quarantine, or forgotten with their article.
     pub dropped_views: u128,
     /// Views that producers have sent on the direct path.
     pub direct_views: u128,

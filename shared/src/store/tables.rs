@@ -112,7 +112,7 @@ pub const TABLES: [Table; 10] = [
     },
     // The position of each shard, written in the same transaction as the counts that it speaks of; running totals, so
     // that the site's numbers are one row; `version`, which grows whenever the counts change by anything but a flush; and
-    // the views that a person has dropped from quarantine.
+    // the views that a person has dropped from quarantine, or forgotten with their article.
     Table {
         name: "footfall_shard_fence",
         holds: "per shard up to where its views are counted, and totals",

@@ -13,6 +13,7 @@ mod counting;
 mod crowds;
 mod fallbacks;
 mod faults;
+mod flooded;
 mod floods;
 mod full;
 mod growth;
