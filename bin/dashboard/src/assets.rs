@@ -210,6 +210,7 @@ mod tests {
         let others = [
             include_str!("lib.rs"),
             include_str!("routes.rs"),
+            include_str!("../../flusher/src/flush.rs"),
             include_str!("../../flusher/src/lib.rs"),
             include_str!("../../ingest/src/batch.rs"),
         ];
