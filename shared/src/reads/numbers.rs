@@ -84,6 +84,8 @@ impl ArticleNumbers {
         };
         match found {
             Found::All { live, source, .. } if live.is_behind => part(live.views(), BEHIND, Some(source)),
+            // A view that was acknowledged a moment ago may wait in a journal, and nobody has said so yet.
+            Found::All { live, source, .. } if live.is_full => part(live.views(), REDIS_FULL, Some(source)),
             Found::All { live, source, .. } if live.views() < views => part(views, CATCHING_UP, Some(source)),
             Found::All { live, source, has_failed } => Self {
                 article: article.to_string(),
@@ -93,11 +95,7 @@ impl ArticleNumbers {
                 readers: Some(shown(live.readers.max(readers))),
                 pending: Some(shown(live.pending_views)),
                 as_of: Some(clock::rfc3339(live.as_of_ms)),
-                degraded: match (has_failed, live.is_full) {
-                    (true, _) => Some(NO_MYSQL_CACHED),
-                    (false, true) => Some(REDIS_FULL),
-                    (false, false) => None,
-                },
+                degraded: has_failed.then_some(NO_MYSQL_CACHED),
                 source: Some(source),
             },
             Found::Waiting { pending_views } => part(pending_views, NO_MYSQL, Some("cache")),
@@ -157,6 +155,7 @@ mod tests {
             })
         };
         let behind = Live { is_behind: true, ..live(10, 5, 4) };
+        let full = Live { is_full: true, ..live(10, 5, 4) };
         for (found, shown, expected) in [
             (all(live(10, 5, 4), "cache", false), (0, 0), known(15, 4, 5, None, "cache")),
             (all(live(10, 5, 4), "database", false), (15, 4), known(15, 4, 5, None, "database")),
@@ -167,6 +166,8 @@ mod tests {
             (all(live(10, 0, 4), "cache", false), (15, 4), part(15, CATCHING_UP, "cache".into())),
             (all(behind, "cache", false), (0, 0), part(15, BEHIND, "cache".into())),
             (all(behind, "database", false), (20, 4), part(20, BEHIND, "database".into())),
+            (all(full, "cache", false), (0, 0), part(15, REDIS_FULL, "cache".into())),
+            (all(full, "cache", true), (20, 4), part(20, REDIS_FULL, "cache".into())),
             (Found::Waiting { pending_views: 8 }, (0, 0), part(8, NO_MYSQL, "cache".into())),
             (Found::Waiting { pending_views: 8 }, (2_333, 200), part(2_333, NO_MYSQL, "cache".into())),
             (Found::Waiting { pending_views: 0 }, (0, 0), part(0, NO_MYSQL, "cache".into())),
