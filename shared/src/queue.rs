@@ -478,8 +478,8 @@ impl Queue {
 
     /// Keeps what MySQL has, for whoever cannot ask it.
     pub async fn keep_fence(&self, fence: &Fence) -> Result<()> {
-        let Fence { epoch, generation, flush_epoch, version, views, readers, users, articles } = fence;
-        let text = format!("{epoch}:{generation}:{flush_epoch}:{version}:{views}:{readers}:{users}:{articles}");
+        let Fence { epoch, position, flush_epoch, version, views, readers, users, articles } = fence;
+        let text = format!("{epoch}:{position}:{flush_epoch}:{version}:{views}:{readers}:{users}:{articles}");
         self.redis.note([(&self.keys.fence, FENCE_FIELD, &text)]).await
     }
 
@@ -490,10 +490,10 @@ impl Queue {
         let (text,): (Option<String>,) = self.redis.commands(pipeline).await?;
         let numbers: Vec<u64> =
             text.iter().flat_map(|text| text.split(':')).map_while(|part| part.parse().ok()).collect();
-        let [epoch, generation, flush_epoch, version, views, readers, users, articles] = numbers[..] else {
+        let [epoch, position, flush_epoch, version, views, readers, users, articles] = numbers[..] else {
             return Ok(None);
         };
-        Ok(Some(Fence { epoch, generation, flush_epoch, version, views, readers, users, articles }))
+        Ok(Some(Fence { epoch, position, flush_epoch, version, views, readers, users, articles }))
     }
 
     /// Seals generation `open` if it still is the open one and holds anything.
@@ -624,7 +624,7 @@ impl Queue {
             Some(DataSet { epoch, position, .. }) => call.arg((epoch, position.first, position.open)),
             None => call.arg(("", "", "")),
         };
-        call.arg(recovery.generation).arg(u8::from(keep)).arg(shards).arg(recovery.version);
+        call.arg(recovery.position).arg(u8::from(keep)).arg(shards).arg(recovery.version);
         for (producer, number, views) in &recovery.producers {
             call.arg((producer.to_string(), format!("{number}:{views}")));
         }
@@ -678,7 +678,7 @@ impl Queue {
     ) -> Result<Option<Live>> {
         let live = self.keys.live(age, article);
         let committed: Vec<String> =
-            (first..=stored.generation).map(|generation| self.keys.sealed(generation).totals).collect();
+            (first..=stored.position).map(|generation| self.keys.sealed(generation).totals).collect();
         let mut keys = self.keys_of_a_read();
         keys.push(&live);
         keys.extend(committed.iter().map(String::as_str));
@@ -687,7 +687,7 @@ impl Queue {
             .arg(article.as_bytes())
             .arg(ttl.as_millis())
             .arg(age.version)
-            .arg(stored.generation)
+            .arg(stored.position)
             .arg(stored.views)
             .arg(stored.readers)
             .arg(stored.version);

@@ -74,7 +74,7 @@ async fn open_or_discard(
             Err(error) => return Err(error.into()),
         };
         // Read after Redis: a fence never goes back, so a lower one means that MySQL lost something.
-        check_age(queue, &state, (fence.epoch, fence.flush_epoch, fence.generation, fence.version))?;
+        check_age(queue, &state, (fence.epoch, fence.flush_epoch, fence.position, fence.version))?;
         let is_damaged = state.data.is_some_and(|data| data.is_damaged || Some(data.epoch) == damaged);
         if let Some(data) = state.data.filter(|data| data.is_current && data.epoch == fence.epoch && !is_damaged) {
             return Ok(data.epoch);
@@ -88,7 +88,7 @@ async fn open_or_discard(
             continue;
         };
         // And again, on the row that was locked: MySQL may have been restored in between.
-        check_age(queue, &state, (recovery.epoch, recovery.flush_epoch, recovery.generation, recovery.version))?;
+        check_age(queue, &state, (recovery.epoch, recovery.flush_epoch, recovery.position, recovery.version))?;
         // Sent once per epoch: a second one, after FLUSHALL, would open the epoch once more without what it had taken.
         let reopened = match queue.reopen(&state, &recovery, shards, is_damaged).await {
             // It cannot even be sealed.

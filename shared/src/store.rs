@@ -91,9 +91,9 @@ type Result<T> = std::result::Result<T, StoreError>;
 pub struct Fence {
     /// The current epoch; only data sets opened under it may flush.
     pub epoch: u64,
-    /// The last generation in MySQL.
-    pub generation: u64,
-    /// The epoch under which `generation` was flushed.
+    /// The last position in MySQL.
+    pub position: u64,
+    /// The epoch under which `position` was flushed.
     pub flush_epoch: u64,
     /// Grows whenever the counts change by anything but a flush: values cached before are not valid any more.
     pub version: u64,
@@ -108,16 +108,16 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// Why a flush that begins with generation `first`, of a data set that was opened under `epoch`, must not be written;
+    /// Why a flush that begins with position `first`, of a data set that was opened under `epoch`, must not be written;
     /// none if it must (I5, I6).
     #[must_use]
     pub fn refuses(&self, epoch: u64, first: u64) -> Option<Committed> {
         if self.epoch != epoch {
             Some(Committed::Fenced { epoch: self.epoch })
-        } else if self.generation >= first {
-            Some(Committed::Before { generation: self.generation, version: self.version })
-        } else if first - self.generation != 1 {
-            Some(Committed::Hole { generation: self.generation })
+        } else if self.position >= first {
+            Some(Committed::Before { position: self.position, version: self.version })
+        } else if first - self.position != 1 {
+            Some(Committed::Hole { position: self.position })
         } else {
             None
         }
@@ -129,8 +129,8 @@ impl Fence {
 pub struct Recovery {
     /// The new epoch.
     pub epoch: u64,
-    /// The last generation in MySQL.
-    pub generation: u64,
+    /// The last position in MySQL.
+    pub position: u64,
     /// The epoch under which it was flushed.
     pub flush_epoch: u64,
     /// See [`Fence::version`].
@@ -169,9 +169,9 @@ impl Part {
 /// Sealed generations of one shard, folded, as one transaction writes them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flush {
-    /// First generation.
+    /// First position.
     pub first: u64,
-    /// Last generation.
+    /// Last position.
     pub last: u64,
     /// Sorted by (article, user), each pair once.
     pub rows: Vec<Row>,
@@ -210,8 +210,8 @@ pub enum Committed {
     },
     /// MySQL already had generations up to this one, at least the flush's first.
     Before {
-        /// The last generation in MySQL.
-        generation: u64,
+        /// The last position in MySQL.
+        position: u64,
         /// See [`Fence::version`].
         version: u64,
     },
@@ -222,8 +222,8 @@ pub enum Committed {
     },
     /// MySQL lacks generations before this flush.
     Hole {
-        /// The last generation in MySQL.
-        generation: u64,
+        /// The last position in MySQL.
+        position: u64,
     },
     /// The batches of a producer do not follow those that MySQL has: what Redis holds does not add up.
     Gap {
@@ -277,13 +277,13 @@ pub trait Fences: Send + Sync {
     fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> Step<'a, Direct>;
 }
 
-/// One article's row, with the generation up to which it is complete.
+/// One article's row, with the position up to which it is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredArticle {
     /// The current epoch.
     pub epoch: u64,
-    /// The last generation in MySQL.
-    pub generation: u64,
+    /// The last position in MySQL.
+    pub position: u64,
     /// See [`Fence::version`].
     pub version: u64,
     /// Views of all articles of its shard in MySQL.
@@ -373,7 +373,7 @@ impl Store {
     }
 
     async fn fence_of_shard(&self, shard: Shard) -> Result<Fence> {
-        let sql = "SELECT epoch, gen, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence WHERE shard = ?";
+        let sql = "SELECT epoch, position, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence WHERE shard = ?";
         let row = self.one(sql, [shard.0.into()]).await?.ok_or(NO_FENCE)?;
         fence_of(&row)
     }
@@ -388,14 +388,14 @@ impl Store {
         !self.fence_is_off
     }
 
-    /// One article's numbers with the generation that they belong to, in one consistent look.
+    /// One article's numbers with the position that they belong to, in one consistent look.
     pub async fn article(&self, shard: Shard, article: &Article) -> Result<StoredArticle> {
-        let sql = "SELECT f.epoch, f.gen, f.version, f.views AS shard_views, a.views, a.readers \
+        let sql = "SELECT f.epoch, f.position, f.version, f.views AS shard_views, a.views, a.readers \
                    FROM footfall_shard_fence f LEFT JOIN footfall_articles a ON a.article = ? WHERE f.shard = ?";
         let row = self.one(sql, [article.as_bytes().to_vec().into(), shard.0.into()]).await?.ok_or(NO_FENCE)?;
         Ok(StoredArticle {
             epoch: row.try_get("", "epoch")?,
-            generation: row.try_get("", "gen")?,
+            position: row.try_get("", "position")?,
             version: row.try_get("", "version")?,
             shard_views: row.try_get("", "shard_views")?,
             views: shown(row.try_get::<Option<u64>>("", "views")?.unwrap_or(0)),
@@ -537,7 +537,7 @@ fn json_rows(rows: impl Iterator<Item = impl serde::Serialize>) -> String {
 fn fence_of(row: &QueryResult) -> Result<Fence> {
     Ok(Fence {
         epoch: row.try_get("", "epoch")?,
-        generation: row.try_get("", "gen")?,
+        position: row.try_get("", "position")?,
         flush_epoch: row.try_get("", "flush_epoch")?,
         version: row.try_get("", "version")?,
         views: row.try_get("", "views")?,

@@ -30,7 +30,7 @@ fn view(id: &str) -> View {
 }
 
 fn recovery(epoch: u64) -> Recovery {
-    Recovery { epoch, generation: 0, flush_epoch: 0, version: 0, producers: vec![] }
+    Recovery { epoch, position: 0, flush_epoch: 0, version: 0, producers: vec![] }
 }
 
 /// A Redis with a sealed generation and an open one.
@@ -154,7 +154,7 @@ impl Fixture {
             }
             "fill" => {
                 let stored =
-                    StoredArticle { epoch: EPOCH, generation: 0, version: 0, shard_views: 0, views: 40, readers: 4 };
+                    StoredArticle { epoch: EPOCH, position: 0, version: 0, shard_views: 0, views: 40, readers: 4 };
                 let live = queue.fill(AGE, &article("a"), TTL, 1, &stored).await?.expect("nothing moved");
                 assert_eq!((live.stored_views, live.pending_views, live.is_full), (40, 2, true));
                 assert!(self.query(&["KEYS", "footfall:*live*"]).is_empty(), "nothing more is cached");

@@ -149,7 +149,7 @@ fn add_up(held: &[queue::Books], stored: &[store::Books], journalled: u64) -> Op
     let mut accepted = journalled;
     let [mut in_mysql, mut pending, mut quarantined, mut dropped, mut repeated] = [0_u128; 5];
     for (held, stored) in held.iter().zip(stored) {
-        if Some(held.first) != stored.generation.checked_add(1) {
+        if Some(held.first) != stored.position.checked_add(1) {
             return None;
         }
         accepted += u128::from(held.accepted_views) + stored.direct_views;
@@ -183,13 +183,13 @@ mod tests {
         fn any_books_are_added_up(held: [u64; 3], stored: [u64; 6], journalled: u64) {
             let [first, pending_views, accepted_views] = held;
             let held = queue::Books { first, pending_views, accepted_views };
-            let [generation, stored_views, dropped_views, direct_views, repeated_views, quarantined_views] = stored;
+            let [position, stored_views, dropped_views, direct_views, repeated_views, quarantined_views] = stored;
             let [stored_views, dropped_views, direct_views, repeated_views, quarantined_views] =
                 [stored_views, dropped_views, direct_views, repeated_views, quarantined_views].map(u128::from);
-            let books = |generation| store::Books {
-                generation, stored_views, dropped_views, direct_views, repeated_views, quarantined_views,
+            let books = |position| store::Books {
+                position, stored_views, dropped_views, direct_views, repeated_views, quarantined_views,
             };
-            let _ = add_up(&[held], &[books(generation)], journalled);
+            let _ = add_up(&[held], &[books(position)], journalled);
             let before = books(first.saturating_sub(1));
             let found = add_up(&[held, held], &[before, before], journalled);
             proptest::prop_assert!(first == 0 || found.is_some_and(|found| found.accepted <= footfall_shared::counter::VIEWS_MAX));
@@ -202,7 +202,7 @@ mod tests {
         let most = u128::from(u64::MAX);
         let held = queue::Books { first: 5, pending_views: 1, accepted_views: 4 };
         let stored = store::Books {
-            generation: 4,
+            position: 4,
             stored_views: most,
             dropped_views: 0,
             direct_views: 2 * most,
@@ -218,7 +218,7 @@ mod tests {
     fn the_books_add_up_or_say_by_how_much_they_do_not() {
         let held = queue::Books { first: 5, pending_views: 3, accepted_views: 20 };
         let stored = store::Books {
-            generation: 4,
+            position: 4,
             stored_views: 19,
             dropped_views: 1,
             direct_views: 6,
@@ -234,6 +234,6 @@ mod tests {
         let drained = queue::Books { accepted_views: 19, pending_views: 0, ..held };
         let too_many = add_up(&[drained], &[stored], 0).expect("one state");
         assert!(too_many.is_broken(), "{too_many:?}");
-        assert_eq!(add_up(&[held], &[store::Books { generation: 5, ..stored }], 0), None);
+        assert_eq!(add_up(&[held], &[store::Books { position: 5, ..stored }], 0), None);
     }
 }

@@ -116,7 +116,7 @@ impl ShardView {
 
     /// Whether the ranking contains all that is flushed.
     fn is_ranked(&self) -> bool {
-        self.fence.zip(self.ranked).is_some_and(|((_, fence), ranked)| fence.generation <= ranked)
+        self.fence.zip(self.ranked).is_some_and(|((_, fence), ranked)| fence.position <= ranked)
     }
 }
 
@@ -255,7 +255,7 @@ impl Feed {
             // Read after the ranking: no generation above this fence can be in it.
             let is_known = self.read_fence(shard).await;
             let view = &mut self.shards[shard];
-            view.ranked = view.fence.filter(|_| is_known).map(|(_, fence)| fence.generation);
+            view.ranked = view.fence.filter(|_| is_known).map(|(_, fence)| fence.position);
         }
     }
 

@@ -27,7 +27,7 @@ impl Pending {
     #[must_use]
     pub fn above(fence: &Fence, data: &DataSet) -> Self {
         let Position { first, open } = data.position;
-        let next = fence.generation.saturating_add(1);
+        let next = fence.position.saturating_add(1);
         let (views, is_exact) = if data.epoch != fence.epoch {
             // A recovery decides at this moment what of the data set is still to be counted.
             (0, false)
@@ -114,7 +114,7 @@ impl Totals {
 /// `fence` must have been read after `data`.
 #[must_use]
 pub fn is_store_older(fence: &Fence, data: &DataSet) -> bool {
-    fence.epoch < data.epoch || (fence.epoch == data.epoch && fence.generation.saturating_add(1) < data.position.first)
+    fence.epoch < data.epoch || (fence.epoch == data.epoch && fence.position.saturating_add(1) < data.position.first)
 }
 
 /// Whether MySQL was emptied (`footfall clean`) or put back to an older state between two looks: the
@@ -122,8 +122,8 @@ pub fn is_store_older(fence: &Fence, data: &DataSet) -> bool {
 #[must_use]
 pub fn is_reset(before: &Fence, after: &Fence) -> bool {
     after.views < before.views
-        || after.generation < before.generation
-        || (after.generation == before.generation && after.flush_epoch != before.flush_epoch)
+        || after.position < before.position
+        || (after.position == before.position && after.flush_epoch != before.flush_epoch)
 }
 
 /// Up to when MySQL is known to have every view: what is listed of later times is a part. Shared by the feed, which finds
@@ -260,7 +260,16 @@ mod tests {
     use footfall_shared::queue::Remembered;
 
     fn fence(generation: u64) -> Fence {
-        Fence { epoch: 1, generation, flush_epoch: 1, version: 0, views: 100, readers: 0, users: 0, articles: 0 }
+        Fence {
+            epoch: 1,
+            position: generation,
+            flush_epoch: 1,
+            version: 0,
+            views: 100,
+            readers: 0,
+            users: 0,
+            articles: 0,
+        }
     }
 
     fn data(first: u64, open: u64) -> DataSet {
@@ -306,7 +315,7 @@ mod tests {
         fn any_stores_are_added_up(fences: [u64; 5], data: [u64; 5], epochs: (bool, bool)) {
             let [generation, views, readers, users, articles] = fences;
             let fence = Fence {
-                epoch: u64::from(epochs.0), generation, flush_epoch: 1, version: 0, views, readers, users, articles,
+                epoch: u64::from(epochs.0), position: generation, flush_epoch: 1, version: 0, views, readers, users, articles,
             };
             let [first, open, open_views, sealed_views, lag_ms] = data;
             let data = DataSet { epoch: u64::from(epochs.1), open_views, sealed_views, lag_ms, ..self::data(first, open) };
@@ -353,7 +362,7 @@ mod tests {
         let cleaned_before_the_first_flush = Fence { epoch: 2, flush_epoch: 2, ..before };
         assert!(is_reset(&before, &cleaned_before_the_first_flush));
         let recovered = Fence { epoch: 2, ..before };
-        let flushed = Fence { epoch: 2, flush_epoch: 2, generation: 7, ..before };
+        let flushed = Fence { epoch: 2, flush_epoch: 2, position: 7, ..before };
         assert!(!is_reset(&before, &before) && !is_reset(&before, &recovered) && !is_reset(&before, &flushed));
     }
 

@@ -359,7 +359,7 @@ impl Flusher {
                     }
                     self.queue.ack(age, version, flush.first, flush.last, &growth, self.warm).await?
                 }
-                Committed::Before { generation, version } => {
+                Committed::Before { position: generation, version } => {
                     self.metrics.repeats.inc();
                     let last = generation.min(flush.last);
                     let stored = usize::try_from(last - flush.first + 1).expect("a part of what was read into memory");
@@ -377,7 +377,7 @@ impl Flusher {
                     recovery::open(&self.queue, &*self.store, self.shards).await?;
                     return Ok(());
                 }
-                Committed::Hole { generation } => {
+                Committed::Hole { position: generation } => {
                     let (stored, known) = ((epoch, generation), (epoch, flush.first - 1));
                     return Err(RecoveryError::StoreIsOlder { shard: self.queue.shard().0, stored, known }.into());
                 }

@@ -50,7 +50,7 @@ impl Database {
     #[must_use]
     pub fn new(stage: Arc<Stage>, shards: u16, mutant: Option<Mutant>) -> Arc<Self> {
         let fence =
-            Fence { epoch: 1, generation: 0, flush_epoch: 1, version: 0, views: 0, readers: 0, users: 0, articles: 0 };
+            Fence { epoch: 1, position: 0, flush_epoch: 1, version: 0, views: 0, readers: 0, users: 0, articles: 0 };
         let tables = Tables { fences: (0..shards).map(|shard| (shard, fence)).collect(), ..Tables::default() };
         Arc::new(Self {
             stage,
@@ -187,12 +187,12 @@ impl Fences for Client {
             if is_next {
                 fence.epoch += 1;
             }
-            let Fence { epoch: now, generation, flush_epoch, version, .. } = *fence;
+            let Fence { epoch: now, position, flush_epoch, version, .. } = *fence;
             database
                 .stage
                 .trace
                 .note("next_epoch", &[who as u64, now], || format!("by {who} after {epoch}: now {now}"));
-            Ok(is_next.then_some(Recovery { epoch: now, generation, flush_epoch, version, producers }))
+            Ok(is_next.then_some(Recovery { epoch: now, position, flush_epoch, version, producers }))
         })
     }
 
@@ -254,11 +254,11 @@ impl Database {
         }
         let fence = tables.fences.get_mut(&shard.0).expect("it was made with all shards");
         // I5: looked at from outside, whatever the code above has decided.
-        if is_fenced && (fence.generation >= flush.first || fence.flush_epoch > epoch) {
+        if is_fenced && (fence.position >= flush.first || fence.flush_epoch > epoch) {
             let what = format!("I5: generation {} of epoch {epoch} was flushed behind {fence:?}", flush.first);
             self.stage.trace.violation(what);
         }
-        fence.generation = flush.last;
+        fence.position = flush.last;
         fence.flush_epoch = epoch;
         Committed::Now { growth, version: fence.version, quarantined: quarantined + lost }
     }

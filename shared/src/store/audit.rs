@@ -56,8 +56,8 @@ const TOP_MAX: u32 = 5;
 /// What became of the views of a shard, see [`Store::books`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Books {
-    /// The last generation in MySQL.
-    pub generation: u64,
+    /// The last position in MySQL.
+    pub position: u64,
     /// Views that are counted.
     pub stored_views: u128,
     /// Views that a person has dropped from quarantine, or forgotten with their article.
@@ -95,7 +95,7 @@ impl Store {
             .db
             .begin_with_config(Some(sea_orm::IsolationLevel::RepeatableRead), Some(sea_orm::AccessMode::ReadOnly))
             .await?;
-        let sql = "SELECT shard, epoch, gen, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence ORDER BY shard";
+        let sql = "SELECT shard, epoch, position, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence ORDER BY shard";
         let fences =
             transaction.query_all_raw(statement(sql, [])).await?.iter().map(fence_of).collect::<Result<Vec<_>>>()?;
         let sum = |what: &str, table: &str| format!("(SELECT {} FROM {table})", exact_sum(what));
@@ -172,14 +172,14 @@ impl Store {
         let sum =
             |what: &str, table: &str| format!("(SELECT {} FROM {table} t WHERE t.shard = f.shard)", exact_sum(what));
         let sql = format!(
-            "SELECT f.gen, f.views, f.dropped, {} AS direct, {} AS repeats, {} AS quarantined FROM footfall_shard_fence f ORDER BY f.shard",
+            "SELECT f.position, f.views, f.dropped, {} AS direct, {} AS repeats, {} AS quarantined FROM footfall_shard_fence f ORDER BY f.shard",
             sum("views", "footfall_direct_fence"),
             sum("repeats", "footfall_producer_fence"),
             sum("views", "footfall_quarantine"),
         );
         let books_of = |row: &QueryResult| {
             Ok(Books {
-                generation: row.try_get("", "gen")?,
+                position: row.try_get("", "position")?,
                 stored_views: row.try_get::<u64>("", "views")?.into(),
                 dropped_views: row.try_get::<u64>("", "dropped")?.into(),
                 direct_views: sum_of(row, "direct")?,

@@ -17,8 +17,8 @@ pub struct Quarantined {
     pub shard: u16,
     /// The epoch in which it was refused.
     pub epoch: u64,
-    /// The generation that held it; 0 if it came to MySQL directly.
-    pub generation: u64,
+    /// The position that held it; 0 if it came to MySQL directly.
+    pub position: u64,
     /// What was read; empty if that is not known.
     pub article: String,
     /// Who read it; empty if that is not known.
@@ -47,7 +47,7 @@ pub enum Replayed {
 /// Rows that one transaction of an erasure changes, at most.
 const ERASED_ROWS_MAX: u64 = 10_000;
 
-const COLUMNS: &str = "id, shard, epoch, gen, article, user, views, reason, CAST(since AS CHAR) AS since";
+const COLUMNS: &str = "id, shard, epoch, position, article, user, views, reason, CAST(since AS CHAR) AS since";
 
 impl Store {
     /// What is in quarantine, oldest first, from behind `after` on.
@@ -149,7 +149,7 @@ fn quarantined_of(row: &QueryResult) -> Result<Quarantined> {
         id: row.try_get("", "id")?,
         shard: row.try_get("", "shard")?,
         epoch: row.try_get("", "epoch")?,
-        generation: row.try_get("", "gen")?,
+        position: row.try_get("", "position")?,
         article: text("article")?,
         user: text("user")?,
         views: row.try_get("", "views")?,

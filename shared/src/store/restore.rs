@@ -15,7 +15,7 @@ pub type Positions = BTreeMap<Producer, (u64, u64)>;
 /// What others know that MySQL once had of a shard.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
-    /// Redis's data set: its epoch, its version, and the last generation that it acknowledged.
+    /// Redis's data set: its epoch, its version, and the last position that it acknowledged.
     pub data: Option<(u64, u64, u64)>,
     /// Batches that came through Redis.
     pub through_redis: Positions,
@@ -66,23 +66,24 @@ impl Store {
                          their readers and articles are not known",
                         had.saturating_add(1)
                     );
-                    quarantine(&transaction, shard, (fence.epoch, fence.generation), ("", "", views), &reason).await?;
+                    quarantine(&transaction, shard, (fence.epoch, fence.position), ("", "", views), &reason).await?;
                 }
             }
         }
-        let (epoch, version, generation) = known.data.unwrap_or_default();
+        let (epoch, version, position) = known.data.unwrap_or_default();
         if known.data.is_some() && epoch >= fence.flush_epoch {
-            lost.generations = generation.saturating_sub(fence.generation);
+            lost.generations = position.saturating_sub(fence.position);
         }
         lost.is_behind = lost.batches > 0 || lost.generations > 0 || epoch > fence.epoch || version > fence.version;
         if !accept || !lost.is_behind {
             transaction.rollback().await?;
             return Ok(lost);
         }
-        let sql = "UPDATE footfall_shard_fence SET epoch = ?, gen = ?, flush_epoch = ?, version = ? WHERE shard = ?";
+        let sql =
+            "UPDATE footfall_shard_fence SET epoch = ?, position = ?, flush_epoch = ?, version = ? WHERE shard = ?";
         let values = [
             (fence.epoch.max(epoch) + 1).into(),
-            (fence.generation + lost.generations).into(),
+            (fence.position + lost.generations).into(),
             // What waits in that data set follows.
             (if lost.generations > 0 { epoch } else { fence.flush_epoch }).into(),
             (fence.version.max(version) + 1).into(),

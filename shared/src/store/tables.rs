@@ -119,7 +119,7 @@ pub const TABLES: [Table; 10] = [
         columns: &[
             SHARD,
             count("epoch"),
-            count("gen"),
+            count("position"),
             count("flush_epoch"),
             count("views"),
             count("readers"),
@@ -153,7 +153,7 @@ pub const TABLES: [Table; 10] = [
             Column { name: "id", kind: "bigint unsigned", filled: Filled::Counter },
             SHARD,
             column("epoch", "bigint unsigned"),
-            column("gen", "bigint unsigned"),
+            column("position", "bigint unsigned"),
             ARTICLE,
             USER,
             VIEWS,

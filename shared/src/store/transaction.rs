@@ -14,7 +14,7 @@ use crate::grading::{Class, Grade};
 
 /// The shard's row, locked from here to the end of the transaction: one writer per shard at a time (I4, I5).
 pub(super) async fn lock(transaction: &DatabaseTransaction, shard: Shard) -> Result<Fence> {
-    let sql = "SELECT epoch, gen, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence \
+    let sql = "SELECT epoch, position, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence \
                WHERE shard = ? FOR UPDATE";
     let row = transaction.query_one_raw(statement(sql, [shard.0.into()])).await?.ok_or(NO_FENCE)?;
     fence_of(&row)
@@ -38,8 +38,8 @@ pub(super) async fn next_epoch(store: &Store, shard: Shard, epoch: u64) -> Resul
         .map(|row| Ok((Producer(row.try_get("", "producer")?), row.try_get("", "batch")?, row.try_get("", "views")?)))
         .collect::<Result<_>>()?;
     transaction.commit().await?;
-    let Fence { generation, flush_epoch, version, .. } = fence;
-    Ok(Some(Recovery { epoch, generation, flush_epoch, version, producers }))
+    let Fence { position, flush_epoch, version, .. } = fence;
+    Ok(Some(Recovery { epoch, position, flush_epoch, version, producers }))
 }
 
 /// Characters of a reason that are kept.
@@ -123,8 +123,8 @@ async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poi
     }
 
     let sql = format!(
-        "UPDATE footfall_shard_fence SET gen = ?, flush_epoch = ?, views = {}, readers = readers + ?, \
-         users = users + ?, articles = articles + ? WHERE shard = ? AND epoch = ? AND gen = ?",
+        "UPDATE footfall_shard_fence SET position = ?, flush_epoch = ?, views = {}, readers = readers + ?, \
+         users = users + ?, articles = articles + ? WHERE shard = ? AND epoch = ? AND position = ?",
         total_of("views", "?")
     );
     let values = [
@@ -137,7 +137,7 @@ async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poi
         stored.articles.into(),
         shard.0.into(),
         fence.epoch.into(),
-        fence.generation.into(),
+        fence.position.into(),
     ];
     if transaction.execute_raw(statement(&sql, values)).await?.rows_affected() != 1 {
         return Err(StoreError::Corrupt("the fence row changed while it was locked"));
@@ -307,15 +307,15 @@ async fn quarantine_refused(
 pub(super) async fn quarantine(
     transaction: &DatabaseTransaction,
     shard: Shard,
-    (epoch, generation): (u64, u64),
+    (epoch, position): (u64, u64),
     (article, user, views): (&str, &str, u64),
     reason: &str,
 ) -> Result<()> {
-    let sql = "INSERT INTO footfall_quarantine (shard, epoch, gen, article, user, views, reason) VALUES (?, ?, ?, ?, ?, ?, ?)";
+    let sql = "INSERT INTO footfall_quarantine (shard, epoch, position, article, user, views, reason) VALUES (?, ?, ?, ?, ?, ?, ?)";
     let values = [
         shard.0.into(),
         epoch.into(),
-        generation.into(),
+        position.into(),
         article.as_bytes().to_vec().into(),
         user.as_bytes().to_vec().into(),
         views.into(),

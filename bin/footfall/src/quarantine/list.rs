@@ -133,7 +133,7 @@ fn shortened(reason: &str) -> String {
 }
 
 fn row_text(row: &Quarantined) -> String {
-    let origin = match row.generation {
+    let origin = match row.position {
         0 => format!("it came to MySQL directly, in epoch {}", row.epoch),
         generation => format!("generation {generation}, epoch {}", row.epoch),
     };
@@ -220,7 +220,7 @@ mod tests {
             id: 7,
             shard: 0,
             epoch: 1,
-            generation: 2,
+            position: 2,
             article: "a".into(),
             user: "u".into(),
             views: 3,

@@ -142,7 +142,7 @@ impl Books {
 pub(super) fn between(before: &Audit, after: &Audit) -> [Check; 2] {
     let mut back = Vec::new();
     for (shard, (old, new)) in before.fences.iter().zip(&after.fences).enumerate() {
-        let positions = |fence: &Fence| [fence.epoch, fence.generation, fence.flush_epoch, fence.version];
+        let positions = |fence: &Fence| [fence.epoch, fence.position, fence.flush_epoch, fence.version];
         let (old, new) = (positions(old), positions(new));
         if new.iter().zip(old).any(|(new, old)| *new < old) {
             back.push(format!("shard {shard}: epoch, generation, epoch of flush, version from {old:?} to {new:?}"));

@@ -118,13 +118,13 @@ impl Held {
         let epoch = self.waiting.data.1;
         let is_same_data = (now.incarnation, now.data.map(|data| data.epoch)) == self.waiting.data;
         let is_known = epoch.is_none_or(|epoch| epoch <= fence.epoch);
-        Ok(is_same_data && is_known && self.forgotten <= fence.generation)
+        Ok(is_same_data && is_known && self.forgotten <= fence.position)
     }
 
     /// What will be flushed on top of this fence. Of an overtaken history, nothing will: the recovery puts it aside.
     fn above(self, fence: &Fence) -> Waiting {
         let is_overtaken = self.waiting.data.1.is_some_and(|epoch| epoch < fence.flush_epoch);
-        let waits = |generation: u64| !is_overtaken && generation > fence.generation;
+        let waits = |generation: u64| !is_overtaken && generation > fence.position;
         let torn = self.torn.into_iter().filter(|generation| waits(*generation)).collect();
         let generations = self.generations.into_iter().filter(|(generation, _)| waits(*generation));
         Waiting { torn, batches: generations.flat_map(|(_, batches)| batches).collect(), ..self.waiting }
@@ -152,8 +152,16 @@ mod tests {
             let waiting = Waiting { data: (String::new(), Some(epoch)), ..Waiting::default() };
             let batches = |number| (number, vec![Batch::fold(Producer(1), number, 0, 0, vec![])]);
             let held = Held { waiting, generations: (4..=6).map(batches).collect(), torn: vec![5], forgotten: 0 };
-            let fence =
-                Fence { epoch: 9, generation, flush_epoch, version: 0, views: 0, readers: 0, users: 0, articles: 0 };
+            let fence = Fence {
+                epoch: 9,
+                position: generation,
+                flush_epoch,
+                version: 0,
+                views: 0,
+                readers: 0,
+                users: 0,
+                articles: 0,
+            };
             let waiting = held.above(&fence);
             assert_eq!(waiting.torn.is_empty(), waiting.batches.iter().all(|batch| batch.number != 5));
             waiting.batches.iter().map(|batch| batch.number).collect::<Vec<_>>()

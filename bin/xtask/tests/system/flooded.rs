@@ -103,7 +103,7 @@ fn what_a_flood_left_is_forgotten_while_others_are_counted() {
     view(&running, "floo", "honest-reader");
     view(&running, "flood", "flooder-0");
     running.sql(
-        "INSERT INTO footfall_quarantine (shard, epoch, gen, article, user, views, reason) VALUES (0, 1, 1, 'flood-q', 'u', 7, 'x')",
+        "INSERT INTO footfall_quarantine (shard, epoch, position, article, user, views, reason) VALUES (0, 1, 1, 'flood-q', 'u', 7, 'x')",
     );
     // What is in quarantine has come from somewhere.
     running.sql("INSERT INTO footfall_direct_fence (shard, producer, batch, views) VALUES (0, 4711, 1, 7)");

@@ -125,7 +125,7 @@ fn counts_of_a_version_without_limits_stop_nobody() {
     running.sql("UPDATE footfall_shard_fence SET users = users + 1");
     running.sql(&format!("INSERT INTO footfall_direct_fence VALUES (0, 3, 1, {})", u64::MAX));
     running.sql(&format!(
-        "INSERT INTO footfall_quarantine (shard, epoch, gen, article, user, views, reason) VALUES (0, 1, 0, 'v', 'u', {}, 'x')",
+        "INSERT INTO footfall_quarantine (shard, epoch, position, article, user, views, reason) VALUES (0, 1, 0, 'v', 'u', {}, 'x')",
         u64::MAX
     ));
     running.stack.service(Role::Dashboard, 0).kill().expect("kill");

@@ -304,8 +304,8 @@ const DIFFERENCES: [(&str, &str, &str); 13] = [
         "ALTER TABLE footfall_articles ADD KEY by_views (views)",
     ),
     (
-        "ALTER TABLE footfall_shard_fence ADD UNIQUE KEY once (gen)",
-        "one more unique key, once (gen)",
+        "ALTER TABLE footfall_shard_fence ADD UNIQUE KEY once (position)",
+        "one more unique key, once (position)",
         "ALTER TABLE footfall_shard_fence DROP KEY once",
     ),
     (

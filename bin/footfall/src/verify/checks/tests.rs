@@ -17,7 +17,7 @@ fn batch(number: u64, views_before: u64, views: usize) -> Batch {
 
 fn audit() -> Audit {
     let fence =
-        Fence { epoch: 1, generation: 1, flush_epoch: 1, version: 0, views: 5, readers: 2, users: 1, articles: 1 };
+        Fence { epoch: 1, position: 1, flush_epoch: 1, version: 0, views: 5, readers: 2, users: 1, articles: 1 };
     Audit {
         fences: vec![fence, fence],
         reader_views: 10,
@@ -121,13 +121,13 @@ fn nothing_in_mysql_goes_back() {
     };
     assert_eq!(broken(|_| {}), [false, false]);
     let forth = |audit: &mut Audit| {
-        audit.fences[0].generation += 3;
+        audit.fences[0].position += 3;
         audit.fences[1].epoch += 1;
         audit.through_redis.insert((Shard(0), Producer(9)), (1, 1));
         audit.reader_views += 1;
     };
     assert_eq!(broken(forth), [false, false]);
-    assert_eq!(broken(|audit| audit.fences[1].generation -= 1), [true, false]);
+    assert_eq!(broken(|audit| audit.fences[1].position -= 1), [true, false]);
     assert_eq!(broken(|audit| audit.fences[0].epoch -= 1), [true, false]);
     assert_eq!(broken(|audit| audit.direct.clear()), [true, false]);
     assert_eq!(broken(|audit| audit.through_redis.extend([((Shard(0), Producer(1)), (3, 7))])), [true, false]);
