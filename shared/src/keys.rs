@@ -5,25 +5,15 @@
 
 use crate::counter::{Article, Shard};
 
-/// What belongs to one generation, while it is open or once it is sealed.
-#[derive(Debug, Clone)]
-pub struct GenerationKeys {
-    /// HASH: each article touched -> its views. Of the newest sealed generation it is [`ShardKeys::newest`], of those
-    /// before it a STRING, packed.
-    pub totals: String,
-    /// LIST: the packed batches.
-    pub log: String,
-}
-
 /// The keys of one shard.
 #[derive(Debug, Clone)]
 pub struct ShardKeys {
     prefix: String,
-    /// HASH: `epoch`, `incarnation`, `gen` (the open generation), `first` (the first one that is not
-    /// acknowledged), `views` and `opened` (of the open generation; milliseconds since 1970 by
-    /// Redis's clock, shown but never decided on), `sealed_views`, `shards`, `version` (of what MySQL has
-    /// beside the generations), `rotation` (times that the view ids were rotated), `behind` (milliseconds since 1970 by
-    /// Redis's clock, up to which acknowledged views may be elsewhere; shown, never decided on).
+    /// HASH: `epoch`, `incarnation`, `first` (position of the log's oldest entry), `tail` (of its newest; `first - 1` if there
+    /// is none), `appended` and `acked` (views, ever), `oldest` (when the oldest entry came, in milliseconds since 1970 by
+    /// Redis's clock, shown but never decided on), `cached_until` (no base is cached for longer), `shards`, `version` (of
+    /// what MySQL has beside the log), `rotation` (times that the view ids were rotated), `behind` (up to when acknowledged
+    /// views may be elsewhere; shown, never decided on).
     pub meta: String,
     /// HASH: producer -> `number:cumulative views` of its last batch applied.
     pub producers: String,
@@ -36,19 +26,14 @@ pub struct ShardKeys {
     pub ids: String,
     /// SET: those of the period before, so that none is forgotten sooner than after one whole period.
     pub ids_before: String,
-    /// HASH: sealed generation -> `batches:views:opened`.
-    pub headers: String,
-    /// HASH: article -> views in the sealed generations but the newest, so that a read needs no sum over them.
-    pub backlog: String,
-    /// HASH: article -> views in the newest sealed generation, until the next one is sealed.
-    pub newest: String,
+    /// LIST: the batches that MySQL does not have yet, in the order of their positions, each as `when it came:views appended
+    /// up to it:packed batch`.
+    pub log: String,
     /// STRING: what MySQL has, as a dashboard read it last, for one that is started while MySQL is away. Nothing is decided
     /// by it.
     pub fence: String,
     /// STRING with a TTL: the flusher at work. Saves work; correctness never rests on it.
     pub lease: String,
-    /// The open generation.
-    pub open: GenerationKeys,
 }
 
 impl ShardKeys {
@@ -63,38 +48,38 @@ impl ShardKeys {
             stored: format!("{prefix}stored"),
             ids: format!("{prefix}ids"),
             ids_before: format!("{prefix}ids:before"),
-            headers: format!("{prefix}headers"),
-            backlog: format!("{prefix}backlog"),
-            newest: format!("{prefix}newest"),
+            log: format!("{prefix}log"),
             fence: format!("{prefix}fence"),
             lease: format!("{prefix}lease"),
-            open: GenerationKeys { totals: format!("{prefix}totals"), log: format!("{prefix}log") },
             prefix,
         }
     }
 
-    /// The keys of sealed generation `generation`.
+    /// What the version before has beside them: `headers`, `totals`, `backlog`, `newest`.
     #[must_use]
-    pub fn sealed(&self, generation: u64) -> GenerationKeys {
-        GenerationKeys {
-            totals: format!("{}:{generation}", self.open.totals),
-            log: format!("{}:{generation}", self.open.log),
-        }
+    pub fn before(&self) -> [String; 4] {
+        ["headers", "totals", "backlog", "newest"].map(|name| format!("{}{name}", self.prefix))
     }
 
-    /// STRING with a TTL: `views:readers` of an article as acknowledged by MySQL. Its TTL is longer than its time to live:
-    /// see the script `read`. Epoch and version are
+    /// Log and totals of a generation that the version before has sealed.
+    #[must_use]
+    pub fn generation_before(&self, generation: u64) -> [String; 2] {
+        ["log", "totals"].map(|name| format!("{}{name}:{generation}", self.prefix))
+    }
+
+    /// STRING with a TTL: `views:readers:position`, the base of an article as MySQL had it at that position. Its TTL is
+    /// longer than its time to live: see the script `follow`. Epoch and version are
     /// in the name, so that a recovery, or a count that went to MySQL directly, makes all older values invisible at once.
     #[must_use]
     pub fn live(&self, age: Age, article: &Article) -> String {
         format!("{}live:{}:{}:{article}", self.prefix, age.epoch, age.version)
     }
 
-    /// LIST: the log of a generation that belongs to an overtaken history, set aside by the recovery
+    /// LIST: a log that belongs to an overtaken history, and began with the entry at `first`, set aside by the recovery
     /// that began `epoch`.
     #[must_use]
-    pub fn aside(&self, epoch: u64, generation: u64) -> String {
-        format!("{}aside:{epoch}:{generation}", self.prefix)
+    pub fn aside(&self, epoch: u64, first: u64) -> String {
+        format!("{}aside:{epoch}:{first}", self.prefix)
     }
 
     /// What the keys of all logs that were set aside match.
@@ -103,11 +88,11 @@ impl ShardKeys {
         format!("{}aside:*", self.prefix)
     }
 
-    /// Epoch and generation of a log that was set aside, from the name of its key.
+    /// Epoch and first position of a log that was set aside, from the name of its key.
     #[must_use]
     pub fn aside_of(&self, key: &str) -> Option<(u64, u64)> {
-        let (epoch, generation) = key.strip_prefix(&self.prefix)?.strip_prefix("aside:")?.split_once(':')?;
-        Some((epoch.parse().ok()?, generation.parse().ok()?))
+        let (epoch, first) = key.strip_prefix(&self.prefix)?.strip_prefix("aside:")?.split_once(':')?;
+        Some((epoch.parse().ok()?, first.parse().ok()?))
     }
 }
 

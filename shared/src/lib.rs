@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod contain;
 pub mod counter;
+pub mod follower;
 pub mod grading;
 pub mod http;
 pub mod keys;

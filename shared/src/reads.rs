@@ -15,14 +15,14 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use self::numbers::Found;
-use self::shard::{ReadShard, Unread, lock};
+use self::shard::{Cached, ReadShard, Unread, lock};
 use self::shown::Shown;
 use crate::breaker::Breaker;
 use crate::config;
 use crate::counter::{Article, Shard};
 use crate::grading::Grade;
 use crate::http::Answer;
-use crate::queue::{Cached, Redis};
+use crate::queue::Redis;
 use crate::store::{Store, StoreError, StoredArticle};
 
 pub use self::counts::{HitCounts, Interface};
@@ -125,15 +125,15 @@ impl Reads {
                 }
                 continue;
             };
-            let (first, without_mysql) = match cached {
+            let without_mysql = match cached {
                 Cached::Hit(live) => {
                     if !is_asked {
                         self.counts.hit(Interface::Article);
                     }
                     return Ok(Found::All { live, source: "cache", has_failed: false });
                 }
-                Cached::Old { first, live } => (first, Found::All { live, source: "cache", has_failed: true }),
-                Cached::Miss { first, pending_views } => (first, Found::Waiting { pending_views }),
+                Cached::Old(live) => Found::All { live, source: "cache", has_failed: true },
+                Cached::Miss { pending_views } => Found::Waiting { pending_views },
             };
             if turn.is_none() {
                 if let Ok(free) = place.free.try_lock() {
@@ -161,8 +161,10 @@ impl Reads {
                 return Err(Unread("its data set was overtaken".into()));
             }
             let life = shard.life(stored.views);
-            let live = shard.in_time(shard.queue.fill(age, article, life, first, &stored)).await?;
-            if let Some(Some(live)) = live {
+            let filled = shard.in_time(shard.queue.fill(age, article, life, &stored)).await?;
+            if filled == Some(true)
+                && let Some(live) = shard.on_top(article, &stored)
+            {
                 place.filled.fetch_add(1, Ordering::Relaxed);
                 return Ok(Found::All { live, source: "database", has_failed: false });
             }

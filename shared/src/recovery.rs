@@ -25,19 +25,19 @@ pub enum RecoveryError {
     /// MySQL failed; try again.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Redis has forgotten generations, because MySQL had them, that MySQL does not have any more.
+    /// Redis has trimmed entries, because MySQL had them, that MySQL does not have any more.
     /// Going on would hide the loss: a person must decide.
     #[error(
-        "MySQL is older than Redis: it is at epoch {} and generation {} of shard {shard}, but epoch {} was begun and \
-         generation {} acknowledged; was MySQL restored from a backup? This shard stands still: bring MySQL forward, or run `footfall accept-restore`",
+        "MySQL is older than Redis: it is at epoch {} and position {} of shard {shard}, but epoch {} was begun and \
+         position {} acknowledged; was MySQL restored from a backup? This shard stands still: bring MySQL forward, or run `footfall accept-restore`",
         .stored.0, .stored.1, .known.0, .known.1
     )]
     StoreIsOlder {
         /// Which shard.
         shard: u16,
-        /// Epoch and generation in MySQL.
+        /// Epoch and position in MySQL.
         stored: (u64, u64),
-        /// Epoch and generation that MySQL is known to have had.
+        /// Epoch and position that MySQL is known to have had.
         known: (u64, u64),
     },
 }
@@ -89,25 +89,26 @@ async fn open_or_discard(
         };
         // And again, on the row that was locked: MySQL may have been restored in between.
         check_age(queue, &state, (recovery.epoch, recovery.flush_epoch, recovery.position, recovery.version))?;
+        let Some(state) = queue.carry(state, &recovery).await? else { continue };
         // Sent once per epoch: a second one, after FLUSHALL, would open the epoch once more without what it had taken.
         let reopened = match queue.reopen(&state, &recovery, shards, is_damaged).await {
-            // It cannot even be sealed.
+            // It cannot even be trimmed.
             Err(error) if error.class() == Class::CacheCorrupt && !is_damaged => {
                 queue.reopen(&state, &recovery, shards, true).await
             }
             reopened => reopened,
         };
         match reopened? {
-            Some(0) => {
+            Some(false) => {
                 RECOVERIES.inc();
                 info!(shard = %queue.shard(), epoch = recovery.epoch, "redis opened");
                 return Ok(recovery.epoch);
             }
-            Some(aside) => {
+            Some(true) => {
                 RECOVERIES.inc();
                 error!(
                     shard = %queue.shard(), epoch = recovery.epoch,
-                    "redis held an overtaken or damaged history: {aside} generations set aside under footfall:{{{}}}:aside:{}:*",
+                    "redis held an overtaken or damaged history: its log was set aside as footfall:{{{}}}:aside:{}:*",
                     queue.shard(), recovery.epoch
                 );
                 return Ok(recovery.epoch);
@@ -117,14 +118,14 @@ async fn open_or_discard(
     }
 }
 
-/// MySQL must have all that this data set knows it had: `(epoch, flush_epoch, generation, version)`.
+/// MySQL must have all that this data set knows it had: `(epoch, flush_epoch, position, version)`.
 fn check_age(queue: &Queue, state: &State, stored: (u64, u64, u64, u64)) -> Result<(), RecoveryError> {
     let Some(data) = state.data else { return Ok(()) };
-    let (epoch, flush_epoch, generation, version) = stored;
+    let (epoch, flush_epoch, position, version) = stored;
     let known = (data.epoch, data.position.first - 1);
-    let has_forgotten = data.epoch >= flush_epoch && known.1 > generation;
+    let has_forgotten = data.epoch >= flush_epoch && known.1 > position;
     if data.epoch > epoch || has_forgotten || data.version > version {
-        return Err(RecoveryError::StoreIsOlder { shard: queue.shard().0, stored: (epoch, generation), known });
+        return Err(RecoveryError::StoreIsOlder { shard: queue.shard().0, stored: (epoch, position), known });
     }
     Ok(())
 }

@@ -1,47 +1,35 @@
-//! Sealed generations -> one flush: check, merge, sort. Pure.
+//! Batches in the order of the log -> one flush: merge, sort. Pure.
 
 use std::collections::BTreeMap;
 
-use footfall_shared::counter::{Article, Batch, Producer, Row, total};
-use footfall_shared::queue::Sealed;
+use footfall_shared::counter::{Article, Batch, Producer, Row};
+use footfall_shared::queue::{Position, QueueError};
 use footfall_shared::store::{Flush, Part};
 
-/// A generation whose parts contradict each other. Nothing of it is written: never guess.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("generation {generation} does not add up: {what}")]
-pub struct Mismatch {
-    /// Which generation.
-    pub generation: u64,
-    /// What contradicts what.
-    pub what: &'static str,
-}
-
-/// Checks and merges consecutive generations.
-pub fn fold(sealed: &[Sealed]) -> Result<Flush, Mismatch> {
+/// Merges the batches of consecutive entries. Those of a producer must follow each other: else the log does not add up, and
+/// nothing of it is written.
+pub fn fold<'a>(log: Position, batches: impl Iterator<Item = &'a Batch>) -> Result<Flush, QueueError> {
     let mut rows: Vec<Row> = Vec::new();
     let mut hours: Vec<(Article, u32, u64)> = Vec::new();
     let mut minutes: BTreeMap<u32, u64> = BTreeMap::new();
     let mut producers: BTreeMap<Producer, Part> = BTreeMap::new();
-    for generation in sealed {
-        check(generation)?;
-        for batch in &generation.batches {
-            let (producer, number) = (batch.producer, batch.number);
-            let (first, last) = (number, number.saturating_sub(1));
-            let empty = Part { producer, first, last, cumulative_views: 0, views: 0, repeats: 0 };
-            let part = producers.entry(producer).or_insert(empty);
-            if part.last.checked_add(1) != Some(number) {
-                let what = "the batches of a producer are not consecutive";
-                return Err(Mismatch { generation: generation.generation, what });
-            }
-            part.last = number;
-            part.cumulative_views = batch.cumulative_views;
-            part.views = part.views.saturating_add(batch.numbered_views());
-            part.repeats = part.repeats.saturating_add(batch.repeats);
-            rows.extend_from_slice(&batch.rows);
-            hours.extend(batch.articles().map(|(article, views)| (article.clone(), batch.minute / 60, views)));
-            if batch.views() > 0 {
-                add(minutes.entry(batch.minute).or_default(), batch.views());
-            }
+    for batch in batches {
+        let (producer, number) = (batch.producer, batch.number);
+        let (first, last) = (number, number.saturating_sub(1));
+        let empty = Part { producer, first, last, cumulative_views: 0, views: 0, repeats: 0 };
+        let part = producers.entry(producer).or_insert(empty);
+        if part.last.checked_add(1) != Some(number) {
+            let what = format!("batch {number} of producer {producer} comes behind {}", part.last);
+            return Err(QueueError::Corrupt(what));
+        }
+        part.last = number;
+        part.cumulative_views = batch.cumulative_views;
+        part.views = part.views.saturating_add(batch.numbered_views());
+        part.repeats = part.repeats.saturating_add(batch.repeats);
+        rows.extend_from_slice(&batch.rows);
+        hours.extend(batch.articles().map(|(article, views)| (article.clone(), batch.minute / 60, views)));
+        if batch.views() > 0 {
+            add(minutes.entry(batch.minute).or_default(), batch.views());
         }
     }
     // Key order: every flush takes its row locks in the same order, so that flushes cannot deadlock.
@@ -62,8 +50,8 @@ pub fn fold(sealed: &[Sealed]) -> Result<Flush, Mismatch> {
         same
     });
     Ok(Flush {
-        first: sealed.first().map_or(0, |generation| generation.generation),
-        last: sealed.last().map_or(0, |generation| generation.generation),
+        first: log.first,
+        last: log.tail,
         rows,
         hours,
         minutes: minutes.into_iter().collect(),
@@ -76,48 +64,11 @@ fn add(sum: &mut u64, views: u64) {
     *sum = sum.saturating_add(views);
 }
 
-/// Log, totals and header were written by different commands: they must agree.
-fn check(sealed: &Sealed) -> Result<(), Mismatch> {
-    let mismatch = |what| Err(Mismatch { generation: sealed.generation, what });
-    let Some((batches, views)) = sealed.header else {
-        return mismatch("it has no header");
-    };
-    if batches != sealed.batches.len() as u64 {
-        return mismatch("the log has not as many batches as the header says");
-    }
-    if views != total(sealed.batches.iter().map(Batch::views)) {
-        return mismatch("the log has not as many views as the header says");
-    }
-    let mut totals: BTreeMap<&[u8], u64> = BTreeMap::new();
-    for batch in &sealed.batches {
-        for (article, views) in batch.articles() {
-            add(totals.entry(article.as_bytes()).or_default(), views);
-        }
-    }
-    if !totals
-        .iter()
-        .map(|(article, views)| (*article, *views))
-        .eq(sealed.totals.iter().map(|(article, views)| (&**article, *views)))
-    {
-        return mismatch("the totals are not those of the log");
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use footfall_shared::counter::{User, View};
+    use footfall_shared::counter::{User, View, total};
     use proptest::prelude::*;
-
-    fn sealed(generation: u64, batches: Vec<Batch>) -> Sealed {
-        let mut totals: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
-        for (article, views) in batches.iter().flat_map(Batch::articles) {
-            *totals.entry(article.as_bytes().to_vec()).or_default() += views;
-        }
-        let views = batches.iter().map(Batch::views).sum();
-        Sealed { generation, header: Some((batches.len() as u64, views)), batches, totals }
-    }
 
     fn batches(views: Vec<(u8, u8)>, size: usize) -> Vec<Batch> {
         let mut number = 0;
@@ -141,11 +92,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_view_is_in_each_sum_once(views in prop::collection::vec((0u8..5, 0u8..5), 1..200), size in 1usize..20, at: prop::sample::Index) {
+        fn every_view_is_in_each_sum_once(views in prop::collection::vec((0u8..5, 0u8..5), 1..200), size in 1usize..20) {
             let total = views.len() as u64;
-            let mut first = batches(views, size);
-            let second = first.split_off(at.index(first.len()));
-            let flush = fold(&[sealed(4, first), sealed(5, second)]).expect("adds up");
+            let batches = batches(views, size);
+            let flush = fold(Position { first: 4, tail: 5 }, batches.iter()).expect("adds up");
             prop_assert_eq!((flush.first, flush.last), (4, 5));
             prop_assert_eq!(flush.views(), total);
             prop_assert_eq!(flush.hours.iter().map(|hour| hour.2).sum::<u64>(), total);
@@ -167,9 +117,7 @@ mod tests {
             });
             let batches: Vec<Batch> = batches.collect();
             let views = total(batches.iter().map(Batch::views));
-            let totals = BTreeMap::from([(b"a".to_vec(), views)]);
-            let sealed = Sealed { generation: 1, header: Some((batches.len() as u64, views)), batches, totals };
-            if let Ok(flush) = fold(&[sealed]) {
+            if let Ok(flush) = fold(Position { first: 1, tail: 1 }, batches.iter()) {
                 prop_assert_eq!(flush.views(), views);
                 let _ = flush.producers[0].follows((0, 0));
             }
@@ -177,22 +125,12 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_add_up_is_refused() {
-        let good = || sealed(4, batches(vec![(1, 1), (1, 2), (2, 1)], 1));
-        assert!(fold(&[good()]).is_ok());
-        let broken: [fn(&mut Sealed); 7] = [
-            |sealed| sealed.header = None,
-            |sealed| sealed.header = Some((2, 3)),
-            |sealed| sealed.header = Some((3, 4)),
-            |sealed| sealed.totals.extend([(b"a1".to_vec(), 1)]),
-            |sealed| sealed.totals.extend([(b"a3".to_vec(), 1)]),
-            |sealed| drop(sealed.totals.pop_first()),
-            |sealed| sealed.batches[1].number = 5,
-        ];
-        for (index, damage) in broken.iter().enumerate() {
-            let mut sealed = good();
-            damage(&mut sealed);
-            assert!(fold(&[sealed]).is_err(), "damage {index}");
-        }
+    fn batches_that_do_not_follow_each_other_are_refused() {
+        let log = Position { first: 4, tail: 6 };
+        let good = batches(vec![(1, 1), (1, 2), (2, 1)], 1);
+        assert!(fold(log, good.iter()).is_ok());
+        assert!(fold(log, [&good[0], &good[2]].into_iter()).is_err(), "a hole");
+        assert!(fold(log, [&good[0], &good[0]].into_iter()).is_err(), "a repeat");
+        assert!(fold(log, [&good[1], &good[0]].into_iter()).is_err(), "the wrong order");
     }
 }

@@ -5,6 +5,8 @@
 
 pub mod flush;
 pub mod fold;
+mod held;
+pub mod metrics;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,7 +60,7 @@ async fn run(config: Config, store: Store, admin: TcpListener, mut lifecycle: Li
     let redis = Redis::new(&config.redis, config.redis.timeout_ms)?;
     lifecycle::check_stores(&redis, &store, config.shards).await?;
     let readiness = telemetry::Readiness::default();
-    let metrics = flush::Metrics::new();
+    let metrics = metrics::Metrics::new();
     let port = admin.local_addr()?.port();
     let presence = presence::report(redis.clone(), "flusher", port, readiness.clone(), lifecycle.stop());
     lifecycle.spawn("presence", presence);

@@ -17,10 +17,10 @@ section!(
         articles: u64 = 10;
         /// or a view waiting this long.
         timeout_ms: Duration = ms(1_000);
-        /// How often the triggers are looked at: also the shortest time between two flushes of a shard.
+        /// How often the log and the triggers are looked at.
         poll_ms: Duration = ms(50);
-        /// Views in one transaction, about; at least one generation.
-        transaction_views_max: u64 = 25_000, in 1..=10_000_000;
+        /// Views in one transaction, about; at least one batch. As many that wait start a flush at once.
+        transaction_views_max: u64 = 100_000, in 1..=10_000_000;
         /// How long a flusher that died keeps the others away from its shard.
         lease_ms: Duration = ms(3_000), in FROM_ZERO_MS;
     }

@@ -10,13 +10,12 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local m = redis.call('HMGET', KEYS[1], 'epoch', 'incarnation', 'gen', 'first', 'views', 'opened', 'sealed_views',
-  'shards', 'version', 'rotation', 'batches', 'behind')
+local m = redis.call('HMGET', KEYS[1], 'epoch', 'incarnation', 'first', 'tail', 'appended', 'acked', 'oldest', 'shards',
+  'version', 'rotation', 'behind')
 local meta = {
-  epoch = m[1], incarnation = m[2], gen = tonumber(m[3]), first = tonumber(m[4]),
-  views = tonumber(m[5]), opened = tonumber(m[6]), sealed_views = tonumber(m[7]), shards = m[8],
-  version = tonumber(m[9]) or 0, rotation = tonumber(m[10]) or 0, batches = tonumber(m[11]) or 0,
-  behind = tonumber(m[12]) or 0,
+  epoch = m[1], incarnation = m[2], first = tonumber(m[3]), tail = tonumber(m[4]),
+  appended = tonumber(m[5]) or 0, acked = tonumber(m[6]) or 0, oldest = tonumber(m[7]) or 0, shards = m[8],
+  version = tonumber(m[9]) or 0, rotation = tonumber(m[10]) or 0, behind = tonumber(m[11]) or 0,
 }
 
 -- For how long an ingest's word holds that it has acknowledged views which are not here. It says so twice a second.
@@ -28,13 +27,13 @@ local function is_behind()
   return meta.behind > 0 and meta.behind > now_ms()
 end
 
--- The start of the oldest generation that is not acknowledged, or now if there is none: everything
--- before it is in MySQL.
-local function stored_until(headers_key)
-  if meta.first < meta.gen then
-    local header = redis.call('HGET', headers_key, meta.first)
-    return tonumber(string.match(header or '', ':(%d+)$')) or 0
-  end
-  if meta.opened > 0 then return meta.opened end
-  return now_ms()
+-- When the oldest entry came, or now if there is none: everything before it is in MySQL.
+local function stored_until()
+  return meta.first <= meta.tail and meta.oldest or now_ms()
+end
+
+-- What an entry says of itself before the packed batch: when it came, and the views appended up to and including it.
+local function envelope(entry)
+  local came, appended = string.match(entry or '', '^(%d+):(%d+):')
+  return tonumber(came), tonumber(appended)
 end

@@ -3,4 +3,4 @@
 if meta.shards ~= ARGV[3] then return {'SHARDS', meta.shards} end
 redis.call('HSETNX', KEYS[2], ARGV[2], '0:0')
 local last = redis.call('HGET', KEYS[2], ARGV[2])
-return {'OK', tonumber(string.match(last, '^%d+')), meta.gen, meta.first}
+return {'OK', tonumber(string.match(last, '^%d+')), meta.tail, meta.first}

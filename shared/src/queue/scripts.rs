@@ -10,14 +10,15 @@
 //! | `apply` | refused | it is what takes memory: ingest keeps the batch, and nothing of it was written |
 //! | `register` | runs | one field of some 40 bytes per life of an ingest; without it a new ingest could not even wait in line |
 //! | `rotate` | runs | frees |
-//! | `seal`, `ack`, `reopen` | run | they lead to a flush, which frees; what they add is a copy of what is there already |
+//! | `ack`, `reopen` | run | they free, or lead to a flush, which does |
+//! | `carry` | runs | it makes a copy of one generation at a time, and frees what that was made from |
 //! | `version`, `behind` | run | one field of a shard |
 //! | `lease` | runs | one key of a shard, with a TTL |
 //! | `note`, `salt` | run | a field per process, a key per day |
-//! | `read` | runs | it lets values live longer, and removes them |
-//! | `fill` | runs, and caches nothing | looks at the memory itself: a value that is not cached is read from MySQL again |
+//! | `follow`, `advance` | run | they let bases live longer, change numbers in them, and remove them |
+//! | `fill` | runs, and caches nothing | looks at the memory itself: a base that is not cached is read from MySQL again |
 //! | `rewrite` | runs | puts words in the place of words |
-//! | `state`, `sealed`, `look` | run | they only read |
+//! | `state`, `look` | run | they only read |
 //!
 //! No rule of the protocol leans on a refusal: a script that runs checks what it always checks.
 
@@ -86,27 +87,27 @@ macro_rules! script {
     };
 }
 
-pub(super) static APPLY: LazyLock<Script> = script!(Refused, "guard", "epoch", "add", "forget", apply);
+pub(super) static APPLY: LazyLock<Script> = script!(Refused, "guard", "epoch", "forget", apply);
 pub(super) static REGISTER: LazyLock<Script> = script!(Runs, "guard", "epoch", register);
 pub(super) static ROTATE: LazyLock<Script> = script!(Runs, "guard", "epoch", "forget", rotate);
-pub(super) static SEAL: LazyLock<Script> = script!(Runs, "guard", "epoch", "add", "merge", seal);
-pub(super) static ACK: LazyLock<Script> = script!(Runs, "guard", "epoch", "add", "merge", ack);
+pub(super) static FOLLOW: LazyLock<Script> = script!(Runs, "guard", "epoch", "memory", "cached", follow);
+pub(super) static FILL: LazyLock<Script> = script!(Runs, "guard", "epoch", "memory", "cached", fill);
+pub(super) static ADVANCE: LazyLock<Script> = script!(Runs, "guard", "epoch", "cached", advance);
+pub(super) static ACK: LazyLock<Script> = script!(Runs, "guard", "epoch", ack);
 pub(super) static VERSION: LazyLock<Script> = script!(Runs, "guard", "epoch", version);
 pub(super) static BEHIND: LazyLock<Script> = script!(Runs, "guard", behind);
-pub(super) static REOPEN: LazyLock<Script> = script!(Runs, "guard", "add", "merge", reopen);
+pub(super) static REOPEN: LazyLock<Script> = script!(Runs, "guard", reopen);
+pub(super) static CARRY: LazyLock<Script> = script!(Runs, "guard", carry);
 pub(super) static STATE: LazyLock<Script> = script!(Reads, "guard", state);
-pub(super) static SEALED: LazyLock<Script> = script!(Reads, "guard", "epoch", sealed);
 pub(super) static LOOK: LazyLock<Script> = script!(Reads, look);
 pub(super) static LEASE: LazyLock<Script> = script!(Runs, lease);
 pub(super) static NOTE: LazyLock<Script> = script!(Runs, note);
 pub(super) static SALT: LazyLock<Script> = script!(Runs, salt);
-pub(super) static READ: LazyLock<Script> = script!(Runs, "guard", "epoch", "memory", read);
-pub(super) static FILL: LazyLock<Script> = script!(Runs, "guard", "epoch", "memory", fill);
 pub(super) static REWRITE: LazyLock<Script> = script!(Runs, rewrite);
 
 static ALL: [&LazyLock<Script>; 17] = [
-    &APPLY, &REGISTER, &ROTATE, &SEAL, &ACK, &VERSION, &BEHIND, &REOPEN, &STATE, &SEALED, &LOOK, &LEASE, &NOTE, &SALT,
-    &READ, &FILL, &REWRITE,
+    &APPLY, &REGISTER, &ROTATE, &FOLLOW, &FILL, &ADVANCE, &ACK, &VERSION, &BEHIND, &REOPEN, &CARRY, &STATE, &LOOK, &LEASE,
+    &NOTE, &SALT, &REWRITE,
 ];
 
 /// All scripts.

@@ -6,7 +6,6 @@ use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue};
 use crate::clock;
 use crate::counter::{Article, shown};
 use crate::http::{self, Answer};
-use crate::queue::Live;
 
 /// One article's numbers. Either all of them are known, or only a part: then `views` and what belongs to them are none,
 /// and there are `at_least` so many views. A part is never shown as the whole.
@@ -28,6 +27,49 @@ pub struct ArticleNumbers {
     pub degraded: Option<&'static str>,
     /// `cache` or `database`; none if neither could be read.
     pub source: Option<&'static str>,
+}
+
+/// What MySQL has of an article, with what waits on top of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Live {
+    /// Views in MySQL.
+    pub(super) stored_views: u64,
+    /// Readers in MySQL.
+    pub(super) readers: u64,
+    /// Views that wait in Redis.
+    pub(super) pending_views: u64,
+    /// Everything before this time is in `stored_views` and `readers`; milliseconds since 1970.
+    pub(super) as_of_ms: u64,
+    /// Why all this is only a part, if it is.
+    pub(super) lacks: Option<Lack>,
+}
+
+impl Live {
+    /// Views in both stores.
+    pub(super) fn views(&self) -> u64 {
+        shown(self.stored_views.saturating_add(self.pending_views))
+    }
+}
+
+/// What may be missing in the numbers of both stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// See [`crate::queue::DataSet::is_behind`].
+    Behind,
+    /// A view that was acknowledged a moment ago may wait in a journal, and nobody has said so yet.
+    RedisFull,
+    /// The log is long, and this process has not read all of it yet.
+    Following,
+}
+
+impl Lack {
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::Behind => BEHIND,
+            Self::RedisFull => REDIS_FULL,
+            Self::Following => FOLLOWING,
+        }
+    }
 }
 
 /// What one look at the stores has found of an article.
@@ -66,6 +108,7 @@ const NO_MYSQL: &str =
 const NO_MYSQL_CACHED: &str = "mysql cannot be read: readers are those of its last flush";
 const BEHIND: &str = "some views wait in a journal: only those in redis and mysql are known";
 const REDIS_FULL: &str = "redis is full: some views are counted later";
+const FOLLOWING: &str = "what waits in redis is being read: only a part of it is known";
 const CATCHING_UP: &str = "redis is catching up: views shown before are not back yet";
 const NO_STORE: &str = "neither redis nor mysql can be read: only the views shown before are known";
 
@@ -83,9 +126,9 @@ impl ArticleNumbers {
             source,
         };
         match found {
-            Found::All { live, source, .. } if live.is_behind => part(live.views(), BEHIND, Some(source)),
-            // A view that was acknowledged a moment ago may wait in a journal, and nobody has said so yet.
-            Found::All { live, source, .. } if live.is_full => part(live.views(), REDIS_FULL, Some(source)),
+            Found::All { live: live @ Live { lacks: Some(lack), .. }, source, .. } => {
+                part(live.views(), lack.sentence(), Some(source))
+            }
             Found::All { live, source, .. } if live.views() < views => part(views, CATCHING_UP, Some(source)),
             Found::All { live, source, has_failed } => Self {
                 article: article.to_string(),
@@ -134,7 +177,7 @@ mod tests {
     use super::*;
 
     fn live(stored_views: u64, pending_views: u64, readers: u64) -> Live {
-        Live { stored_views, readers, pending_views, as_of_ms: 1_000, is_behind: false, is_full: false }
+        Live { stored_views, readers, pending_views, as_of_ms: 1_000, lacks: None }
     }
 
     /// All cases, as docs/operations.md has them ("What readers see").
@@ -154,8 +197,9 @@ mod tests {
                 "degraded": degraded, "source": source,
             })
         };
-        let behind = Live { is_behind: true, ..live(10, 5, 4) };
-        let full = Live { is_full: true, ..live(10, 5, 4) };
+        let behind = Live { lacks: Some(Lack::Behind), ..live(10, 5, 4) };
+        let full = Live { lacks: Some(Lack::RedisFull), ..live(10, 5, 4) };
+        let following = Live { lacks: Some(Lack::Following), ..live(10, 5, 4) };
         for (found, shown, expected) in [
             (all(live(10, 5, 4), "cache", false), (0, 0), known(15, 4, 5, None, "cache")),
             (all(live(10, 5, 4), "database", false), (15, 4), known(15, 4, 5, None, "database")),
@@ -166,6 +210,7 @@ mod tests {
             (all(live(10, 0, 4), "cache", false), (15, 4), part(15, CATCHING_UP, "cache".into())),
             (all(behind, "cache", false), (0, 0), part(15, BEHIND, "cache".into())),
             (all(behind, "database", false), (20, 4), part(20, BEHIND, "database".into())),
+            (all(following, "database", false), (0, 0), part(15, FOLLOWING, "database".into())),
             (all(full, "cache", false), (0, 0), part(15, REDIS_FULL, "cache".into())),
             (all(full, "cache", true), (20, 4), part(20, REDIS_FULL, "cache".into())),
             (Found::Waiting { pending_views: 8 }, (0, 0), part(8, NO_MYSQL, "cache".into())),

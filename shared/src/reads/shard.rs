@@ -1,6 +1,9 @@
 //! One shard of Redis, as reads see it. Look-ups are gathered: while one script is under way, all articles that are asked
 //! for wait for the next one, so that many readers cost hardly more than one. Nobody joins a script that was sent before
 //! he asked: it might not have seen a view that he knows of.
+//!
+//! Each script also brings the entries of the log that came since the last one: an article has as many views as its base,
+//! and those of the entries behind the base's position.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -9,16 +12,21 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::numbers::{Lack, Live};
 use crate::breaker::Breaker;
 use crate::counter::Article;
 use crate::grading::Grade;
+use crate::follower::Pending;
 use crate::keys::Age;
-use crate::queue::{Cached, Queue, QueueError};
+use crate::queue::{Bases, Page, Queue, QueueError};
+use crate::store::StoredArticle;
 use crate::random;
 use crate::telemetry::{self, IntGauge};
 
 /// Articles in one script, at most: nobody else is answered by Redis meanwhile.
 const TOGETHER_MAX: usize = 256;
+/// Bytes of the log in one script: a long one is read piece by piece, and nobody waits for long.
+const PAGE_BYTES: usize = 64 << 10;
 /// Look-ups that wait, at most: more than there are connections.
 const WAITING_MAX: usize = 1 << 16;
 /// Of a time to live, in percent: values that were filled in together do not run out together.
@@ -30,6 +38,20 @@ static WAITING: LazyLock<IntGauge> =
 /// Redis cannot be read.
 #[derive(Debug, Clone)]
 pub(super) struct Unread(pub(super) String);
+
+/// The answer of a cache look-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cached {
+    /// All that there is.
+    Hit(Live),
+    /// Its time to live is over, so MySQL is to be asked; should that fail, this is still right.
+    Old(Live),
+    /// Not cached.
+    Miss {
+        /// Views that wait in Redis, some of which MySQL may have by now.
+        pending_views: u64,
+    },
+}
 
 /// What was found, and under which age; none if the data set has another age by now.
 pub(super) type Found = Result<Option<(Age, Cached)>, Unread>;
@@ -43,9 +65,39 @@ pub(super) struct ReadShard {
     kept: Duration,
     /// Nobody waits longer for a Redis that hangs.
     patience: Duration,
-    age: Mutex<Age>,
+    log: Mutex<Log>,
     breaker: Mutex<Breaker>,
     look_ups: Mutex<LookUps>,
+}
+
+/// What is known of the log.
+#[derive(Default)]
+struct Log {
+    age: Age,
+    pending: Pending,
+    stored_until_ms: u64,
+    /// Why what is known is a part, whatever the article.
+    lacks: Option<Lack>,
+}
+
+impl Log {
+    fn take(&mut self, page: &Page) -> Result<(), QueueError> {
+        self.pending.take(page)?;
+        self.stored_until_ms = page.stored_until_ms;
+        self.lacks = match () {
+            () if page.is_behind => Some(Lack::Behind),
+            () if page.is_full => Some(Lack::RedisFull),
+            () if !self.pending.follower().is_whole() => Some(Lack::Following),
+            () => None,
+        };
+        Ok(())
+    }
+
+    /// What an article has that has so many views and readers at `position`; none if entries behind that are trimmed.
+    fn on_top(&self, article: &Article, stored_views: u64, readers: u64, position: u64) -> Option<Live> {
+        let pending_views = self.pending.above(position, article)?;
+        Some(Live { stored_views, readers, pending_views, as_of_ms: self.stored_until_ms, lacks: self.lacks })
+    }
 }
 
 #[derive(Default)]
@@ -64,14 +116,23 @@ impl ReadShard {
             ttl,
             kept,
             patience,
-            age: Mutex::default(),
+            log: Mutex::default(),
             breaker: Mutex::new(Breaker::new(seed)),
             look_ups: Mutex::default(),
         }
     }
 
     pub(super) fn set_age(&self, age: Age) {
-        *lock(&self.age) = age;
+        let mut log = lock(&self.log);
+        if log.pending.follower().epoch() != age.epoch {
+            log.pending = Pending::new(age.epoch);
+        }
+        log.age = age;
+    }
+
+    /// What an article has of which MySQL has so much; none if entries behind that were trimmed: read again.
+    pub(super) fn on_top(&self, article: &Article, stored: &StoredArticle) -> Option<Live> {
+        lock(&self.log).on_top(article, stored.views, stored.readers, stored.position)
     }
 
     /// For how long a value of so many views that is filled in now stays in Redis.
@@ -103,7 +164,7 @@ impl ReadShard {
         answered.await.unwrap_or_else(|_| Err(Unread("this process ends".into())))
     }
 
-    /// One script after the other until nobody waits.
+    /// One script after the other until nobody waits, and the log is read.
     async fn look_all_up(self: Arc<Self>) {
         loop {
             let mut asked = {
@@ -111,7 +172,7 @@ impl ReadShard {
                 let together = look_ups.waiting.len().min(TOGETHER_MAX);
                 let asked: Vec<_> = look_ups.waiting.drain(..together).collect();
                 WAITING.set(look_ups.waiting.len().try_into().unwrap_or(i64::MAX));
-                if asked.is_empty() {
+                if asked.is_empty() && !self.goes_on_reading() {
                     look_ups.is_under_way = false;
                     return;
                 }
@@ -119,26 +180,66 @@ impl ReadShard {
             };
             asked.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
             let by_article: Vec<_> = asked.chunk_by(|(a, _), (b, _)| a == b).collect();
-            let age = *lock(&self.age);
             let articles: Vec<_> = by_article.iter().map(|same| (&same[0].0, self.ttl())).collect();
             let is_allowed = lock(&self.breaker).allows(Instant::now());
             let found = match is_allowed {
-                true => self.in_time(self.queue.read(age, &articles, self.kept)).await,
+                true => self.look_at(&articles).await,
                 false => Err(Unread("it failed a moment ago".into())),
             };
+            let is_failed = !matches!(found, Ok(Some(_)));
             let mut answers = Vec::with_capacity(asked.len());
             for (at, same) in by_article.iter().enumerate() {
                 let answer = match &found {
-                    Ok(Some(found)) => Ok(Some((age, found[at]))),
+                    Ok(Some((age, found))) => Ok(Some((*age, found[at]))),
                     Ok(None) => Ok(None),
                     Err(error) => Err(error.clone()),
                 };
                 answers.extend(same.iter().map(|_| answer.clone()));
             }
+            if asked.is_empty() && is_failed {
+                lock(&self.log).lacks = None; // Nobody waits: the next look-up begins where this one ended.
+            }
             for ((_, waits), answer) in asked.into_iter().zip(answers) {
                 let _ = waits.send(answer); // Who has gone needs none.
             }
         }
+    }
+
+    /// Whether a long log is being read, and nothing stands in the way.
+    fn goes_on_reading(&self) -> bool {
+        let log = lock(&self.log);
+        log.lacks == Some(Lack::Following) && log.pending.wants(PAGE_BYTES) > 0
+    }
+
+    /// One script: the bases of these articles, and the next entries of the log.
+    async fn look_at(&self, articles: &[(&Article, Duration)]) -> Result<Option<(Age, Vec<Cached>)>, Unread> {
+        let (age, cursor, bytes) = {
+            let log = lock(&self.log);
+            (log.age, log.pending.follower().cursor(), log.pending.wants(PAGE_BYTES))
+        };
+        let bases = Bases { version: age.version, articles, kept: self.kept };
+        let step = self.queue.follow(age.epoch, cursor, bytes, Some(bases));
+        let Some(page) = self.in_time(step).await? else { return Ok(None) };
+        let mut log = lock(&self.log);
+        if (log.age, log.pending.follower().cursor()) != (age, cursor) {
+            return Ok(None); // Another read has found another age meanwhile: look again.
+        }
+        if let Err(error) = log.take(&page) {
+            // Whatever was read of it, it is read again.
+            log.pending = Pending::new(age.epoch);
+            return Err(Unread(error.to_string()));
+        }
+        let cached = articles.iter().zip(&page.bases).map(|((article, _), base)| {
+            let live = base.and_then(|base| {
+                Some((base.is_fresh, log.on_top(article, base.views, base.readers, base.position)?))
+            });
+            match live {
+                Some((true, live)) => Cached::Hit(live),
+                Some((false, live)) => Cached::Old(live),
+                None => Cached::Miss { pending_views: log.pending.views(article) },
+            }
+        });
+        Ok(Some((age, cached.collect())))
     }
 
     /// One step in Redis, under the breaker; none if epoch or version are not those of the data set any more.

@@ -32,7 +32,7 @@ struct Mark {
 impl Mark {
     fn show(&mut self, article: &Article, found: Found, now: Instant) -> ArticleNumbers {
         // What is away is not lost.
-        let is_below = matches!(found, Found::All { live, .. } if !live.is_behind && live.views() < self.views);
+        let is_below = matches!(found, Found::All { live, .. } if live.lacks.is_none() && live.views() < self.views);
         if !is_below {
             self.below_since = None;
         } else if now - *self.below_since.get_or_insert(now) >= CATCH_UP_MAX {
@@ -129,15 +129,15 @@ fn lock(mark: &Mutex<Mark>) -> MutexGuard<'_, Mark> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::Live;
+    use super::super::numbers::{Lack, Live};
 
     fn all(stored_views: u64, pending_views: u64, readers: u64) -> Found {
-        let live = Live { stored_views, readers, pending_views, as_of_ms: 7, is_behind: false, is_full: false };
+        let live = Live { stored_views, readers, pending_views, as_of_ms: 7, lacks: None };
         Found::All { live, source: "cache", has_failed: false }
     }
 
     fn behind(stored_views: u64, pending_views: u64) -> Found {
-        let live = Live { stored_views, readers: 1, pending_views, as_of_ms: 7, is_behind: true, is_full: false };
+        let live = Live { stored_views, readers: 1, pending_views, as_of_ms: 7, lacks: Some(Lack::Behind) };
         Found::All { live, source: "cache", has_failed: false }
     }
 

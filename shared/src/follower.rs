@@ -1,0 +1,198 @@
+//! Follows the log of a shard: the one way to read it. A flusher takes the batches that it finds to MySQL; reads and the
+//! dashboard's feed add them up per article, on top of what MySQL has.
+
+use std::sync::LazyLock;
+
+use indexmap::IndexMap;
+
+use crate::counter::{Article, total};
+use crate::queue::{Page, Position, QueueError};
+use crate::telemetry::{self, IntGauge};
+
+/// Where in the log one stands.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Follower {
+    epoch: u64,
+    cursor: u64,
+    position: Position,
+}
+
+impl Follower {
+    /// Begins anew, at the oldest entry of the data set that is open under `epoch`.
+    #[must_use]
+    pub fn new(epoch: u64) -> Self {
+        Self { epoch, ..Self::default() }
+    }
+
+    /// The epoch of the log.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The last entry that was taken, or trimmed before that.
+    #[must_use]
+    pub fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// What of the log is there, as of the last page.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Whether it has everything that there was at the last page.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.position.first > 0 && self.cursor >= self.position.tail
+    }
+
+    /// Takes a page that was asked for with this cursor. Within an epoch nothing goes back, and nothing is left out.
+    pub fn take(&mut self, page: &Page) -> Result<(), QueueError> {
+        let Position { tail, first } = page.position;
+        if first < self.position.first || tail < self.position.tail {
+            let what = format!("the log went back from {:?} to {:?} in one epoch", self.position, page.position);
+            return Err(QueueError::Corrupt(what));
+        }
+        let cursor = self.cursor.max(first - 1);
+        if !page.entries.iter().map(|entry| entry.position).eq((cursor + 1..).take(page.entries.len())) {
+            return Err(QueueError::Corrupt(format!("entries behind position {cursor} are not in order")));
+        }
+        self.position = page.position;
+        self.cursor = cursor + page.entries.len() as u64;
+        Ok(())
+    }
+}
+
+static BYTES: LazyLock<IntGauge> = LazyLock::new(|| {
+    telemetry::gauge("footfall_followed_bytes", "Memory for the views of the log that reads are added up from.")
+});
+
+/// Memory for what waits, per shard, about: a backlog of six million views of a hundred thousand articles takes half of it.
+/// What does not fit is not read, and numbers say that they are a part.
+const BYTES_MAX: usize = 256 << 20;
+/// Articles that are looked at per page for what MySQL has by now. Few, so that nobody waits.
+const SWEPT_PER_PAGE: usize = 2_000;
+
+/// Views per article in the entries that a follower has taken, by position, so that they can be added to what MySQL has
+/// at any position.
+#[derive(Debug, Default)]
+pub struct Pending {
+    follower: Follower,
+    articles: IndexMap<Article, Vec<Count>>,
+    /// Position that offsets are counted from.
+    origin: u64,
+    bytes: usize,
+    swept: usize,
+}
+
+/// Views of one article in one entry.
+#[derive(Debug, Clone, Copy)]
+struct Count {
+    /// Position of the entry, from `origin` on.
+    offset: u32,
+    views: u32,
+}
+
+impl Pending {
+    /// Begins anew.
+    #[must_use]
+    pub fn new(epoch: u64) -> Self {
+        let mut pending = Self::default();
+        pending.follower = Follower::new(epoch);
+        pending
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn follower(&self) -> &Follower {
+        &self.follower
+    }
+
+    /// The bytes of entries to ask for with the next page; 0 while no more can be kept.
+    #[must_use]
+    pub fn wants(&self, bytes: usize) -> usize {
+        if self.bytes < BYTES_MAX { bytes } else { 0 }
+    }
+
+    /// Takes the entries of a page that was asked for with this cursor.
+    pub fn take(&mut self, page: &Page) -> Result<(), QueueError> {
+        if self.articles.is_empty() {
+            self.origin = self.follower.cursor;
+        }
+        self.follower.take(page)?;
+        if self.follower.cursor - self.origin > u64::from(u32::MAX) {
+            // Once in some billions of entries. What waits is read again.
+            *self = Self::new(self.follower.epoch);
+            return Ok(());
+        }
+        let before = self.bytes;
+        for entry in &page.entries {
+            let offset = u32::try_from(entry.position - self.origin).expect("no greater than that of the cursor");
+            for (article, mut views) in entry.batch()?.articles() {
+                let counts = match self.articles.get_mut(article) {
+                    Some(counts) => counts,
+                    None => {
+                        self.bytes += article.as_bytes().len() + 80;
+                        self.articles.entry(article.clone()).or_default()
+                    }
+                };
+                while views > 0 {
+                    let part = u32::try_from(views).unwrap_or(u32::MAX);
+                    counts.push(Count { offset, views: part });
+                    self.bytes += size_of::<Count>();
+                    views -= u64::from(part);
+                }
+            }
+        }
+        self.sweep();
+        BYTES.add(i64::try_from(self.bytes).unwrap_or(i64::MAX) - i64::try_from(before).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    /// Views of an article behind `position`, as far as they were read; none if some of the entries there are trimmed.
+    #[must_use]
+    pub fn above(&self, position: u64, article: &Article) -> Option<u64> {
+        (position.saturating_add(1) >= self.follower.position.first).then(|| {
+            let counts = self.articles.get(article).map_or(&[][..], Vec::as_slice);
+            let is_above = |count: &&Count| self.origin + u64::from(count.offset) > position;
+            total(counts.iter().filter(is_above).map(|count| u64::from(count.views)))
+        })
+    }
+
+    /// Views of an article that may not be in MySQL, as far as they were read.
+    #[must_use]
+    pub fn views(&self, article: &Article) -> u64 {
+        self.above(self.follower.position.first.saturating_sub(1), article).unwrap_or(0)
+    }
+
+    /// Lets go of what MySQL has, some articles at a time.
+    fn sweep(&mut self) {
+        let trimmed = (self.follower.position.first - 1).saturating_sub(self.origin);
+        for _ in 0..SWEPT_PER_PAGE.min(self.articles.len()) {
+            if self.swept >= self.articles.len() {
+                self.swept = 0;
+            }
+            let Some((article, counts)) = self.articles.get_index_mut(self.swept) else { return };
+            let had = counts.len();
+            counts.retain(|count| u64::from(count.offset) > trimmed);
+            self.bytes -= (had - counts.len()) * size_of::<Count>();
+            if counts.is_empty() {
+                self.bytes -= article.as_bytes().len() + 80;
+                self.articles.swap_remove_index(self.swept);
+            } else {
+                if counts.capacity() > 4 * counts.len() {
+                    counts.shrink_to_fit();
+                }
+                self.swept += 1;
+            }
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        BYTES.sub(i64::try_from(self.bytes).unwrap_or(i64::MAX));
+    }
+}
