@@ -46,6 +46,8 @@ pub struct Packed {
     pub views: u64,
     /// See [`Batch::cumulative_views`].
     pub cumulative_views: u64,
+    /// See [`Batch::views_before`].
+    pub views_before: u64,
     /// All of it, but for the ids of its views.
     pub bytes: Arc<[u8]>,
     /// See [`Batch::ids`].
@@ -57,8 +59,13 @@ impl Packed {
     #[must_use]
     pub fn new(batch: Batch) -> Self {
         let bytes = encode(&batch).into();
-        let Batch { producer, number, cumulative_views, .. } = batch;
-        Self { producer, number, views: batch.views(), cumulative_views, bytes, ids: batch.ids }
+        Self::of(batch, bytes)
+    }
+
+    fn of(batch: Batch, bytes: Arc<[u8]>) -> Self {
+        let (views, views_before) = (batch.views(), batch.views_before());
+        let Batch { producer, number, cumulative_views, ids, .. } = batch;
+        Self { producer, number, views, cumulative_views, views_before, bytes, ids }
     }
 
     /// Unpacks it.
@@ -120,17 +127,14 @@ pub fn decode_record(bytes: &[u8]) -> Result<Record, PackedError> {
     };
     let stored = take_count(&mut rest)?;
     let bytes = take_bytes(&mut rest)?;
-    let batch = decode(bytes)?;
-    let mut ids = vec![];
+    let mut batch = decode(bytes)?;
     while !rest.is_empty() {
         let id = ViewId::parse(take_bytes(&mut rest)?).map_err(|_| PackedError::Damaged("view id"))?;
         let article = Article::parse(take_bytes(&mut rest)?).map_err(|_| PackedError::Damaged("article id"))?;
         let user = User::parse(take_bytes(&mut rest)?).map_err(|_| PackedError::Damaged("user id"))?;
-        ids.push(Identified { id, article, user });
+        batch.ids.push(Identified { id, article, user });
     }
-    let Batch { producer, number, cumulative_views, .. } = batch;
-    let batch = Packed { producer, number, views: batch.views(), cumulative_views, bytes: bytes.into(), ids };
-    Ok(Record { path, stored, batch })
+    Ok(Record { path, stored, batch: Packed::of(batch, bytes.into()) })
 }
 
 /// Packs a batch whose rows are sorted by article, without the ids of its views.
@@ -292,10 +296,10 @@ mod tests {
         }
 
         #[test]
-        fn damage_is_found(views in views(), cut: prop::sample::Index, flip: prop::sample::Index, bit in 0..8) {
+        fn damage_is_found(views in views(), cut: prop::sample::Index, flip: prop::sample::Index, bit in 0u8..8) {
             let good = encode(&Batch::fold(Producer(1), 1, 0, 0, views));
             let mut bytes = good.clone();
-            bytes[flip.index(good.len())] ^= 1 << bit;
+            bytes[flip.index(good.len())] ^= 1u8 << bit;
             // The version of one byte is not in doubt where another version is read, which has no checksum.
             if bytes[0] != VERSION_BEFORE {
                 prop_assert!(decode(&bytes).is_err());

@@ -149,7 +149,6 @@ impl Queue {
         }
         Ok(from_value(self.redis.server.script(&LOOK, call).await?)?)
     }
-
 }
 
 fn from_value<T: FromRedisValue>(value: Value) -> std::result::Result<T, RedisError> {
@@ -158,10 +157,9 @@ fn from_value<T: FromRedisValue>(value: Value) -> std::result::Result<T, RedisEr
 
 fn number_of(value: &Value) -> Result<u64> {
     match value {
-        Value::Int(number) => u64::try_from(*number)
-            .ok()
-            .filter(|number| *number <= VIEWS_MAX)
-            .ok_or_else(|| QueueError::Corrupt(format!("a script answered {number}, which nobody can have counted to"))),
+        Value::Int(number) => u64::try_from(*number).ok().filter(|number| *number <= VIEWS_MAX).ok_or_else(|| {
+            QueueError::Corrupt(format!("a script answered {number}, which nobody can have counted to"))
+        }),
         other => Err(QueueError::Corrupt(format!("a script answered {other:?} instead of a number"))),
     }
 }

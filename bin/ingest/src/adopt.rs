@@ -260,8 +260,8 @@ impl Replay {
 
     fn batch(&self, retained: &Retained) -> Batch {
         let payload = retained.location.and_then(|location| self.lock().as_ref()?.read(location).ok());
-        match payload.and_then(|payload| decode_record(&payload).ok()) {
-            Some(record) => record.batch,
+        match payload.and_then(|payload| decode_record(&payload).ok()?.batch.batch().ok()) {
+            Some(batch) => batch,
             None => Batch::lost(self.producer, retained.number, retained.cumulative_views),
         }
     }
@@ -314,7 +314,7 @@ fn read_heads(journal: &mut DeadJournal, producer: Producer) -> io::Result<([Hea
             let heads = &mut heads[usize::from(path == Path::Direct)];
             heads.stored = heads.stored.max(stored);
             // Written twice, the last one counts: the first was not known to be in the journal, and so never sent.
-            heads.batches.insert(batch.number, (location, batch.cumulative_views, batch.views_before()));
+            heads.batches.insert(batch.number, (location, batch.cumulative_views, batch.views_before));
         }
         Ok(record) => drop(strangers.insert(record.batch.producer)),
         Err(_) => unreadable += 1,

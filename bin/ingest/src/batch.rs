@@ -15,7 +15,7 @@ use footfall_shared::breaker::Breaker;
 use footfall_shared::config;
 use footfall_shared::counter::{Batch, Shard, View, total};
 use footfall_shared::grading::{Class, Grade, Level};
-use footfall_shared::packed::{Path, decode_record, encode_record};
+use footfall_shared::packed::{Packed, Path, decode_record, encode_record};
 use footfall_shared::queue::{DataSet, ID_BYTES, MEMORY_PERCENT_MAX, Queue, QueueError, Remembered};
 use footfall_shared::store::{Direct, StoreError};
 use footfall_shared::telemetry::{self, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Readiness, Reason};
@@ -39,6 +39,8 @@ const RETAINED_MAX: usize = 1 << 20;
 /// While Redis takes nothing or is caught up with, batches are not built more often than this: few large ones are sent
 /// sooner, and need less room until then.
 const CATCH_UP_PACE: Duration = Duration::from_millis(10);
+/// So few views that wait in Redis are not what fills it.
+const LITTLE_VIEWS: u64 = 10_000;
 /// A view id is remembered for one to two of these.
 pub const ID_PERIOD: Duration = Duration::from_secs(600);
 /// A Redis that was full is not any more when less than this part of its memory is in use, in percent.
@@ -97,6 +99,7 @@ pub(crate) struct Batcher {
 
 struct DirectBatch {
     batch: Arc<Batch>,
+    packed: Packed,
     location: Option<Location>,
 }
 
@@ -432,6 +435,8 @@ impl Batcher {
         let stored = self.stored(path);
         let minute = footfall_shared::clock::unix_minute();
         let batch = Batch::fold(self.lane.producer(), number + 1, views_before, minute, views);
+        let direct = (path == Path::Direct).then(|| Arc::new(batch.clone()));
+        let batch = Packed::new(batch);
         let location = match self
             .journal
             .as_mut()
@@ -457,21 +462,21 @@ impl Batcher {
         self.metrics.batches.with_label_values(&[name_of(path)]).inc();
         let unacknowledged = Unacknowledged { path, number: batch.number, views: count, since: now, location, clients };
         self.unacknowledged.push_back(unacknowledged);
-        match path {
-            Path::Redis => {
+        match direct {
+            None => {
                 self.lane.push(Retained {
                     number: batch.number,
                     cumulative_views: batch.cumulative_views,
                     location,
-                    bytes: if location.is_none() { memory_of(&batch) } else { 0 },
+                    bytes: if location.is_none() { batch.memory() } else { 0 },
                     batch: Some(Arc::new(batch)),
                     trimmed: None,
-                    generation: None,
+                    position: None,
                 });
             }
-            Path::Direct => {
+            Some(unpacked) => {
                 self.direct_newest = (batch.number, batch.cumulative_views);
-                self.direct.push_back(DirectBatch { batch: Arc::new(batch), location });
+                self.direct.push_back(DirectBatch { batch: unpacked, packed: batch, location });
             }
         }
     }
@@ -510,7 +515,7 @@ impl Batcher {
 
     /// What a look at the data set says of its view ids, and of what fills it.
     fn looked(&mut self, data: &DataSet, now: Instant) {
-        self.waits_little = data.pending_views() <= self.config.generation_views_max;
+        self.waits_little = data.pending_views <= LITTLE_VIEWS;
         let Remembered { rotation, added, before, .. } = data.ids;
         if self.rotation.is_none_or(|(known, _)| known != rotation) {
             self.rotation = Some((rotation, now));
@@ -608,14 +613,14 @@ impl Batcher {
                 // Redis has it. Should it lose it too, those behind it must be able to go on without.
                 None => journal.read(old).unwrap_or_else(|_| {
                     self.metrics.damaged.inc();
-                    encode_record(Path::Redis, stored, &Batch::lost(producer, *number, *cumulative_views))
+                    encode_record(Path::Redis, stored, &Packed::new(Batch::lost(producer, *number, *cumulative_views)))
                 }),
             };
             again.push((Path::Redis, *number, old, payload));
         }
-        for DirectBatch { batch, location } in &self.direct {
+        for DirectBatch { batch, packed, location } in &self.direct {
             let Some(old) = location.filter(is_doubtful) else { continue };
-            again.push((Path::Direct, batch.number, old, encode_record(Path::Direct, stored_direct, batch)));
+            again.push((Path::Direct, batch.number, old, encode_record(Path::Direct, stored_direct, packed)));
         }
         self.is_doubtful = false;
         for (path, number, old, payload) in again {
@@ -774,12 +779,6 @@ fn class_of(error: &AppendError) -> Class {
         AppendError::Full => Class::DiskFull,
         AppendError::Failed(error) => error.class(),
     }
-}
-
-/// About the memory of a batch.
-fn memory_of(batch: &Batch) -> usize {
-    let ids: usize = batch.rows.iter().map(|row| row.article.as_bytes().len() + row.user.as_bytes().len()).sum();
-    size_of::<Batch>() + size_of_val(&*batch.rows) + ids + batch.ids.len() * 64
 }
 
 fn name_of(path: Path) -> &'static str {

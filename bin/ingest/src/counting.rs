@@ -72,7 +72,6 @@ impl Counting {
                 queue: redis.shard(shard),
                 fences: Arc::clone(&fences),
                 shards: config.shards,
-                generation_views_max: config.ingest.generation_views_max,
                 ids_max: Arc::new(AtomicU64::new(batch::ids_max(config.ingest.ids_bytes_max, config.shards, 0))),
             })
             .collect();

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use footfall_journal::Location;
 use footfall_shared::counter::{Batch, Producer};
 use footfall_shared::grading::{Class, Grade};
+use footfall_shared::packed::Packed;
 use footfall_shared::queue::{Applied, DataSet, Position, Queue, QueueError};
 use footfall_shared::recovery::{self, RecoveryError};
 use footfall_shared::store::Fences;
@@ -26,13 +27,13 @@ pub struct Retained {
     /// Where the journal has it.
     pub location: Option<Location>,
     /// None if only the journal has it.
-    pub batch: Option<Arc<Batch>>,
+    pub batch: Option<Arc<Packed>>,
     /// What is sent instead: without views that the open data set has counted before.
-    pub trimmed: Option<Arc<Batch>>,
+    pub trimmed: Option<Arc<Packed>>,
     /// Memory of a batch that no journal has.
     pub bytes: usize,
-    /// At least the generation that holds it; none while Redis has not taken it.
-    pub generation: Option<u64>,
+    /// At least its position in the log; none while Redis has not taken it.
+    pub position: Option<u64>,
 }
 
 impl Retained {
@@ -45,7 +46,7 @@ impl Retained {
     /// A batch that is not in memory.
     #[must_use]
     pub fn kept(number: u64, cumulative_views: u64, location: Option<Location>) -> Self {
-        Self { number, cumulative_views, location, batch: None, trimmed: None, bytes: 0, generation: None }
+        Self { number, cumulative_views, location, batch: None, trimmed: None, bytes: 0, position: None }
     }
 
     /// Lets go of the memory, if the journal has it.
@@ -100,14 +101,7 @@ pub enum Step {
         /// The epoch under which Redis is open.
         epoch: u64,
         /// What to send: one as a rule, more while Redis is caught up with.
-        batches: Vec<Arc<Batch>>,
-    },
-    /// Close the open generation, which is full.
-    Seal {
-        /// The epoch under which Redis is open.
-        epoch: u64,
-        /// That generation.
-        open: u64,
+        batches: Vec<Arc<Packed>>,
     },
     /// See how far MySQL is, and whether Redis still has what it had.
     Look,
@@ -120,8 +114,6 @@ pub enum Outcome {
     Opened(Result<(u64, u64, Position), Obstacle>),
     /// Numbers of the batches, in order.
     Applied(Vec<(u64, Result<Applied, QueueError>)>),
-    /// See [`Step::Seal`].
-    Sealed(Result<(), QueueError>),
     /// None if no recovery has opened the data set.
     Looked(Result<Option<DataSet>, QueueError>),
 }
@@ -135,8 +127,6 @@ pub struct Link {
     pub fences: Arc<dyn Fences>,
     /// How many there are.
     pub shards: u16,
-    /// Views in one generation, about.
-    pub generation_views_max: u64,
     /// View ids added between two rotations, at most; the memory that Redis has may change it.
     pub ids_max: Arc<AtomicU64>,
 }
@@ -149,12 +139,10 @@ impl Link {
             Step::Apply { epoch, batches } => {
                 // Redis takes them one after the other: what follows one that it did not take is refused.
                 let ids_max = self.ids_max.load(Ordering::Relaxed);
-                let applied = batches.iter().map(|batch| async {
-                    (batch.number, self.queue.apply(epoch, batch, self.generation_views_max, ids_max).await)
-                });
+                let applied =
+                    batches.iter().map(|batch| async { (batch.number, self.queue.apply(epoch, batch, ids_max).await) });
                 Outcome::Applied(join_all(applied).await)
             }
-            Step::Seal { epoch, open } => Outcome::Sealed(self.queue.seal(epoch, open).await.map(drop)),
             Step::Look => {
                 let state = self.queue.state().await;
                 Outcome::Looked(state.map(|state| state.data.filter(|data| data.is_current && !data.is_damaged)))
@@ -174,13 +162,11 @@ pub struct Lane {
     producer: Producer,
     /// The epoch under which Redis is open; none: open it first.
     epoch: Option<u64>,
-    /// The open generation, if it is full.
-    full: Option<u64>,
     /// Number of the last batch that Redis is known to have, in the current epoch.
     applied: u64,
     /// Views up to and including that batch.
     applied_views: u64,
-    /// I3: every batch, in order and without holes, until a reply's `first` passes its generation.
+    /// I3: every batch, in order and without holes, until a reply's `first` passes its position.
     retained: VecDeque<Retained>,
     /// Memory of those that no journal has.
     retained_bytes: usize,
@@ -201,7 +187,6 @@ impl Lane {
         Self {
             producer,
             epoch: None,
-            full: None,
             applied: 0,
             applied_views: views_before,
             retained,
@@ -297,17 +282,14 @@ impl Lane {
     }
 
     /// The next step; none if Redis has everything. `read` gets a batch back from the journal, or says that it is lost.
-    pub fn next(&mut self, mut read: impl FnMut(&Retained) -> Option<Batch>) -> Option<Step> {
+    pub fn next(&mut self, mut read: impl FnMut(&Retained) -> Option<Packed>) -> Option<Step> {
         let Some(epoch) = self.epoch else { return Some(Step::Open) };
-        if let Some(open) = self.full {
-            return Some(Step::Seal { epoch, open });
-        }
         let (producer, applied) = (self.producer, self.applied);
-        let batches: Vec<Arc<Batch>> = (applied + 1..=applied + APPLIED_TOGETHER_MAX)
+        let batches: Vec<Arc<Packed>> = (applied + 1..=applied + APPLIED_TOGETHER_MAX)
             .map_while(|number| {
                 let retained = self.get_mut(number)?;
                 if retained.batch.is_none() {
-                    let lost = || Batch::lost(producer, number, retained.cumulative_views);
+                    let lost = || Packed::new(Batch::lost(producer, number, retained.cumulative_views));
                     retained.batch = Some(Arc::new(read(retained).unwrap_or_else(lost)));
                 }
                 retained.trimmed.as_ref().or(retained.batch.as_ref()).map(Arc::clone)
@@ -327,19 +309,8 @@ impl Lane {
                     }
                 }
             }
-            Outcome::Sealed(result) => {
-                self.full = None;
-                self.unless_closed(result)?;
-            }
             Outcome::Looked(looked) => match self.unless_closed(looked)?.flatten() {
-                Some(mut data) if Some(data.epoch) == self.epoch => {
-                    if data.is_drained() {
-                        // MySQL has all that there is. The open generation is empty, so it will not be sealed and
-                        // passed by itself, but a recovery may have noted batches under its number.
-                        data.position.first = data.position.open + 1;
-                    }
-                    self.forget(data.position);
-                }
+                Some(data) if Some(data.epoch) == self.epoch => self.forget(data.position),
                 _ => self.epoch = None,
             },
         }
@@ -353,7 +324,7 @@ impl Lane {
             Applied::Ok(position) => {
                 self.applied = number;
                 if let Some(retained) = self.get_mut(number) {
-                    retained.generation = Some(position.open);
+                    retained.position = Some(position.tail);
                     retained.trimmed = None;
                     retained.unload();
                     self.applied_views = retained.cumulative_views;
@@ -361,13 +332,11 @@ impl Lane {
                 self.forget(position);
                 return Ok(true);
             }
-            Applied::Full { open } => self.full = Some(open),
             Applied::Seen(counted_before) => {
                 if let Some(Retained { batch, trimmed, .. }) = self.get_mut(number)
                     && let Some(sent) = trimmed.as_deref().or(batch.as_deref())
                 {
-                    let mut rest = sent.clone();
-                    rest.leave_out(&counted_before);
+                    let rest = sent.without(&counted_before).map_err(QueueError::from)?;
                     *trimmed = Some(Arc::new(rest));
                 }
             }
@@ -398,11 +367,10 @@ impl Lane {
             self.retained.push_front(Retained::lost(number, stored_views));
         }
         self.epoch = Some(epoch);
-        self.full = None;
         self.applied = last;
         for batch in &mut self.retained {
-            // An older data set may hold it in another generation than the reply of the time said.
-            batch.generation = (batch.number <= last).then_some(position.open);
+            // An older data set may hold it at another position than the reply of the time said.
+            batch.position = (batch.number <= last).then_some(position.tail);
             // What was left out as a repeat may not be one in this data set.
             batch.trimmed = None;
         }
@@ -414,7 +382,7 @@ impl Lane {
     /// Lets go of what MySQL has.
     fn forget(&mut self, position: Position) {
         while let Some(oldest) = self.retained.front()
-            && oldest.generation.is_some_and(|generation| generation < position.first)
+            && oldest.position.is_some_and(|at| at < position.first)
         {
             self.released.extend(oldest.location);
             self.stored = (oldest.number, oldest.cumulative_views);

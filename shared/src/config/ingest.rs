@@ -47,8 +47,6 @@ section!(
         queue_views_max: usize = 100_000, in 1..=1_000_000_000;
         /// Views in one batch, at most.
         batch_views_max: usize = 2_000, in 1..=100_000;
-        /// Views in one generation, about; then ingest seals it itself.
-        generation_views_max: u64 = 10_000, in 1..=10_000_000;
         /// The folder of the journal, on a disk of this machine; several ingests may share it. `off`: without one, views
         /// that Redis loses are lost if ingest ends too, and while both stores are away none is counted.
         journal: Journal = Journal(Some("/var/lib/footfall/journal".into()));

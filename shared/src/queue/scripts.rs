@@ -106,8 +106,8 @@ pub(super) static SALT: LazyLock<Script> = script!(Runs, salt);
 pub(super) static REWRITE: LazyLock<Script> = script!(Runs, rewrite);
 
 static ALL: [&LazyLock<Script>; 17] = [
-    &APPLY, &REGISTER, &ROTATE, &FOLLOW, &FILL, &ADVANCE, &ACK, &VERSION, &BEHIND, &REOPEN, &CARRY, &STATE, &LOOK, &LEASE,
-    &NOTE, &SALT, &REWRITE,
+    &APPLY, &REGISTER, &ROTATE, &FOLLOW, &FILL, &ADVANCE, &ACK, &VERSION, &BEHIND, &REOPEN, &CARRY, &STATE, &LOOK,
+    &LEASE, &NOTE, &SALT, &REWRITE,
 ];
 
 /// All scripts.

@@ -53,7 +53,9 @@ impl Queue {
                 None => break,
                 // Trimmed meanwhile: the list begins elsewhere.
                 Some(first) if first != base => (base, next) = (first, next.max(first)),
-                Some(_) if log.is_empty() => return Err(QueueError::Corrupt("the log is shorter than it should be".into())),
+                Some(_) if log.is_empty() => {
+                    return Err(QueueError::Corrupt("the log is shorter than it should be".into()));
+                }
                 Some(_) => {
                     for entry in log {
                         entries.push(Entry::parse(next, &entry)?);
@@ -115,12 +117,7 @@ impl Queue {
 
     /// Puts other batches in the place of some of a log that was set aside: `(position, old, new)`, all or, if one of
     /// them is not as it was, none.
-    pub async fn rewrite_aside(
-        &self,
-        epoch: u64,
-        first: u64,
-        changes: Vec<(usize, Vec<u8>, Vec<u8>)>,
-    ) -> Result<bool> {
+    pub async fn rewrite_aside(&self, epoch: u64, first: u64, changes: Vec<(usize, Vec<u8>, Vec<u8>)>) -> Result<bool> {
         let key = self.keys.aside(epoch, first);
         let mut call = REWRITE.call([&*key]);
         for (position, old, new) in changes {
@@ -130,4 +127,3 @@ impl Queue {
         Ok(answer == Value::Int(1))
     }
 }
-

@@ -15,12 +15,12 @@ use tokio::time::Instant;
 use super::numbers::{Lack, Live};
 use crate::breaker::Breaker;
 use crate::counter::Article;
-use crate::grading::Grade;
 use crate::follower::Pending;
+use crate::grading::Grade;
 use crate::keys::Age;
 use crate::queue::{Bases, Page, Queue, QueueError};
-use crate::store::StoredArticle;
 use crate::random;
+use crate::store::StoredArticle;
 use crate::telemetry::{self, IntGauge};
 
 /// Articles in one script, at most: nobody else is answered by Redis meanwhile.
@@ -230,9 +230,8 @@ impl ReadShard {
             return Err(Unread(error.to_string()));
         }
         let cached = articles.iter().zip(&page.bases).map(|((article, _), base)| {
-            let live = base.and_then(|base| {
-                Some((base.is_fresh, log.on_top(article, base.views, base.readers, base.position)?))
-            });
+            let live = base
+                .and_then(|base| Some((base.is_fresh, log.on_top(article, base.views, base.readers, base.position)?)));
             match live {
                 Some((true, live)) => Cached::Hit(live),
                 Some((false, live)) => Cached::Old(live),

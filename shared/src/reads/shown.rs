@@ -128,8 +128,8 @@ fn lock(mark: &Mutex<Mark>) -> MutexGuard<'_, Mark> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::numbers::{Lack, Live};
+    use super::*;
 
     fn all(stored_views: u64, pending_views: u64, readers: u64) -> Found {
         let live = Live { stored_views, readers, pending_views, as_of_ms: 7, lacks: None };
