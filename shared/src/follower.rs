@@ -174,27 +174,34 @@ impl Pending {
     /// Views in all entries up to `position`, those that are trimmed left out; none if these were not all read.
     #[must_use]
     pub fn views_up_to(&self, position: u64) -> Option<u64> {
-        let entries = (position + 1).checked_sub(self.follower.position.first)?;
+        let entries = position.saturating_add(1).checked_sub(self.follower.position.first)?;
         match usize::try_from(entries).ok()?.checked_sub(1) {
             None => Some(0),
             Some(at) => self.sums.get(at).map(|sum| sum - self.trimmed_views),
         }
     }
 
-    /// Views of an article behind `position`, as far as they were read; none if some of the entries there are trimmed.
+    /// Views of an article behind `position`, as far as they were read; none if entries behind that were trimmed, which may
+    /// have been of this article.
     #[must_use]
     pub fn above(&self, position: u64, article: &Article) -> Option<u64> {
-        (position.saturating_add(1) >= self.follower.position.first).then(|| {
-            let counts = self.articles.get(article).map_or(&[][..], Vec::as_slice);
-            let is_above = |count: &&Count| self.origin + u64::from(count.offset) > position;
-            total(counts.iter().filter(is_above).map(|count| u64::from(count.views)))
-        })
+        (position.saturating_add(1) >= self.follower.position.first).then(|| self.above_base(position, article))
+    }
+
+    /// Views of an article behind the position of a base that Redis has answered as valid together with the last page: if
+    /// entries behind it were trimmed, they were not of this article.
+    #[must_use]
+    pub fn above_base(&self, position: u64, article: &Article) -> u64 {
+        let position = position.max(self.follower.position.first.saturating_sub(1));
+        let counts = self.articles.get(article).map_or(&[][..], Vec::as_slice);
+        let is_above = |count: &&Count| self.origin + u64::from(count.offset) > position;
+        total(counts.iter().filter(is_above).map(|count| u64::from(count.views)))
     }
 
     /// Views of an article that may not be in MySQL, as far as they were read.
     #[must_use]
     pub fn views(&self, article: &Article) -> u64 {
-        self.above(self.follower.position.first.saturating_sub(1), article).unwrap_or(0)
+        self.above_base(0, article)
     }
 
     /// Lets go of what MySQL has, some articles at a time.

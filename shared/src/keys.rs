@@ -11,7 +11,8 @@ pub struct ShardKeys {
     prefix: String,
     /// HASH: `epoch`, `incarnation`, `first` (position of the log's oldest entry), `tail` (of its newest; `first - 1` if there
     /// is none), `appended` and `acked` (views, ever), `oldest` (when the oldest entry came, in milliseconds since 1970 by
-    /// Redis's clock, shown but never decided on), `cached_until` (no base is cached for longer), `shards`, `version` (of
+    /// Redis's clock, shown but never decided on), `cached_until` (no base is cached for longer), `valid_from` and
+    /// `fill_from` (positions: a base below the one is not valid, and one below the other is not let in), `shards`, `version` (of
     /// what MySQL has beside the log), `rotation` (times that the view ids were rotated), `behind` (up to when acknowledged
     /// views may be elsewhere; shown, never decided on).
     pub meta: String,

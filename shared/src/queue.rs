@@ -30,7 +30,7 @@ use scripts::LOOK;
 
 pub use append::Applied;
 pub use books::Books;
-pub use follow::{Base, Bases, Entry, Page};
+pub use follow::{Advanced, Base, Bases, Entry, Page};
 pub use reopen::{DataSet, ID_BYTES, Remembered, State};
 pub use scripts::{Script, WhenFull, scripts};
 pub use server::{Answer, Redis, Server};

@@ -8,7 +8,7 @@ use footfall_shared::counter::{Growth, Producer};
 use footfall_shared::grading::{Class, Grade, Level};
 use footfall_shared::keys::Age;
 use footfall_shared::lifecycle::Pulse;
-use footfall_shared::queue::{Page, Position, Queue, QueueError};
+use footfall_shared::queue::{Advanced, Page, Position, Queue, QueueError};
 use footfall_shared::random;
 use footfall_shared::recovery::{self, RecoveryError};
 use footfall_shared::store::{Committed, Fence, Fences, Flush, StoreError};
@@ -51,6 +51,15 @@ const ADVANCED_TOGETHER: usize = 256;
 const REST: u32 = 9;
 /// What is looked at less often: MySQL's version of the counts while nothing is flushed, and Redis's view ids.
 const SLOW_PERIOD: Duration = Duration::from_secs(1);
+
+/// What MySQL has after a flush.
+struct Stored {
+    /// The log up to here.
+    position: u64,
+    /// See [`Fence::version`].
+    version: u64,
+    are_bases_advanced: bool,
+}
 
 /// So often, times the number of shards, each of them compares the tables with what they have to be: a key that is gone,
 /// or one too many, makes no statement fail.
@@ -271,11 +280,11 @@ impl Flusher {
             self.pulse.beat();
             let took = started.elapsed();
             self.metrics.seconds.observe(took.as_secs_f64());
-            let Some((stored, version)) = self.committed(committed, age, &flush).await? else { return Ok(()) };
+            let Some(stored) = self.committed(committed, age, &flush).await? else { return Ok(()) };
             self.rest_until = Some(Instant::now() + (took * REST).min(self.config.timeout_ms));
-            self.queue.ack(age.epoch, stored, version).await?;
+            self.queue.ack(age.epoch, stored.position, stored.version, stored.are_bases_advanced).await?;
             if let Some(held) = &mut self.held {
-                held.stored(stored, Instant::now());
+                held.stored(stored.position, Instant::now());
             }
             page = self.follow().await?;
             if self.held.as_ref().is_none_or(|held| held.views() < self.config.transaction_views_max) {
@@ -284,20 +293,15 @@ impl Flusher {
         }
     }
 
-    /// Takes note of what became of a flush; answers up to which position MySQL has the log, and its version. None if this
-    /// data set must not be flushed.
-    async fn committed(
-        &mut self,
-        committed: Committed,
-        age: Age,
-        flush: &Flush,
-    ) -> Result<Option<(u64, u64)>, Obstacle> {
+    /// Takes note of what became of a flush. None if this data set must not be flushed.
+    async fn committed(&mut self, committed: Committed, age: Age, flush: &Flush) -> Result<Option<Stored>, Obstacle> {
         match committed {
             Committed::Now { growth, version, quarantined } => {
                 self.metrics.transactions.inc();
                 self.metrics.views.inc_by(flush.views());
                 self.metrics.rows.inc_by(flush.rows.len() as u64);
                 self.version_seen = Some(Instant::now());
+                let mut are_bases_advanced = false;
                 if quarantined > 0 {
                     self.metrics.quarantined.inc_by(quarantined);
                     warn!(
@@ -306,13 +310,13 @@ impl Flusher {
                     );
                     Class::DbPoison.count();
                 } else if version == age.version {
-                    self.advance(age, flush, &growth).await?;
+                    are_bases_advanced = self.advance(age, flush, &growth).await?;
                 }
-                Ok(Some((flush.last, version)))
+                Ok(Some(Stored { position: flush.last, version, are_bases_advanced }))
             }
             Committed::Before { position, version } => {
                 self.metrics.repeats.inc();
-                Ok(Some((position, version)))
+                Ok(Some(Stored { position, version, are_bases_advanced: false }))
             }
             Committed::Gap { producer } => {
                 let what = format!("the batches of producer {producer} in it do not follow those in MySQL");
@@ -332,16 +336,18 @@ impl Flusher {
         }
     }
 
-    /// Moves the cached bases along, so that they stay right when the log is trimmed. Those that are not moved are read
-    /// again from MySQL: this saves reads, and correctness does not rest on it.
-    async fn advance(&self, age: Age, flush: &Flush, growth: &[Growth]) -> Result<(), Obstacle> {
+    /// Moves the cached bases along, so that they stay right when the log is trimmed; false if they cannot be. They are
+    /// read again from MySQL then.
+    async fn advance(&self, age: Age, flush: &Flush, growth: &[Growth]) -> Result<bool, Obstacle> {
         let log = Position { first: flush.first, tail: flush.last };
         for part in growth.chunks(ADVANCED_TOGETHER) {
-            if !self.queue.advance(age, log, part, self.warm).await? {
-                break;
+            match self.queue.advance(age, log, part, self.warm).await? {
+                Advanced::Done => {}
+                Advanced::NoneCached => break,
+                Advanced::Moved => return Ok(false),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Takes or renews the lease. It only keeps flushers from doing the same work twice.

@@ -29,8 +29,8 @@ if #KEYS > 2 then
     local key, ttl = KEYS[2 + i], tonumber(ARGV[5 + i])
     local views, readers, position = string.match(live[i] or '', '^(%d+):(%d+):(%d+)$')
     local is_fresh = false
-    -- One that stands below what was trimmed lacks what was in there.
-    if views and tonumber(position) >= meta.first - 1 then
+    -- One that stands below what was trimmed is right as long as flushes have moved along all bases that they touched.
+    if views and tonumber(position) >= meta.valid_from then
       local beyond = views ~= '0' and kept or 0
       local left = redis.call('PTTL', key) - beyond
       is_fresh = left > 0

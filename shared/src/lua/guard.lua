@@ -11,11 +11,12 @@ local function now_ms()
 end
 
 local m = redis.call('HMGET', KEYS[1], 'epoch', 'incarnation', 'first', 'tail', 'appended', 'acked', 'oldest', 'shards',
-  'version', 'rotation', 'behind')
+  'version', 'rotation', 'behind', 'valid_from', 'fill_from')
 local meta = {
   epoch = m[1], incarnation = m[2], first = tonumber(m[3]), tail = tonumber(m[4]),
   appended = tonumber(m[5]) or 0, acked = tonumber(m[6]) or 0, oldest = tonumber(m[7]) or 0, shards = m[8],
   version = tonumber(m[9]) or 0, rotation = tonumber(m[10]) or 0, behind = tonumber(m[11]) or 0,
+  valid_from = tonumber(m[12]) or 0, fill_from = tonumber(m[13]) or 0,
 }
 
 -- For how long an ingest's word holds that it has acknowledged views which are not here. It says so twice a second.

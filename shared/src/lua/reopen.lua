@@ -44,6 +44,7 @@ redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'incarnation', ARGV[2], 'first', s
   string.format('%d', tail), 'appended', string.format('%d', appended), 'acked', string.format('%d', acked), 'oldest', oldest,
   'shards', ARGV[8], 'version', math.max(meta.version, tonumber(ARGV[9])), 'rotation', meta.rotation,
   -- Whatever a Redis comes back with, ingests may know of more; before the first epoch there was nothing.
+  'valid_from', ARGV[6], 'fill_from', ARGV[6],
   'behind', tonumber(ARGV[1]) > 1 and now_ms() + BEHIND_MS or 0)
 if not (meta.epoch and keep) then redis.call('HSET', KEYS[1], 'ids_from', now_ms(), 'ids_turn', now_ms()) end
 return {'OK', aside}

@@ -72,10 +72,21 @@ pub struct Base {
     pub views: u64,
     /// Readers in it.
     pub readers: u64,
-    /// All entries up to this position are in it, and none behind it.
+    /// All entries of its article up to this position are in it, and none behind it.
     pub position: u64,
     /// Whether its time to live is not over.
     pub is_fresh: bool,
+}
+
+/// What became of the bases of a flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advanced {
+    /// Those that are cached were moved along.
+    Done,
+    /// No base is cached at all: nobody has read anything for long.
+    NoneCached,
+    /// Something else was trimmed meanwhile, or what comes before the flush was not: they cannot be moved.
+    Moved,
 }
 
 /// Which bases to look up together with the log.
@@ -143,28 +154,29 @@ impl Queue {
         Ok(word != "MOVED")
     }
 
-    /// Moves the bases of some articles from the position before a flush to its last one; those of which the growth is not
-    /// known are dropped. They live on for at least `warm`, and are kept for as long again. False if none is cached.
-    pub async fn advance(&self, age: Age, flush: Position, growth: &[Growth], warm: Duration) -> Result<bool> {
+    /// Moves the bases of some articles along with a flush, by what each has grown. They live on for at least `warm`, and
+    /// are kept for as long again.
+    pub async fn advance(&self, age: Age, flush: Position, growth: &[Growth], warm: Duration) -> Result<Advanced> {
         let live: Vec<String> = growth.iter().map(|part| self.keys.live(age, &part.article)).collect();
         let keys: Vec<&str> = [&*self.keys.meta].into_iter().chain(live.iter().map(String::as_str)).collect();
         let mut call = ADVANCE.call(keys);
         call.arg(age.epoch).arg(flush.first - 1).arg(flush.tail).arg(2 * warm.as_millis());
         for part in growth {
-            call.arg(part.views);
-            match part.readers {
-                Some(readers) => call.arg(readers),
-                None => call.arg(""),
-            };
+            call.arg(part.views).arg(part.readers.unwrap_or_default());
         }
-        let (_, reply) = self.call(&ADVANCE, call).await?;
-        Ok(reply.number(0)? == 1)
+        let (word, reply) = self.call(&ADVANCE, call).await?;
+        Ok(match word.as_str() {
+            "MOVED" => Advanced::Moved,
+            _ if reply.number(0)? == 0 => Advanced::NoneCached,
+            _ => Advanced::Done,
+        })
     }
 
-    /// Trims the entries up to `last`, which MySQL has; `version` is that of MySQL.
-    pub async fn ack(&self, epoch: u64, last: u64, version: u64) -> Result<Position> {
+    /// Trims the entries up to `last`, which MySQL has; `version` is that of MySQL. Unless all bases of what is trimmed
+    /// `are_advanced`, those that stand below are not valid any more.
+    pub async fn ack(&self, epoch: u64, last: u64, version: u64, are_advanced: bool) -> Result<Position> {
         let mut call = ACK.call([&*self.keys.meta, &self.keys.log]);
-        call.arg(epoch).arg(last).arg(version);
+        call.arg(epoch).arg(last).arg(version).arg(u8::from(are_advanced));
         let (_, reply) = self.call(&ACK, call).await?;
         reply.position(0)
     }

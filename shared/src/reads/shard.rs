@@ -104,10 +104,8 @@ impl Log {
         Ok(())
     }
 
-    /// What an article has that has so many views and readers at `position`; none if entries behind that are trimmed.
-    fn on_top(&self, article: &Article, stored_views: u64, readers: u64, position: u64) -> Option<Live> {
-        let pending_views = self.pending.above(position, article)?;
-        Some(Live { stored_views, readers, pending_views, as_of_ms: self.stored_until_ms, lacks: self.lacks })
+    fn live(&self, stored_views: u64, readers: u64, pending_views: u64) -> Live {
+        Live { stored_views, readers, pending_views, as_of_ms: self.stored_until_ms, lacks: self.lacks }
     }
 }
 
@@ -144,7 +142,9 @@ impl ReadShard {
 
     /// What an article has of which MySQL has so much; none if entries behind that were trimmed: read again.
     pub(super) fn on_top(&self, article: &Article, stored: &StoredArticle) -> Option<Live> {
-        lock(&self.log).on_top(article, stored.views, stored.readers, stored.position)
+        let log = lock(&self.log);
+        let pending_views = log.pending.above(stored.position, article)?;
+        Some(log.live(stored.views, stored.readers, pending_views))
     }
 
     /// For how long a value of so many views that is filled in now stays in Redis.
@@ -249,7 +249,7 @@ impl ReadShard {
         if log.age.epoch != epoch {
             return 0;
         }
-        log.pending.above(position, article).unwrap_or_else(|| log.pending.views(article))
+        log.pending.above_base(position, article)
     }
 
     /// Whether a long log is being read, and nothing stands in the way.
@@ -278,13 +278,9 @@ impl ReadShard {
             return Err(error);
         }
         let cached = articles.iter().zip(&page.bases).map(|((article, _), base)| {
-            let live = base
-                .and_then(|base| Some((base.is_fresh, log.on_top(article, base.views, base.readers, base.position)?)));
-            match live {
-                Some((true, live)) => Cached::Hit(live),
-                Some((false, live)) => Cached::Old(live),
-                None => Cached::Miss { pending_views: log.pending.views(article) },
-            }
+            let Some(base) = base else { return Cached::Miss { pending_views: log.pending.views(article) } };
+            let live = log.live(base.views, base.readers, log.pending.above_base(base.position, article));
+            if base.is_fresh { Cached::Hit(live) } else { Cached::Old(live) }
         });
         let look = Look::of(age, &page, log.pending.follower().is_whole());
         Ok(Some((look, cached.collect())))
