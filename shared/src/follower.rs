@@ -233,3 +233,62 @@ impl Drop for Pending {
         BYTES.sub(i64::try_from(self.bytes).unwrap_or(i64::MAX));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::counter::{Batch, Producer, User, View};
+    use crate::queue::Entry;
+
+    fn article(name: u8) -> Article {
+        Article::parse(&[b'a' + name]).expect("test id")
+    }
+
+    /// An entry in which one reader has read these articles.
+    fn entry(position: u64, articles: &[u8]) -> Entry {
+        let user = User::parse(b"u").expect("test id");
+        let view = |name: &u8| View { article: article(*name), user: user.clone(), id: None };
+        let batch = Batch::fold(Producer(1), position, 0, 0, articles.iter().map(view).collect());
+        Entry { position, came_ms: 0, packed: crate::packed::encode(&batch).into() }
+    }
+
+    proptest! {
+        /// A log grows, is read in pages and trimmed, by any steps.
+        #[test]
+        fn what_waits_is_added_up_behind_any_position(
+            steps in prop::collection::vec((prop::collection::vec(prop::collection::vec(0u8..4, 0..5), 0..4), 0u64..4, 0usize..6), 1..20),
+        ) {
+            let (mut log, mut first) = (vec![], 1);
+            let mut pending = Pending::new(1);
+            for (appended, trimmed, page) in steps {
+                log.extend(appended);
+                let tail = log.len() as u64;
+                first = (first + trimmed).min(tail + 1);
+                let cursor = pending.follower().cursor().max(first - 1);
+                let entries = (cursor + 1..=tail).take(page).map(|at| entry(at, &log[at as usize - 1]));
+                pending.take(&Page { position: Position { tail, first }, entries: entries.collect(), ..Page::default() })?;
+                let cursor = pending.follower().cursor();
+                let views = |from: u64, to: u64| log[(from - 1) as usize..(to.max(from - 1)) as usize].iter().flatten();
+                for position in 0..=tail + 1 {
+                    let up_to = (first - 1..=cursor).contains(&position).then(|| views(first, position).count() as u64);
+                    prop_assert_eq!(pending.views_up_to(position), up_to, "{} of {}..{}", position, first, cursor);
+                    for name in 0..4 {
+                        let from = position.max(first - 1).min(cursor) + 1;
+                        let above = views(from, cursor).filter(|viewed| **viewed == name).count() as u64;
+                        prop_assert_eq!(pending.above_base(position, &article(name)), above);
+                        let is_whole = position + 1 >= first;
+                        prop_assert_eq!(pending.above(position, &article(name)), is_whole.then_some(above));
+                    }
+                }
+            }
+            // Once all is trimmed, two rounds let go of everything.
+            let tail = log.len() as u64;
+            for _ in 0..2 {
+                pending.take(&Page { position: Position { tail, first: tail + 1 }, ..Page::default() })?;
+            }
+            prop_assert_eq!((pending.bytes, pending.articles.len(), pending.sums.len()), (0, 0, 0));
+        }
+    }
+}

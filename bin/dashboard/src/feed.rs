@@ -1,135 +1,74 @@
 //! The one reader of Redis and MySQL: makes a snapshot at a fixed pace, whatever the number of viewers.
 //!
-//! A total is right only if both stores are looked at in one state of the flusher: Redis first, then
-//! the fence in MySQL, and again if a flush came between. While nothing is flushed, MySQL is asked once a second.
+//! A total is right only if both stores are looked at in one state of the flusher: Redis first, then the fence in MySQL,
+//! and again if entries were trimmed in between. While nothing is flushed, MySQL is asked once a second.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `shard` | what is known of one shard, of both stores |
+//! | `mysql` | when MySQL is asked, and when it is left alone |
+//! | `total` | the numbers of all shards as they are shown |
+//! | `hits` | how often reads were answered from a cache |
+//! | `words` | how each part does, and why numbers may be behind |
 
-use std::collections::BTreeMap;
+mod hits;
+mod mysql;
+mod shard;
+mod total;
+mod words;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use footfall_shared::clock;
 use footfall_shared::counter::{Article, Shard};
-use footfall_shared::grading::{Class, Grade, Level};
-use footfall_shared::lifecycle::{EXIT_DEPENDENCY, Refusal};
-use footfall_shared::queue::{Queue, QueueError, Redis};
-use footfall_shared::reads::{Look, Reads};
-use footfall_shared::store::{Fence, Fences, Store, StoreError};
-use footfall_shared::telemetry::{Health, HealthState, Readiness, Reason};
+use footfall_shared::grading::Level;
+use footfall_shared::lifecycle::Refusal;
+use footfall_shared::queue::{QueueError, Redis};
+use footfall_shared::reads::Reads;
+use footfall_shared::store::Store;
+use footfall_shared::telemetry::{HealthState, Readiness, Reason};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::hits::Hits;
+use self::mysql::MySql;
+use self::shard::ShardView;
+use self::total::{Known, Readable, Total};
 use crate::conservation::{Ledger, Unreadable};
 use crate::events::{self, Event};
-use crate::frame::{Backlog, Frame, HitPercent, Snapshot, Stale};
+use crate::frame::{Frame, Snapshot, Stale};
 use crate::history::History;
 use crate::instances::Instances;
-use crate::numbers::{self, HitRate, Pending, Ranking, Rate, StoredUntil, Totals};
+use crate::numbers::{Ranking, StoredUntil, Totals};
 
 /// Looks at Redis and MySQL in one tick, until no flush came between.
 const LOOKS_MAX: u32 = 3;
-/// A fence is read again after this, even if nothing was flushed: to know whether MySQL is there, and
-/// whether it was emptied. One row by its key per second: an idle site costs MySQL next to nothing.
-const FENCE_AGE_MAX: Duration = Duration::from_secs(1);
-/// MySQL is left alone for this long after it failed, so that waiting for it does not slow the feed.
-const MYSQL_REST: Duration = Duration::from_secs(2);
 /// The pace of what nobody needs to see four times a second.
 const SLOW_PERIOD: Duration = Duration::from_secs(1);
 /// A waiting view older than this means that flushing is behind.
 pub(crate) const LAG_MS_MAX: u64 = 5_000;
-/// How long the total may be inexact before it is worth a word. Until then all numbers stay as they were, together.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Reads both stores for all viewers.
 pub struct Feed {
     redis: Redis,
     /// They follow the logs.
     reads: Arc<Reads>,
-    store: Store,
-    shards: Vec<ShardView>,
-    /// MySQL may have been away when the process began, so it is asked here, before the first number.
-    schema_is_right: bool,
-    mysql_error: Option<(Instant, Class, String)>,
+    mysql: MySql,
     redis_error: Option<String>,
+    shards: Vec<ShardView>,
     ranking: Ranking,
     /// When it was read.
     ranked_at: Option<Instant>,
-    rate: Rate,
-    stored_rate: Rate,
-    keyspace: HitRate,
-    queries: HitRate,
-    interfaces: BTreeMap<String, HitRate>,
+    total: Total,
+    hits: Hits,
     ledger: Ledger,
     instances: Instances,
     slow_due: Instant,
-    /// The last time at which the total was exact, or could not be.
-    settled_at: Instant,
-    /// The last time at which it was known; none before the first.
-    known_at: Option<Instant>,
-    /// There are at least so many views: the greatest number that was ever shown.
-    least_views: u64,
-    /// By how much the total was below that, when it was exact.
-    missing_views: u64,
     stored_until: Arc<StoredUntil>,
     snapshot: Snapshot,
-}
-
-/// What is known of one shard.
-struct ShardView {
-    queue: Queue,
-    /// As of the last look; none if Redis could not be read, or no recovery has opened its log.
-    look: Option<Look>,
-    /// How many of the views in it are in entries up to the position of the fence, if that is known.
-    stored_views: Option<u64>,
-    /// As of the time beside it.
-    fence: Option<(Instant, Fence)>,
-    /// The ranking contains no entry behind the position of this one; none while that is not known.
-    ranked: Option<Fence>,
-    /// The fence that was kept for others.
-    shared: Option<Fence>,
-    /// Whether a flusher is at work, as of the last slow look.
-    is_leased: bool,
-}
-
-impl ShardView {
-    /// The views that wait above what MySQL has.
-    fn pending(&self) -> Option<Pending> {
-        let look = self.look?;
-        Some(match &self.fence {
-            Some((_, fence)) => Pending::above(fence, &look, self.stored_views),
-            None => Pending { views: look.pending_views, is_exact: false },
-        })
-    }
-
-    /// Whether MySQL must be asked before its numbers and those of Redis can be added up.
-    fn is_fence_due(&self) -> bool {
-        let Some((read_at, _)) = &self.fence else {
-            return true;
-        };
-        let flushed = self.pending().is_some_and(|pending| !pending.is_exact);
-        flushed || read_at.elapsed() > FENCE_AGE_MAX
-    }
-
-    fn backlog(&self) -> Backlog {
-        let look = self.look;
-        Backlog {
-            shard: self.queue.shard().0,
-            epoch: look.map(|look| look.age.epoch),
-            position: look.map(|look| look.position.tail),
-            pending_views: look.map(|look| look.pending_views),
-            log_entries: look.map(|look| look.position.entries()),
-            lag_ms: look.map(|look| look.lag_ms),
-        }
-    }
-
-    /// Whether the ranking contains all that is flushed.
-    fn is_ranked(&self) -> bool {
-        let [fence, ranked] = [self.fence.map(|(_, fence)| fence), self.ranked];
-        fence
-            .zip(ranked)
-            .is_some_and(|(fence, ranked)| (fence.epoch, fence.position) <= (ranked.epoch, ranked.position))
-    }
 }
 
 impl Feed {
@@ -137,37 +76,19 @@ impl Feed {
     #[must_use]
     pub fn new(redis: Redis, reads: Arc<Reads>, store: Store, shards: u16, stored_until: Arc<StoredUntil>) -> Self {
         let now = Instant::now();
-        let shards = Shard::all(shards).map(|shard| ShardView {
-            queue: redis.shard(shard),
-            look: None,
-            stored_views: None,
-            fence: None,
-            ranked: None,
-            shared: None,
-            is_leased: false,
-        });
         Self {
-            shards: shards.collect(),
+            shards: Shard::all(shards).map(|shard| ShardView::new(redis.shard(shard))).collect(),
             redis,
             reads,
-            store,
-            schema_is_right: false,
-            mysql_error: None,
+            mysql: MySql::new(store),
             redis_error: None,
             ranking: Ranking::default(),
             ranked_at: None,
-            rate: Rate::default(),
-            stored_rate: Rate::default(),
-            keyspace: HitRate::default(),
-            queries: HitRate::default(),
-            interfaces: BTreeMap::new(),
+            total: Total::new(now),
+            hits: Hits::default(),
             ledger: Ledger::new(),
             instances: Instances::default(),
             slow_due: now,
-            settled_at: now,
-            known_at: None,
-            least_views: 0,
-            missing_views: 0,
             stored_until,
             snapshot: Snapshot::before_the_first_look(clock::rfc3339(clock::unix_ms())),
         }
@@ -206,7 +127,8 @@ impl Feed {
             history.add(Instant::now(), &self.snapshot);
             readiness.set_degraded(
                 "tables",
-                self.tables_differ()
+                self.mysql
+                    .tables_differ()
                     .map(|what| (Level::Critical, Reason::new("the tables are not as this build needs them", what))),
             );
             // Once: later on it is not this task that decides.
@@ -223,15 +145,7 @@ impl Feed {
 
     /// Brings the snapshot up to date, as far as the stores answer.
     async fn look(&mut self) -> Result<(), Refusal> {
-        if !self.schema_is_right && self.mysql_may_be_asked() {
-            match self.store.check_schema(self.shards_count()).await {
-                Ok(()) => self.schema_is_right = true,
-                Err(StoreError::Schema(sentence)) => {
-                    return Err(Refusal { code: EXIT_DEPENDENCY, sentence });
-                }
-                Err(error) => self.mysql_failed(&error),
-            }
-        }
+        self.mysql.check_schema(self.shards_count()).await?;
         self.rank().await;
         let looked = self.look_at_redis().await;
         if looked.is_err() {
@@ -255,20 +169,18 @@ impl Feed {
     async fn rank(&mut self) {
         let flushed = !self.shards.iter().all(ShardView::is_ranked);
         let is_due = self.ranked_at.is_none_or(|at| flushed && at.elapsed() >= SLOW_PERIOD);
-        if !is_due || !self.mysql_may_be_read() {
+        if !is_due {
             return;
         }
-        match self.store.top_articles(numbers::CANDIDATES).await {
-            Ok(candidates) => self.ranking.set(candidates),
-            Err(error) => return self.mysql_failed(&error),
-        }
+        let Some(candidates) = self.mysql.top_articles().await else { return };
+        self.ranking.set(candidates);
         self.snapshot.top_as_of = Some(clock::rfc3339(clock::unix_ms()));
         self.ranked_at = Some(Instant::now());
         for shard in 0..self.shards.len() {
             // Read after the ranking: no entry behind its position can be in it.
             let is_known = self.read_fence(shard).await;
             let view = &mut self.shards[shard];
-            view.ranked = view.fence.filter(|_| is_known).map(|(_, fence)| fence);
+            view.ranked = view.fence().filter(|_| is_known);
         }
     }
 
@@ -276,117 +188,52 @@ impl Feed {
         for shard in 0..self.shards.len() {
             for _ in 0..LOOKS_MAX {
                 let view = &mut self.shards[shard];
-                view.look = self.reads.follow(view.queue.shard()).await?;
-                view.stored_views = None;
+                view.look(&self.reads).await?;
                 if !view.is_fence_due() || !self.read_fence(shard).await {
                     break;
                 }
             }
-            self.share_fence(shard).await?;
+            let is_mysql_away = self.mysql.error().is_some();
+            self.shards[shard].share_fence(is_mysql_away).await?;
         }
-
         if self.slow_due <= Instant::now() {
-            for view in &mut self.shards {
-                view.is_leased = view.queue.lease_holder().await?.is_some();
-            }
-            let (hits, misses) = self.redis.keyspace_hits().await?;
-            self.snapshot.redis_hits = self.keyspace.add(Instant::now(), hits, misses);
-            let (now, mut all) = (Instant::now(), (0, 0));
-            for (interface, (hits, misses)) in self.redis.reads().await? {
-                all = (u64::saturating_add(all.0, hits), u64::saturating_add(all.1, misses));
-                let hits = self.interfaces.entry(interface.clone()).or_default().add(now, hits, misses);
-                self.snapshot.interface_hits.insert(interface, hits);
-            }
-            self.snapshot.query_hits = self.queries.add(now, all.0, all.1);
-            let reports = self.redis.presence().await?;
-            for silent in self.instances.look(now, reports) {
-                self.redis.forget_presence(&silent).await?;
-            }
-            self.keep_books().await?;
+            self.look_at_the_rest().await?;
             self.slow_due = Instant::now() + SLOW_PERIOD;
         }
         Ok(())
     }
 
-    async fn keep_books(&mut self) -> Result<(), QueueError> {
-        if !self.mysql_may_be_read() {
-            return Ok(());
+    async fn look_at_the_rest(&mut self) -> Result<(), QueueError> {
+        for view in &mut self.shards {
+            view.is_leased = view.queue.lease_holder().await?.is_some();
         }
-        match self.ledger.look(self.shards.iter().map(|view| &view.queue), &self.store).await {
+        self.hits.look(&self.redis, &mut self.snapshot).await?;
+        let reports = self.redis.presence().await?;
+        for silent in self.instances.look(Instant::now(), reports) {
+            self.redis.forget_presence(&silent).await?;
+        }
+        let Some(store) = self.mysql.readable() else { return Ok(()) };
+        match self.ledger.look(self.shards.iter().map(|view| &view.queue), store).await {
             Ok(()) => {}
             Err(Unreadable::Redis(error)) => return Err(error),
-            Err(Unreadable::MySql(error)) => self.mysql_failed(&error),
+            Err(Unreadable::MySql(error)) => self.mysql.failed(&error),
         }
         Ok(())
     }
 
-    /// Views of a ranked article that wait, left out where they could be in the ranking already: rather too few for a
-    /// moment than one view twice.
-    fn pending_of(&self, article: &Article) -> u64 {
-        let view = &self.shards[usize::from(Shard::of(article, self.shards_count()).0)];
-        match (view.look, view.ranked) {
-            (Some(look), Some(ranked)) if look.age.epoch == ranked.epoch => {
-                self.reads.waiting(article, ranked.epoch, ranked.position)
-            }
-            _ => 0,
-        }
-    }
-
-    fn shards_count(&self) -> u16 {
-        u16::try_from(self.shards.len()).expect("there is one for each number below a u16")
-    }
-
-    fn mysql_may_be_asked(&self) -> bool {
-        self.mysql_error.as_ref().is_none_or(|(failed_at, ..)| failed_at.elapsed() >= MYSQL_REST)
-    }
-
-    fn mysql_may_be_read(&self) -> bool {
-        self.schema_is_right && self.mysql_may_be_asked()
-    }
-
     /// Whether MySQL answered.
     async fn read_fence(&mut self, shard: usize) -> bool {
-        if !self.mysql_may_be_read() {
-            return false;
-        }
-        let fence = match self.store.fence(self.shards[shard].queue.shard()).await {
-            Ok(fence) => fence,
-            Err(error) => {
-                self.mysql_failed(&error);
-                return false;
-            }
-        };
-        if self.mysql_error.take().is_some() {
-            info!("mysql answers again");
-        }
         let view = &mut self.shards[shard];
-        view.stored_views =
-            view.look.and_then(|look| self.reads.views_up_to(view.queue.shard(), &look, fence.position));
-        let before = view.fence.replace((Instant::now(), fence));
-        if before.is_some_and(|(_, before)| numbers::is_reset(&before, &fence)) {
+        let Some(fence) = self.mysql.fence(view.queue.shard()).await else { return false };
+        if view.set_fence(fence, &self.reads) {
             warn!("the numbers in mysql went back: it was emptied or restored; showing what it has now");
-            self.forget_what_was_shown();
+            self.total.forget();
+            let text = "The numbers in MySQL went back: it was emptied or restored.";
+            events::add(&mut self.snapshot.events, [Event::new(HealthState::Degraded, text)]);
+            self.ranking = Ranking::default();
+            self.ranked_at = None;
         }
         true
-    }
-
-    fn forget_what_was_shown(&mut self) {
-        self.least_views = 0;
-        self.missing_views = 0;
-        self.known_at = None;
-        self.rate = Rate::default();
-        self.stored_rate = Rate::default();
-        let text = "The numbers in MySQL went back: it was emptied or restored.";
-        events::add(&mut self.snapshot.events, [Event::new(HealthState::Degraded, text)]);
-        self.ranking = Ranking::default();
-        self.ranked_at = None;
-    }
-
-    fn mysql_failed(&mut self, error: &StoreError) {
-        if self.mysql_error.is_none() {
-            warn!("mysql cannot be read: {error}");
-        }
-        self.mysql_error = Some((Instant::now(), error.class(), error.to_string()));
     }
 
     fn redis_failed(&mut self, error: Option<QueueError>) {
@@ -401,64 +248,30 @@ impl Feed {
     /// Makes the snapshot of what is known now.
     fn add_up(&mut self) {
         let now = Instant::now();
-        let found = |view: &ShardView| (view.fence.map(|(_, fence)| fence), view.look.zip(view.pending()));
+        let found = |view: &ShardView| (view.fence(), view.look.zip(view.pending()));
         let totals = Totals::of(self.shards.iter().map(found));
-        let is_whole = self.shards.iter().all(|view| view.look.is_some_and(|look| look.is_whole));
-        let is_readable = self.redis_error.is_none() && self.is_redis_current();
-        let is_mysql_readable = self.mysql_error.is_none() && totals.is_stored_known;
-        if totals.is_exact {
-            self.missing_views = self.least_views.saturating_sub(totals.views());
+        let can = Readable {
+            redis: self.redis_error.is_none() && self.is_redis_current(),
+            mysql: self.mysql.error().is_none(),
+        };
+        let known = self.total.show(now, &totals, can, &mut self.snapshot);
+        if known == Known::All {
+            self.stored_until.set(clock::unix_ms().saturating_sub(totals.lag_ms));
         }
-        if totals.is_exact || !is_readable || self.mysql_error.is_some() {
-            self.settled_at = now;
-        }
-        // Views that Redis lost come back from ingest, and a page that counts down and up again would say that views were
-        // lost and others made up: nobody is told of fewer than before.
-        self.least_views = self.least_views.max(totals.views());
-        let is_known = totals.is_exact && !totals.is_behind && self.missing_views == 0;
-        // A flush that is not acknowledged yet, which usually is over at the next look.
-        let is_passing = is_readable
-            && is_mysql_readable
-            && !totals.is_behind
-            && self.missing_views == 0
-            && self.known_at.is_some_and(|at| now - at <= PATIENCE);
-        let snapshot = &mut self.snapshot;
-        if is_known || !is_passing {
-            let if_redis = |number: u64| is_readable.then_some(number);
-            // Where no flush was missed, MySQL has what it had.
-            let if_mysql = |number: u64| (is_mysql_readable || totals.is_exact).then_some(number);
-            snapshot.views = is_known.then_some(totals.views());
-            snapshot.at_least = (!is_known).then_some(self.least_views);
-            snapshot.pending_views = if_redis(totals.pending_views);
-            snapshot.log_entries = if_redis(totals.log_entries);
-            snapshot.lag_ms = if_redis(totals.lag_ms);
-            snapshot.stored_views = if_mysql(totals.stored_views);
-            snapshot.readers = if_mysql(totals.readers);
-            snapshot.reader_pairs = if_mysql(totals.reader_pairs);
-            snapshot.articles = if_mysql(totals.articles);
-            snapshot.views_per_second = if is_known { self.rate.add(now, totals.views()) } else { None };
-            // What goes to MySQL past Redis is not the flushers' doing.
-            snapshot.stored_views_per_second =
-                if is_mysql_readable && is_readable { self.stored_rate.add(now, totals.stored_views) } else { None };
-        }
-        if is_known {
-            let unix_ms = clock::unix_ms();
-            snapshot.as_of = Some(clock::rfc3339(unix_ms));
-            self.known_at = Some(now);
-            self.stored_until.set(unix_ms.saturating_sub(totals.lag_ms));
-        }
+        // While a long log is being read, it is not known yet whose views wait in it.
+        let is_read = self.shards.iter().all(|view| view.look.is_some_and(|look| look.is_whole));
         let pending = self.ranking.articles().map(|article| (article.clone(), self.pending_of(article))).collect();
-        self.snapshot.top = self.ranking.top(&pending, is_whole && (is_known || is_passing));
-        let snapshot = &mut self.snapshot;
-        snapshot.shards = self.shards.iter().map(ShardView::backlog).collect();
-        snapshot.conservation = self.ledger.books(is_readable && self.mysql_error.is_none());
+        self.snapshot.top = self.ranking.top(&pending, is_read && known != Known::Part);
+        self.snapshot.shards = self.shards.iter().map(ShardView::backlog).collect();
+        self.snapshot.conservation = self.ledger.books(can.redis && can.mysql);
         if self.redis_error.is_some() {
             self.instances.missed(now);
-            self.forget_hit_rates();
+            self.hits.missed(&self.redis, &mut self.snapshot);
+            self.slow_due = now;
         }
         self.snapshot.instances = self.instances.show(now, self.redis_error.is_none());
         self.snapshot.redis = self.redis_health();
-        self.snapshot.mysql = self.mysql_health();
+        self.snapshot.mysql = self.mysql.health();
         self.snapshot.flusher = self.flusher_health();
         let since = self.snapshot.stale.take().map(|stale| stale.since);
         self.snapshot.stale = self.why_stale().map(|(code, level, reason)| Stale {
@@ -469,135 +282,23 @@ impl Feed {
         });
     }
 
-    /// What the stores have said last, if they cannot be read.
-    fn why_unreadable(&self) -> Option<String> {
-        let mysql = self.mysql_error.as_ref().map(|(.., error)| error.as_str());
-        let said: Vec<&str> = self.redis_error.as_deref().into_iter().chain(mysql).collect();
-        (!said.is_empty()).then(|| said.join("; "))
-    }
-
-    /// They are counted in Redis.
-    fn forget_hit_rates(&mut self) {
-        self.redis.forget_hits();
-        let all = [&mut self.keyspace, &mut self.queries].into_iter().chain(self.interfaces.values_mut());
-        all.for_each(HitRate::missed);
-        self.snapshot.redis_hits = HitPercent::default();
-        self.snapshot.query_hits = HitPercent::default();
-        self.snapshot.interface_hits.clear();
-        self.slow_due = Instant::now();
-    }
-
-    /// Keeps the fence in Redis, where a dashboard finds it that is started while MySQL is away; or finds it there.
-    async fn share_fence(&mut self, shard: usize) -> Result<(), QueueError> {
-        let view = &mut self.shards[shard];
-        match view.fence {
-            Some((_, fence)) if self.mysql_error.is_none() && view.shared != Some(fence) => {
-                // Refused by a Redis that is full, it is missed by nobody who can be helped.
-                let kept = view.queue.keep_fence(&fence).await;
-                view.shared = kept.is_ok().then_some(fence);
+    /// Views of a ranked article that wait, left out where they could be in the ranking already: rather too few for a
+    /// moment than one view twice.
+    fn pending_of(&self, article: &Article) -> u64 {
+        let view = &self.shards[usize::from(Shard::of(article, self.shards_count()).0)];
+        match (view.look, view.ranked) {
+            (Some(look), Some(ranked)) if look.age.epoch == ranked.epoch => {
+                self.reads.waiting(article, ranked.epoch, ranked.position)
             }
-            None if self.mysql_error.is_some() => {
-                view.fence = view.queue.kept_fence().await?.map(|fence| (Instant::now(), fence));
-            }
-            _ => {}
+            _ => 0,
         }
-        Ok(())
     }
 
     fn is_redis_current(&self) -> bool {
         self.shards.iter().all(|view| view.look.is_some())
     }
 
-    fn redis_health(&self) -> Health {
-        match &self.redis_error {
-            Some(error) => Health::because(HealthState::Down, error),
-            None if self.is_redis_current() => Health::OK,
-            None => Health::because(HealthState::Degraded, "being recovered"),
-        }
-    }
-
-    fn mysql_health(&self) -> Health {
-        match &self.mysql_error {
-            Some((.., error)) => Health::because(HealthState::Down, error),
-            None => Health::OK,
-        }
-    }
-
-    /// What of the tables is not as this build needs them.
-    fn tables_differ(&self) -> Option<&String> {
-        self.mysql_error.as_ref().filter(|(_, class, _)| *class == Class::DbSchema).map(|(.., what)| what)
-    }
-
-    fn flusher_health(&self) -> Health {
-        if self.redis_error.is_some() || !self.is_redis_current() {
-            return Health::because(HealthState::Unknown, "cannot be seen without Redis");
-        }
-        // A flusher takes the lease only for a flush: without work there is none, and all is well.
-        let is_late = |view: &&ShardView| view.look.is_some_and(|look| look.lag_ms > LAG_MS_MAX);
-        let lag_ms = self.shards.iter().filter_map(|view| Some(view.look?.lag_ms)).max();
-        let seconds = lag_ms.unwrap_or(0) / 1_000;
-        if !self.shards.iter().any(|view| is_late(&view)) {
-            Health::OK
-        } else if self.mysql_error.is_some() {
-            Health::because(
-                HealthState::Degraded,
-                format!("waits for MySQL; the oldest view has waited for {seconds} s"),
-            )
-        } else if self.shards.iter().filter(is_late).all(|view| view.is_leased) {
-            Health::because(HealthState::Degraded, format!("is behind; the oldest view has waited for {seconds} s"))
-        } else {
-            Health::because(HealthState::Down, format!("is not at work; the oldest view has waited for {seconds} s"))
-        }
-    }
-
-    /// Why the numbers may be behind: a code, a level and a sentence, of the gravest reason only.
-    fn why_stale(&self) -> Option<(&'static str, HealthState, String)> {
-        let (down, degraded) = (HealthState::Down, HealthState::Degraded);
-        if self.redis_error.is_some() {
-            return Some(("redis_down", down, "Redis cannot be read: how many views there are is not known.".into()));
-        }
-        if !self.is_redis_current() {
-            let reason = match self.mysql_error {
-                None => "Redis is being recovered: views that wait there are not in the numbers yet.",
-                Some(_) => "Redis waits to be recovered, which needs MySQL, and MySQL cannot be read.",
-            };
-            return Some(("recovering", down, reason.into()));
-        }
-        if self.tables_differ().is_some() {
-            let reason = "The tables in MySQL are not as they should be: views are still counted, readers and articles are those \
-                          of its last answer.";
-            return Some(("schema", degraded, reason.into()));
-        }
-        if self.mysql_error.is_some() {
-            let reason =
-                "MySQL cannot be read: views are still counted, readers and articles are those of its last answer.";
-            return Some(("mysql_down", degraded, reason.into()));
-        }
-        // Between COMMIT and ACK the total is too low for a moment: only what lasts is worth a word.
-        if self.settled_at.elapsed() > PATIENCE {
-            let is_store_older = self.shards.iter().any(|view| {
-                let (Some((_, fence)), Some(look)) = (&view.fence, &view.look) else {
-                    return false;
-                };
-                numbers::is_store_older(fence, look)
-            });
-            return Some(if is_store_older {
-                ("mysql_older", down, "MySQL is older than Redis: it lacks views that it had before.".into())
-            } else {
-                (
-                    "unsettled",
-                    degraded,
-                    "A flush was not acknowledged to Redis: some waiting views are not in the numbers.".into(),
-                )
-            });
-        }
-        let missing = self.missing_views;
-        if missing > 0 {
-            let reason = format!("Catching up: {missing} views shown before are not back in Redis yet.");
-            return Some(("catching_up", down, reason));
-        }
-        self.shards.iter().any(|view| view.look.is_some_and(|look| look.is_behind)).then(|| {
-            ("journalled", degraded, "Some views wait in journals: those in Redis and MySQL are only a part.".into())
-        })
+    fn shards_count(&self) -> u16 {
+        u16::try_from(self.shards.len()).expect("there is one for each number below a u16")
     }
 }

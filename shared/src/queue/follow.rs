@@ -43,7 +43,7 @@ impl Entry {
 }
 
 /// What one call of [`Queue::follow`] has found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Page {
     /// What of the log is there.
     pub position: Position,
