@@ -1,6 +1,7 @@
 //! Follows the log of a shard: the one way to read it. A flusher takes the batches that it finds to MySQL; reads and the
 //! dashboard's feed add them up per article, on top of what MySQL has.
 
+use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 use indexmap::IndexMap;
@@ -83,6 +84,10 @@ pub struct Pending {
     articles: IndexMap<Article, Vec<Count>>,
     /// Position that offsets are counted from.
     origin: u64,
+    /// Per entry that is there, up to the cursor: the views that were read up to it.
+    sums: VecDeque<u64>,
+    /// The views that were read of what is trimmed by now.
+    trimmed_views: u64,
     bytes: usize,
     swept: usize,
 }
@@ -116,21 +121,35 @@ impl Pending {
         if self.bytes < BYTES_MAX { bytes } else { 0 }
     }
 
-    /// Takes the entries of a page that was asked for with this cursor.
+    /// Takes the entries of a page that was asked for with this cursor. After an error it is of no use any more.
     pub fn take(&mut self, page: &Page) -> Result<(), QueueError> {
-        if self.articles.is_empty() {
-            self.origin = self.follower.cursor;
-        }
-        self.follower.take(page)?;
+        let before = self.bytes;
+        let taken = self.add(page);
+        BYTES.add(i64::try_from(self.bytes).unwrap_or(i64::MAX) - i64::try_from(before).unwrap_or(i64::MAX));
+        taken?;
         if self.follower.cursor - self.origin > u64::from(u32::MAX) {
             // Once in some billions of entries. What waits is read again.
             *self = Self::new(self.follower.epoch);
-            return Ok(());
         }
-        let before = self.bytes;
+        Ok(())
+    }
+
+    fn add(&mut self, page: &Page) -> Result<(), QueueError> {
+        if self.articles.is_empty() {
+            self.origin = self.follower.cursor;
+        }
+        let oldest = self.follower.cursor + 1 - self.sums.len() as u64;
+        self.follower.take(page)?;
+        let trimmed = usize::try_from(page.position.first.saturating_sub(oldest)).unwrap_or(usize::MAX);
+        for sum in self.sums.drain(..trimmed.min(self.sums.len())) {
+            self.trimmed_views = sum;
+            self.bytes -= size_of::<u64>();
+        }
+        let mut read_views = self.sums.back().copied().unwrap_or(self.trimmed_views);
         for entry in &page.entries {
-            let offset = u32::try_from(entry.position - self.origin).expect("no greater than that of the cursor");
+            let Ok(offset) = u32::try_from(entry.position - self.origin) else { return Ok(()) };
             for (article, mut views) in entry.batch()?.articles() {
+                read_views = read_views.saturating_add(views);
                 let counts = match self.articles.get_mut(article) {
                     Some(counts) => counts,
                     None => {
@@ -145,10 +164,21 @@ impl Pending {
                     views -= u64::from(part);
                 }
             }
+            self.sums.push_back(read_views);
+            self.bytes += size_of::<u64>();
         }
         self.sweep();
-        BYTES.add(i64::try_from(self.bytes).unwrap_or(i64::MAX) - i64::try_from(before).unwrap_or(i64::MAX));
         Ok(())
+    }
+
+    /// Views in all entries up to `position`, those that are trimmed left out; none if these were not all read.
+    #[must_use]
+    pub fn views_up_to(&self, position: u64) -> Option<u64> {
+        let entries = position.saturating_add(1).checked_sub(self.follower.position.first)?;
+        match usize::try_from(entries).ok()?.checked_sub(1) {
+            None => Some(0),
+            Some(at) => self.sums.get(at).map(|sum| sum - self.trimmed_views),
+        }
     }
 
     /// Views of an article behind `position`, as far as they were read; none if entries behind that were trimmed, which may

@@ -1,6 +1,7 @@
 //! Cache-first reads: Redis answers, MySQL fills in what is not cached.
 
 mod counts;
+mod look;
 mod numbers;
 mod shard;
 mod shown;
@@ -26,6 +27,7 @@ use crate::queue::Redis;
 use crate::store::{Store, StoreError, StoredArticle};
 
 pub use self::counts::{HitCounts, Interface};
+pub use self::look::Look;
 pub use self::numbers::ArticleNumbers;
 
 /// Reads of single articles, shared by all requests of a process.
@@ -88,8 +90,7 @@ impl Reads {
     /// The numbers of one article; an article that was never read has zeros. What is not known is none, see
     /// [`ArticleNumbers`]. Nothing is below what was shown before, unless MySQL has lost it.
     pub async fn article(&self, article: &Article) -> ArticleNumbers {
-        let shards = u16::try_from(self.shards.len()).expect("there are at most u16::MAX shards");
-        let shard = &self.shards[usize::from(Shard::of(article, shards).0)];
+        let shard = self.shard_of(article);
         let found = match self.cached(shard, article).await {
             Ok(found) => found,
             Err(Unread(error)) => {
@@ -104,6 +105,11 @@ impl Reads {
             }
         };
         self.shown.show(article, found, Instant::now())
+    }
+
+    fn shard_of(&self, article: &Article) -> &Arc<ReadShard> {
+        let shards = u16::try_from(self.shards.len()).expect("there are at most u16::MAX shards");
+        &self.shards[usize::from(Shard::of(article, shards).0)]
     }
 
     /// What Redis has, with what it lacks from MySQL, if that can be read.

@@ -53,13 +53,13 @@ export function renderShards(shards) {
     row.cells[1].append(draw('svg', { 'aria-hidden': 'true' }, draw('rect', { height: '100%' })), make('span'));
     return row;
   };
-  fit(byId('shards'), shards, create, ({ cells: [name, pending, sealed, lag, epoch, generation] }, shard) => {
+  fit(byId('shards'), shards, create, ({ cells: [name, pending, entries, lag, epoch, position] }, shard) => {
     show(name, whole(shard.shard));
     set(pending.querySelector('rect'), 'width', `${((100 * shard.pending_views) / most).toFixed(1)}%`);
     show(pending.lastElementChild, whole(shard.pending_views));
-    show(sealed, whole(shard.sealed_generations));
+    show(entries, whole(shard.log_entries));
     show(lag, duration(shard.lag_ms));
     show(epoch, whole(shard.epoch));
-    show(generation, whole(shard.generation));
+    show(position, whole(shard.position));
   });
 }

@@ -56,7 +56,7 @@ export class Path {
     const ingest = n.views_per_second === null ? { state: 'unknown', reason: null } : { state: 'ok', reason: null };
     const sides = n.conservation?.is_current ? n.conservation : null;
     this.#show('ingest', ingest, quiet ? say("quiet") : say("counting"), together(some(sides?.journalled, "# view only in a journal", "# views only in a journal")));
-    this.#show('redis', n.redis, null, together(some(n.pending_views, "# view waits", "# views wait"), some(n.sealed_generations, "# sealed batch", "# sealed batches")));
+    this.#show('redis', n.redis, null, together(some(n.pending_views, "# view waits", "# views wait"), some(n.log_entries, "# log entry", "# log entries")));
     const inQuarantine = some(sides?.quarantined, "# view in quarantine", "# views in quarantine");
     this.#show('flusher', n.flusher, n.pending_views === 0 && quiet ? say("nothing to do") : null, together(n.lag_ms !== null && say("lag #", duration(n.lag_ms)), inQuarantine));
     this.#show('mysql', n.mysql, null, n.stored_views !== null ? say("# views in # rows", whole(n.stored_views), whole(n.reader_pairs)) : '');

@@ -3,7 +3,7 @@
 //! A total is right only if both stores are looked at in one state of the flusher: Redis first, then
 //! the fence in MySQL, and again if a flush came between. While nothing is flushed, MySQL is asked once a second.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use footfall_shared::clock;
 use footfall_shared::counter::{Article, Shard};
 use footfall_shared::grading::{Class, Grade, Level};
 use footfall_shared::lifecycle::{EXIT_DEPENDENCY, Refusal};
-use footfall_shared::queue::{DataSet, Queue, QueueError, Redis};
+use footfall_shared::queue::{Queue, QueueError, Redis};
+use footfall_shared::reads::{Look, Reads};
 use footfall_shared::store::{Fence, Fences, Store, StoreError};
 use footfall_shared::telemetry::{Health, HealthState, Readiness, Reason};
 use tokio::sync::watch;
@@ -43,6 +44,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Reads both stores for all viewers.
 pub struct Feed {
     redis: Redis,
+    /// They follow the logs.
+    reads: Arc<Reads>,
     store: Store,
     shards: Vec<ShardView>,
     /// MySQL may have been away when the process began, so it is asked here, before the first number.
@@ -52,8 +55,6 @@ pub struct Feed {
     ranking: Ranking,
     /// When it was read.
     ranked_at: Option<Instant>,
-    /// What waits of the articles in it, as of the last answer of Redis.
-    pending: HashMap<Article, u64>,
     rate: Rate,
     stored_rate: Rate,
     keyspace: HitRate,
@@ -77,12 +78,14 @@ pub struct Feed {
 /// What is known of one shard.
 struct ShardView {
     queue: Queue,
-    /// As of the last look; none if Redis could not be read, or no recovery has opened it.
-    data: Option<DataSet>,
+    /// As of the last look; none if Redis could not be read, or no recovery has opened its log.
+    look: Option<Look>,
+    /// How many of the views in it are in entries up to the position of the fence, if that is known.
+    stored_views: Option<u64>,
     /// As of the time beside it.
     fence: Option<(Instant, Fence)>,
-    /// The ranking contains no generation above this one; none while that is not known.
-    ranked: Option<u64>,
+    /// The ranking contains no entry behind the position of this one; none while that is not known.
+    ranked: Option<Fence>,
     /// The fence that was kept for others.
     shared: Option<Fence>,
     /// Whether a flusher is at work, as of the last slow look.
@@ -90,44 +93,54 @@ struct ShardView {
 }
 
 impl ShardView {
+    /// The views that wait above what MySQL has.
+    fn pending(&self) -> Option<Pending> {
+        let look = self.look?;
+        Some(match &self.fence {
+            Some((_, fence)) => Pending::above(fence, &look, self.stored_views),
+            None => Pending { views: look.pending_views, is_exact: false },
+        })
+    }
+
     /// Whether MySQL must be asked before its numbers and those of Redis can be added up.
     fn is_fence_due(&self) -> bool {
-        let Some((read_at, fence)) = &self.fence else {
+        let Some((read_at, _)) = &self.fence else {
             return true;
         };
-        let flushed = self.data.is_some_and(|data| !Pending::above(fence, &data).is_exact);
+        let flushed = self.pending().is_some_and(|pending| !pending.is_exact);
         flushed || read_at.elapsed() > FENCE_AGE_MAX
     }
-}
 
-impl ShardView {
     fn backlog(&self) -> Backlog {
-        let shard = self.queue.shard().0;
-        let data = self.data;
+        let look = self.look;
         Backlog {
-            shard,
-            epoch: data.map(|data| data.epoch),
-            generation: data.map(|data| data.position.open),
-            pending_views: data.map(|data| data.pending_views()),
-            sealed_generations: data.map(|data| data.position.open.saturating_sub(data.position.first)),
-            lag_ms: data.map(|data| data.lag_ms),
+            shard: self.queue.shard().0,
+            epoch: look.map(|look| look.age.epoch),
+            position: look.map(|look| look.position.tail),
+            pending_views: look.map(|look| look.pending_views),
+            log_entries: look.map(|look| look.position.entries()),
+            lag_ms: look.map(|look| look.lag_ms),
         }
     }
 
     /// Whether the ranking contains all that is flushed.
     fn is_ranked(&self) -> bool {
-        self.fence.zip(self.ranked).is_some_and(|((_, fence), ranked)| fence.position <= ranked)
+        let [fence, ranked] = [self.fence.map(|(_, fence)| fence), self.ranked];
+        fence
+            .zip(ranked)
+            .is_some_and(|(fence, ranked)| (fence.epoch, fence.position) <= (ranked.epoch, ranked.position))
     }
 }
 
 impl Feed {
     /// A feed that has read nothing yet. It tells up to when MySQL has everything.
     #[must_use]
-    pub fn new(redis: Redis, store: Store, shards: u16, stored_until: Arc<StoredUntil>) -> Self {
+    pub fn new(redis: Redis, reads: Arc<Reads>, store: Store, shards: u16, stored_until: Arc<StoredUntil>) -> Self {
         let now = Instant::now();
         let shards = Shard::all(shards).map(|shard| ShardView {
             queue: redis.shard(shard),
-            data: None,
+            look: None,
+            stored_views: None,
             fence: None,
             ranked: None,
             shared: None,
@@ -136,13 +149,13 @@ impl Feed {
         Self {
             shards: shards.collect(),
             redis,
+            reads,
             store,
             schema_is_right: false,
             mysql_error: None,
             redis_error: None,
             ranking: Ranking::default(),
             ranked_at: None,
-            pending: HashMap::new(),
             rate: Rate::default(),
             stored_rate: Rate::default(),
             keyspace: HitRate::default(),
@@ -224,7 +237,7 @@ impl Feed {
         if looked.is_err() {
             // What was read of it before it failed belongs to another moment than the rest.
             for view in &mut self.shards {
-                view.data = None;
+                view.look = None;
             }
             for shard in 0..self.shards.len() {
                 // Redis may be down because all is down: say so of MySQL too.
@@ -252,10 +265,10 @@ impl Feed {
         self.snapshot.top_as_of = Some(clock::rfc3339(clock::unix_ms()));
         self.ranked_at = Some(Instant::now());
         for shard in 0..self.shards.len() {
-            // Read after the ranking: no generation above this fence can be in it.
+            // Read after the ranking: no entry behind its position can be in it.
             let is_known = self.read_fence(shard).await;
             let view = &mut self.shards[shard];
-            view.ranked = view.fence.filter(|_| is_known).map(|(_, fence)| fence.position);
+            view.ranked = view.fence.filter(|_| is_known).map(|(_, fence)| fence);
         }
     }
 
@@ -263,14 +276,14 @@ impl Feed {
         for shard in 0..self.shards.len() {
             for _ in 0..LOOKS_MAX {
                 let view = &mut self.shards[shard];
-                view.data = view.queue.state().await?.data.filter(|data| data.is_current);
+                view.look = self.reads.follow(view.queue.shard()).await?;
+                view.stored_views = None;
                 if !view.is_fence_due() || !self.read_fence(shard).await {
                     break;
                 }
             }
             self.share_fence(shard).await?;
         }
-        self.pending = self.pending_of_ranking().await?;
 
         if self.slow_due <= Instant::now() {
             for view in &mut self.shards {
@@ -307,23 +320,16 @@ impl Feed {
         Ok(())
     }
 
-    /// Pending views of the ranked articles, left out where they could be in the ranking already:
-    /// rather too few for a moment than one view twice.
-    async fn pending_of_ranking(&self) -> Result<HashMap<Article, u64>, QueueError> {
-        let shards = self.shards_count();
-        let mut pending = HashMap::new();
-        for view in &self.shards {
-            // `first` was read before the pending views, and only grows: all that they can contain is above it.
-            let is_above = |data: DataSet| view.ranked.is_some_and(|ranked| data.position.first > ranked);
-            if !view.data.is_some_and(is_above) {
-                continue;
+    /// Views of a ranked article that wait, left out where they could be in the ranking already: rather too few for a
+    /// moment than one view twice.
+    fn pending_of(&self, article: &Article) -> u64 {
+        let view = &self.shards[usize::from(Shard::of(article, self.shards_count()).0)];
+        match (view.look, view.ranked) {
+            (Some(look), Some(ranked)) if look.age.epoch == ranked.epoch => {
+                self.reads.waiting(article, ranked.epoch, ranked.position)
             }
-            let of_this_shard = |article: &&Article| Shard::of(article, shards) == view.queue.shard();
-            let articles: Vec<Article> = self.ranking.articles().filter(of_this_shard).cloned().collect();
-            let views = view.queue.pending(&articles).await?;
-            pending.extend(articles.into_iter().zip(views));
+            _ => 0,
         }
-        Ok(pending)
     }
 
     fn shards_count(&self) -> u16 {
@@ -353,7 +359,10 @@ impl Feed {
         if self.mysql_error.take().is_some() {
             info!("mysql answers again");
         }
-        let before = self.shards[shard].fence.replace((Instant::now(), fence));
+        let view = &mut self.shards[shard];
+        view.stored_views =
+            view.look.and_then(|look| self.reads.views_up_to(view.queue.shard(), &look, fence.position));
+        let before = view.fence.replace((Instant::now(), fence));
         if before.is_some_and(|(_, before)| numbers::is_reset(&before, &fence)) {
             warn!("the numbers in mysql went back: it was emptied or restored; showing what it has now");
             self.forget_what_was_shown();
@@ -392,7 +401,9 @@ impl Feed {
     /// Makes the snapshot of what is known now.
     fn add_up(&mut self) {
         let now = Instant::now();
-        let totals = Totals::of(self.shards.iter().map(|view| (view.fence.map(|(_, fence)| fence), view.data)));
+        let found = |view: &ShardView| (view.fence.map(|(_, fence)| fence), view.look.zip(view.pending()));
+        let totals = Totals::of(self.shards.iter().map(found));
+        let is_whole = self.shards.iter().all(|view| view.look.is_some_and(|look| look.is_whole));
         let is_readable = self.redis_error.is_none() && self.is_redis_current();
         let is_mysql_readable = self.mysql_error.is_none() && totals.is_stored_known;
         if totals.is_exact {
@@ -419,7 +430,7 @@ impl Feed {
             snapshot.views = is_known.then_some(totals.views());
             snapshot.at_least = (!is_known).then_some(self.least_views);
             snapshot.pending_views = if_redis(totals.pending_views);
-            snapshot.sealed_generations = if_redis(totals.sealed_generations);
+            snapshot.log_entries = if_redis(totals.log_entries);
             snapshot.lag_ms = if_redis(totals.lag_ms);
             snapshot.stored_views = if_mysql(totals.stored_views);
             snapshot.readers = if_mysql(totals.readers);
@@ -436,7 +447,9 @@ impl Feed {
             self.known_at = Some(now);
             self.stored_until.set(unix_ms.saturating_sub(totals.lag_ms));
         }
-        snapshot.top = self.ranking.top(&self.pending, is_known || is_passing);
+        let pending = self.ranking.articles().map(|article| (article.clone(), self.pending_of(article))).collect();
+        self.snapshot.top = self.ranking.top(&pending, is_whole && (is_known || is_passing));
+        let snapshot = &mut self.snapshot;
         snapshot.shards = self.shards.iter().map(ShardView::backlog).collect();
         snapshot.conservation = self.ledger.books(is_readable && self.mysql_error.is_none());
         if self.redis_error.is_some() {
@@ -492,7 +505,7 @@ impl Feed {
     }
 
     fn is_redis_current(&self) -> bool {
-        self.shards.iter().all(|view| view.data.is_some())
+        self.shards.iter().all(|view| view.look.is_some())
     }
 
     fn redis_health(&self) -> Health {
@@ -520,8 +533,8 @@ impl Feed {
             return Health::because(HealthState::Unknown, "cannot be seen without Redis");
         }
         // A flusher takes the lease only for a flush: without work there is none, and all is well.
-        let is_late = |view: &&ShardView| view.data.is_some_and(|data| data.lag_ms > LAG_MS_MAX);
-        let lag_ms = self.shards.iter().filter_map(|view| Some(view.data?.lag_ms)).max();
+        let is_late = |view: &&ShardView| view.look.is_some_and(|look| look.lag_ms > LAG_MS_MAX);
+        let lag_ms = self.shards.iter().filter_map(|view| Some(view.look?.lag_ms)).max();
         let seconds = lag_ms.unwrap_or(0) / 1_000;
         if !self.shards.iter().any(|view| is_late(&view)) {
             Health::OK
@@ -563,10 +576,10 @@ impl Feed {
         // Between COMMIT and ACK the total is too low for a moment: only what lasts is worth a word.
         if self.settled_at.elapsed() > PATIENCE {
             let is_store_older = self.shards.iter().any(|view| {
-                let (Some((_, fence)), Some(data)) = (&view.fence, &view.data) else {
+                let (Some((_, fence)), Some(look)) = (&view.fence, &view.look) else {
                     return false;
                 };
-                numbers::is_store_older(fence, data)
+                numbers::is_store_older(fence, look)
             });
             return Some(if is_store_older {
                 ("mysql_older", down, "MySQL is older than Redis: it lacks views that it had before.".into())
@@ -583,7 +596,7 @@ impl Feed {
             let reason = format!("Catching up: {missing} views shown before are not back in Redis yet.");
             return Some(("catching_up", down, reason));
         }
-        self.shards.iter().any(|view| view.data.is_some_and(|data| data.is_behind)).then(|| {
+        self.shards.iter().any(|view| view.look.is_some_and(|look| look.is_behind)).then(|| {
             ("journalled", degraded, "Some views wait in journals: those in Redis and MySQL are only a part.".into())
         })
     }

@@ -49,8 +49,8 @@ pub struct Snapshot {
     pub query_hits: HitPercent,
     /// The same by what was read: `article`, `lists`, `readers`, `users`, as far as each was.
     pub interface_hits: BTreeMap<String, HitPercent>,
-    /// Sealed generations that MySQL is not known to have.
-    pub sealed_generations: Option<u64>,
+    /// Entries of the logs that MySQL is not known to have.
+    pub log_entries: Option<u64>,
     /// Age of the oldest view that waits, in milliseconds.
     pub lag_ms: Option<u64>,
     /// Where all views are; null until it was known once.
@@ -76,12 +76,12 @@ pub struct Backlog {
     pub shard: u16,
     /// How often Redis was opened anew.
     pub epoch: Option<u64>,
-    /// The open generation.
-    pub generation: Option<u64>,
+    /// Of the newest entry of its log.
+    pub position: Option<u64>,
     /// Views that wait.
     pub pending_views: Option<u64>,
-    /// Sealed generations that MySQL is not known to have.
-    pub sealed_generations: Option<u64>,
+    /// Entries of its log that MySQL is not known to have.
+    pub log_entries: Option<u64>,
     /// Age of the oldest view that waits, in milliseconds.
     pub lag_ms: Option<u64>,
 }
@@ -209,7 +209,7 @@ impl Snapshot {
             redis_hits: HitPercent::default(),
             query_hits: HitPercent::default(),
             interface_hits: BTreeMap::new(),
-            sealed_generations: None,
+            log_entries: None,
             lag_ms: None,
             conservation: None,
             redis: unknown(),

@@ -94,7 +94,7 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     let port = listeners.page.local_addr()?.port();
     let presence = presence::report(redis.clone(), "dashboard", port, readiness.clone(), lifecycle.stop());
     lifecycle.spawn("presence", presence);
-    let feed = Feed::new(redis, store, config.shards, stored_until);
+    let feed = Feed::new(redis, Arc::clone(&reads), store, config.shards, stored_until);
     let history = Arc::new(History::default());
     let (sender, frames) = watch::channel(feed.first_frame());
     let period = Duration::from_secs(1) / config.dashboard.updates_per_second;

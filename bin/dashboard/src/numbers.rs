@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use footfall_shared::counter::{Article, shown};
-use footfall_shared::queue::{DataSet, Position};
+use footfall_shared::queue::Position;
+use footfall_shared::reads::Look;
 use footfall_shared::store::Fence;
 use tokio::time::Instant;
 
@@ -22,29 +23,27 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// What `data` holds beyond `fence`. No view is counted in both, whichever was read first:
-    /// `fence` counts generations up to its own, and only generations above it are added here.
+    /// What `look` has found beyond `fence`, where `stored_views` of it are in entries up to the fence's position, if that
+    /// is known. No view is counted in both, whichever was read first: `fence` counts entries up to its position, and only
+    /// those behind it are added here.
     #[must_use]
-    pub fn above(fence: &Fence, data: &DataSet) -> Self {
-        let Position { first, open } = data.position;
-        let next = fence.position.saturating_add(1);
-        let (views, is_exact) = if data.epoch != fence.epoch {
+    pub fn above(fence: &Fence, look: &Look, stored_views: Option<u64>) -> Self {
+        let Position { first, tail } = look.position;
+        let is_stored = fence.position > tail;
+        let views = match stored_views {
             // A recovery decides at this moment what of the data set is still to be counted.
-            (0, false)
-        } else if data.version > fence.version {
-            // MySQL's counts were changed by something else than a flush since.
-            (if next <= first { data.pending_views() } else { 0 }, false)
-        } else if next <= first {
-            // Less than `first`: the generations between the two were flushed after the fence was read.
-            (data.pending_views(), next == first)
-        } else if next <= open {
-            // Between COMMIT and ACK: some of the sealed generations, or all of them, are in MySQL already.
-            (data.open_views, next == open)
-        } else {
-            // Even what was the open generation is in MySQL already: `data` is older than the flush.
-            (0, false)
+            _ if look.age.epoch != fence.epoch => None,
+            // All that was in the log is in MySQL by now.
+            _ if fence.position >= tail => Some(0),
+            // Less than `first`: the entries between the two were stored after the fence was read.
+            _ if fence.position < first => Some(look.pending_views),
+            // Between COMMIT and ACK: some of the entries are in MySQL already.
+            stored_views => stored_views.map(|stored| look.pending_views.saturating_sub(stored)),
         };
-        Self { views, is_exact }
+        // By something else than a flush, MySQL's counts were changed since the fence was read.
+        let is_changed = look.age.version > fence.version;
+        let is_missed = fence.position.saturating_add(1) < first;
+        Self { views: views.unwrap_or(0), is_exact: views.is_some() && !is_changed && !is_missed && !is_stored }
     }
 }
 
@@ -61,8 +60,8 @@ pub struct Totals {
     pub reader_pairs: u64,
     /// Distinct articles in MySQL.
     pub articles: u64,
-    /// Sealed generations that are not acknowledged.
-    pub sealed_generations: u64,
+    /// Entries of the log that are not acknowledged.
+    pub log_entries: u64,
     /// Age of the oldest view that waits, in milliseconds.
     pub lag_ms: u64,
     /// Whether MySQL was ever read for all shards.
@@ -74,10 +73,10 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Adds up.
-    pub fn of(shards: impl Iterator<Item = (Option<Fence>, Option<DataSet>)>) -> Self {
+    /// Adds up; of each shard what MySQL has, and what was found in Redis with the part of it above that.
+    pub fn of(shards: impl Iterator<Item = (Option<Fence>, Option<(Look, Pending)>)>) -> Self {
         let mut sum = Self { is_stored_known: true, is_exact: true, ..Self::default() };
-        for (fence, data) in shards {
+        for (fence, found) in shards {
             if let Some(fence) = fence {
                 sum.stored_views = shown(sum.stored_views.saturating_add(fence.views));
                 // A user belongs to the shard that saw them first, so nobody is counted twice.
@@ -87,15 +86,12 @@ impl Totals {
             } else {
                 sum.is_stored_known = false;
             }
-            if let Some(data) = data {
-                let all = Pending { views: data.pending_views(), is_exact: false };
-                let pending = fence.map_or(all, |fence| Pending::above(&fence, &data));
+            if let Some((look, pending)) = found {
                 sum.pending_views = shown(sum.pending_views.saturating_add(pending.views));
                 sum.is_exact &= pending.is_exact;
-                sum.is_behind |= data.is_behind;
-                let sealed = data.position.open.saturating_sub(data.position.first);
-                sum.sealed_generations = sum.sealed_generations.saturating_add(sealed);
-                sum.lag_ms = sum.lag_ms.max(data.lag_ms);
+                sum.is_behind |= look.is_behind;
+                sum.log_entries = sum.log_entries.saturating_add(look.position.entries());
+                sum.lag_ms = sum.lag_ms.max(look.lag_ms);
             } else {
                 sum.is_exact = false;
             }
@@ -110,15 +106,16 @@ impl Totals {
     }
 }
 
-/// Whether MySQL lacks what it once had: acknowledged generations, or an epoch that was begun in it.
-/// `fence` must have been read after `data`.
+/// Whether MySQL lacks what it once had: acknowledged entries, or an epoch that was begun in it.
+/// `fence` must have been read after `look`.
 #[must_use]
-pub fn is_store_older(fence: &Fence, data: &DataSet) -> bool {
-    fence.epoch < data.epoch || (fence.epoch == data.epoch && fence.position.saturating_add(1) < data.position.first)
+pub fn is_store_older(fence: &Fence, look: &Look) -> bool {
+    let Look { age, position, .. } = look;
+    fence.epoch < age.epoch || (fence.epoch == age.epoch && fence.position.saturating_add(1) < position.first)
 }
 
 /// Whether MySQL was emptied (`footfall clean`) or put back to an older state between two looks: the
-/// only cases in which numbers may go back. A flush moves `flush_epoch` only together with `generation`.
+/// only cases in which numbers may go back. A flush moves `flush_epoch` only together with `position`.
 #[must_use]
 pub fn is_reset(before: &Fence, after: &Fence) -> bool {
     after.views < before.views
@@ -257,101 +254,88 @@ impl Ranking {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use footfall_shared::queue::Remembered;
+    use footfall_shared::keys::Age;
 
-    fn fence(generation: u64) -> Fence {
-        Fence {
-            epoch: 1,
-            position: generation,
-            flush_epoch: 1,
-            version: 0,
-            views: 100,
-            readers: 0,
-            users: 0,
-            articles: 0,
-        }
+    fn fence(position: u64) -> Fence {
+        Fence { epoch: 1, position, flush_epoch: 1, version: 0, views: 100, readers: 0, users: 0, articles: 0 }
     }
 
-    fn data(first: u64, open: u64) -> DataSet {
-        DataSet {
-            is_current: true,
-            epoch: 1,
-            position: Position { open, first },
-            open_views: 3,
-            open_articles: 1,
-            sealed_views: 40,
-            version: 0,
-            ids: Remembered::default(),
-            is_damaged: false,
-            is_behind: false,
-            open_batches: 0,
-            lag_ms: 0,
-        }
+    /// A log with 43 views in it.
+    fn look(first: u64, tail: u64) -> Look {
+        let (age, position) = (Age { epoch: 1, version: 0 }, Position { tail, first });
+        Look { age, position, pending_views: 43, lag_ms: 0, is_behind: false, is_whole: true }
     }
 
     #[test]
     fn pending_views_are_those_above_the_fence() {
-        for (generation, first, open, expected) in [
-            // Nothing between: all that Redis has.
-            (6, 7, 9, (43, true)),
-            // COMMIT, not yet ACK: only the open generation, if all the sealed ones are in MySQL.
-            (8, 7, 9, (3, true)),
-            (7, 7, 9, (3, false)),
+        for (position, first, tail, stored, expected) in [
+            // Nothing between: all that Redis has, read or not.
+            (6, 7, 9, None, (43, true)),
+            (6, 7, 9, Some(0), (43, true)),
+            // COMMIT, not yet ACK: without what is in MySQL already, if the log was read so far.
+            (7, 7, 9, Some(10), (33, true)),
+            (8, 7, 9, Some(40), (3, true)),
+            (8, 7, 9, None, (0, false)),
+            (9, 7, 9, Some(43), (0, true)),
+            (9, 7, 9, None, (0, true)),
             // The fence was read before the last flush, or Redis before it.
-            (5, 7, 9, (43, false)),
-            (9, 7, 9, (0, false)),
+            (5, 7, 9, None, (43, false)),
+            (10, 7, 9, None, (0, false)),
         ] {
-            let pending = Pending::above(&fence(generation), &data(first, open));
-            assert_eq!((pending.views, pending.is_exact), expected, "{generation} {first} {open}");
+            let pending = Pending::above(&fence(position), &look(first, tail), stored);
+            assert_eq!((pending.views, pending.is_exact), expected, "{position} {first} {tail} {stored:?}");
         }
         let next_epoch = Fence { epoch: 2, ..fence(6) };
-        assert_eq!(Pending::above(&next_epoch, &data(7, 9)), Pending { views: 0, is_exact: false });
-        let changed = DataSet { version: 1, ..data(7, 9) };
-        assert_eq!(Pending::above(&fence(6), &changed), Pending { views: 43, is_exact: false });
+        assert_eq!(Pending::above(&next_epoch, &look(7, 9), None), Pending { views: 0, is_exact: false });
+        let changed = Look { age: Age { epoch: 1, version: 1 }, ..look(7, 9) };
+        assert_eq!(Pending::above(&fence(6), &changed, None), Pending { views: 43, is_exact: false });
     }
 
     proptest::proptest! {
         #[test]
-        fn any_stores_are_added_up(fences: [u64; 5], data: [u64; 5], epochs: (bool, bool)) {
-            let [generation, views, readers, users, articles] = fences;
+        fn any_stores_are_added_up(fences: [u64; 5], looks: [u64; 5], epochs: (bool, bool)) {
+            let [position, views, readers, users, articles] = fences;
             let fence = Fence {
-                epoch: u64::from(epochs.0), position: generation, flush_epoch: 1, version: 0, views, readers, users, articles,
+                epoch: u64::from(epochs.0), position, flush_epoch: 1, version: 0, views, readers, users, articles,
             };
-            let [first, open, open_views, sealed_views, lag_ms] = data;
-            let data = DataSet { epoch: u64::from(epochs.1), open_views, sealed_views, lag_ms, ..self::data(first, open) };
-            let totals = Totals::of([(Some(fence), Some(data)); 3].into_iter());
-            let _ = (totals.views(), is_store_older(&fence, &data), is_reset(&fence, &fence));
+            let [first, tail, pending_views, stored_views, lag_ms] = looks;
+            let look = Look { age: Age { epoch: u64::from(epochs.1), version: 0 }, pending_views, lag_ms, ..look(first, tail) };
+            let pending = Pending::above(&fence, &look, Some(stored_views));
+            let totals = Totals::of([(Some(fence), Some((look, pending))); 3].into_iter());
+            let _ = (totals.views(), is_store_older(&fence, &look), is_reset(&fence, &fence));
             proptest::prop_assert!(totals.views() <= footfall_shared::counter::VIEWS_MAX);
             let article = Article::parse(b"a").expect("test id");
             let mut ranking = Ranking::default();
             ranking.set(vec![(article.clone(), views, readers)]);
-            ranking.top(&HashMap::from([(article, open_views)]), true);
-            let _ = (percent(first, open), HitRate::default().add(Instant::now(), first, open));
+            ranking.top(&HashMap::from([(article, pending_views)]), true);
+            let _ = (percent(first, tail), HitRate::default().add(Instant::now(), first, tail));
         }
     }
 
     #[test]
     fn totals_are_sums_and_exact_only_if_every_shard_is() {
-        let totals = |shards: &[(Option<Fence>, Option<DataSet>)]| Totals::of(shards.iter().copied());
-        let good = (Some(fence(6)), Some(data(7, 9)));
+        type Shard = (Option<Fence>, Option<(Look, Pending)>);
+        let totals = |shards: &[Shard]| Totals::of(shards.iter().copied());
+        let all = Pending { views: 43, is_exact: true };
+        let good = (Some(fence(6)), Some((look(7, 9), all)));
         let sum = totals(&[good, good]);
-        assert_eq!((sum.views(), sum.pending_views, sum.sealed_generations, sum.is_exact), (286, 86, 4, true));
+        assert_eq!((sum.views(), sum.pending_views, sum.log_entries, sum.is_exact), (286, 86, 6, true));
         assert!(sum.is_stored_known && !sum.is_behind);
         let sum = totals(&[good, (Some(fence(6)), None)]);
         assert_eq!((sum.views(), sum.is_exact, sum.is_stored_known), (243, false, true));
-        let sum = totals(&[good, (None, Some(data(7, 9)))]);
+        let sum = totals(&[good, (None, Some((look(7, 9), Pending { is_exact: false, ..all })))]);
         assert_eq!((sum.views(), sum.is_exact, sum.is_stored_known), (186, false, false));
-        let behind = DataSet { is_behind: true, ..data(7, 9) };
-        let sum = totals(&[good, (Some(fence(6)), Some(behind))]);
+        let behind = Look { is_behind: true, ..look(7, 9) };
+        let sum = totals(&[good, (Some(fence(6)), Some((behind, all)))]);
         assert!(sum.is_exact && sum.is_behind, "{sum:?}");
     }
 
     #[test]
     fn a_store_that_forgot_is_noticed() {
-        assert!(!is_store_older(&fence(6), &data(7, 9)));
-        assert!(!is_store_older(&Fence { epoch: 2, ..fence(6) }, &data(9, 9)));
-        assert!(is_store_older(&fence(6), &data(8, 9)));
-        assert!(is_store_older(&Fence { epoch: 0, ..fence(6) }, &data(7, 9)));
+        assert!(!is_store_older(&fence(6), &look(7, 9)));
+        assert!(!is_store_older(&Fence { epoch: 2, ..fence(6) }, &look(9, 9)));
+        assert!(is_store_older(&fence(6), &look(8, 9)));
+        assert!(is_store_older(&Fence { epoch: 0, ..fence(6) }, &look(7, 9)));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::look::Look;
 use super::numbers::{Lack, Live};
 use crate::breaker::Breaker;
 use crate::counter::Article;
@@ -27,6 +28,8 @@ use crate::telemetry::{self, IntGauge};
 const TOGETHER_MAX: usize = 256;
 /// Bytes of the log in one script: a long one is read piece by piece, and nobody waits for long.
 const PAGE_BYTES: usize = 64 << 10;
+/// Pages that one look of [`ReadShard::follow`] waits for, at most: the views of a second or so.
+const PAGES_TOGETHER: u32 = 16;
 /// Look-ups that wait, at most: more than there are connections.
 const WAITING_MAX: usize = 1 << 16;
 /// Of a time to live, in percent: values that were filled in together do not run out together.
@@ -38,6 +41,12 @@ static WAITING: LazyLock<IntGauge> =
 /// Redis cannot be read.
 #[derive(Debug, Clone)]
 pub(super) struct Unread(pub(super) String);
+
+impl From<QueueError> for Unread {
+    fn from(error: QueueError) -> Self {
+        Self(error.to_string())
+    }
+}
 
 /// The answer of a cache look-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +75,8 @@ pub(super) struct ReadShard {
     /// Nobody waits longer for a Redis that hangs.
     patience: Duration,
     log: Mutex<Log>,
+    /// Of two scripts at once, one would read the same entries for nothing.
+    turn: tokio::sync::Mutex<()>,
     breaker: Mutex<Breaker>,
     look_ups: Mutex<LookUps>,
 }
@@ -115,6 +126,7 @@ impl ReadShard {
             kept,
             patience,
             log: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
             breaker: Mutex::new(Breaker::new(seed)),
             look_ups: Mutex::default(),
         }
@@ -149,30 +161,35 @@ impl ReadShard {
     /// Looks an article up.
     pub(super) async fn look_up(self: &Arc<Self>, article: &Article) -> Found {
         let (answer, answered) = oneshot::channel();
-        let is_first = {
+        {
             let mut look_ups = lock(&self.look_ups);
             if look_ups.waiting.len() >= WAITING_MAX {
                 return Err(Unread("too many look-ups wait".into()));
             }
             look_ups.waiting.push((article.clone(), answer));
-            !std::mem::replace(&mut look_ups.is_under_way, true)
-        };
-        if is_first {
-            // Not by the one who asks: he may go away, and the others wait.
-            tokio::spawn(Arc::clone(self).look_all_up());
         }
+        self.begin();
         answered.await.unwrap_or_else(|_| Err(Unread("this process ends".into())))
     }
 
-    /// One script after the other until nobody waits, and the log is read.
+    /// Sees to it that somebody takes care of those that wait, and reads the log. Not the one who asks: he may go away, and
+    /// the others wait.
+    fn begin(self: &Arc<Self>) {
+        if !std::mem::replace(&mut lock(&self.look_ups).is_under_way, true) {
+            tokio::spawn(Arc::clone(self).look_all_up());
+        }
+    }
+
+    /// One script after the other until nobody waits, and the log is read or cannot be.
     async fn look_all_up(self: Arc<Self>) {
+        let mut is_failed = false;
         loop {
             let mut asked = {
                 let mut look_ups = lock(&self.look_ups);
                 let together = look_ups.waiting.len().min(TOGETHER_MAX);
                 let asked: Vec<_> = look_ups.waiting.drain(..together).collect();
                 WAITING.set(look_ups.waiting.len().try_into().unwrap_or(i64::MAX));
-                if asked.is_empty() && !self.goes_on_reading() {
+                if asked.is_empty() && (is_failed || !self.goes_on_reading()) {
                     look_ups.is_under_way = false;
                     return;
                 }
@@ -183,26 +200,56 @@ impl ReadShard {
             let articles: Vec<_> = by_article.iter().map(|same| (&same[0].0, self.ttl())).collect();
             let is_allowed = lock(&self.breaker).allows(Instant::now());
             let found = match is_allowed {
-                true => self.look_at(&articles).await,
+                true => self.look_at(&articles).await.map_err(Unread::from),
                 false => Err(Unread("it failed a moment ago".into())),
             };
-            let is_failed = !matches!(found, Ok(Some(_)));
+            is_failed = !matches!(found, Ok(Some(_)));
             let mut answers = Vec::with_capacity(asked.len());
             for (at, same) in by_article.iter().enumerate() {
                 let answer = match &found {
-                    Ok(Some((age, found))) => Ok(Some((*age, found[at]))),
+                    Ok(Some((look, found))) => Ok(Some((look.age, found[at]))),
                     Ok(None) => Ok(None),
                     Err(error) => Err(error.clone()),
                 };
                 answers.extend(same.iter().map(|_| answer.clone()));
             }
-            if asked.is_empty() && is_failed {
-                lock(&self.log).lacks = None; // Nobody waits: the next look-up begins where this one ended.
-            }
             for ((_, waits), answer) in asked.into_iter().zip(answers) {
                 let _ = waits.send(answer); // Who has gone needs none.
             }
         }
+    }
+
+    /// Reads what of the log has come, several pages if need be; a log that is longer still goes on being read after that.
+    /// None if its age is another.
+    pub(super) async fn follow(self: &Arc<Self>) -> Result<Option<Look>, QueueError> {
+        let mut look = None;
+        for _ in 0..PAGES_TOGETHER {
+            match self.look_at(&[]).await? {
+                Some((found, _)) => look = Some(found),
+                None => return Ok(None),
+            }
+            if !self.goes_on_reading() {
+                return Ok(look);
+            }
+        }
+        self.begin();
+        Ok(look)
+    }
+
+    /// See [`super::Reads::views_up_to`].
+    pub(super) fn views_up_to(&self, look: &Look, position: u64) -> Option<u64> {
+        let log = lock(&self.log);
+        let is_same = log.age == look.age && log.pending.follower().position().first == look.position.first;
+        is_same.then(|| log.pending.views_up_to(position)).flatten()
+    }
+
+    /// See [`super::Reads::waiting`].
+    pub(super) fn waiting(&self, article: &Article, epoch: u64, position: u64) -> u64 {
+        let log = lock(&self.log);
+        if log.age.epoch != epoch {
+            return 0;
+        }
+        log.pending.above_base(position, article)
     }
 
     /// Whether a long log is being read, and nothing stands in the way.
@@ -212,7 +259,8 @@ impl ReadShard {
     }
 
     /// One script: the bases of these articles, and the next entries of the log.
-    async fn look_at(&self, articles: &[(&Article, Duration)]) -> Result<Option<(Age, Vec<Cached>)>, Unread> {
+    async fn look_at(&self, articles: &[(&Article, Duration)]) -> Result<Option<(Look, Vec<Cached>)>, QueueError> {
+        let _turn = self.turn.lock().await;
         let (age, cursor, bytes) = {
             let log = lock(&self.log);
             (log.age, log.pending.follower().cursor(), log.pending.wants(PAGE_BYTES))
@@ -227,21 +275,22 @@ impl ReadShard {
         if let Err(error) = log.take(&page) {
             // Whatever was read of it, it is read again.
             log.pending = Pending::new(age.epoch);
-            return Err(Unread(error.to_string()));
+            return Err(error);
         }
         let cached = articles.iter().zip(&page.bases).map(|((article, _), base)| {
             let Some(base) = base else { return Cached::Miss { pending_views: log.pending.views(article) } };
             let live = log.live(base.views, base.readers, log.pending.above_base(base.position, article));
             if base.is_fresh { Cached::Hit(live) } else { Cached::Old(live) }
         });
-        Ok(Some((age, cached.collect())))
+        let look = Look::of(age, &page, log.pending.follower().is_whole());
+        Ok(Some((look, cached.collect())))
     }
 
     /// One step in Redis, under the breaker; none if epoch or version are not those of the data set any more.
     pub(super) async fn in_time<T>(
         &self,
         step: impl Future<Output = Result<T, QueueError>>,
-    ) -> Result<Option<T>, Unread> {
+    ) -> Result<Option<T>, QueueError> {
         let timed_out = |_| Err(QueueError::timed_out());
         match tokio::time::timeout(self.patience, step).await.unwrap_or_else(timed_out) {
             Ok(answer) => {
@@ -251,7 +300,7 @@ impl ReadShard {
             Err(QueueError::Epoch) => Ok(None),
             Err(error) => {
                 lock(&self.breaker).failed(error.class(), Instant::now());
-                Err(Unread(error.to_string()))
+                Err(error)
             }
         }
     }
