@@ -34,7 +34,7 @@ pub use follow::{Advanced, Base, Bases, Entry, Page};
 pub use reopen::{DataSet, ID_BYTES, Remembered, State};
 pub use scripts::{Script, WhenFull, scripts};
 pub use server::{Answer, Redis, Server};
-pub use tool::Moment;
+pub use tool::{LogReader, Moment};
 pub use url::{check, exposure, is_local};
 
 /// What a call of the queue can fail with.

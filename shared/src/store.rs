@@ -166,7 +166,7 @@ impl Part {
     }
 }
 
-/// Sealed generations of one shard, folded, as one transaction writes them.
+/// Entries of one shard's log, folded, as one transaction writes them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flush {
     /// First position.
@@ -208,7 +208,7 @@ pub enum Committed {
         /// Views that MySQL refused or that were lost: they are in quarantine instead.
         quarantined: u64,
     },
-    /// MySQL already had generations up to this one, at least the flush's first.
+    /// MySQL already had the log up to this position, at least the flush's first.
     Before {
         /// The last position in MySQL.
         position: u64,
@@ -220,7 +220,7 @@ pub enum Committed {
         /// The current epoch.
         epoch: u64,
     },
-    /// MySQL lacks generations before this flush.
+    /// MySQL lacks entries before this flush.
     Hole {
         /// The last position in MySQL.
         position: u64,
@@ -420,7 +420,7 @@ impl Store {
         self.explained(in_time(TRANSACTION_MAX, work).await).await
     }
 
-    /// Deletes all counts, and puts every shard behind all generations that Redis may hold.
+    /// Deletes all counts, and puts every shard behind all entries that Redis may hold.
     pub async fn delete_everything(&self) -> Result<()> {
         self.tables_fit().await?;
         self.refuse_followers().await?;

@@ -12,7 +12,7 @@ use crate::failure::{self, Failure};
 use crate::terminal::{confirm, count, print};
 use crate::{DIFFERENCE_FOUND, Result};
 
-/// Looks that a flush or a recovery may spoil before this gives up.
+/// Looks that a trim or a recovery may spoil before this gives up.
 const LOOKS_MAX: u32 = 20;
 
 /// Goes on from a MySQL that came back older than it was, without the views in between
@@ -89,9 +89,9 @@ async fn accept(config: &Config, store: &Store, redis: &Redis, shard: Shard) -> 
 }
 
 fn said(lost: &Lost) -> String {
-    let [generations, batches, views] =
-        [(lost.generations, "generation"), (lost.batches, "batch"), (lost.views, "view")].map(|(n, one)| count(n, one));
-    format!("{generations}; {batches} with {views}")
+    let [entries, batches, views] = [(lost.entries, "entry"), (lost.batches, "batch"), (lost.views, "view")]
+        .map(|(number, one)| count(number, one));
+    format!("{entries} of the log; {batches} with {views}")
 }
 
 /// How far MySQL once was, as Redis and the ingests know it.
@@ -120,21 +120,32 @@ async fn known_to_redis(queue: &Queue) -> Result<Option<Known>> {
             queue.shard()
         )));
     }
+    if data.generation_before.is_some() {
+        return Err(Failure::Dependency(format!(
+            "redis holds shard {} as the version before has left it: run the `footfall accept-restore` of that version, then \
+             go on with this one",
+            queue.shard()
+        )));
+    }
+    let Some(position) = moment.position.filter(|position| *position == data.position) else { return Ok(None) };
     // MySQL had whatever comes before the first batch that waits, or all if none of a producer does.
     let mut waiting = Positions::new();
-    for generation in data.position.first..data.position.open {
-        let sealed = queue.peek_sealed(generation).await?;
-        if sealed.header.is_none() {
-            return Ok(None);
-        }
-        for batch in sealed.batches {
+    let (mut log, mut next) = (queue.log(position), position.first);
+    loop {
+        let entries = log.next().await?;
+        for (entry, position) in entries.iter().zip(next..) {
+            if entry.position != position {
+                return Ok(None); // Trimmed meanwhile.
+            }
+            let batch = entry.batch()?;
             waiting.entry(batch.producer).or_insert((batch.number - 1, batch.views_before()));
         }
+        next += entries.len() as u64;
+        if entries.is_empty() {
+            break;
+        }
     }
-    for batch in &moment.open {
-        waiting.entry(batch.producer).or_insert((batch.number - 1, batch.views_before()));
-    }
-    if moment.position != Some(data.position) {
+    if next <= position.tail {
         return Ok(None);
     }
     let through_redis =

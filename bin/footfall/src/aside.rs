@@ -6,21 +6,21 @@ use std::fmt;
 use std::str::FromStr;
 
 use footfall_shared::counter::{Batch, Producer, Shard, User};
-use footfall_shared::packed::{self, PackedError};
+use footfall_shared::packed::PackedError;
 
-/// Names one log: `aside:<shard>:<epoch>:<generation>`.
+/// Names one log: `aside:<shard>:<epoch>:<first position>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct AsideId {
     pub(crate) shard: Shard,
     /// The epoch that the recovery began which set it aside.
     pub(crate) epoch: u64,
-    /// The generation that it was.
-    pub(crate) generation: u64,
+    /// The position of its first entry. The version before has set aside generations, and this was the number of one.
+    pub(crate) first: u64,
 }
 
 impl fmt::Display for AsideId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "aside:{}:{}:{}", self.shard, self.epoch, self.generation)
+        write!(f, "aside:{}:{}:{}", self.shard, self.epoch, self.first)
     }
 }
 
@@ -30,15 +30,11 @@ impl FromStr for AsideId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parse = || {
             let mut fields = text.strip_prefix("aside:")?.split(':');
-            let (shard, epoch, generation) = (fields.next()?, fields.next()?, fields.next()?);
-            let id = Self {
-                shard: Shard(shard.parse().ok()?),
-                epoch: epoch.parse().ok()?,
-                generation: generation.parse().ok()?,
-            };
+            let (shard, epoch, first) = (fields.next()?, fields.next()?, fields.next()?);
+            let id = Self { shard: Shard(shard.parse().ok()?), epoch: epoch.parse().ok()?, first: first.parse().ok()? };
             fields.next().is_none().then_some(id)
         };
-        parse().ok_or_else(|| format!("{text} is not aside:<shard>:<epoch>:<generation>"))
+        parse().ok_or_else(|| format!("{text} is not aside:<shard>:<epoch>:<first>"))
     }
 }
 
@@ -81,34 +77,6 @@ pub(crate) fn fit(batch: &Batch, had: &Had) -> Fit {
     }
 }
 
-/// One log as it was read.
-pub(crate) struct Aside {
-    pub(crate) id: AsideId,
-    pub(crate) batches: Vec<Result<Batch, PackedError>>,
-}
-
-impl Aside {
-    pub(crate) fn new(id: AsideId, log: &[Vec<u8>]) -> Self {
-        Self { id, batches: log.iter().map(|packed| packed::decode(packed)).collect() }
-    }
-
-    pub(crate) fn summary(&self, had: &Had) -> Summary {
-        let mut summary = Summary { batches: self.batches.len() as u64, ..Summary::default() };
-        for batch in &self.batches {
-            let Ok(batch) = batch else {
-                summary.damaged += 1;
-                continue;
-            };
-            summary.views = summary.views.saturating_add(batch.views());
-            if fit(batch, had) != Fit::Had {
-                summary.missing_batches += 1;
-                summary.missing_views = summary.missing_views.saturating_add(batch.views());
-            }
-        }
-        summary
-    }
-}
-
 /// What a log comes to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
@@ -122,10 +90,26 @@ pub(crate) struct Summary {
     pub(crate) missing_views: u64,
 }
 
+impl Summary {
+    /// Takes the next batch of the log.
+    pub(crate) fn add(&mut self, batch: &Result<Batch, PackedError>, had: &Had) {
+        self.batches += 1;
+        let Ok(batch) = batch else {
+            self.damaged += 1;
+            return;
+        };
+        self.views = self.views.saturating_add(batch.views());
+        if fit(batch, had) != Fit::Had {
+            self.missing_batches += 1;
+            self.missing_views = self.missing_views.saturating_add(batch.views());
+        }
+    }
+}
+
 /// The batch with `user` replaced, by another name for each article; none if the user is not in it. Number and counts
 /// stay: they are what makes a replay exact.
 pub(crate) fn without_user(batch: &Batch, user: &User, mut name: impl FnMut() -> User) -> Option<Batch> {
-    if !holds_user(batch, user) {
+    if batch.rows.iter().all(|row| row.user != *user) {
         return None;
     }
     let mut renamed = batch.clone();
@@ -136,14 +120,11 @@ pub(crate) fn without_user(batch: &Batch, user: &User, mut name: impl FnMut() ->
     Some(renamed)
 }
 
-pub(crate) fn holds_user(batch: &Batch, user: &User) -> bool {
-    batch.rows.iter().any(|row| row.user == *user)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use footfall_shared::counter::{Article, View};
+    use footfall_shared::packed;
 
     fn user(name: &str) -> User {
         User::parse(name.as_bytes()).expect("test id")
@@ -160,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_name_is_read_as_it_is_written() {
-        let id = AsideId { shard: Shard(3), epoch: 7, generation: 12 };
+        let id = AsideId { shard: Shard(3), epoch: 7, first: 12 };
         assert_eq!(id.to_string(), "aside:3:7:12");
         assert_eq!("aside:3:7:12".parse(), Ok(id));
         for wrong in ["aside:3:7", "aside:3:7:12:1", "3:7:12", "aside:x:7:12", "aside:70000:1:1"] {
@@ -180,11 +161,12 @@ mod tests {
 
     #[test]
     fn a_summary_counts_what_is_missing_and_what_is_damaged() {
-        let log = [batch(4, 8, &[("a", "u"), ("a", "v")]), batch(5, 10, &[("a", "u")])].map(|it| packed::encode(&it));
-        let log = [&log[..], &[b"?".to_vec()]].concat();
-        let aside = Aside::new(AsideId { shard: Shard(0), epoch: 1, generation: 1 }, &log);
-        let expected = Summary { batches: 3, damaged: 1, views: 3, missing_batches: 1, missing_views: 1 };
-        assert_eq!(aside.summary(&Had::from([(Producer(1), (4, 10))])), expected);
+        let had = Had::from([(Producer(1), (4, 10))]);
+        let mut summary = Summary::default();
+        summary.add(&Ok(batch(4, 8, &[("a", "u"), ("a", "v")])), &had);
+        summary.add(&Ok(batch(5, 10, &[("a", "u")])), &had);
+        summary.add(&packed::decode(b"?"), &had);
+        assert_eq!(summary, Summary { batches: 3, damaged: 1, views: 3, missing_batches: 1, missing_views: 1 });
     }
 
     #[test]

@@ -7,11 +7,11 @@ use std::time::Duration;
 use footfall_shared::config::Config;
 use footfall_shared::counter::{Shard, User, total};
 use footfall_shared::packed;
-use footfall_shared::queue::{Queue, Redis};
+use footfall_shared::queue::{Entry, Queue, Redis};
 use footfall_shared::store::{Fences, Store};
 use tokio::time::Instant;
 
-use crate::aside::{holds_user, without_user};
+use crate::aside::without_user;
 use crate::failure::{self, Failure};
 use crate::terminal::{confirm, count, print, seconds};
 use crate::{DIFFERENCE_FOUND, Result};
@@ -138,36 +138,56 @@ async fn erase(
 
 /// Views of the user that Redis holds for MySQL.
 async fn waiting(queue: &Queue, user: &User) -> Result<u64> {
-    // The open generation first: if it is sealed meanwhile, it was seen; what moved on is in MySQL.
-    let moment = queue.moment().await?;
-    let mut batches = moment.open;
-    if let Some(position) = moment.position {
-        for generation in position.first..position.open {
-            batches.extend(queue.peek_sealed(generation).await?.batches);
+    if queue.state().await?.data.is_some_and(|data| data.generation_before.is_some()) {
+        return Err(Failure::Dependency(format!(
+            "redis holds shard {} as the version before has left it: start a flusher or an ingest, which opens it",
+            queue.shard()
+        )));
+    }
+    let Some(position) = queue.moment().await?.position else { return Ok(0) };
+    // What is trimmed before it is read is in MySQL, which comes next.
+    let mut log = queue.log(position);
+    let mut views = 0;
+    loop {
+        let entries = log.next().await?;
+        if entries.is_empty() {
+            return Ok(views);
+        }
+        for entry in entries {
+            let rows = entry.batch()?.rows;
+            let of_user = rows.iter().filter(|row| row.user == *user).map(|row| row.views);
+            views = total(of_user.chain([views]));
         }
     }
-    let rows = batches.iter().flat_map(|batch| &batch.rows);
-    Ok(total(rows.filter(|row| row.user == *user).map(|row| row.views)))
 }
 
 /// Renames the user in the logs that were set aside; answers in how many batches.
 async fn rename_aside(queue: &Queue, user: &User) -> Result<u64> {
     let mut renamed = 0;
-    for (epoch, generation) in queue.aside().await? {
+    for (epoch, first) in queue.aside().await? {
+        let mut at = 0;
         loop {
-            let log = queue.aside_log(epoch, generation).await?;
+            let records = queue.aside_log(epoch, first, at).await?;
+            if records.is_empty() {
+                break;
+            }
+            let next = at + records.len() as u64;
             let mut changes = Vec::new();
-            for (position, old) in log.into_iter().enumerate() {
-                match packed::decode(&old) {
-                    Ok(batch) if holds_user(&batch, user) => {
-                        let new = without_user(&batch, user, random_name).unwrap_or(batch);
-                        changes.push((position, old, packed::encode(&new)));
+            for (index, old) in (at..).zip(records) {
+                let entry = Entry::parse(index, &old)?;
+                match packed::decode(&entry.packed) {
+                    Ok(batch) => {
+                        if let Some(renamed) = without_user(&batch, user, random_name) {
+                            // What Redis has written before the batch stays as it is.
+                            let envelope = &old[..old.len() - entry.packed.len()];
+                            let new = [envelope, &packed::encode(&renamed)].concat();
+                            changes.push((index, old, new));
+                        }
                     }
-                    Ok(_) => {}
                     // Nobody can tell whose views are in it.
                     Err(_) if contains(&old, user.as_bytes()) => {
                         return Err(Failure::Dependency(format!(
-                            "aside:{}:{epoch}:{generation} holds a damaged batch with these bytes: look at it with \
+                            "aside:{}:{epoch}:{first} holds a damaged batch with these bytes: look at it with \
                              `footfall quarantine show`, then drop it",
                             queue.shard()
                         )));
@@ -176,10 +196,10 @@ async fn rename_aside(queue: &Queue, user: &User) -> Result<u64> {
                 }
             }
             let batches = changes.len() as u64;
-            // If somebody else has changed it meanwhile, it is read again.
-            if batches == 0 || queue.rewrite_aside(epoch, generation, changes).await? {
+            // If somebody else has changed it meanwhile, this piece is read again.
+            if batches == 0 || queue.rewrite_aside(epoch, first, changes).await? {
                 renamed += batches;
-                break;
+                at = next;
             }
         }
     }

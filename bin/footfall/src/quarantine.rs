@@ -23,7 +23,7 @@ const PAGE: u32 = 1_000;
 ///
 /// Two things wait here for a person. A row, named by its number, are views that MySQL refused, with its reason; or views
 /// that were lost with a damaged journal: their reader and article are not known, so they can only be dropped. A log,
-/// named aside:<shard>:<epoch>:<generation>, are the batches of an overtaken or damaged history of Redis: usually all of
+/// named aside:<shard>:<epoch>:<first>, are the batches of an overtaken or damaged history of Redis: usually all of
 /// them were sent again and are counted, and `list` says how many are not.
 ///
 /// The exit code is 0 if all was done, 1 if something had to stay.
@@ -54,7 +54,7 @@ enum Action {
 
 #[derive(clap::Args)]
 struct Which {
-    /// A number, or aside:<shard>:<epoch>:<generation>, as `list` shows them
+    /// A number, or aside:<shard>:<epoch>:<first>, as `list` shows them
     #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
     ids: Vec<Id>,
     /// Everything there is
@@ -194,9 +194,7 @@ impl Stores<'_> {
     async fn drop_one(&self, id: Id, may_be_gone: bool) -> Result<bool> {
         let was_there = match id {
             Id::Row(row) => self.store.drop_quarantined(row).await?,
-            Id::Log(AsideId { shard, epoch, generation }) => {
-                self.redis.shard(shard).drop_aside(epoch, generation).await?
-            }
+            Id::Log(AsideId { shard, epoch, first }) => self.redis.shard(shard).drop_aside(epoch, first).await?,
         };
         if was_there || may_be_gone { Ok(was_there) } else { Err(missing(id)) }
     }
@@ -228,7 +226,7 @@ mod tests {
 
     #[test]
     fn ids_are_read_as_they_are_shown() {
-        let log = AsideId { shard: Shard(0), epoch: 2, generation: 3 };
+        let log = AsideId { shard: Shard(0), epoch: 2, first: 3 };
         for (text, id) in [("17", Id::Row(17)), ("aside:0:2:3", Id::Log(log))] {
             assert_eq!(text.parse(), Ok(id));
             assert_eq!(id.to_string(), text);

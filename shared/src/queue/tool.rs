@@ -9,8 +9,7 @@ use super::{Entry, Position, Queue, QueueError, Result};
 use crate::counter::Producer;
 use crate::store::Positions;
 
-/// What a data set holds at one moment. The entries of its log never change: they are read later, with
-/// [`Queue::entries`].
+/// What a data set holds at one moment. The entries of its log never change: they are read later, see [`Queue::log`].
 #[derive(Debug, Clone, Default)]
 pub struct Moment {
     /// Its log; none if it holds nothing of this shard.
@@ -21,6 +20,44 @@ pub struct Moment {
 
 /// Entries that are read at once, at most: nobody else is answered by Redis meanwhile.
 const ENTRIES_TOGETHER: u64 = 256;
+
+/// Reads entries of a log piece by piece: all of them together may be more than fits into memory.
+pub struct LogReader<'a> {
+    queue: &'a Queue,
+    /// Where the list begins, as far as known.
+    first: u64,
+    next: u64,
+    tail: u64,
+}
+
+impl LogReader<'_> {
+    /// Some of the next entries, in order, without those that were trimmed meanwhile; empty at the end.
+    pub async fn next(&mut self) -> Result<Vec<Entry>> {
+        while self.next <= self.tail {
+            let from = self.next - self.first;
+            let last = (from + ENTRIES_TOGETHER - 1).min(self.tail - self.first);
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("HMGET").arg(&self.queue.keys.meta).arg(&["first"]);
+            pipeline.cmd("LRANGE").arg(&self.queue.keys.log).arg(from).arg(last);
+            let ((first,), log): ((Option<u64>,), Vec<Vec<u8>>) = self.queue.at_once(pipeline).await?;
+            match first {
+                None => break,
+                // Trimmed meanwhile: the list begins elsewhere.
+                Some(first) if first != self.first => (self.first, self.next) = (first, self.next.max(first)),
+                Some(_) if log.is_empty() => {
+                    return Err(QueueError::Corrupt(format!("the log ends before position {}", self.next)));
+                }
+                Some(_) => {
+                    let entries = (self.next..).zip(&log).map(|(position, entry)| Entry::parse(position, entry));
+                    let entries = entries.collect::<Result<Vec<_>>>()?;
+                    self.next += entries.len() as u64;
+                    return Ok(entries);
+                }
+            }
+        }
+        Ok(vec![])
+    }
+}
 
 impl Queue {
     /// One atomic look: what it holds of a producer is in the log, or in MySQL.
@@ -39,32 +76,10 @@ impl Queue {
         })
     }
 
-    /// The entries of the log at these positions, open or not; without those that are trimmed meanwhile.
-    pub async fn entries(&self, Position { tail, first }: Position) -> Result<Vec<Entry>> {
-        let (mut entries, mut next, mut base) = (Vec::new(), first, first);
-        while next <= tail {
-            let from = next - base;
-            let last = (from + ENTRIES_TOGETHER - 1).min(tail - base);
-            let mut pipeline = redis::pipe();
-            pipeline.cmd("HMGET").arg(&self.keys.meta).arg(&["first"]);
-            pipeline.cmd("LRANGE").arg(&self.keys.log).arg(from).arg(last);
-            let ((first,), log): ((Option<u64>,), Vec<Vec<u8>>) = self.at_once(pipeline).await?;
-            match first {
-                None => break,
-                // Trimmed meanwhile: the list begins elsewhere.
-                Some(first) if first != base => (base, next) = (first, next.max(first)),
-                Some(_) if log.is_empty() => {
-                    return Err(QueueError::Corrupt("the log is shorter than it should be".into()));
-                }
-                Some(_) => {
-                    for entry in log {
-                        entries.push(Entry::parse(next, &entry)?);
-                        next += 1;
-                    }
-                }
-            }
-        }
-        Ok(entries)
+    /// Reads the entries of the log at these positions, open or not.
+    #[must_use]
+    pub fn log(&self, Position { tail, first }: Position) -> LogReader<'_> {
+        LogReader { queue: self, first, next: first, tail }
     }
 
     /// What the ingests say that MySQL has of their batches, through Redis and directly.
@@ -99,10 +114,11 @@ impl Queue {
         }
     }
 
-    /// The packed batches of a log that was set aside; empty if there is no such log. They may be damaged.
-    pub async fn aside_log(&self, epoch: u64, first: u64) -> Result<Vec<Vec<u8>>> {
+    /// Some of the records of a log that was set aside, from this one on, as they are: see [`Entry::parse`]. Empty if there
+    /// are no more, or no such log. They may be damaged.
+    pub async fn aside_log(&self, epoch: u64, first: u64, from: u64) -> Result<Vec<Vec<u8>>> {
         let mut pipeline = redis::pipe();
-        pipeline.lrange(self.keys.aside(epoch, first), 0, -1);
+        pipeline.cmd("LRANGE").arg(self.keys.aside(epoch, first)).arg(from).arg(from + ENTRIES_TOGETHER - 1);
         let (log,): (Vec<Vec<u8>>,) = self.redis.commands(pipeline).await?;
         Ok(log)
     }
@@ -115,13 +131,13 @@ impl Queue {
         Ok(deleted == 1)
     }
 
-    /// Puts other batches in the place of some of a log that was set aside: `(position, old, new)`, all or, if one of
-    /// them is not as it was, none.
-    pub async fn rewrite_aside(&self, epoch: u64, first: u64, changes: Vec<(usize, Vec<u8>, Vec<u8>)>) -> Result<bool> {
+    /// Puts other records in the place of some of a log that was set aside: `(index, old, new)`, all or, if one of them is
+    /// not as it was, none.
+    pub async fn rewrite_aside(&self, epoch: u64, first: u64, changes: Vec<(u64, Vec<u8>, Vec<u8>)>) -> Result<bool> {
         let key = self.keys.aside(epoch, first);
         let mut call = REWRITE.call([&*key]);
-        for (position, old, new) in changes {
-            call.arg(position).arg(old).arg(new);
+        for (index, old, new) in changes {
+            call.arg(index).arg(old).arg(new);
         }
         let answer = self.redis.server.script(&REWRITE, call).await?;
         Ok(answer == Value::Int(1))

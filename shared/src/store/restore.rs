@@ -26,8 +26,8 @@ pub struct Known {
 /// What MySQL does not have any more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Generations.
-    pub generations: u64,
+    /// Entries of the log.
+    pub entries: u64,
     /// Batches, of both paths.
     pub batches: u64,
     /// Views in them.
@@ -72,9 +72,9 @@ impl Store {
         }
         let (epoch, version, position) = known.data.unwrap_or_default();
         if known.data.is_some() && epoch >= fence.flush_epoch {
-            lost.generations = position.saturating_sub(fence.position);
+            lost.entries = position.saturating_sub(fence.position);
         }
-        lost.is_behind = lost.batches > 0 || lost.generations > 0 || epoch > fence.epoch || version > fence.version;
+        lost.is_behind = lost.batches > 0 || lost.entries > 0 || epoch > fence.epoch || version > fence.version;
         if !accept || !lost.is_behind {
             transaction.rollback().await?;
             return Ok(lost);
@@ -83,9 +83,9 @@ impl Store {
             "UPDATE footfall_shard_fence SET epoch = ?, position = ?, flush_epoch = ?, version = ? WHERE shard = ?";
         let values = [
             (fence.epoch.max(epoch) + 1).into(),
-            (fence.position + lost.generations).into(),
+            (fence.position + lost.entries).into(),
             // What waits in that data set follows.
-            (if lost.generations > 0 { epoch } else { fence.flush_epoch }).into(),
+            (if lost.entries > 0 { epoch } else { fence.flush_epoch }).into(),
             (fence.version.max(version) + 1).into(),
             shard.0.into(),
         ];

@@ -5,13 +5,12 @@ use std::collections::btree_map::Entry;
 use std::process::ExitCode;
 
 use footfall_shared::counter::{Batch, Shard};
-use footfall_shared::packed::PackedError;
 use footfall_shared::store::Quarantined;
 use serde_json::{Value, json};
 
 use super::{Id, Stores, logs, missing};
 use crate::Result;
-use crate::aside::{Aside, Fit, Had, Summary, fit};
+use crate::aside::{AsideId, Fit, Had, Summary, fit};
 use crate::terminal::{count, print};
 
 /// Characters of a reason in the list; `show` has all of it.
@@ -34,7 +33,7 @@ pub(super) struct ListArgs {
 /// Shows one entry with everything that is known about it
 #[derive(clap::Args)]
 pub(super) struct ShowArgs {
-    /// A number, or aside:<shard>:<epoch>:<generation>, as `list` shows them
+    /// A number, or aside:<shard>:<epoch>:<first>, as `list` shows them
     #[arg(value_name = "ID")]
     id: Id,
     /// As a JSON object
@@ -55,8 +54,7 @@ pub(super) async fn list(stores: &Stores<'_>, args: &ListArgs) -> Result {
             if let Entry::Vacant(unknown) = had.entry(id.shard) {
                 unknown.insert(logs::had(stores, id.shard).await?);
             }
-            let aside = logs::read(stores, id).await?;
-            asides.push((id, aside.summary(&had[&id.shard])));
+            asides.push((id, logs::summary(stores, id, &had[&id.shard]).await?));
         }
     }
     let mut text = String::new();
@@ -99,19 +97,42 @@ pub(super) async fn list(stores: &Stores<'_>, args: &ListArgs) -> Result {
 }
 
 pub(super) async fn show(stores: &Stores<'_>, args: &ShowArgs) -> Result {
-    let text = match args.id {
+    match args.id {
         Id::Row(id) => {
             let row = stores.store.quarantined_one(id).await?.ok_or_else(|| missing(id))?;
-            if args.json { format!("{}\n", row_json(&row)) } else { row_text(&row) }
+            print(&if args.json { format!("{}\n", row_json(&row)) } else { row_text(&row) })?;
         }
-        Id::Log(id) => {
-            let had = logs::had(stores, id.shard).await?;
-            let aside = logs::read(stores, id).await?;
-            if args.json { format!("{}\n", aside_json(&aside, &had)) } else { aside_text(&aside, &had) }
-        }
-    };
-    print(&text)?;
+        Id::Log(id) => show_log(stores, id, args.json).await?,
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows a log as it is read, piece by piece.
+async fn show_log(stores: &Stores<'_>, id: AsideId, is_json: bool) -> Result<()> {
+    let had = logs::had(stores, id.shard).await?;
+    if is_json {
+        let summary = summary_json(&id.to_string(), &logs::summary(stores, id, &had).await?).to_string();
+        print(&format!("{},\"log\":[", summary.trim_end_matches('}')))?;
+    }
+    let mut at: u64 = 0;
+    loop {
+        let batches = logs::read(stores, id, at).await?;
+        if batches.is_empty() {
+            break;
+        }
+        let mut text = String::new();
+        for batch in &batches {
+            if is_json {
+                text += if at == 0 { "" } else { "," };
+                text += &batch_json(batch, &had).to_string();
+            } else {
+                text += &batch_text(batch, &had);
+            }
+            at += 1;
+        }
+        print(&text)?;
+    }
+    if is_json { print("]}\n") } else { Ok(()) }
 }
 
 /// As text, because a `HumanCount` does not heed a width.
@@ -135,7 +156,7 @@ fn shortened(reason: &str) -> String {
 fn row_text(row: &Quarantined) -> String {
     let origin = match row.position {
         0 => format!("it came to MySQL directly, in epoch {}", row.epoch),
-        generation => format!("generation {generation}, epoch {}", row.epoch),
+        position => format!("up to position {position} of the log, epoch {}", row.epoch),
     };
     format!(
         "id       {}\nviews    {}\nwhose    {}\nsince    {}\nshard    {}\norigin   {origin}\nreason   {}\n",
@@ -171,25 +192,21 @@ fn state(batch: &Batch, had: &Had) -> &'static str {
     }
 }
 
-fn aside_text(aside: &Aside, had: &Had) -> String {
-    let mut text = String::new();
-    for batch in &aside.batches {
-        match batch {
-            Err(error) => text += &format!("damaged: {error}\n"),
-            Ok(batch) => {
-                let (views, state) = (count(batch.views(), "view"), state(batch, had));
-                text += &format!("producer {}, batch {}: {views}, {state}\n", batch.producer, batch.number);
-                for row in &batch.rows {
-                    text += &format!("{:>12}  {}, {}\n", number(row.views), row.article, row.user);
-                }
-            }
-        }
+fn batch_text(batch: &logs::Read, had: &Had) -> String {
+    let batch = match batch {
+        Err(error) => return format!("damaged: {error}\n"),
+        Ok(batch) => batch,
+    };
+    let (views, state) = (count(batch.views(), "view"), state(batch, had));
+    let mut text = format!("producer {}, batch {}: {views}, {state}\n", batch.producer, batch.number);
+    for row in &batch.rows {
+        text += &format!("{:>12}  {}, {}\n", number(row.views), row.article, row.user);
     }
     text
 }
 
-fn aside_json(aside: &Aside, had: &Had) -> Value {
-    let batch = |batch: &std::result::Result<Batch, PackedError>| match batch {
+fn batch_json(batch: &logs::Read, had: &Had) -> Value {
+    match batch {
         Err(error) => json!({ "damaged": error.to_string() }),
         Ok(batch) => {
             let rows = batch.rows.iter().map(|row| json!([row.article.as_str(), row.user.as_str(), row.views]));
@@ -198,10 +215,7 @@ fn aside_json(aside: &Aside, had: &Had) -> Value {
                 "minute": batch.minute, "state": state(batch, had), "rows": rows.collect::<Vec<_>>(),
             })
         }
-    };
-    let mut value = summary_json(&aside.id.to_string(), &aside.summary(had));
-    value["log"] = aside.batches.iter().map(batch).collect();
-    value
+    }
 }
 
 #[cfg(test)]

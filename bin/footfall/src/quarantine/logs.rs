@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use footfall_shared::counter::{Batch, Shard};
-use footfall_shared::queue::{Applied, Queue, QueueError};
+use footfall_shared::counter::{Batch, Producer, Shard};
+use footfall_shared::packed::{self, Packed, PackedError};
+use footfall_shared::queue::{Applied, Entry, Queue, QueueError};
 use footfall_shared::recovery;
 use tokio::time::Instant;
 
 use super::{Stores, missing};
 use crate::Result;
-use crate::aside::{Aside, AsideId, Fit, Had, fit, merge};
+use crate::aside::{AsideId, Fit, Had, Summary, fit, merge};
 use crate::failure::Failure;
 use crate::terminal::count;
 
@@ -25,15 +26,35 @@ pub(super) async fn ids(stores: &Stores<'_>) -> Result<Vec<AsideId>> {
     let mut ids = Vec::new();
     for shard in Shard::all(stores.config.shards) {
         let logs = stores.redis.shard(shard).aside().await?;
-        ids.extend(logs.into_iter().map(|(epoch, generation)| AsideId { shard, epoch, generation }));
+        ids.extend(logs.into_iter().map(|(epoch, first)| AsideId { shard, epoch, first }));
     }
     Ok(ids)
 }
 
-/// One log.
-pub(super) async fn read(stores: &Stores<'_>, id: AsideId) -> Result<Aside> {
-    let log = stores.redis.shard(id.shard).aside_log(id.epoch, id.generation).await?;
-    if log.is_empty() { Err(missing(id)) } else { Ok(Aside::new(id, &log)) }
+/// Some of the batches of a log, from the one at this place on; none at its end. A log may be large, and is read piece by
+/// piece.
+pub(super) async fn read(stores: &Stores<'_>, id: AsideId, from: u64) -> Result<Vec<Read>> {
+    let records = stores.redis.shard(id.shard).aside_log(id.epoch, id.first, from).await?;
+    if records.is_empty() && from == 0 {
+        return Err(missing(id));
+    }
+    let batch = |record: &Vec<u8>| Ok(packed::decode(&Entry::parse(0, record)?.packed));
+    records.iter().map(batch).collect()
+}
+
+/// A batch, or why it cannot be read.
+pub(super) type Read = std::result::Result<Batch, PackedError>;
+
+/// What a log comes to.
+pub(super) async fn summary(stores: &Stores<'_>, id: AsideId, had: &Had) -> Result<Summary> {
+    let mut summary = Summary::default();
+    loop {
+        let batches = read(stores, id, summary.batches).await?;
+        if batches.is_empty() {
+            return Ok(summary);
+        }
+        batches.iter().for_each(|batch| summary.add(batch, had));
+    }
 }
 
 /// How far each producer of a shard is, in MySQL or in the current data set.
@@ -56,43 +77,61 @@ async fn stored(stores: &Stores<'_>, shard: Shard) -> Result<Had> {
 /// Sends what is counted nowhere to Redis once more, and deletes the log when MySQL has all of it. Answers why it stays,
 /// if it does.
 pub(super) async fn replay(stores: &Stores<'_>, id: AsideId) -> Result<Option<String>> {
-    let aside = read(stores, id).await?;
     let queue = stores.redis.shard(id.shard);
     let mut had = had(stores, id.shard).await?;
-    let mut left = Vec::new();
-    let mut sent = 0;
-    for batch in &aside.batches {
-        match batch {
-            Err(error) => left.push(format!("a batch cannot be read ({error})")),
-            Ok(batch) => match fit(batch, &had) {
-                Fit::Had => {}
-                Fit::Gap(number) => left.push(format!(
-                    "producer {}: batch {} cannot follow {number}, those between are in no log before this one",
-                    batch.producer, batch.number
-                )),
-                Fit::Contradiction => left.push(format!(
-                    "producer {}: batch {} has not as many views as its numbers say",
-                    batch.producer, batch.number
-                )),
-                Fit::Next => {
-                    send(stores, &queue, batch).await?;
-                    merge(&mut had, [(batch.producer, (batch.number, batch.cumulative_views))]);
-                    sent += 1;
-                }
-            },
+    let (mut left, mut left_more): (Option<String>, u64) = (None, 0);
+    let mut last = Had::new();
+    let (mut at, mut sent) = (0, 0);
+    loop {
+        let batches = read(stores, id, at).await?;
+        if batches.is_empty() {
+            break;
+        }
+        at += batches.len() as u64;
+        for batch in batches {
+            let why = match &batch {
+                Err(error) => format!("a batch cannot be read ({error})"),
+                Ok(batch) => match fit(batch, &had) {
+                    Fit::Had => String::new(),
+                    Fit::Gap(number) => format!(
+                        "producer {}: batch {} cannot follow {number}, those between are in no log before this one",
+                        batch.producer, batch.number
+                    ),
+                    Fit::Contradiction => format!(
+                        "producer {}: batch {} has not as many views as its numbers say",
+                        batch.producer, batch.number
+                    ),
+                    Fit::Next => {
+                        send(stores, &queue, batch).await?;
+                        merge(&mut had, [(batch.producer, (batch.number, batch.cumulative_views))]);
+                        sent += 1;
+                        String::new()
+                    }
+                },
+            };
+            if let Ok(batch) = batch {
+                merge(&mut last, [(batch.producer, (batch.number, batch.cumulative_views))]);
+            }
+            match (&left, why.is_empty()) {
+                (_, true) => {}
+                (None, false) => left = Some(why),
+                (Some(_), false) => left_more += 1,
+            }
         }
     }
-    if !left.is_empty() {
-        let first = left.remove(0);
-        let more = if left.is_empty() { String::new() } else { format!(" (and {} more)", left.len()) };
+    if let Some(first) = left {
+        let more = if left_more == 0 { String::new() } else { format!(" (and {left_more} more)") };
         return Ok(Some(format!("{} sent to be counted, but {first}{more}", count(sent, "batch"))));
     }
     // I3: until MySQL has them, no other place keeps what was sent should Redis lose it again.
     let deadline = Instant::now() + FLUSH_MAX;
     loop {
         let stored = stored(stores, id.shard).await?;
-        if aside.batches.iter().flatten().all(|batch| fit(batch, &stored) == Fit::Had) {
-            queue.drop_aside(id.epoch, id.generation).await?;
+        let has = |(producer, (number, _)): (&Producer, &(u64, u64))| {
+            stored.get(producer).is_some_and(|(stored, _)| stored >= number)
+        };
+        if last.iter().all(has) {
+            queue.drop_aside(id.epoch, id.first).await?;
             return Ok(None);
         }
         if Instant::now() >= deadline {
@@ -108,10 +147,10 @@ pub(super) async fn replay(stores: &Stores<'_>, id: AsideId) -> Result<Option<St
 
 /// Applies one batch as its producer would. Redis takes it once, whoever else sends it.
 async fn send(stores: &Stores<'_>, queue: &Queue, batch: &Batch) -> Result<()> {
-    let (shards, views_max) = (stores.config.shards, stores.config.ingest.generation_views_max);
+    let (shards, packed) = (stores.config.shards, Packed::new(batch.clone()));
     let mut epoch = recovery::open(queue, &stores.store, shards).await?;
     for _ in 0..TRIES {
-        match try_to_send(queue, epoch, shards, batch, views_max).await {
+        match try_to_send(queue, epoch, shards, &packed).await {
             Ok(true) => return Ok(()),
             Ok(false) => {}
             Err(QueueError::Epoch) => epoch = recovery::open(queue, &stores.store, shards).await?,
@@ -119,24 +158,14 @@ async fn send(stores: &Stores<'_>, queue: &Queue, batch: &Batch) -> Result<()> {
         }
     }
     Err(Failure::Dependency(format!(
-        "redis was opened anew, or full, during each of {TRIES} tries to send batch {} of producer {}; what was sent is \
+        "redis was opened anew during each of {TRIES} tries to send batch {} of producer {}; what was sent is \
          counted once, whatever follows: try again",
         batch.number, batch.producer
     )))
 }
 
-async fn try_to_send(
-    queue: &Queue,
-    epoch: u64,
-    shards: u16,
-    batch: &Batch,
-    views_max: u64,
-) -> std::result::Result<bool, QueueError> {
+async fn try_to_send(queue: &Queue, epoch: u64, shards: u16, batch: &Packed) -> std::result::Result<bool, QueueError> {
     queue.register(epoch, batch.producer, shards).await?;
     // A log that was set aside has no view ids.
-    match queue.apply(epoch, batch, views_max, u64::MAX).await? {
-        Applied::Ok(_) => Ok(true),
-        Applied::Full { open } => queue.seal(epoch, open).await.map(|_| false),
-        Applied::Seen(_) | Applied::Behind => Ok(false),
-    }
+    Ok(matches!(queue.apply(epoch, batch, u64::MAX).await?, Applied::Ok(_)))
 }

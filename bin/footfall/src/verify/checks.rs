@@ -38,15 +38,15 @@ pub(super) fn of_mysql(audit: &Audit) -> [Check; 5] {
 /// What Redis holds must fit onto what MySQL has.
 pub(super) fn of_redis(look: &Look) -> [Check; 3] {
     let mut chains = Vec::new();
-    let mut torn = Vec::new();
+    let mut damage = Vec::new();
     for (shard, waiting) in (0..).map(Shard).zip(&look.shards) {
         chains.extend(chain(shard, waiting, &look.audit.through_redis));
-        torn.extend(waiting.torn.iter().map(|generation| format!("shard {shard}, generation {generation}")));
+        damage.extend(waiting.damage.iter().map(|what| format!("shard {shard}: {what}")));
     }
     let books = Books::of(look, 0);
     [
         ("I1, I2: batches that wait in Redis follow those in MySQL, each once", some(chains)),
-        ("sealed generations are as their headers and totals say", some(torn)),
+        ("I7: the log has as many entries as its positions say, and each can be read", some(damage)),
         (
             "accepted = stored + pending + quarantined + dropped + repeated",
             (books.difference() != 0).then(|| format!("the difference is {}", books.difference())),
@@ -65,7 +65,7 @@ fn chain(shard: Shard, waiting: &Waiting, fences: &ProducerFences) -> Vec<String
     let mut reached: BTreeMap<Producer, (u64, u64)> = BTreeMap::new();
     for batch in &waiting.batches {
         let last = reached.entry(batch.producer).or_insert_with(|| fence(batch.producer));
-        let views = last.1.saturating_add(batch.numbered_views());
+        let views = last.1.saturating_add(batch.numbered_views);
         if Some(batch.number) != last.0.checked_add(1) || batch.cumulative_views < views {
             broken.push(format!(
                 "shard {shard}, producer {}: batch {} with views up to {} follows {} with {}",
@@ -116,7 +116,7 @@ impl Books {
                 let before = reached.insert(batch.producer, batch.cumulative_views).unwrap_or(fence);
                 // A damaged journal lost views before this batch: they will be in quarantine.
                 let lost = batch.views_before().saturating_sub(before);
-                pending += u128::from(batch.numbered_views()) + u128::from(lost);
+                pending += u128::from(batch.numbered_views) + u128::from(lost);
             }
         }
         let through_redis: u128 = positions.values().map(|(_, views)| u128::from(*views)).sum();
@@ -145,7 +145,7 @@ pub(super) fn between(before: &Audit, after: &Audit) -> [Check; 2] {
         let positions = |fence: &Fence| [fence.epoch, fence.position, fence.flush_epoch, fence.version];
         let (old, new) = (positions(old), positions(new));
         if new.iter().zip(old).any(|(new, old)| *new < old) {
-            back.push(format!("shard {shard}: epoch, generation, epoch of flush, version from {old:?} to {new:?}"));
+            back.push(format!("shard {shard}: epoch, position, epoch of flush, version from {old:?} to {new:?}"));
         }
     }
     for (old, new) in [(&before.through_redis, &after.through_redis), (&before.direct, &after.direct)] {

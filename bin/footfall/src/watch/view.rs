@@ -85,8 +85,8 @@ impl View {
         }
         writeln!(page, "views     {:>15}  {}/s", self.views(), self.rate())?;
         writeln!(page, "readers   {:>15}  of {} articles", self.count("readers"), self.count("articles"))?;
-        let (generations, lag) = (self.count("sealed_generations"), self.lag());
-        writeln!(page, "pending   {:>15}  lag {lag}, {generations} sealed generations", self.count("pending_views"))?;
+        let (entries, lag) = (self.count("log_entries"), self.lag());
+        writeln!(page, "pending   {:>15}  lag {lag}, {entries} entries of the log", self.count("pending_views"))?;
         writeln!(
             page,
             "stored    {:>15}  as of {}",
@@ -227,7 +227,7 @@ mod tests {
     const SNAPSHOT: &str = r#"{"type":"snapshot","seq":4,"as_of":"2026-11-23T16:00:00Z","stale":null,"views":1234567,
         "stored_views":1234000,"pending_views":567,"views_per_second":12.34,"readers":89,"articles":7,
         "top":[{"article":"yumo","views":99,"readers":8}],"redis_hits":{"minute":97.25,"total":null},
-        "sealed_generations":2,"lag_ms":450,"redis":{"state":"ok","reason":null},"mysql":{"state":"ok","reason":null},
+        "log_entries":2,"lag_ms":450,"redis":{"state":"ok","reason":null},"mysql":{"state":"ok","reason":null},
         "flusher":{"state":"degraded","reason":"one is behind"},
         "instances":[{"role":"ingest","name":"web1:8000","state":"down","reason":"not heard for 7 s"}],
         "events":[{"at":"noon","level":"down","name":"ingest web1:8000","text":"is down","detail":"not heard for 5 s"}]}"#;
@@ -269,7 +269,7 @@ mod tests {
             "97.2 %",
             "yumo",
             "degraded (one is behind)",
-            "2 sealed generations",
+            "2 entries of the log",
             "web1:8000               down (not heard for 7 s)",
             "lately    noon  ingest web1:8000 is down (not heard for 5 s)",
         ] {
@@ -286,7 +286,7 @@ mod tests {
         let mut view = View::default();
         view.apply(SNAPSHOT).expect("valid");
         let part = r#"{"type":"update","seq":5,"views":null,"at_least":1234567,"views_per_second":null,"stored_views":null,
-            "readers":null,"articles":null,"pending_views":null,"sealed_generations":null,"lag_ms":null,
+            "readers":null,"articles":null,"pending_views":null,"log_entries":null,"lag_ms":null,
             "redis_hits":{"minute":null,"total":null},"top":[{"article":"yumo","views":null,"at_least":99,"readers":8}]}"#;
         view.apply(part).expect("valid");
         let line = view.line();
@@ -295,7 +295,7 @@ mod tests {
             "{line}"
         );
         let page = view.page();
-        for part in ["≥ 1,234,567  -/s", "≥ 99", "  of - articles", "lag -, - sealed generations"] {
+        for part in ["≥ 1,234,567  -/s", "≥ 99", "  of - articles", "lag -, - entries of the log"] {
             assert!(page.contains(part), "{part} in {page}");
         }
         view.apply(r#"{"type":"update","seq":6,"at_least":0}"#).expect("valid");

@@ -158,7 +158,7 @@ fn a_full_ingest_goes_on_after_the_outage() {
     let acknowledged = ledger.matches("\tacknowledged").count();
     assert!((200..2_000).contains(&acknowledged), "{acknowledged}: Redis takes views, until ingest can keep no more");
 
-    // Redis restarts meanwhile: what ingest keeps gets new generation numbers, which must not keep it for ever.
+    // Redis restarts meanwhile: what ingest keeps gets new positions, which must not keep it for ever.
     running.stack.redis.kill().expect("kill");
     running.stack.redis.restart().expect("restart");
     running.stack.mariadb.restart().expect("restart");

@@ -163,7 +163,7 @@ fn what_is_not_known_is_not_answered_as_a_number() {
     running.stack.redis.kill().expect("killed");
     assert_read(&running, "both away", &part("a", 6, NO_STORE, None));
     assert_read(&running, "both away, nothing known", &part("d", 0, NO_STORE, None));
-    let unknown = json!({"views": null, "at_least": 11, "pending_views": null, "sealed_generations": null, "lag_ms": null,
+    let unknown = json!({"views": null, "at_least": 11, "pending_views": null, "log_entries": null, "lag_ms": null,
         "views_per_second": null, "stored_views_per_second": null, "redis_hits": {"minute": null, "total": null},
         "query_hits": {"minute": null, "total": null}, "interface_hits": {}});
     assert_stats(&running, "both away", &unknown);

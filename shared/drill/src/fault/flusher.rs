@@ -20,21 +20,12 @@ pub(super) const FAULTS: &[Fault] = &[
     })
     .not_in_share("it is killed at each of its steps"),
     Fault::new(
-        "flusher-killed-at-seal",
-        "The working flusher is killed while it seals a generation; Redis may get that, or not.",
+        "flusher-killed-at-follow",
+        "The working flusher is killed while it reads entries of the log.",
         FLUSHER,
         |lab, random| {
-            let seal = lab.scripts.runs("seal");
-            kill_at(lab, random, Store::Redis, "a SEAL", seal, || Action::HoldRequest)
-        },
-    ),
-    Fault::new(
-        "flusher-killed-at-read",
-        "The working flusher is killed while it reads a sealed generation.",
-        FLUSHER,
-        |lab, random| {
-            let read = lab.scripts.runs("sealed");
-            kill_at(lab, random, Store::Redis, "a read", read, || Action::HoldReply)
+            let follow = lab.scripts.runs("follow");
+            kill_at(lab, random, Store::Redis, "a FOLLOW", follow, || Action::HoldReply)
         },
     ),
     Fault::new(
@@ -56,6 +47,15 @@ pub(super) const FAULTS: &[Fault] = &[
         |lab, random| kill_at(lab, random, Store::MySql, "a COMMIT", commits, || Action::HoldReply),
     ),
     Fault::new(
+        "flusher-killed-at-advance",
+        "The working flusher is killed while it moves cached bases along; Redis may do so, or not.",
+        FLUSHER,
+        |lab, random| {
+            let advance = lab.scripts.runs("advance");
+            kill_at(lab, random, Store::Redis, "an ADVANCE", advance, || Action::HoldRequest)
+        },
+    ),
+    Fault::new(
         "flusher-killed-at-ack",
         "The working flusher is killed while it tells Redis what MySQL has; Redis may learn it, or not.",
         FLUSHER,
@@ -73,7 +73,7 @@ pub(super) const FAULTS: &[Fault] = &[
     .lasts((1_200, 1_600), (1_500, 8_000)),
     Fault::new(
         "flushers-without-leases",
-        "Three flushers flush the same generations at every turn, and one of them is killed.",
+        "Three flushers flush the same entries at every turn, and one of them is killed.",
         FLUSHER,
         |lab, random| kill_at(lab, random, Store::MySql, "a COMMIT", commits, || Action::HoldReply),
     )
@@ -129,10 +129,10 @@ fn kill_at(
 }
 
 fn pause_at_work(lab: &mut Lab, random: &mut StdRng) -> anyhow::Result<Healing> {
-    let [seal, read, ack] = ["seal", "sealed", "ack"].map(|name| lab.scripts.runs(name));
+    let [follow, advance, ack] = ["follow", "advance", "ack"].map(|name| lab.scripts.runs(name));
     let (index, held) = match random.random_range(0..3) {
-        0 => lab.catch(Role::Flusher, Store::Redis, "a SEAL", seal, || Action::HoldReply)?,
-        1 => lab.catch(Role::Flusher, Store::Redis, "a read", read, || Action::HoldReply)?,
+        0 => lab.catch(Role::Flusher, Store::Redis, "a FOLLOW", follow, || Action::HoldReply)?,
+        1 => lab.catch(Role::Flusher, Store::Redis, "an ADVANCE", advance, || Action::HoldReply)?,
         _ => lab.catch(Role::Flusher, Store::Redis, "an ACK", ack, || Action::HoldRequest)?,
     };
     lab.stack.service(Role::Flusher, index).pause()?;

@@ -141,10 +141,10 @@ fn older(lab: &mut Lab, random: &mut StdRng) -> anyhow::Result<Healing> {
     lab.stack.mariadb.stop()?;
     copy(&data, &backup)?;
     lab.stack.mariadb.restart()?;
-    // Some generations more.
-    let flushed = "SELECT gen FROM footfall_shard_fence";
+    // Some flushes more.
+    let flushed = "SELECT position FROM footfall_shard_fence";
     let before = lab.number(flushed)?;
-    lab.wait_for("a flush", || lab.number(flushed).is_ok_and(|gen_now| gen_now > before + 2))?;
+    lab.wait_for("a flush", || lab.number(flushed).is_ok_and(|now| now > before + 2))?;
     pause(random, 0, 500);
     lab.stack.mariadb.stop()?;
     fs::rename(&data, &newest)?;

@@ -1,5 +1,6 @@
 //! Each check must hold for what is right, and notice what is not.
 
+use super::super::look::Head;
 use super::*;
 use footfall_shared::counter::{Batch, Row, User, View};
 
@@ -11,8 +12,8 @@ fn view(article: &str) -> View {
     }
 }
 
-fn batch(number: u64, views_before: u64, views: usize) -> Batch {
-    Batch::fold(Producer(1), number, views_before, 0, vec![view("a"); views])
+fn batch(number: u64, views_before: u64, views: usize) -> Head {
+    Head::of(&Batch::fold(Producer(1), number, views_before, 0, vec![view("a"); views]))
 }
 
 fn audit() -> Audit {
@@ -41,7 +42,9 @@ fn audit() -> Audit {
 fn look() -> Look {
     let batches = vec![batch(5, 7, 2), batch(6, 9, 3)];
     let producers = BTreeMap::from([(Producer(1), (6, 12)), (Producer(2), (0, 0))]);
-    Look { audit: audit(), shards: vec![Waiting { batches, producers, ..Waiting::default() }, Waiting::default()] }
+    let rows = vec![Row { article: view("a").article, user: view("a").user, views: 5 }];
+    let waiting = Waiting { batches, rows, producers, ..Waiting::default() };
+    Look { audit: audit(), shards: vec![waiting, Waiting::default()] }
 }
 
 #[test]
@@ -91,13 +94,13 @@ fn what_waits_must_fit_onto_mysql() {
     assert_eq!(broken(in_both), [true, false, true]);
     // Other views than the number says.
     assert_eq!(broken(|look| look.shards[0].batches[1] = batch(6, 8, 4)), [true, false, true]);
-    assert_eq!(broken(|look| look.shards[0].torn.push(9)), [false, true, false]);
+    assert_eq!(broken(|look| look.shards[0].damage.push("an entry".into())), [false, true, false]);
 }
 
 #[test]
 fn views_that_a_journal_lost_are_pending_until_they_are_in_quarantine() {
     let mut look = look();
-    look.shards[0].batches = vec![Batch::lost(Producer(1), 5, 9), batch(6, 9, 3)];
+    look.shards[0].batches = vec![Head::of(&Batch::lost(Producer(1), 5, 9)), batch(6, 9, 3)];
     assert!(of_redis(&look).iter().all(|(_, broken)| broken.is_none()));
     assert_eq!(Books::of(&look, 0).pending, 5);
 }

@@ -1,72 +1,28 @@
 //! What a Redis does with each script while it uses more memory than it may: as the table in `queue/scripts.rs` says.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use footfall_sandbox::RedisOptions;
-use footfall_shared::config::{self, SecretUrl};
-use footfall_shared::counter::{Article, Batch, Growth, Producer, Shard, User, View, ViewId};
+use footfall_shared::counter::{Batch, Growth, Producer};
 use footfall_shared::grading::{Class, Grade};
 use footfall_shared::keys::{Age, PRESENCE};
+use footfall_shared::packed::Packed;
 use footfall_shared::presence::Report;
-use footfall_shared::queue::{Applied, Cached, Queue, QueueError, Redis, Script, WhenFull, scripts};
-use footfall_shared::store::{Recovery, StoredArticle};
+use footfall_shared::queue::{Advanced, Applied, Bases, Position, QueueError, Script, WhenFull, scripts};
+use footfall_shared::store::StoredArticle;
 use footfall_shared::telemetry::Readiness;
 
-const EPOCH: u64 = 1;
-const SHARDS: u16 = 1;
-const PRODUCER: Producer = Producer(7);
-const IDS_MAX: u64 = 1_000;
-const TTL: Duration = Duration::from_secs(60);
-const AGE: Age = Age { epoch: EPOCH, version: 0 };
+use crate::common::{AGE, ALL, EPOCH, Fixture, PRODUCER, SHARDS, TTL, article, recovery, view};
 
-fn article(id: &str) -> Article {
-    Article::parse(id.as_bytes()).expect("test id")
+/// A Redis with two entries.
+async fn begin() -> Fixture {
+    let fixture = Fixture::open().await;
+    fixture.apply(1, "one").await.expect("apply");
+    fixture.apply(2, "two").await.expect("apply");
+    fixture
 }
 
-fn view(id: &str) -> View {
-    let user = User::parse(b"u").expect("test id");
-    View { article: article("a"), user, id: Some(ViewId::parse(id.as_bytes()).expect("test id")) }
-}
-
-fn recovery(epoch: u64) -> Recovery {
-    Recovery { epoch, position: 0, flush_epoch: 0, version: 0, producers: vec![] }
-}
-
-/// A Redis with a sealed generation and an open one.
-struct Fixture {
-    server: footfall_sandbox::Redis,
-    redis: Redis,
-    queue: Queue,
-    _dir: tempfile::TempDir,
-}
-
+/// What becomes of a full Redis.
 impl Fixture {
-    async fn begin() -> Self {
-        let dir = tempfile::tempdir().expect("temporary folder");
-        let server = footfall_sandbox::Redis::start(dir.path(), &RedisOptions::default()).expect("Redis");
-        let config = config::Redis { url: SecretUrl(server.url()), ..config::Redis::default() };
-        let redis = Redis::new(&config, Duration::from_secs(5)).expect("a URL");
-        let queue = redis.shard(Shard(0));
-        let state = queue.state().await.expect("state");
-        queue.reopen(&state, &recovery(EPOCH), SHARDS, false).await.expect("open").expect("nobody else is there");
-        queue.register(EPOCH, PRODUCER, SHARDS).await.expect("register");
-        let fixture = Self { server, redis, queue, _dir: dir };
-        fixture.apply(1, "one").await.expect("apply");
-        fixture.queue.seal(EPOCH, 1).await.expect("seal");
-        fixture.apply(2, "two").await.expect("apply");
-        fixture
-    }
-
-    async fn apply(&self, number: u64, id: &str) -> Result<Applied, QueueError> {
-        let batch = Batch::fold(PRODUCER, number, number - 1, 0, vec![view(id)]);
-        self.queue.apply(EPOCH, &batch, 1_000, IDS_MAX).await
-    }
-
-    fn query(&self, words: &[&str]) -> Vec<String> {
-        self.server.query(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
-    }
-
     /// Somebody else's key leaves no room.
     fn fill(&self) {
         self.query(&["SET", "somebody-elses", &"x".repeat(4 << 20)]);
@@ -101,12 +57,18 @@ impl Fixture {
                 let ids = queue.state().await?.data.expect("open").ids;
                 assert_eq!((ids.rotation, ids.added, ids.before, ids.forgotten_early), (2, 0, 0, 2));
             }
-            "seal" => assert_eq!(queue.seal(EPOCH, 2).await?.open, 3),
-            "ack" => {
-                let growth = [Growth { article: article("a"), views: 1, readers: Some(1) }];
-                let position = queue.ack(AGE, 0, 1, 1, &growth, TTL).await?.expect("it is the first");
-                assert_eq!(position.first, 2);
+            "follow" => {
+                let articles = [(&article("a"), TTL)];
+                let bases = Bases { version: 0, articles: &articles, kept: TTL };
+                let page = queue.follow(EPOCH, 0, ALL, Some(bases)).await?;
+                assert_eq!((page.entries.len(), &*page.bases, page.is_full), (2, &[None][..], true));
             }
+            "advance" => {
+                let growth = [Growth { article: article("a"), views: 1, readers: Some(1) }];
+                let flush = Position { first: 1, tail: 1 };
+                assert_eq!(queue.advance(AGE, flush, &growth, TTL).await?, Advanced::NoneCached);
+            }
+            "ack" => assert_eq!(queue.ack(EPOCH, 1, 0, true).await?, Position { first: 2, tail: 2 }),
             "version" => {
                 queue.raise_version(Age { version: 5, ..AGE }).await?;
                 assert_eq!(queue.state().await?.data.expect("open").version, 5);
@@ -117,17 +79,24 @@ impl Fixture {
             }
             "reopen" => {
                 let state = queue.state().await?;
-                assert_eq!(queue.reopen(&state, &recovery(EPOCH + 1), SHARDS, false).await?, Some(0));
+                assert_eq!(queue.reopen(&state, &recovery(EPOCH + 1), SHARDS, false).await?, Some(false));
                 assert_eq!(queue.state().await?.data.expect("open").epoch, EPOCH + 1);
             }
-            "state" => assert_eq!(queue.state().await?.data.expect("open").pending_views(), 2),
-            "sealed" => assert_eq!(queue.sealed(EPOCH, 1).await?.batches.len(), 1),
+            "carry" => {
+                self.query(&["CONFIG", "SET", "maxmemory", "0"]);
+                super::carry::leave(self, &[&[batch(1)]], &[batch(2)]);
+                self.query(&["CONFIG", "SET", "maxmemory", "2mb"]);
+                let state =
+                    queue.carry(queue.state().await?, &recovery(EPOCH + 1)).await?.expect("nobody else is there");
+                assert_eq!(state.data.expect("carried").position, Position { first: 1, tail: 2 });
+            }
+            "state" => assert_eq!(queue.state().await?.data.expect("open").pending_views, 2),
             "look" => {
                 assert_eq!(queue.books().await?.expect("open").accepted_views, 2);
-                assert_eq!(queue.pending(&[article("a"), article("b")]).await?, [2, 0]);
                 let moment = queue.moment().await?;
-                assert_eq!((moment.open.len(), moment.producers.len()), (1, 1));
-                assert_eq!(queue.peek_sealed(1).await?.totals.values().sum::<u64>(), 1);
+                let position = moment.position.expect("open");
+                assert_eq!((position, moment.producers.len()), (Position { first: 1, tail: 2 }, 1));
+                assert_eq!(queue.log(position).next().await?.len(), 2);
             }
             "lease" => assert!(queue.lease("somebody", TTL).await?),
             "note" => {
@@ -148,15 +117,10 @@ impl Fixture {
                 assert_eq!(self.redis.salt(1, "first", TTL).await?, "first");
                 assert_eq!(self.redis.salt(1, "second", TTL).await?, "first");
             }
-            "read" => {
-                let cached = queue.read(AGE, &[(&article("a"), TTL)], TTL).await?;
-                assert_eq!(cached, [Cached::Miss { first: 1, pending_views: 2 }]);
-            }
             "fill" => {
                 let stored =
                     StoredArticle { epoch: EPOCH, position: 0, version: 0, shard_views: 0, views: 40, readers: 4 };
-                let live = queue.fill(AGE, &article("a"), TTL, 1, &stored).await?.expect("nothing moved");
-                assert_eq!((live.stored_views, live.pending_views, live.is_full), (40, 2, true));
+                assert!(queue.fill(AGE, &article("a"), TTL, &stored).await?, "nothing moved");
                 assert!(self.query(&["KEYS", "footfall:*live*"]).is_empty(), "nothing more is cached");
             }
             "rewrite" => {
@@ -171,10 +135,15 @@ impl Fixture {
     }
 }
 
+/// A batch of one view.
+fn batch(number: u64) -> Batch {
+    Batch { ids: vec![], ..Batch::fold(PRODUCER, number, number - 1, 0, vec![view("any")]) }
+}
+
 #[tokio::test]
 async fn each_script_does_what_is_said_when_memory_is_full() {
     for script in scripts() {
-        let fixture = Fixture::begin().await;
+        let fixture = begin().await;
         fixture.fill();
         let before = fixture.content();
         let result = fixture.run(script).await;
@@ -193,18 +162,19 @@ async fn each_script_does_what_is_said_when_memory_is_full() {
 
 #[tokio::test]
 async fn no_more_view_ids_are_remembered_than_there_is_room_for() {
-    let fixture = Fixture::begin().await;
+    let fixture = begin().await;
     let mut before = 2;
     for number in 3..40 {
         let views = (0..100).map(|at| view(&format!("{number}-{at}"))).collect();
         let batch = Batch::fold(PRODUCER, number, before, 0, views);
         before = batch.cumulative_views;
-        let applied = fixture.queue.apply(EPOCH, &batch, 1_000_000, 500).await.expect("there is memory");
+        let applied = fixture.queue.apply(EPOCH, &Packed::new(batch.clone()), 500).await.expect("there is memory");
         assert!(matches!(applied, Applied::Ok(_)), "{applied:?}");
         let ids = fixture.queue.state().await.expect("state").data.expect("open").ids;
         assert!(ids.added <= 500 && ids.before <= 500, "{ids:?}");
         // What was just counted is never forgotten.
-        let repeat = fixture.queue.apply(EPOCH, &Batch { number: number + 1, ..batch }, 1_000_000, 500).await;
+        let repeat = Packed::new(Batch { number: number + 1, ..batch });
+        let repeat = fixture.queue.apply(EPOCH, &repeat, 500).await;
         assert_eq!(repeat.expect("there is memory"), Applied::Seen((0..100).collect()));
     }
     let ids = fixture.queue.state().await.expect("state").data.expect("open").ids;
@@ -214,7 +184,7 @@ async fn no_more_view_ids_are_remembered_than_there_is_room_for() {
 
 #[tokio::test]
 async fn an_id_that_an_earlier_version_remembered_is_known() {
-    let fixture = Fixture::begin().await;
+    let fixture = begin().await;
     // Those remembered the id as it is.
     fixture.query(&["SADD", "footfall:{0}:ids", "three"]);
     fixture.query(&["SADD", "footfall:{0}:ids:before", "four"]);

@@ -1,0 +1,5 @@
+//! Each script, on a real Redis.
+
+mod carry;
+mod common;
+mod full;
