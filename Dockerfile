@@ -9,10 +9,10 @@ COPY migrations migrations
 # The caches are not part of a layer, so the programs are copied out of them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked \
+    cargo build --profile dist --locked \
     && mkdir /out \
-    && cp target/release/footfall target/release/footfall-ingest \
-          target/release/footfall-flusher target/release/footfall-dashboard /out/
+    && cp target/dist/footfall target/dist/footfall-ingest \
+          target/dist/footfall-flusher target/dist/footfall-dashboard /out/
 
 FROM debian:bookworm-slim
 RUN apt-get update \

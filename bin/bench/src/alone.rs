@@ -1,115 +1,58 @@
 //! What each store needs for the same views when nothing is asked of it beyond writing them: the limit of whatever is
 //! built on it.
 
-use std::collections::HashMap;
-use std::fmt::Write;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use footfall_shared::clock;
 use footfall_shared::counter::{Article, Batch, Producer, User, View};
 use footfall_shared::packed;
-use sea_orm::sqlx::{self, AssertSqlSafe, Connection, MySqlConnection, Row};
+use sea_orm::sqlx::{Connection, MySqlConnection};
 
+use crate::bulk;
 use crate::traffic::{self, Traffic};
 
-/// Rows in one statement: more gain nothing.
-const STATEMENT_ROWS: usize = 5_000;
-
-/// Sends Redis the commands to which a batch leads, each batch in one go and without any script: nothing is checked, and
-/// the sums are kept here.
+/// Sends Redis the commands to which a batch leads, each batch in one go and without any script: it is appended, and two
+/// positions move. Nothing is checked.
 pub(crate) fn redis(url: &str, traffic: Traffic, batch_views: usize, views: u64) -> anyhow::Result<()> {
     let mut connection = redis::Client::open(url)?.get_connection()?;
-    let mut totals: HashMap<Article, u64> = HashMap::new();
     for batch in batches(traffic, batch_views, views)? {
+        let (number, views) = (batch.number, batch.cumulative_views);
         let mut pipeline = redis::pipe();
         pipeline.rpush("log", packed::encode(&batch)).ignore();
-        let [mut get, mut set] = ["HMGET", "HSET"].map(redis::cmd);
-        get.arg("totals");
-        set.arg("totals");
-        for (article, views) in batch.articles() {
-            get.arg(article.as_bytes());
-            let total = totals.entry(article.clone()).or_default();
-            *total += views;
-            set.arg(article.as_bytes()).arg(*total);
-        }
-        pipeline.add_command(get).ignore().add_command(set).ignore();
-        let (number, views) = (batch.number, batch.cumulative_views);
-        pipeline.cmd("HSET").arg("meta").arg("views").arg(views).arg("batches").arg(number).ignore();
+        pipeline.cmd("HSET").arg("meta").arg("views").arg(views).arg("tail").arg(number).ignore();
         pipeline.hset("producers", batch.producer.to_string(), format!("{number}:{views}")).ignore();
         pipeline.query::<()>(&mut connection)?;
     }
     Ok(())
 }
 
-/// Writes views into our own tables by the best statements that we know, so many views in a transaction; answers how long
-/// that took, without the sorting before.
+/// Writes views into our own tables, so many in a transaction; answers how long that took, without the sorting before.
+/// Hours are written once, at the end: nobody has to have them sooner.
 pub(crate) fn mariadb(url: &str, traffic: Traffic, transaction_views: usize, views: u64) -> anyhow::Result<Duration> {
+    let hour = clock::unix_minute() / 60;
     let transactions = batches(traffic, transaction_views, views)?;
+    let mut articles: BTreeMap<&Article, u64> = BTreeMap::new();
+    for row in transactions.iter().flat_map(|batch| &batch.rows) {
+        *articles.entry(&row.article).or_default() += row.views;
+    }
+    let articles: Vec<_> = articles.into_iter().collect();
+    let rows = |batch: &Batch| -> Vec<bulk::Row<String>> {
+        batch.rows.iter().map(|row| (row.article.to_string(), row.user.to_string(), row.views)).collect()
+    };
+    let transactions: Vec<_> = transactions.iter().map(rows).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut connection = MySqlConnection::connect(url).await?;
         let began = Instant::now();
         for rows in &transactions {
-            upsert(&mut connection, rows).await?;
+            bulk::add(&mut connection, rows).await?;
         }
+        bulk::add_hour(&mut connection, hour, &articles).await?;
         let took = began.elapsed();
         connection.close().await?;
         Ok(took)
     })
-}
-
-/// One transaction: literal text, sorted, and no question that the answers to the writes do not answer.
-async fn upsert(connection: &mut MySqlConnection, batch: &Batch) -> sqlx::Result<()> {
-    const ADD_VIEWS: &str = "ON DUPLICATE KEY UPDATE views = views + VALUES(views)";
-    let hour = batch.minute / 60;
-    let mut users: Vec<&User> = Vec::new();
-    let mut readers: HashMap<&Article, u64> = HashMap::new();
-    run(connection, "START TRANSACTION".to_owned()).await?;
-    for rows in batch.rows.chunks(STATEMENT_ROWS) {
-        let values = rows.iter().map(|row| format!("('{}','{}',{})", row.article, row.user, row.views));
-        let into = "INSERT INTO footfall_article_readers (article, user, views)";
-        let stored = run(connection, insert(into, values, &format!("{ADD_VIEWS} RETURNING views"))).await?;
-        for (row, stored) in rows.iter().zip(stored) {
-            if stored.try_get::<u64, _>(0)? == row.views {
-                users.push(&row.user);
-                *readers.entry(&row.article).or_default() += 1;
-            }
-        }
-    }
-    users.sort_unstable();
-    users.dedup();
-    for users in users.chunks(STATEMENT_ROWS) {
-        let values = users.iter().map(|user| format!("('{user}')"));
-        run(connection, insert("INSERT IGNORE INTO footfall_users (user)", values, "")).await?;
-    }
-    let articles: Vec<_> = batch.articles().collect();
-    for articles in articles.chunks(STATEMENT_ROWS) {
-        let values = articles.iter().map(|(article, views)| {
-            let readers = readers.get(article).copied().unwrap_or(0);
-            format!("('{article}',{views},{readers})")
-        });
-        let behind = format!("{ADD_VIEWS}, readers = readers + VALUES(readers)");
-        run(connection, insert("INSERT INTO footfall_articles (article, views, readers)", values, &behind)).await?;
-        let values = articles.iter().map(|(article, views)| format!("('{article}',{hour},{views})"));
-        run(connection, insert("INSERT INTO footfall_article_hours (article, hour, views)", values, ADD_VIEWS)).await?;
-    }
-    run(connection, "COMMIT".to_owned()).await?;
-    Ok(())
-}
-
-/// An INSERT of all rows. Ids of the traffic are letters and digits: nothing has to be escaped.
-fn insert(into: &str, rows: impl Iterator<Item = String>, behind: &str) -> String {
-    let mut sql = format!("{into} VALUES ");
-    for (index, row) in rows.enumerate() {
-        let comma = if index == 0 { "" } else { "," };
-        write!(sql, "{comma}{row}").expect("memory takes everything");
-    }
-    sql + " " + behind
-}
-
-/// Runs a statement as text: nothing is prepared.
-async fn run(connection: &mut MySqlConnection, sql: String) -> sqlx::Result<Vec<sqlx::mysql::MySqlRow>> {
-    sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await
 }
 
 /// As many views as wanted, folded as ingest folds them.

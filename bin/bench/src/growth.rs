@@ -5,14 +5,14 @@ use crate::run::{Bench, MARIADB_ALONE, WHOLE};
 use crate::scene::{Scene, Stored};
 use crate::traffic::Crowd;
 
-pub(crate) const GROWTH: &str = "20,000 views/s on top of stored rows";
+const GROWTH: &str = "20,000 views/s on top of stored rows";
 
-pub(crate) const DOUBLED: &str = "20,000 views/s of twice as many, on top of 100,000 stored rows";
+const DOUBLED: &str = "20,000 views/s of twice as many, on top of 100,000 stored rows";
 
 /// Rows at the first step.
-pub(crate) const GROWTH_LEAST: f64 = 100_000.0;
+const GROWTH_LEAST: f64 = 100_000.0;
 /// So many times as many at each step.
-pub(crate) const GROWTH_FACTOR: f64 = 10.0;
+const GROWTH_FACTOR: f64 = 10.0;
 
 impl Bench<'_> {
     /// Ours and MariaDB alone, on the same tables.
@@ -63,7 +63,7 @@ impl Bench<'_> {
 
 impl Scene {
     /// Takes away all counts of readers, users, articles and hours; what the services remember of them stays.
-    fn empty_tables(&self) -> anyhow::Result<()> {
+    pub(crate) fn empty_tables(&self) -> anyhow::Result<()> {
         self.stack
             .mariadb
             .query("TRUNCATE footfall_article_readers; TRUNCATE footfall_users; TRUNCATE footfall_articles; TRUNCATE footfall_article_hours")?;
@@ -71,7 +71,7 @@ impl Scene {
     }
 
     /// Adds about so many rows of readers, of the articles and users that the traffic has, and what belongs to them.
-    fn fill_tables(&self, rows: f64) -> anyhow::Result<()> {
+    pub(crate) fn fill_tables(&self, rows: f64) -> anyhow::Result<()> {
         let Crowd { articles, users } = Crowd::USUAL;
         // e to a uniform power is close to Zipf's law.
         let sql = format!(

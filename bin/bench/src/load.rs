@@ -2,7 +2,10 @@
 //!
 //! One thread, and as little work per request as possible: what is measured runs on the same cores.
 
+use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -10,6 +13,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::measure::cpu_seconds;
 use crate::traffic::{self, Crowd, Traffic};
@@ -19,8 +23,6 @@ use crate::traffic::{self, Crowd, Traffic};
 pub(crate) enum Kind {
     /// `POST /v1/views`, one view.
     Post,
-    /// `GET /v1/pixel.gif`, one view.
-    Pixel,
     /// `POST /v1/views`, an array of views.
     Batch,
     /// `GET /v1/articles/{article}`, one of ten articles.
@@ -59,7 +61,7 @@ pub(crate) struct Args {
 }
 
 /// What came of it, as one line of JSON.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// Requests answered in the measured time.
     pub(crate) requests: u64,
@@ -77,9 +79,33 @@ pub(crate) struct Report {
     pub(crate) p99_us: u64,
     /// Likewise.
     pub(crate) max_us: u64,
+    /// What the views were drawn with.
+    pub(crate) seed: u64,
+    /// Views acknowledged to each connection: its first ones.
+    pub(crate) connections: Vec<u64>,
 }
 
-/// Sends until the time is over, and prints the report.
+impl Report {
+    /// What was acknowledged, by article and user: drawn once more.
+    pub(crate) fn acknowledged(&self, crowd: Crowd) -> HashMap<(u32, u32), u64> {
+        let traffic = Traffic::new(crowd, self.seed);
+        let mut acknowledged = HashMap::new();
+        for (index, views) in self.connections.iter().enumerate() {
+            let views = usize::try_from(*views).expect("they were counted in memory");
+            for view in of_connection(&traffic, self.seed, index).take(views) {
+                *acknowledged.entry(view).or_default() += 1;
+            }
+        }
+        acknowledged
+    }
+}
+
+/// The views that one connection sends.
+fn of_connection(traffic: &Traffic, seed: u64, index: usize) -> Traffic {
+    traffic.other(seed * 1_000_003 + index as u64)
+}
+
+/// Sends until the time is over, or until SIGTERM, and prints the report.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(send(args))?;
@@ -98,41 +124,54 @@ async fn send(args: &Args) -> anyhow::Result<Report> {
     let start = Instant::now();
     let from = start + WARM_UP;
     let until = from + Duration::from_secs_f64(args.seconds);
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut told = signal(SignalKind::terminate())?;
+    tokio::spawn({
+        let stop = Arc::clone(&stop);
+        async move {
+            told.recv().await;
+            stop.store(true, Ordering::Relaxed);
+        }
+    });
     let connections = args.connections as f64;
     let tasks: Vec<_> = streams
         .into_iter()
         .enumerate()
         .map(|(index, stream)| {
-            let traffic = traffic.other(args.seed * 1_000_003 + index as u64);
+            let traffic = of_connection(&traffic, args.seed, index);
             let schedule = args.rate.map(|rate| {
                 let period = Duration::from_secs_f64(connections / rate);
                 (start + period.mul_f64(index as f64 / connections), period)
             });
             let request = Request::new(args, traffic);
-            tokio::spawn(Connection { stream, request, schedule, from, until }.run())
+            tokio::spawn(Connection { stream, request, schedule, from, until, stop: Arc::clone(&stop) }.run())
         })
         .collect();
+    let views = match args.kind {
+        Kind::Post => 1,
+        Kind::Batch => args.batch as u64,
+        Kind::Read => 0,
+    };
     let mut all = Measured::new();
+    let mut connections = Vec::with_capacity(args.connections);
     for task in tasks {
         let measured = task.await??;
         all.latencies.add(&measured.latencies)?;
         all.requests += measured.requests;
+        connections.push(measured.requests * views);
     }
     let quantile = |quantile| all.latencies.value_at_quantile(quantile);
-    let views = match args.kind {
-        Kind::Post | Kind::Pixel => 1,
-        Kind::Batch => args.batch as u64,
-        Kind::Read => 0,
-    };
     Ok(Report {
         requests: all.latencies.len(),
         seconds: args.seconds,
         all_requests: all.requests,
-        views: all.requests * views,
+        views: connections.iter().sum(),
         cpu_seconds: cpu_seconds(std::process::id())?,
         p50_us: quantile(0.5),
         p99_us: quantile(0.99),
         max_us: all.latencies.max(),
+        seed: args.seed,
+        connections,
     })
 }
 
@@ -154,6 +193,7 @@ struct Connection {
     schedule: Option<(Instant, Duration)>,
     from: Instant,
     until: Instant,
+    stop: Arc<AtomicBool>,
 }
 
 impl Connection {
@@ -173,7 +213,7 @@ impl Connection {
                     due = wanted;
                 }
             }
-            if due >= self.until {
+            if due >= self.until || self.stop.load(Ordering::Relaxed) {
                 return Ok(measured);
             }
             self.stream.write_all(self.request.next()).await?;
@@ -231,7 +271,6 @@ impl Request {
         let text = match args.kind {
             Kind::Post => post(VIEW),
             Kind::Batch => post(&format!("[{}]", vec![VIEW; args.batch].join(","))),
-            Kind::Pixel => get("/v1/pixel.gif?article=a000000000&user=u000000000"),
             Kind::Read => get("/v1/articles/a000000000"),
         };
         let at = |id: &str| text.match_indices(id).map(|(at, _)| at + 1).collect::<Vec<_>>();

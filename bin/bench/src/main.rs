@@ -1,12 +1,18 @@
-//! `cargo xtask bench`: how fast Footfall counts, beside what limits it and beside what else one could build.
+//! `cargo xtask bench`: how fast Footfall counts, beside what limits it and beside what people run.
 
 mod alone;
+mod backlog;
+mod bulk;
 mod growth;
+mod held;
+mod kills;
+mod lines;
 mod load;
 mod measure;
 mod outage;
 mod peers;
 mod report;
+mod rivals;
 mod run;
 mod scene;
 mod targets;

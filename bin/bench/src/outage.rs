@@ -27,7 +27,8 @@ impl Bench<'_> {
         self.bar.set_message("MariaDB is away");
         self.scene.drain()?;
         let load = Load { seconds: LOAD_SECONDS, ..self.steady_load() };
-        let mut load = self.scene.start_load(&load)?;
+        let ingest = self.scene.ingest();
+        let mut load = self.scene.start_load(ingest, &load)?;
         let (mut usual, began) = (0.0_f64, Instant::now());
         while began.elapsed() < BEFORE {
             std::thread::sleep(LOOK);

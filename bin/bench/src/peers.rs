@@ -1,9 +1,12 @@
-//! `footfall-bench peer`: the servers that ours is compared with. Each counts the same requests.
+//! `footfall-bench peer`: what ours is compared with. Each takes the same requests apart, and all but the first bring the
+//! same rows of MySQL to the same counts.
+
+mod cached;
+mod direct;
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::LazyLock;
 
 use anyhow::Context;
 use footfall_ingest::posted::{self, Posted};
@@ -15,17 +18,23 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use redis::Script;
 use redis::aio::MultiplexedConnection;
+use sea_orm::sqlx::MySqlPool;
 use tokio::net::TcpListener;
 
-/// Which server.
+pub(crate) use cached::{DIRTY, PASSES};
+
+/// Which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Peer {
     /// Reads the request and answers: the limit of what any server on hyper can do.
     Bare,
-    /// Sends one EVALSHA for each view, and answers when it was carried out: what most would write.
-    OneScript,
+    /// Counts each view in Redis by a script, and answers when that was carried out.
+    Cached,
+    /// No server: the job of [`Peer::Cached`] that moves the counts into MySQL.
+    Mover,
+    /// Counts each view in MySQL, and answers when that was carried out.
+    Direct,
 }
 
 /// How to run it.
@@ -33,87 +42,95 @@ pub(crate) enum Peer {
 pub(crate) struct Args {
     #[arg(value_enum)]
     peer: Peer,
-    /// The Redis of [`Peer::OneScript`].
+    /// The Redis of [`Peer::Cached`] and [`Peer::Mover`].
     #[arg(long)]
     redis: Option<String>,
-    /// The file that says where it listens.
+    /// The MySQL of [`Peer::Mover`] and [`Peer::Direct`].
     #[arg(long)]
-    announce: PathBuf,
+    mysql: Option<String>,
+    /// The file in which a server says where it listens.
+    #[arg(long)]
+    announce: Option<PathBuf>,
 }
 
-/// The usual three things of a counter: how often, by whom, and what the next flush must look at.
-static COUNT: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
-         redis.call('HINCRBY', KEYS[2], ARGV[2], 1)
-         redis.call('SADD', KEYS[3], ARGV[1])",
-    )
-});
+/// Where a server counts.
+#[derive(Clone)]
+enum Counter {
+    Nowhere,
+    Redis(MultiplexedConnection),
+    MySql(MySqlPool),
+}
 
-/// Serves until it is killed.
+impl Counter {
+    async fn count(&self, view: &View) -> anyhow::Result<()> {
+        match self {
+            Self::Nowhere => {}
+            Self::Redis(redis) => cached::count(redis.clone(), view).await?,
+            Self::MySql(pool) => direct::count(pool, view).await?,
+        }
+        Ok(())
+    }
+}
+
+/// Serves, or moves, until it is killed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     // As our own services do: on few cores a second thread only takes time from the load and the stores.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
-        std::fs::write(&args.announce, listener.local_addr()?.to_string())?;
-        let redis = match (args.peer, &args.redis) {
-            (Peer::Bare, _) => None,
-            (Peer::OneScript, url) => {
-                let client = redis::Client::open(url.as_deref().context("--redis is missing")?)?;
-                Some(client.get_multiplexed_async_connection().await?)
-            }
+        let redis = async {
+            let client = redis::Client::open(args.redis.as_deref().context("--redis is missing")?)?;
+            anyhow::Ok(client.get_multiplexed_async_connection().await?)
         };
-        loop {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            let redis = redis.clone();
-            tokio::spawn(async move {
-                let service = service_fn(move |request| answer(request, redis.clone()));
-                // A client that goes away is no error.
-                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-            });
+        let mysql = || args.mysql.as_deref().context("--mysql is missing");
+        match args.peer {
+            Peer::Bare => serve(args, Counter::Nowhere).await,
+            Peer::Cached => serve(args, Counter::Redis(redis.await?)).await,
+            Peer::Direct => serve(args, Counter::MySql(direct::pool(mysql()?).await?)).await,
+            Peer::Mover => cached::move_for_ever(redis.await?, mysql()?).await,
         }
     })
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    redis: Option<MultiplexedConnection>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn serve(args: &Args, counter: Counter) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+    let announce = args.announce.as_ref().context("--announce is missing")?;
+    std::fs::write(announce, listener.local_addr()?.to_string())?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let counter = counter.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| answer(request, counter.clone()));
+            // A client that goes away is no error.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn answer(request: Request<Incoming>, counter: Counter) -> Result<Response<Full<Bytes>>, Infallible> {
+    let refuse = |status, sentence: String| {
+        let mut answer = Response::new(Full::from(sentence));
+        *answer.status_mut() = status;
+        Ok(answer)
+    };
     let views = match views(request).await {
         Ok(views) => views,
-        Err(refusal) => {
-            let mut answer = Response::new(Full::from(refusal.sentence));
-            *answer.status_mut() = refusal.reason.status();
-            return Ok(answer);
-        }
+        Err(refusal) => return refuse(refusal.reason.status(), refusal.sentence),
     };
-    let mut answer = Response::new(Full::default());
-    *answer.status_mut() = StatusCode::NO_CONTENT;
-    if let Some(mut redis) = redis {
-        for View { article, user, .. } in views {
-            let mut count = COUNT.key("bench:articles");
-            count.key(format!("bench:readers:{article}")).key("bench:dirty").arg(article.as_bytes());
-            if count.arg(user.as_bytes()).invoke_async::<()>(&mut redis).await.is_err() {
-                *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            }
+    for view in &views {
+        if let Err(error) = counter.count(view).await {
+            return refuse(StatusCode::SERVICE_UNAVAILABLE, format!("{error:#}"));
         }
     }
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
     Ok(answer)
 }
 
 async fn views(request: Request<Incoming>) -> Result<Vec<View>, Refusal> {
     if request.method() == Method::GET {
-        let uri = request.uri();
-        if let Some(article) = uri.path().strip_prefix("/v1/articles/") {
-            request::article_in_path(article)?;
-            return Ok(vec![]);
-        }
-        let article = request::article_in_query(uri.query(), "article")?;
-        let user = request::user_in_query(uri.query(), "user")?;
-        let id = request::view_id_in_query(uri.query(), "id")?;
-        return Ok(Vec::from_iter(view(Sent { article, user, id })));
+        request::article_in_path(request.uri().path().strip_prefix("/v1/articles/").unwrap_or_default())?;
+        return Ok(vec![]);
     }
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     Ok(match posted::posted(&body, false, usize::MAX)? {

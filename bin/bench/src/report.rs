@@ -49,6 +49,16 @@ pub(crate) enum Figure {
     FsyncsPerMillion,
     /// What waits in Redis at the end, in seconds of the load.
     PendingSeconds,
+    /// The longest time that a script held Redis.
+    HeldMs,
+    /// How often what moves views was killed.
+    Kills,
+    /// Views that were acknowledged.
+    Acknowledged,
+    /// Of these, views that MariaDB does not have in the end.
+    Lost,
+    /// Views that MariaDB has beyond these.
+    Doubled,
     /// How long MariaDB was away.
     OutageSeconds,
     /// How long it took from its return until no more views waited than before.
@@ -80,6 +90,11 @@ impl Figure {
             Self::RowsPerView => "rows written",
             Self::FsyncsPerMillion => "fsyncs/million",
             Self::PendingSeconds => "pending s",
+            Self::HeldMs => "longest script ms",
+            Self::Kills => "kills",
+            Self::Acknowledged => "acknowledged",
+            Self::Lost => "lost",
+            Self::Doubled => "doubled",
             Self::OutageSeconds => "away s",
             Self::CatchUpSeconds => "caught up after s",
             Self::CatchUpOfOutage => "per second away",
@@ -248,6 +263,7 @@ fn cell(figure: Figure, values: Option<&Vec<f64>>) -> String {
 /// Three digits that mean something, and thousands apart.
 fn number(value: f64) -> String {
     match value.abs() {
+        0.0 => "0".to_owned(),
         size if size >= 10_000.0 => thousands((value / 100.0).round() * 100.0),
         size if size >= 100.0 => thousands(value),
         size if size >= 10.0 => format!("{value:.1}"),

@@ -5,15 +5,15 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use footfall_drill::stack::Role;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::load::Kind;
-use crate::measure::{cpu_seconds, memory_mib, raise_file_limit};
-use crate::report::{Figure, Report, Row, Wanted, thousands};
+use crate::measure::{memory_mib, raise_file_limit};
+use crate::report::{Figure, Report, Row, thousands};
 use crate::scene::{Load, Scene, Sent, Stored};
-use crate::targets;
+use crate::{lines, targets};
 
 /// How long, and what.
 #[derive(Clone, Debug, clap::Args)]
@@ -22,18 +22,24 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) rounds: usize,
     /// Seconds of each of them that are measured
-    #[arg(long, value_name = "S", default_value_t = 0.8)]
+    #[arg(long, value_name = "S", default_value_t = 1.2)]
     seconds: f64,
     /// Let so many views wait before they are drained [default: what comes in a measurement's seconds]
     #[arg(long, value_name = "N")]
-    backlog_views: Option<u64>,
-    /// How long MariaDB is away
+    pub(crate) backlog_views: Option<u64>,
+    /// Seconds of the steady rate: several flushes of a second's worth
+    #[arg(long, value_name = "S", default_value_t = 4.0)]
+    steady_seconds: f64,
+    /// How long MariaDB is away, up to 300
     #[arg(long, value_name = "S", default_value_t = 15.0)]
     pub(crate) outage_seconds: f64,
+    /// How often what moves views to MariaDB is killed
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) kills: usize,
     /// Look at growth from 100,000 stored rows up to so many, ten times as many at each step
     #[arg(long, value_name = "ROWS", default_value_t = 1_000_000)]
     pub(crate) growth: u64,
-    /// Only these parts; repeat it for several [default: all]
+    /// Only these parts; repeat it for several [default: all but memory and growth]
     #[arg(long = "part", value_name = "PART", value_enum)]
     parts: Vec<Part>,
     /// Where report.json and report.md go [default: a folder in target]
@@ -44,7 +50,7 @@ pub(crate) struct Args {
 /// A part of the measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// Single views beside the limits and what most would write
+    /// Single views beside the limits and what people run
     Views,
     /// Many views in one request, beside the limits
     Batch,
@@ -52,26 +58,26 @@ enum Part {
     Latency,
     /// Reads of cached articles
     Read,
-    /// What a batch costs Redis, beside Redis alone
-    Redis,
     /// A backlog: its memory in Redis, and how fast it is drained, beside MariaDB alone
     Backlog,
     /// A steady 20,000 views/s: what they cost, beside the limits
     Steady,
     /// MariaDB is away for a while: how soon all is as before
     Outage,
-    /// What a view costs when there are more rows, beside MariaDB alone
-    Growth,
-    /// Memory of ingest, by connections
+    /// The process that moves views to MariaDB is killed under load, ours and the peer's: what is lost and doubled
+    Kills,
+    /// Memory of ingest, by connections; only when it is named
     Memory,
+    /// What a view costs when there are more rows, beside MariaDB alone; only when it is named
+    Growth,
 }
 
 pub(crate) const BARE: &str = "bare hyper server: the limit";
-pub(crate) const ONE_SCRIPT: &str = "one EVALSHA per view";
+pub(crate) const CACHED: &str = "one EVALSHA per view, a job moves them to MySQL";
+pub(crate) const DIRECT: &str = "two upserts per view";
 pub(crate) const QUEUE: &str = "Footfall, flusher stopped";
 pub(crate) const ALWAYS: &str = "the same, `appendfsync always`";
 pub(crate) const WHOLE: &str = "Footfall, all of it";
-pub(crate) const REDIS_ALONE: &str = "Redis alone: the limit";
 pub(crate) const MARIADB_ALONE: &str = "MariaDB alone: the limit";
 pub(crate) const LIMITS: &str = "bare server, Redis alone, MariaDB alone: the limits";
 
@@ -80,19 +86,15 @@ pub(crate) const BATCHES: &str = "1,000 views in a request";
 pub(crate) const LATENCY: &str = "Answer times on a schedule";
 pub(crate) const READS: &str = "Reads of cached articles";
 pub(crate) const STEADY: &str = "A steady 20,000 views/s, 1,000 in a request";
-pub(crate) const REDIS: &str = "Batches on their way into Redis";
-pub(crate) const DRAINS: &str = "Views that waited, on their way to MariaDB";
 
 /// Views in one request where there are many.
 const BATCH_VIEWS: usize = 1_000;
 /// The rate of what is steady.
 pub(crate) const STEADY_VIEWS: f64 = 20_000.0;
-/// From one that is alone in it to as many as a busy server has.
-const REDIS_BATCHES: [usize; 3] = [31, 256, 1_000];
-/// Views per second in them.
-const REDIS_RATE: f64 = 40_000.0;
 /// What Redis alone gets at least: fewer are too fast for the kernel's clock of CPU time.
 const REDIS_VIEWS_MIN: u64 = 100_000;
+/// Rows of readers that are stored before anything is measured.
+const ROWS_BEFORE: f64 = 1_000_000.0;
 /// Below the 20,000 that ingest allows by default.
 const IDLE_CONNECTIONS: usize = 19_000;
 
@@ -102,24 +104,34 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     eprintln!("Starting Redis, MariaDB, the services and the peers ...");
     let mut bench = Bench { args, scene: Scene::start(dir.path())?, report: Report::default(), bar: bar() };
+    // The first peer must not have the tables to itself.
+    bench.scene.fill_tables(ROWS_BEFORE)?;
+    bench.scene.drain()?;
     if args.wants(Part::Memory) {
         bench.memory()?;
     }
     bench.rounds()?;
+    if args.wants(Part::Backlog) {
+        bench.backlog()?;
+    }
     if args.wants(Part::Outage) {
         bench.outage()?;
     }
-    // Last, because it takes away all rows.
+    // These take away all rows, and after the last one our flusher's metrics have begun anew.
     if args.wants(Part::Growth) {
         bench.growth()?;
     }
+    if args.wants(Part::Kills) {
+        bench.kills()?;
+    }
     bench.bar.finish_and_clear();
     let mut report = bench.report;
-    targets::compare(&mut report);
+    targets::compare(&mut report, lines::of_the_path()?);
     report.notes.push(format!(
-        "{} rounds of {} s each, in {:.0} s",
+        "{} rounds of {} s each, {} s of the steady rate, in {:.0} s",
         args.rounds,
         args.seconds,
+        args.steady_seconds,
         started.elapsed().as_secs_f64()
     ));
     let out = match &args.out {
@@ -144,7 +156,8 @@ fn bar() -> ProgressBar {
 
 impl Args {
     fn wants(&self, part: Part) -> bool {
-        self.parts.is_empty() || self.parts.contains(&part)
+        let is_usual = !matches!(part, Part::Memory | Part::Growth);
+        (self.parts.is_empty() && is_usual) || self.parts.contains(&part)
     }
 }
 
@@ -186,9 +199,10 @@ impl<'a> Bench<'a> {
         let (with_idle, _) = memory_mib(pid)?;
         drop(idle);
         self.scene.drain()?;
-        self.report.target("ingest's memory with 512 busy connections, in MiB", Wanted::AtMost(64.0), Some(busy));
-        let what = "ingest's memory with 19,000 idle connections, in MiB";
-        self.report.target(what, Wanted::AtMost(300.0), Some(with_idle));
+        let idle = thousands(IDLE_CONNECTIONS as f64);
+        self.report.notes.push(format!(
+            "ingest's memory: {busy:.1} MiB with 512 busy connections, {with_idle:.1} MiB with {idle} idle ones"
+        ));
         Ok(())
     }
 
@@ -196,13 +210,10 @@ impl<'a> Bench<'a> {
     fn steps(&self) -> Vec<Step<'a>> {
         let mut steps: Vec<Step<'a>> = vec![];
         if self.args.wants(Part::Views) {
-            for (kind, connections) in [(Kind::Post, 64), (Kind::Post, 512), (Kind::Pixel, 64), (Kind::Pixel, 512)] {
-                let load = self.load(kind, connections);
-                let verb = if kind == Kind::Post { "POST" } else { "GET" };
-                let name = format!("{verb}, {connections} connections");
-                // To Redis a view is a view: how it came makes no difference.
-                let peers = [BARE, ONE_SCRIPT, QUEUE, ALWAYS, WHOLE];
-                for peer in peers.into_iter().filter(|peer| kind == Kind::Post || *peer != ALWAYS) {
+            for connections in [64, 512] {
+                let load = self.load(Kind::Post, connections);
+                let name = format!("POST, {connections} connections");
+                for peer in [BARE, CACHED, DIRECT, QUEUE, ALWAYS, WHOLE] {
                     let load = load.clone();
                     steps.push((peer, name.clone(), Box::new(move |bench, name| bench.views(peer, &load, name))));
                 }
@@ -230,19 +241,6 @@ impl<'a> Bench<'a> {
                 ));
             }
         }
-        if self.args.wants(Part::Redis) {
-            for batch in REDIS_BATCHES {
-                // One after the other, so that each is a batch; no more than are drained soon.
-                let load = Load { batch, rate: Some(REDIS_RATE / batch as f64), ..self.load(Kind::Batch, 1) };
-                let name = format!("batches of {}", thousands(batch as f64));
-                steps.push((QUEUE, name, Box::new(move |bench, name| bench.redis(&load, name))));
-            }
-        }
-        if self.args.wants(Part::Backlog) {
-            let load = self.load(Kind::Batch, 8);
-            let name = "of 1,000 in a request".to_owned();
-            steps.push((WHOLE, name, Box::new(move |bench, name| bench.backlog(&load, name))));
-        }
         if self.args.wants(Part::Steady) {
             for peer in [BARE, WHOLE] {
                 let (name, load) = ("8 connections".to_owned(), self.steady_load());
@@ -252,25 +250,27 @@ impl<'a> Bench<'a> {
         steps
     }
 
-    fn load(&self, kind: Kind, connections: usize) -> Load {
+    pub(crate) fn load(&self, kind: Kind, connections: usize) -> Load {
         Load { kind, batch: BATCH_VIEWS, connections, rate: None, seconds: self.args.seconds }
     }
 
     /// 20,000 views/s.
     pub(crate) fn steady_load(&self) -> Load {
-        Load { rate: Some(STEADY_VIEWS / BATCH_VIEWS as f64), ..self.load(Kind::Batch, 8) }
+        let rate = Some(STEADY_VIEWS / BATCH_VIEWS as f64);
+        Load { rate, seconds: self.args.steady_seconds, ..self.load(Kind::Batch, 8) }
     }
 
     fn views(&mut self, peer: &'static str, load: &Load, name: &str) -> anyhow::Result<()> {
         let sent = match peer {
             BARE => self.scene.send_to_bare(load)?,
-            ONE_SCRIPT => self.scene.send_to_one_script(load)?,
+            CACHED => self.scene.send_to_cached(load)?,
+            DIRECT => self.scene.send_to_direct(load)?,
             WHOLE => {
                 let stored = self.scene.send_and_store(load)?;
                 let row = self.add(VIEWS, peer, name, &stored.sent);
                 row.push(Figure::PendingSeconds, stored.pending / stored.sent.per_second());
-                // To the stores a view is a view: how it came makes no difference.
-                if load.kind == Kind::Post {
+                // Once is enough: what the stores need alone hardly depends on how many connections there are.
+                if load.connections == 64 {
                     self.limits(VIEWS, name, &stored)?;
                 }
                 return Ok(());
@@ -299,9 +299,11 @@ impl<'a> Bench<'a> {
             self.report.add(table, peer, name, &figures);
             return Ok(());
         }
+        self.scene.watch_scripts()?;
         let stored = self.scene.send_and_store(load)?;
         let (sent, counts) = (&stored.sent, stored.counts);
         let mut figures = sent.cpu.clone();
+        figures.push((Figure::HeldMs, self.scene.longest_script_ms()?));
         figures.extend([per_second(sent), (Figure::P50Ms, sent.report.p50_us as f64 / 1e3)]);
         figures.push((Figure::P99Ms, sent.report.p99_us as f64 / 1e3));
         if load.rate.is_some() {
@@ -340,23 +342,6 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Batches of a known size into Redis, by ingest and by hand.
-    fn redis(&mut self, load: &Load, name: &str) -> anyhow::Result<()> {
-        self.scene.drain()?;
-        self.scene.pause_flusher(true)?;
-        let sent = self.scene.send_to_ours(load);
-        self.scene.pause_flusher(false)?;
-        self.scene.drain()?;
-        let sent = sent?;
-        let views = sent.report.views.max(REDIS_VIEWS_MIN);
-        let alone = self.scene.redis_alone(load.batch as f64, views)?;
-        let ours = sent.cpu(Figure::CpuRedis).expect("it is measured");
-        let figures = [(Figure::CpuRedis, ours), (Figure::CpuOfLimits, ours / alone)];
-        self.report.add(REDIS, REDIS_ALONE, name, &[(Figure::CpuRedis, alone)]);
-        self.report.add(REDIS, QUEUE, name, &figures);
-        Ok(())
-    }
-
     fn latency(&mut self, load: &Load, name: &str) -> anyhow::Result<()> {
         let most = self.scene.send_to_ours(load)?.per_second();
         self.scene.drain()?;
@@ -373,57 +358,6 @@ impl<'a> Bench<'a> {
         };
         self.add(READS, peer, name, &sent);
         Ok(())
-    }
-
-    /// Lets views wait in Redis, and looks at what they take there; then at how fast the flusher moves them, and how fast
-    /// it goes by hand.
-    fn backlog(&mut self, load: &Load, name: &str) -> anyhow::Result<()> {
-        self.scene.drain()?;
-        self.scene.pause_flusher(true)?;
-        let empty = self.scene.redis_bytes()?;
-        let waiting = self.wait_in_redis(load);
-        let full = self.scene.redis_bytes();
-        let elsewhere = self.scene.metric(Role::Ingest, "footfall_journalled_views");
-        self.scene.pause_flusher(false)?;
-        let (views, elsewhere) = (waiting?, elsewhere?);
-        ensure!(elsewhere == 0.0, "{elsewhere} views wait in the journal: Redis was too slow for this measurement");
-        let [flusher, mariadb] = [self.scene.pid(Role::Flusher), self.scene.stack.mariadb.process().pid()];
-        let before = [cpu_seconds(flusher)?, cpu_seconds(mariadb)?];
-        let (counted, began) = (self.scene.counts()?, Instant::now());
-        self.scene.flush()?;
-        let seconds = began.elapsed().as_secs_f64();
-        self.scene.drain()?;
-        let counts = self.scene.counts()?.since(counted);
-        let (size, millions) = (views as f64, views as f64 / 1e6);
-        let cpu = (cpu_seconds(mariadb)? - before[1]) / millions;
-        let mut figures = vec![
-            (Figure::PerSecond, size / seconds),
-            (Figure::RowsPerSecond, counts.rows / seconds),
-            (Figure::CpuFlusher, (cpu_seconds(flusher)? - before[0]) / millions),
-            (Figure::CpuMariaDb, cpu),
-            (Figure::RedisBytes, (full? - empty) / size),
-            (Figure::MemoryMib, memory_mib(flusher)?.1),
-            (Figure::TransactionViews, counts.transaction_views()),
-        ];
-        let alone = self.scene.mariadb_alone(counts.transaction_views(), views)?;
-        let rows = alone.rows / alone.seconds;
-        figures.extend([(Figure::OfLimit, counts.rows / seconds / rows), (Figure::CpuOfLimits, cpu / alone.cpu)]);
-        self.report.add(DRAINS, WHOLE, name, &figures);
-        let figures =
-            [(Figure::PerSecond, size / alone.seconds), (Figure::RowsPerSecond, rows), (Figure::CpuMariaDb, alone.cpu)];
-        self.report.add(DRAINS, MARIADB_ALONE, name, &figures);
-        Ok(())
-    }
-
-    /// Sends loads until as many views wait as wanted; answers how many.
-    fn wait_in_redis(&mut self, load: &Load) -> anyhow::Result<u64> {
-        let mut views = 0;
-        loop {
-            views += self.scene.send_to_ours(load)?.report.views;
-            if views >= self.args.backlog_views.unwrap_or(0) {
-                return Ok(views);
-            }
-        }
     }
 
     /// Notes what a peer came to, beside the limit of the same round if there is one.

@@ -8,19 +8,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use footfall_drill::stack::{Role, Stack, StackOptions};
-use footfall_sandbox::{Process, Redis, RedisOptions};
+use footfall_sandbox::Process;
 
 use crate::alone;
 use crate::load::{self, Kind};
 use crate::measure::cpu_seconds;
 use crate::report::Figure;
+use crate::rivals::Rivals;
 use crate::traffic::{Crowd, Traffic};
 
 const ROWS_WRITTEN: &str = "SHOW GLOBAL STATUS LIKE 'Handler_write'";
 const FSYNCS: &str = "SHOW GLOBAL STATUS LIKE 'Innodb_data_fsyncs'";
 /// Transactions whose old versions of rows are still there.
 const OLD_VERSIONS: &str = "SHOW GLOBAL STATUS LIKE 'Innodb_history_list_length'";
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than any service lets a request wait.
+const LOAD_END_TIMEOUT: Duration = Duration::from_secs(30);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long MariaDB may take to clear up behind a transaction.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -120,22 +122,12 @@ pub(crate) struct Upserted {
     pub(crate) cpu: f64,
 }
 
-/// A server that ours is compared with.
-pub(crate) struct Peer {
-    process: Process,
-    /// Where it listens.
-    pub(crate) address: SocketAddr,
-}
-
 /// All of it.
 pub(crate) struct Scene {
     /// Ours, on the stores that it is measured with.
     pub(crate) stack: Stack,
-    /// The limit.
-    pub(crate) bare: Peer,
-    /// What most would write, with a Redis of its own.
-    pub(crate) one_script: Peer,
-    peers_redis: Redis,
+    /// What they are measured beside.
+    pub(crate) rivals: Rivals,
     /// Whose views of what all peers get.
     pub(crate) crowd: Crowd,
     dir: PathBuf,
@@ -153,10 +145,8 @@ impl Scene {
         options.env.push(("FOOTFALL_HTTP__CONNECTIONS_PER_ADDRESS_MAX".to_owned(), "20000".to_owned()));
         options.mariadb.buffer_pool_mib = 1024;
         let stack = Stack::start(options)?;
-        let peers_redis = Redis::start(&dir.join("redis-of-peer"), &RedisOptions::default())?;
-        let bare = Peer::start(dir, "bare", None)?;
-        let one_script = Peer::start(dir, "one-script", Some(&peers_redis.url()))?;
-        Ok(Self { stack, bare, one_script, peers_redis, crowd: Crowd::USUAL, dir: dir.to_owned(), seed: 0 })
+        let rivals = Rivals::start(dir, &stack.mariadb.url())?;
+        Ok(Self { stack, rivals, crowd: Crowd::USUAL, dir: dir.to_owned(), seed: 0 })
     }
 
     /// Where our ingest listens.
@@ -185,27 +175,43 @@ impl Scene {
 
     /// Sends a load to the limit.
     pub(crate) fn send_to_bare(&mut self, load: &Load) -> anyhow::Result<Sent> {
-        let pids = [(Figure::CpuServer, self.bare.process.pid())];
-        self.send(self.bare.address, load, &pids, |_| Ok(())).map(|(sent, ())| sent)
+        let pids = [(Figure::CpuServer, self.rivals.bare.pid())];
+        self.send(self.rivals.bare.address, load, &pids, |_| Ok(())).map(|(sent, ())| sent)
     }
 
-    /// Sends a load to what most would write, and forgets what it counted.
-    pub(crate) fn send_to_one_script(&mut self, load: &Load) -> anyhow::Result<Sent> {
-        let redis = self.peers_redis.process().pid();
-        let pids = [(Figure::CpuServer, self.one_script.process.pid()), (Figure::CpuRedis, redis)];
-        let (sent, ()) = self.send(self.one_script.address, load, &pids, |_| Ok(()))?;
-        self.peers_redis.query(&["FLUSHALL"])?;
-        Ok(sent)
+    /// Sends a load to one EVALSHA per view, and measures all that takes part until MariaDB has it. Its job is what the
+    /// flusher is to us.
+    pub(crate) fn send_to_cached(&mut self, load: &Load) -> anyhow::Result<Sent> {
+        let pids = [
+            (Figure::CpuServer, self.rivals.cached.pid()),
+            (Figure::CpuRedis, self.rivals.redis.process().pid()),
+            (Figure::CpuFlusher, self.rivals.mover.pid()),
+            (Figure::CpuMariaDb, self.stack.mariadb.process().pid()),
+        ];
+        let stored = |scene: &mut Self| {
+            scene.rivals.drain()?;
+            scene.purge()
+        };
+        self.send(self.rivals.cached.address, load, &pids, stored).map(|(sent, ())| sent)
+    }
+
+    /// Sends a load to two upserts per view.
+    pub(crate) fn send_to_direct(&mut self, load: &Load) -> anyhow::Result<Sent> {
+        let mariadb = self.stack.mariadb.process().pid();
+        let pids = [(Figure::CpuServer, self.rivals.direct.pid()), (Figure::CpuMariaDb, mariadb)];
+        self.send(self.rivals.direct.address, load, &pids, |scene| scene.purge()).map(|(sent, ())| sent)
     }
 
     /// Gives views to a Redis that does nothing but store them, in batches of that size; answers CPU seconds per million
     /// views.
     pub(crate) fn redis_alone(&mut self, batch_views: f64, views: u64) -> anyhow::Result<f64> {
-        let (url, pid, traffic) = (self.peers_redis.url(), self.peers_redis.process().pid(), self.traffic());
+        let redis = &mut self.rivals.redis;
+        let (url, pid) = (redis.url(), redis.process().pid());
+        let traffic = self.traffic();
         let before = cpu_seconds(pid)?;
         alone::redis(&url, traffic, batch_views.round() as usize, views)?;
         let used = cpu_seconds(pid)? - before;
-        self.peers_redis.query(&["FLUSHALL"])?;
+        self.rivals.redis.query(&["FLUSHALL"])?;
         Ok(used / (views as f64 / 1e6))
     }
 
@@ -223,11 +229,17 @@ impl Scene {
         })
     }
 
-    /// Starts a load on our ingest that goes on until it is dropped.
-    pub(crate) fn start_load(&mut self, load: &Load) -> anyhow::Result<Process> {
-        let address = self.ingest();
+    /// Starts a load that goes on until it is ended.
+    pub(crate) fn start_load(&mut self, address: SocketAddr, load: &Load) -> anyhow::Result<Process> {
         let command = self.load_command(address, load)?;
         Ok(Process::spawn(command, &self.dir.join("logs/load.log"))?)
+    }
+
+    /// Ends such a load, which then says what came of it.
+    pub(crate) fn end_load(mut load: Process) -> anyhow::Result<load::Report> {
+        load.stop(LOAD_END_TIMEOUT)?;
+        let said = fs::read_to_string(load.log())?;
+        serde_json::from_str(said.lines().last().unwrap_or_default()).context("the load's report")
     }
 
     /// Views that nobody got yet.
@@ -363,23 +375,5 @@ impl Scene {
     pub(crate) fn append_fsync(&self, value: &str) -> anyhow::Result<()> {
         self.stack.redis.query(&["CONFIG", "SET", "appendfsync", value])?;
         Ok(())
-    }
-}
-
-impl Peer {
-    fn start(dir: &Path, name: &str, redis: Option<&str>) -> anyhow::Result<Self> {
-        let announcement = dir.join(format!("{name}.address"));
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["peer", name, "--announce"]).arg(&announcement);
-        if let Some(redis) = redis {
-            command.args(["--redis", redis]);
-        }
-        let mut process = Process::spawn(command, &dir.join(format!("logs/{name}.log")))?;
-        let mut address = None;
-        process.wait_until(START_TIMEOUT, || {
-            address = Some(fs::read_to_string(&announcement)?.parse().map_err(std::io::Error::other)?);
-            Ok(())
-        })?;
-        Ok(Self { process, address: address.expect("wait_until succeeded") })
     }
 }

@@ -7,7 +7,7 @@ use footfall_drill::packages::STORES;
 
 use crate::packages;
 
-/// Measure how fast Footfall counts, beside a bare server and beside what most would write
+/// Measure how fast Footfall counts, beside a bare server and beside what people run
 ///
 /// `cargo xtask bench --help` shows the options, once it is built.
 #[derive(Debug, clap::Args)]
@@ -21,8 +21,8 @@ pub struct Args {
 /// The exit code is that of the bench.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     packages::ensure(STORES)?;
-    let bench =
-        crate::build(&["footfall-ingest", "footfall-flusher", "footfall", "footfall-bench"])?.join("footfall-bench");
+    let packages = ["footfall-ingest", "footfall-flusher", "footfall", "footfall-bench"];
+    let bench = crate::build(crate::DIST, &packages)?.join("footfall-bench");
     let status = Command::new(bench).args(&args.options).status().context("the bench did not start")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -19,7 +19,7 @@ const PUBLIC: [&str; 2] = ["footfall.toml", "env"];
 
 /// Builds the programs and packs them.
 pub fn run() -> anyhow::Result<ExitCode> {
-    let binaries = crate::build(&PROGRAMS)?;
+    let binaries = crate::build(crate::DIST, &PROGRAMS)?;
     let tree = crate::target_dir().join("footfall-package");
     if tree.exists() {
         fs::remove_dir_all(&tree)?;

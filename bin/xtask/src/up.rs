@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     packages::ensure(STORES)?;
     let binaries = match &args.binaries {
         Some(binaries) => binaries.clone(),
-        None => crate::build(&PROGRAMS)?,
+        None => crate::build(crate::QUICK, &PROGRAMS)?,
     };
 
     let tool = binaries.join("footfall");

@@ -144,7 +144,7 @@ fn drift_of_ours(name: &str, service: &Value, dockerfile: &str) -> Vec<String> {
     let command = service["command"].as_str().unwrap_or_default();
     let mut words = command.split_whitespace();
     let built = words.next().unwrap_or_default();
-    let is_copied = dockerfile.split_whitespace().any(|word| word == format!("target/release/{built}"));
+    let is_copied = dockerfile.split_whitespace().any(|word| word == format!("target/dist/{built}"));
     if !is_copied || !program(built).exists() {
         drift.push(format!("{name}: the image has no program {built}"));
     } else {
@@ -214,7 +214,7 @@ fn compose_and_image_are_those_of_the_programs() {
         let drift = drift(&changed, &dockerfile);
         assert!(drift.iter().any(|drift| drift.contains(said)), "{said}: {drift:?}");
     }
-    let without = dockerfile.replace("target/release/footfall-ingest", "");
+    let without = dockerfile.replace("target/dist/footfall-ingest", "");
     assert!(drift(&compose, &without).iter().any(|drift| drift.contains("no program footfall-ingest")));
     let without = dockerfile.replace(" curl ", " ");
     assert!(drift(&compose, &without).iter().any(|drift| drift.contains("its health is not asked for")));
