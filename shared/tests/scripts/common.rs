@@ -1,5 +1,6 @@
 //! A Redis of a test's own, and what is sent to it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use footfall_sandbox::RedisOptions;
@@ -7,8 +8,11 @@ use footfall_shared::config::{self, SecretUrl};
 use footfall_shared::counter::{Article, Batch, Producer, Shard, User, View, ViewId};
 use footfall_shared::keys::Age;
 use footfall_shared::packed::Packed;
-use footfall_shared::queue::{Applied, Queue, QueueError, Redis};
+use footfall_shared::queue::{Applied, Page, Queue, Redis};
 use footfall_shared::store::Recovery;
+
+pub(crate) const META: &str = "footfall:{0}:meta";
+pub(crate) const LOG: &str = "footfall:{0}:log";
 
 pub(crate) const EPOCH: u64 = 1;
 pub(crate) const SHARDS: u16 = 1;
@@ -29,14 +33,20 @@ pub(crate) fn view(id: &str) -> View {
     View { article: article("a"), user, id: Some(ViewId::parse(id.as_bytes()).expect("test id")) }
 }
 
-/// A view by somebody.
-pub(crate) fn view_of(id: &str) -> View {
-    View { article: article(id), user: User::parse(b"u").expect("test id"), id: None }
+/// The next batch of [`PRODUCER`] after so many batches of one view each, with a view of this article.
+pub(crate) fn batch(number: u64, id: &str) -> Batch {
+    let view = View { article: article(id), user: User::parse(b"u").expect("test id"), id: None };
+    Batch::fold(PRODUCER, number, number - 1, 0, vec![view])
 }
 
 /// What MySQL says that has nothing yet.
 pub(crate) fn recovery(epoch: u64) -> Recovery {
     Recovery { epoch, position: 0, flush_epoch: 0, version: 0, producers: vec![] }
+}
+
+fn connect(server: &footfall_sandbox::Redis) -> Redis {
+    let config = config::Redis { url: SecretUrl(server.url()), ..config::Redis::default() };
+    Redis::new(&config, Duration::from_secs(5)).expect("a URL")
 }
 
 /// A Redis, and the queue of its only shard.
@@ -52,8 +62,7 @@ impl Fixture {
     pub(crate) fn empty() -> Self {
         let dir = tempfile::tempdir().expect("temporary folder");
         let server = footfall_sandbox::Redis::start(dir.path(), &RedisOptions::default()).expect("Redis");
-        let config = config::Redis { url: SecretUrl(server.url()), ..config::Redis::default() };
-        let redis = Redis::new(&config, Duration::from_secs(5)).expect("a URL");
+        let redis = connect(&server);
         let queue = redis.shard(Shard(0));
         Self { server, redis, queue, _dir: dir }
     }
@@ -72,19 +81,26 @@ impl Fixture {
         fixture
     }
 
-    pub(crate) fn query(&self, words: &[&str]) -> Vec<String> {
+    pub(crate) fn query<Word: AsRef<[u8]> + std::fmt::Debug>(&self, words: &[Word]) -> Vec<String> {
         self.server.query(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
-    /// A command with bytes in it.
-    pub(crate) fn send(&self, words: &[&[u8]]) {
-        let client = redis::Client::open(self.server.url()).expect("a URL");
-        let mut connection = client.get_connection().expect("a connection");
-        let mut command = redis::Cmd::new();
-        for word in words {
-            command.arg(*word);
-        }
-        command.exec(&mut connection).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+    /// Ends it in order and starts it again: another life with the same data.
+    pub(crate) fn restart(&mut self) {
+        self.server.stop().expect("stop");
+        self.server.restart().expect("restart");
+        self.redis = connect(&self.server);
+        self.queue = self.redis.shard(Shard(0));
+    }
+
+    /// Everything of Footfall's in it.
+    pub(crate) fn content(&self) -> BTreeMap<String, Vec<String>> {
+        self.query(&["KEYS", "footfall:*"]).into_iter().map(|key| (key.clone(), self.query(&["DUMP", &key]))).collect()
+    }
+
+    /// Fields of the shard's meta.
+    pub(crate) fn meta<const N: usize>(&self, fields: [&str; N]) -> [u64; N] {
+        fields.map(|field| self.query(&["HGET", META, field]).concat().parse().unwrap_or_else(|_| panic!("{field}")))
     }
 
     /// The life of the server.
@@ -93,9 +109,18 @@ impl Fixture {
         info.lines().find_map(|line| line.strip_prefix("master_replid:")).expect("it is there").trim().to_owned()
     }
 
-    /// A batch of one view that has an id; the batches before had one each.
-    pub(crate) async fn apply(&self, number: u64, id: &str) -> Result<Applied, QueueError> {
-        let batch = Packed::new(Batch::fold(PRODUCER, number, number - 1, 0, vec![view(id)]));
-        self.queue.apply(EPOCH, &batch, IDS_MAX).await
+    /// Appends batches of one view each, one per article.
+    pub(crate) async fn append(&self, articles: &[&str]) {
+        let mut number = self.queue.register(EPOCH, PRODUCER, SHARDS).await.expect("register").0;
+        for id in articles {
+            number += 1;
+            let applied = self.queue.apply(EPOCH, &Packed::new(batch(number, id)), IDS_MAX).await;
+            assert!(matches!(applied, Ok(Applied::Ok(_))), "{applied:?}");
+        }
+    }
+
+    /// Everything behind a cursor.
+    pub(crate) async fn follow(&self, cursor: u64) -> Page {
+        self.queue.follow(EPOCH, cursor, ALL, None).await.expect("follow")
     }
 }

@@ -1,7 +1,5 @@
 //! What a Redis does with each script while it uses more memory than it may: as the table in `queue/scripts.rs` says.
 
-use std::collections::BTreeMap;
-
 use footfall_shared::counter::{Batch, Growth, Producer};
 use footfall_shared::grading::{Class, Grade};
 use footfall_shared::keys::{Age, PRESENCE};
@@ -11,7 +9,7 @@ use footfall_shared::queue::{Advanced, Applied, Bases, Position, QueueError, Scr
 use footfall_shared::store::StoredArticle;
 use footfall_shared::telemetry::Readiness;
 
-use crate::common::{AGE, ALL, EPOCH, Fixture, PRODUCER, SHARDS, TTL, article, recovery, view};
+use crate::common::{AGE, ALL, EPOCH, Fixture, IDS_MAX, PRODUCER, SHARDS, TTL, article, batch, recovery, view};
 
 /// A Redis with two entries.
 async fn begin() -> Fixture {
@@ -24,16 +22,17 @@ async fn begin() -> Fixture {
 /// What becomes of a full Redis.
 impl Fixture {
     /// Somebody else's key leaves no room.
-    fn fill(&self) {
+    fn fill_memory(&self) {
         self.query(&["SET", "somebody-elses", &"x".repeat(4 << 20)]);
         self.query(&["CONFIG", "SET", "maxmemory", "2mb"]);
         let refused = self.server.query(&["SET", "another", "key"]).expect_err("it is full");
         assert!(refused.to_string().contains("OOM"), "{refused}");
     }
 
-    /// Everything of Footfall's in it.
-    fn content(&self) -> BTreeMap<String, Vec<String>> {
-        self.query(&["KEYS", "footfall:*"]).into_iter().map(|key| (key.clone(), self.query(&["DUMP", &key]))).collect()
+    /// A batch of one view that has an id; the batches before had one each.
+    async fn apply(&self, number: u64, id: &str) -> Result<Applied, QueueError> {
+        let batch = Batch::fold(PRODUCER, number, number - 1, 0, vec![view(id)]);
+        self.queue.apply(EPOCH, &Packed::new(batch), IDS_MAX).await
     }
 
     /// Runs a script by its way through the program, and looks at what came of it.
@@ -84,7 +83,7 @@ impl Fixture {
             }
             "carry" => {
                 self.query(&["CONFIG", "SET", "maxmemory", "0"]);
-                super::carry::leave(self, &[&[batch(1)]], &[batch(2)]);
+                super::carry::leave(self, &[&[batch(1, "a")]], &[batch(2, "a")]);
                 self.query(&["CONFIG", "SET", "maxmemory", "2mb"]);
                 let state =
                     queue.carry(queue.state().await?, &recovery(EPOCH + 1)).await?.expect("nobody else is there");
@@ -135,16 +134,11 @@ impl Fixture {
     }
 }
 
-/// A batch of one view.
-fn batch(number: u64) -> Batch {
-    Batch { ids: vec![], ..Batch::fold(PRODUCER, number, number - 1, 0, vec![view("any")]) }
-}
-
 #[tokio::test]
 async fn each_script_does_what_is_said_when_memory_is_full() {
     for script in scripts() {
         let fixture = begin().await;
-        fixture.fill();
+        fixture.fill_memory();
         let before = fixture.content();
         let result = fixture.run(script).await;
         println!("{}: {:?}, {result:?}", script.name, script.when_full);

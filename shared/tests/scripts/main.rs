@@ -1,5 +1,9 @@
 //! Each script, on a real Redis.
 
+mod append;
+mod bases;
 mod carry;
 mod common;
+mod follow;
 mod full;
+mod reopen;

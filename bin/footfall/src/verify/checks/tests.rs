@@ -83,8 +83,8 @@ fn what_waits_must_fit_onto_mysql() {
     };
     assert_eq!(broken(flushed), [false, false, false]);
     // A batch is gone, at the end or in between.
-    assert_eq!(broken(|look| drop(look.shards[0].batches.pop())), [true, false, true]);
-    assert_eq!(broken(|look| drop(look.shards[0].batches.remove(0))), [true, false, false]);
+    assert_eq!(broken(|look| look.shards[0].batches.truncate(1)), [true, false, true]);
+    assert_eq!(broken(|look| look.shards[0].batches.retain(|batch| batch.number == 6)), [true, false, false]);
     // One is there twice, or MySQL has it as well.
     assert_eq!(broken(|look| look.shards[0].batches.push(batch(6, 9, 3))), [true, false, true]);
     let in_both = |look: &mut Look| {
