@@ -11,8 +11,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Held {
     follower: Follower,
-    /// In the order of their positions, the last one at the follower's cursor.
-    batches: VecDeque<Batch>,
+    /// With their positions, in order and without holes. The follower's cursor may be further on.
+    batches: VecDeque<(u64, Batch)>,
     views: u64,
     /// Since when the first of them is held.
     since: Option<Instant>,
@@ -44,7 +44,7 @@ impl Held {
     /// Whether at least so many articles are in it.
     pub(crate) fn has_articles(&self, most: u64) -> bool {
         let mut seen: HashSet<&Article> = HashSet::new();
-        let mut articles = self.batches.iter().flat_map(|batch| &batch.rows).map(|row| &row.article);
+        let mut articles = self.batches.iter().flat_map(|(_, batch)| &batch.rows).map(|row| &row.article);
         articles.any(|article| {
             seen.insert(article);
             seen.len() as u64 >= most
@@ -59,7 +59,7 @@ impl Held {
             match entry.batch() {
                 Ok(batch) if self.damage.is_none() => {
                     self.views = self.views.saturating_add(batch.views());
-                    self.batches.push_back(batch);
+                    self.batches.push_back((entry.position, batch));
                 }
                 Ok(_) => {}
                 Err(error) => drop(self.damage.get_or_insert(error)),
@@ -81,13 +81,13 @@ impl Held {
     /// The first batches, of no more than so many views unless one alone has more, and the positions that they have.
     pub(crate) fn first(&self, views_max: u64) -> (Position, impl Iterator<Item = &Batch>) {
         let mut views: u64 = 0;
-        let fits = |batch: &&Batch| {
+        let fits = |(_, batch): &&(u64, Batch)| {
             views = views.saturating_add(batch.views());
             views <= views_max
         };
         let count = self.batches.iter().take_while(fits).count().max(1).min(self.batches.len());
-        let first = self.oldest();
-        (Position { first, tail: first + count as u64 - 1 }, self.batches.iter().take(count))
+        let first = self.batches.front().map_or(self.follower.cursor() + 1, |(position, _)| *position);
+        (Position { first, tail: first + count as u64 - 1 }, self.batches.iter().take(count).map(|(_, batch)| batch))
     }
 
     /// MySQL has everything up to this position.
@@ -96,20 +96,73 @@ impl Held {
         self.since = (!self.batches.is_empty()).then_some(now);
     }
 
-    /// Position of the first batch.
-    fn oldest(&self) -> u64 {
-        self.newest() + 1 - self.batches.len() as u64
-    }
-
-    /// Position of the last batch.
-    fn newest(&self) -> u64 {
-        self.follower.cursor()
-    }
-
     fn let_go_below(&mut self, position: u64) {
-        while !self.batches.is_empty() && self.oldest() < position {
-            let gone = self.batches.pop_front().map_or(0, |batch| batch.views());
-            self.views = self.views.saturating_sub(gone);
+        while let Some((_, gone)) = self.batches.pop_front_if(|(at, _)| *at < position) {
+            self.views = self.views.saturating_sub(gone.views());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use footfall_shared::counter::{Article, Producer, User, View};
+    use footfall_shared::packed;
+    use footfall_shared::queue::Entry;
+
+    fn entry(position: u64) -> Entry {
+        let view = View {
+            article: Article::parse(b"a").expect("test id"),
+            user: User::parse(b"u").expect("test id"),
+            id: None,
+        };
+        let batch = Batch::fold(Producer(1), position, position - 1, 0, vec![view]);
+        Entry { position, came_ms: 0, packed: packed::encode(&batch).into() }
+    }
+
+    fn page(first: u64, entries: Vec<Entry>) -> Page {
+        let tail = entries.last().map_or(first, |entry| entry.position);
+        Page {
+            position: Position { tail, first },
+            stored_until_ms: 0,
+            now_ms: 0,
+            pending_views: 0,
+            version: 0,
+            is_behind: false,
+            is_full: false,
+            entries,
+            bases: vec![],
+        }
+    }
+
+    /// Positions that would be flushed, and the numbers of the batches, which are equal here.
+    fn held(held: &Held) -> (Position, Vec<u64>) {
+        let (log, batches) = held.first(u64::MAX);
+        (log, batches.map(|batch| batch.number).collect())
+    }
+
+    #[test]
+    fn what_comes_before_damage_keeps_its_positions() {
+        let now = Instant::now();
+        let mut flusher = Held::new(1);
+        let damaged = Entry { packed: b"damaged"[..].into(), ..entry(3) };
+        flusher.take(&page(1, vec![entry(1), entry(2), damaged, entry(4)]), now).expect("something can be flushed");
+        assert_eq!(held(&flusher), (Position { first: 1, tail: 2 }, vec![1, 2]));
+        flusher.stored(2, now);
+        assert!(flusher.take(&page(3, vec![]), now).is_err(), "then it is told");
+    }
+
+    #[test]
+    fn what_another_has_flushed_is_let_go_of() {
+        let now = Instant::now();
+        let mut flusher = Held::new(1);
+        flusher.take(&page(1, vec![entry(1), entry(2), entry(3)]), now).expect("adds up");
+        flusher.take(&page(3, vec![entry(4), entry(5)]), now).expect("adds up");
+        assert_eq!(held(&flusher), (Position { first: 3, tail: 5 }, vec![3, 4, 5]));
+        flusher.take(&page(8, vec![entry(8), entry(9)]), now).expect("adds up");
+        assert_eq!(held(&flusher), (Position { first: 8, tail: 9 }, vec![8, 9]));
+        flusher.stored(9, now);
+        assert!(flusher.is_empty());
+        assert_eq!(flusher.views(), 0);
     }
 }
