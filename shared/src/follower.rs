@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use indexmap::IndexMap;
 
 use crate::counter::{Article, total};
-use crate::queue::{Page, Position, QueueError};
+use crate::queue::{Entry, Page, Position, QueueError};
 use crate::telemetry::{self, IntGauge};
 
 /// Where in the log one stands.
@@ -73,6 +73,8 @@ static BYTES: LazyLock<IntGauge> = LazyLock::new(|| {
 /// Memory for what waits, per shard, about: a backlog of six million views of a hundred thousand articles takes half of it.
 /// What does not fit is not read, and numbers say that they are a part.
 const BYTES_MAX: usize = 256 << 20;
+/// Memory for an article beside its id and its counts, about.
+const ARTICLE_BYTES: usize = 80;
 /// Articles that are looked at per page for what MySQL has by now. Few, so that nobody waits.
 const SWEPT_PER_PAGE: usize = 2_000;
 
@@ -89,6 +91,8 @@ pub struct Pending {
     /// The views that were read of what is trimmed by now.
     trimmed_views: u64,
     bytes: usize,
+    /// What of it is in the metric.
+    shown: usize,
     swept: usize,
 }
 
@@ -121,20 +125,19 @@ impl Pending {
         if self.bytes < BYTES_MAX { bytes } else { 0 }
     }
 
-    /// Takes the entries of a page that was asked for with this cursor. After an error it is of no use any more.
+    /// Takes the entries of a page that was asked for with this cursor. After an error it is to be begun anew.
     pub fn take(&mut self, page: &Page) -> Result<(), QueueError> {
-        let before = self.bytes;
-        let taken = self.add(page);
-        BYTES.add(i64::try_from(self.bytes).unwrap_or(i64::MAX) - i64::try_from(before).unwrap_or(i64::MAX));
-        taken?;
+        let added = self.add_all(page);
         if self.follower.cursor - self.origin > u64::from(u32::MAX) {
             // Once in some billions of entries. What waits is read again.
             *self = Self::new(self.follower.epoch);
         }
-        Ok(())
+        self.sweep();
+        self.show();
+        added
     }
 
-    fn add(&mut self, page: &Page) -> Result<(), QueueError> {
+    fn add_all(&mut self, page: &Page) -> Result<(), QueueError> {
         if self.articles.is_empty() {
             self.origin = self.follower.cursor;
         }
@@ -145,30 +148,37 @@ impl Pending {
             self.trimmed_views = sum;
             self.bytes -= size_of::<u64>();
         }
+        page.entries.iter().try_for_each(|entry| self.add(entry))
+    }
+
+    fn add(&mut self, entry: &Entry) -> Result<(), QueueError> {
+        let Ok(offset) = u32::try_from(entry.position - self.origin) else { return Ok(()) }; // It is begun anew.
         let mut read_views = self.sums.back().copied().unwrap_or(self.trimmed_views);
-        for entry in &page.entries {
-            let Ok(offset) = u32::try_from(entry.position - self.origin) else { return Ok(()) };
-            for (article, mut views) in entry.batch()?.articles() {
-                read_views = read_views.saturating_add(views);
-                let counts = match self.articles.get_mut(article) {
-                    Some(counts) => counts,
-                    None => {
-                        self.bytes += article.as_bytes().len() + 80;
-                        self.articles.entry(article.clone()).or_default()
-                    }
-                };
-                while views > 0 {
-                    let part = u32::try_from(views).unwrap_or(u32::MAX);
-                    counts.push(Count { offset, views: part });
-                    self.bytes += size_of::<Count>();
-                    views -= u64::from(part);
+        for (article, mut views) in entry.batch()?.articles() {
+            read_views = read_views.saturating_add(views);
+            let counts = match self.articles.get_mut(article) {
+                Some(counts) => counts,
+                None => {
+                    self.bytes += article.as_bytes().len() + ARTICLE_BYTES;
+                    self.articles.entry(article.clone()).or_default()
                 }
+            };
+            while views > 0 {
+                let part = u32::try_from(views).unwrap_or(u32::MAX);
+                counts.push(Count { offset, views: part });
+                self.bytes += size_of::<Count>();
+                views -= u64::from(part);
             }
-            self.sums.push_back(read_views);
-            self.bytes += size_of::<u64>();
         }
-        self.sweep();
+        self.sums.push_back(read_views);
+        self.bytes += size_of::<u64>();
         Ok(())
+    }
+
+    fn show(&mut self) {
+        BYTES.sub(i64::try_from(self.shown).unwrap_or(i64::MAX));
+        BYTES.add(i64::try_from(self.bytes).unwrap_or(i64::MAX));
+        self.shown = self.bytes;
     }
 
     /// Views in all entries up to `position`, those that are trimmed left out; none if these were not all read.
@@ -206,7 +216,7 @@ impl Pending {
 
     /// Lets go of what MySQL has, some articles at a time.
     fn sweep(&mut self) {
-        let trimmed = (self.follower.position.first - 1).saturating_sub(self.origin);
+        let trimmed = self.follower.position.first.saturating_sub(1).saturating_sub(self.origin);
         for _ in 0..SWEPT_PER_PAGE.min(self.articles.len()) {
             if self.swept >= self.articles.len() {
                 self.swept = 0;
@@ -216,7 +226,7 @@ impl Pending {
             counts.retain(|count| u64::from(count.offset) > trimmed);
             self.bytes -= (had - counts.len()) * size_of::<Count>();
             if counts.is_empty() {
-                self.bytes -= article.as_bytes().len() + 80;
+                self.bytes -= article.as_bytes().len() + ARTICLE_BYTES;
                 self.articles.swap_remove_index(self.swept);
             } else {
                 if counts.capacity() > 4 * counts.len() {
@@ -230,65 +240,10 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        BYTES.sub(i64::try_from(self.bytes).unwrap_or(i64::MAX));
+        self.bytes = 0;
+        self.show();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::counter::{Batch, Producer, User, View};
-    use crate::queue::Entry;
-
-    fn article(name: u8) -> Article {
-        Article::parse(&[b'a' + name]).expect("test id")
-    }
-
-    /// An entry in which one reader has read these articles.
-    fn entry(position: u64, articles: &[u8]) -> Entry {
-        let user = User::parse(b"u").expect("test id");
-        let view = |name: &u8| View { article: article(*name), user: user.clone(), id: None };
-        let batch = Batch::fold(Producer(1), position, 0, 0, articles.iter().map(view).collect());
-        Entry { position, came_ms: 0, packed: crate::packed::encode(&batch).into() }
-    }
-
-    proptest! {
-        /// A log grows, is read in pages and trimmed, by any steps.
-        #[test]
-        fn what_waits_is_added_up_behind_any_position(
-            steps in prop::collection::vec((prop::collection::vec(prop::collection::vec(0u8..4, 0..5), 0..4), 0u64..4, 0usize..6), 1..20),
-        ) {
-            let (mut log, mut first) = (vec![], 1);
-            let mut pending = Pending::new(1);
-            for (appended, trimmed, page) in steps {
-                log.extend(appended);
-                let tail = log.len() as u64;
-                first = (first + trimmed).min(tail + 1);
-                let cursor = pending.follower().cursor().max(first - 1);
-                let entries = (cursor + 1..=tail).take(page).map(|at| entry(at, &log[at as usize - 1]));
-                pending.take(&Page { position: Position { tail, first }, entries: entries.collect(), ..Page::default() })?;
-                let cursor = pending.follower().cursor();
-                let views = |from: u64, to: u64| log[(from - 1) as usize..(to.max(from - 1)) as usize].iter().flatten();
-                for position in 0..=tail + 1 {
-                    let up_to = (first - 1..=cursor).contains(&position).then(|| views(first, position).count() as u64);
-                    prop_assert_eq!(pending.views_up_to(position), up_to, "{} of {}..{}", position, first, cursor);
-                    for name in 0..4 {
-                        let from = position.max(first - 1).min(cursor) + 1;
-                        let above = views(from, cursor).filter(|viewed| **viewed == name).count() as u64;
-                        prop_assert_eq!(pending.above_base(position, &article(name)), above);
-                        let is_whole = position + 1 >= first;
-                        prop_assert_eq!(pending.above(position, &article(name)), is_whole.then_some(above));
-                    }
-                }
-            }
-            // Once all is trimmed, two rounds let go of everything.
-            let tail = log.len() as u64;
-            for _ in 0..2 {
-                pending.take(&Page { position: Position { tail, first: tail + 1 }, ..Page::default() })?;
-            }
-            prop_assert_eq!((pending.bytes, pending.articles.len(), pending.sums.len()), (0, 0, 0));
-        }
-    }
-}
+mod tests;

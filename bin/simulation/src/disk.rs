@@ -168,6 +168,7 @@ impl SimulatedDisk {
                 let shard = journal.shard;
                 let each = |_, payload: &[u8]| {
                     if let Ok(Record { path, batch, .. }) = decode_record(payload)
+                        && let Ok(batch) = batch.batch()
                         && !batch.rows.is_empty()
                     {
                         records.insert(BatchName::of(shard, path, &batch), rows_of(&batch));
@@ -196,6 +197,7 @@ fn batch_in(path: &str, bytes: &[u8]) -> Option<(BatchName, Rows)> {
     let (header, rest) = bytes.split_first_chunk::<12>()?;
     let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
     let Record { path: path_of_batch, batch, .. } = decode_record(rest.get(..length as usize)?).ok()?;
+    let batch = batch.batch().ok()?;
     let shard = path.split_once("/s")?.1.split_once('-')?.0.parse().ok()?;
     (!batch.rows.is_empty()).then(|| (BatchName::of(shard, path_of_batch, &batch), rows_of(&batch)))
 }

@@ -148,9 +148,15 @@ impl Keyspace {
                 "replaced by a string"
             }
             Stored::List(list) => {
-                let at = (how / 4) as usize % list.len();
-                list.remove(at);
-                "lost an element"
+                let at = (how / 8) as usize % list.len();
+                if how.is_multiple_of(2) {
+                    list.remove(at);
+                    "lost an element"
+                } else {
+                    let bit = (how / 1024) as usize % (8 * list[at].len());
+                    list[at][bit / 8] ^= 1 << (bit % 8);
+                    "had a bit flipped"
+                }
             }
             Stored::Hash(hash) => {
                 let field = hash.keys().nth((how / 4) as usize % hash.len()).cloned().unwrap_or_default();
@@ -321,12 +327,34 @@ impl Keyspace {
                 Reply::Int(sum)
             }
             "LLEN" => count(self.list(at(1)?)?.map_or(0, Vec::len)),
-            "LRANGE" => {
-                if (at(2)?, at(3)?) != (b"0", b"-1") {
-                    return Err(Refused::new("ERR", "this simulation reads lists whole"));
-                }
-                Reply::Array(self.list(at(1)?)?.into_iter().flatten().map(|value| Reply::Text(value.clone())).collect())
+            "LINDEX" => {
+                let (list, index) = (self.list(at(1)?)?.map_or(&[][..], Vec::as_slice), number(at(2)?)?);
+                text(usize::try_from(from_end(list.len(), index)).ok().and_then(|index| list.get(index)))
             }
+            "LRANGE" => {
+                let list = self.list(at(1)?)?.map_or(&[][..], Vec::as_slice);
+                let range = range_of(list.len(), number(at(2)?)?, number(at(3)?)?);
+                Reply::Array(list[range].iter().map(|value| Reply::Text(value.clone())).collect())
+            }
+            "LTRIM" => {
+                let length = self.list(at(1)?)?.map_or(0, Vec::len);
+                let range = range_of(length, number(at(2)?)?, number(at(3)?)?);
+                if range != (0..length) {
+                    let list = self.list_mut(at(1)?)?;
+                    list.truncate(range.end);
+                    list.drain(..range.start);
+                    self.remove_if_empty(at(1)?);
+                }
+                Reply::Status("OK")
+            }
+            "RPOP" => match self.list(at(1)?)? {
+                None => Reply::Nil,
+                Some(_) => {
+                    let last = self.list_mut(at(1)?)?.pop();
+                    self.remove_if_empty(at(1)?);
+                    text(last.as_ref())
+                }
+            },
             "RPUSH" => {
                 self.list(at(1)?)?;
                 let list = self.list_mut(at(1)?)?;
@@ -347,6 +375,18 @@ impl Keyspace {
             _ => return Err(Refused::new("ERR", format!("unknown command '{name}'"))),
         })
     }
+}
+
+/// An index as Redis means it: a negative one counts from the end.
+fn from_end(length: usize, index: i64) -> i64 {
+    if index < 0 { i64::try_from(length).unwrap_or(i64::MAX) + index } else { index }
+}
+
+/// What is between two indices, both included, of a list that is so long.
+fn range_of(length: usize, first: i64, last: i64) -> std::ops::Range<usize> {
+    let first = usize::try_from(from_end(length, first)).unwrap_or(0);
+    let end = usize::try_from(from_end(length, last) + 1).unwrap_or(0).min(length);
+    first.min(end)..end
 }
 
 fn number(text: &[u8]) -> Result<i64> {

@@ -206,7 +206,7 @@ impl Fences for Client {
             let committed = database.commit(shard, epoch, &flush);
             database.stage.trace.note("commit", &[who as u64, flush.first, flush.last], || {
                 format!(
-                    "by {who} epoch {epoch}: generations {}..={} {:?} -> {committed:?}",
+                    "by {who} epoch {epoch}: positions {}..={} {:?} -> {committed:?}",
                     flush.first, flush.last, flush.producers
                 )
             });
@@ -255,7 +255,7 @@ impl Database {
         let fence = tables.fences.get_mut(&shard.0).expect("it was made with all shards");
         // I5: looked at from outside, whatever the code above has decided.
         if is_fenced && (fence.position >= flush.first || fence.flush_epoch > epoch) {
-            let what = format!("I5: generation {} of epoch {epoch} was flushed behind {fence:?}", flush.first);
+            let what = format!("I5: position {} of epoch {epoch} was flushed behind {fence:?}", flush.first);
             self.stage.trace.violation(what);
         }
         fence.position = flush.last;

@@ -25,8 +25,8 @@ pub struct Setting {
     pub redis_patience_ms: u64,
     /// How long clients of ingest wait for an answer.
     pub answer_timeout_ms: u64,
-    /// Views in a generation.
-    pub generation_views_max: u64,
+    /// Views in a transaction.
+    pub transaction_views_max: u64,
     /// Views in a batch.
     pub batch_views_max: usize,
     /// Redis's memory for view ids.
@@ -195,7 +195,7 @@ impl Setting {
             flush_timeout_ms: dice.pick(&[200, 1000]),
             redis_patience_ms: dice.pick(&[300, 1000, 2000]),
             answer_timeout_ms: dice.pick(&[3000, 10_000]),
-            generation_views_max: dice.pick(&[5, 20, 100, 10_000]),
+            transaction_views_max: dice.pick(&[5, 20, 100, 10_000]),
             batch_views_max: dice.pick(&[1, 5, 100]),
             ids_bytes_max: dice.pick(&[256 << 20, 256 << 20, 6_000]),
             traffic_ms: dice.range(4000, 12_000),
@@ -265,10 +265,10 @@ impl Fault {
             27 => {
                 let (who, steps): (usize, &[&'static str]) = match process {
                     Process::Ingest(ingest) => {
-                        (ingest, &["apply", "register", "reopen", "seal", "next_epoch", "commit_direct"])
+                        (ingest, &["apply", "register", "reopen", "next_epoch", "commit_direct"])
                     }
                     Process::Flusher(flusher) => {
-                        (INGESTS + flusher, &["seal", "commit", "ack", "reopen", "next_epoch", "lease"])
+                        (INGESTS + flusher, &["follow", "commit", "advance", "ack", "reopen", "next_epoch", "lease"])
                     }
                 };
                 Self::KillAt(Aim { who, step: dice.pick(steps) })

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use footfall_flusher::flush::{self, Flusher};
+use footfall_flusher::flush::Flusher;
+use footfall_flusher::metrics::Metrics;
 use footfall_ingest::blocking::Blocking;
 use footfall_ingest::counting::{Counting, World as IngestWorld};
 use footfall_ingest::intake::Intake;
@@ -185,7 +186,7 @@ impl World {
             return;
         }
         let who = INGESTS + which;
-        let (gate, stop, metrics) = (Arc::new(Gate::default()), CancellationToken::new(), flush::Metrics::new());
+        let (gate, stop, metrics) = (Arc::new(Gate::default()), CancellationToken::new(), Metrics::new());
         let redis = self.redis(who);
         let tasks = Shard::all(self.setting.shards).map(|shard| {
             let fences = self.database.client(who);
@@ -272,12 +273,12 @@ impl World {
 fn config_of(setting: &Setting) -> Config {
     let mut config = Config { shards: setting.shards, ..Config::default() };
     config.ingest.journal_bytes_max = setting.journal_bytes_max;
-    config.ingest.generation_views_max = setting.generation_views_max;
     config.ingest.batch_views_max = setting.batch_views_max;
     config.ingest.ids_bytes_max = setting.ids_bytes_max;
     config.ingest.answer_timeout_ms = ms(setting.answer_timeout_ms);
     config.flusher.lease_ms = ms(setting.lease_ms);
     config.flusher.poll_ms = ms(setting.poll_ms);
+    config.flusher.transaction_views_max = setting.transaction_views_max;
     config.flusher.timeout_ms = ms(setting.flush_timeout_ms);
     config
 }

@@ -25,10 +25,10 @@ const HISTORY: usize = 80;
 /// Every so many writes a copy is put away.
 const COPY_EVERY: u64 = 25;
 
-/// What is damaged. Of the parts of a generation each tells what is missing in another;
-const PARTS: [&str; 4] = [":log", ":totals", ":newest", ":headers"];
-/// of these nothing does, so that only the whole key can be found to be wrong.
-const UNIQUE: [&str; 3] = [":producers", ":ids", ":backlog"];
+/// What is damaged. Of the log it is known how long it is, and its entries have checksums;
+const CHECKED: [&str; 1] = [":log"];
+/// of these only a key of another type can be found to be wrong.
+const UNCHECKED: [&str; 2] = [":producers", ":ids"];
 
 /// What a server refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -274,10 +274,10 @@ impl Farm {
         let server = state.servers.last_mut().expect("there is always one");
         let is_one_of = |name: &str, parts: &[&str]| parts.iter().any(|part| name.contains(part));
         let is_candidate =
-            |name: &String| (is_one_of(name, &PARTS) || is_one_of(name, &UNIQUE)) && !name.contains("aside");
+            |name: &String| (is_one_of(name, &CHECKED) || is_one_of(name, &UNCHECKED)) && !name.contains("aside");
         let names: Vec<String> = server.data.keyspace.names().into_iter().filter(is_candidate).collect();
         let Some(name) = names.get(how as usize % names.len().max(1)) else { return };
-        let how_much = if is_one_of(name, &UNIQUE) { 0 } else { how / 64 };
+        let how_much = if is_one_of(name, &UNCHECKED) { 0 } else { how / 64 };
         let what = server.data.keyspace.damage(name, how_much);
         self.stage.trace.note("damage", &[how], || format!("{name} {}", what.unwrap_or("untouched")));
         if what.is_some() {
@@ -293,8 +293,8 @@ impl Farm {
         let state = lock(&self.state);
         let keyspace = &state.servers.last().expect("there is always one").data.keyspace;
         let keys = ShardKeys::new(Shard(shard));
-        let (open, first) = (keyspace.field(&keys.meta, "gen"), keyspace.field(&keys.meta, "first"));
-        open.is_some() && open == first && keyspace.length(&keys.open.log) == 0
+        let (tail, first) = (keyspace.field(&keys.meta, "tail"), keyspace.field(&keys.meta, "first"));
+        tail.is_some_and(|tail| first == Some(tail + 1)) && keyspace.length(&keys.log) == 0
     }
 
     /// Whether a batch that Redis has taken is in the data of the current server.
@@ -313,11 +313,11 @@ impl Farm {
         let keys = ShardKeys::new(Shard(shard));
         let field = |name| keyspace.field(&keys.meta, name);
         format!(
-            "redis shard {shard}: epoch {:?} gen {:?} first {:?} open batches {} keys {:?}",
+            "redis shard {shard}: epoch {:?} first {:?} tail {:?} entries {} keys {:?}",
             field("epoch"),
-            field("gen"),
             field("first"),
-            keyspace.length(&keys.open.log),
+            field("tail"),
+            keyspace.length(&keys.log),
             keyspace.names()
         )
     }
@@ -415,7 +415,7 @@ impl Farm {
         let argument = |at: usize| arguments.get(at).map(Vec::as_slice).unwrap_or_default();
         match name {
             "apply" if is_ok => {
-                let Ok(batch) = packed::decode(argument(6)) else { return };
+                let Ok(batch) = packed::decode(argument(5)) else { return };
                 let branch = state.servers[server].data.lineages.get(&shard).map_or(0, |lineage| lineage.branch);
                 // It will be this write.
                 let write = (branch, state.writes + 1);

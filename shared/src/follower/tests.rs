@@ -1,0 +1,295 @@
+//! What is added up must be what is in the log, whatever comes in one page and is trimmed between two.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::counter::{Batch, Producer, Row, User, View};
+use crate::packed;
+
+fn article(number: u64) -> Article {
+    Article::parse(format!("article-{number}").as_bytes()).expect("test id")
+}
+
+fn entry(position: u64, batch: &Batch) -> Entry {
+    Entry { position, came_ms: 0, packed: packed::encode(batch).into() }
+}
+
+fn page(position: Position, entries: Vec<Entry>) -> Page {
+    Page {
+        position,
+        stored_until_ms: 0,
+        now_ms: 0,
+        pending_views: 0,
+        version: 0,
+        is_behind: false,
+        is_full: false,
+        entries,
+        bases: vec![],
+    }
+}
+
+/// What happens to a log.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A batch is appended: views of some articles, by number.
+    Append(Vec<(u64, u64)>),
+    /// So many entries are trimmed.
+    Trim(u64),
+    /// So many entries are read, at most.
+    Page(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    // More than a count holds, too.
+    let views = prop_oneof![8 => 1u64..5, 1 => Just(u64::from(u32::MAX)), 1 => Just(3 * u64::from(u32::MAX))];
+    prop_oneof![
+        4 => prop::collection::vec((0u64..6, views), 0..5).prop_map(Step::Append),
+        2 => (1u64..5).prop_map(Step::Trim),
+        4 => (0usize..5).prop_map(Step::Page),
+    ]
+}
+
+/// A log, and what was done with it.
+#[derive(Default)]
+struct Log {
+    batches: Vec<BTreeMap<u64, u64>>,
+    trimmed: u64,
+}
+
+impl Log {
+    fn position(&self) -> Position {
+        Position { tail: self.batches.len() as u64, first: self.trimmed + 1 }
+    }
+
+    fn append(&mut self, rows: Vec<(u64, u64)>) {
+        let mut batch = BTreeMap::new();
+        rows.into_iter().for_each(|(article, views)| *batch.entry(article).or_default() += views);
+        self.batches.push(batch);
+    }
+
+    fn page(&self, cursor: u64, most: usize) -> Page {
+        let user = User::parse(b"u").expect("test id");
+        let from = cursor.max(self.trimmed);
+        let entries = (from..self.batches.len() as u64).take(most).map(|at| {
+            let rows = &self.batches[usize::try_from(at).expect("few")];
+            let row =
+                |(number, views): (&u64, &u64)| Row { article: article(*number), user: user.clone(), views: *views };
+            let batch = Batch { rows: rows.iter().map(row).collect(), ..Batch::lost(Producer(1), 1, 1 << 50) };
+            entry(at + 1, &batch)
+        });
+        page(self.position(), entries.collect())
+    }
+
+    /// Views of an article in the entries behind `position`, up to `cursor`.
+    fn above(&self, position: u64, cursor: u64, number: u64) -> u64 {
+        let entries = (1..).zip(&self.batches).filter(|(at, _)| *at > position.max(self.trimmed) && *at <= cursor);
+        entries.filter_map(|(_, batch)| batch.get(&number)).sum()
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_added_up_is_what_the_log_holds(steps in prop::collection::vec(step(), 1..80)) {
+        let (mut log, mut pending) = (Log::default(), Pending::new(1));
+        for step in steps {
+            match step {
+                Step::Append(rows) => log.append(rows),
+                Step::Trim(count) => log.trimmed = (log.trimmed + count).min(log.batches.len() as u64),
+                Step::Page(most) => {
+                    pending.take(&log.page(pending.follower().cursor(), most)).expect("a right page");
+                    let (cursor, trimmed) = (pending.follower().cursor(), log.trimmed);
+                    prop_assert_eq!(pending.follower().is_whole(), cursor == log.batches.len() as u64);
+                    for number in 0..6 {
+                        let article = article(number);
+                        for position in 0..=log.batches.len() as u64 + 1 {
+                            let sum = log.above(position, cursor, number);
+                            let known = (position >= trimmed).then_some(sum);
+                            prop_assert_eq!(pending.above(position, &article), known, "{} behind {}", number, position);
+                            prop_assert_eq!(pending.above_base(position, &article), sum);
+                        }
+                        prop_assert_eq!(pending.views(&article), log.above(0, cursor, number));
+                    }
+                }
+            }
+        }
+        log.trimmed = log.batches.len() as u64;
+        pending.take(&log.page(pending.follower().cursor(), 0)).expect("a right page");
+        prop_assert_eq!((pending.bytes, pending.articles.len()), (0, 0), "nothing is kept of what is trimmed");
+    }
+}
+
+#[test]
+fn a_page_that_does_not_follow_is_refused() {
+    let batch = Batch::fold(Producer(1), 1, 0, 0, vec![]);
+    let at = |first, tail, positions: &[u64]| {
+        page(Position { tail, first }, positions.iter().map(|position| entry(*position, &batch)).collect())
+    };
+    let mut follower = Follower::new(1);
+    follower.take(&at(3, 6, &[3, 4])).expect("it begins at the oldest");
+    for wrong in [
+        at(3, 6, &[4]),    // again
+        at(3, 6, &[6]),    // a hole
+        at(3, 6, &[6, 5]), // another order
+        at(2, 6, &[5]),    // trimmed entries are back
+        at(3, 5, &[5]),    // the newest one is gone
+    ] {
+        let mut same = follower;
+        assert!(same.take(&wrong).is_err(), "{wrong:?}");
+    }
+    follower.take(&at(6, 8, &[6, 7])).expect("what was trimmed is not waited for");
+    assert_eq!((follower.cursor(), follower.is_whole()), (7, false));
+    follower.take(&at(9, 8, &[])).expect("all is trimmed");
+    assert!(follower.is_whole());
+}
+
+#[test]
+fn memory_is_shown_after_damage_too() {
+    let view = View { article: article(1), user: User::parse(b"u").expect("test id"), id: None };
+    let good = entry(1, &Batch::fold(Producer(1), 1, 0, 0, vec![view]));
+    let damaged = Entry { position: 2, came_ms: 0, packed: b"?"[..].into() };
+    let mut pending = Pending::new(1);
+    pending.take(&page(Position { tail: 2, first: 1 }, vec![good, damaged])).expect_err("it cannot be read");
+    assert_eq!((pending.articles.len(), pending.shown), (1, pending.bytes));
+}
+
+/// Numbers that look random.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// An article of so many, the n-th of which is read about once while the first is read n times (Zipf's law).
+    fn article(&mut self, articles: f64) -> u64 {
+        let uniform = self.next() as f64 / u64::MAX as f64;
+        articles.powf(uniform) as u64
+    }
+}
+
+/// Follows a backlog of so many views to its end, in pages of so many bytes, then what trims it; answers the longest time
+/// that one page took, the most memory that was reckoned, and the memory of its parts then.
+fn follow_backlog(views: u64, per_batch: usize, page_bytes: usize) -> (Duration, usize, usize) {
+    const ARTICLES: f64 = 100_000.0;
+    let (mut numbers, mut longest) = (Numbers(7), Duration::ZERO);
+    let mut pending = Pending::new(1);
+    let tail = views.div_ceil(per_batch as u64);
+    let mut take = |pending: &mut Pending, page: &Page| {
+        let began = Instant::now();
+        pending.take(page).expect("a right page");
+        longest = longest.max(began.elapsed());
+    };
+    while !pending.follower().is_whole() {
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        let mut position = pending.follower().cursor();
+        assert!(pending.wants(page_bytes) > 0, "a backlog of {views} views fits");
+        while bytes < page_bytes && position < tail {
+            position += 1;
+            let view = |_| View {
+                article: article(numbers.article(ARTICLES)),
+                user: User::parse(format!("{:010}", numbers.next() % 10_000_000_000).as_bytes()).expect("test id"),
+                id: None,
+            };
+            let batch = Batch::fold(Producer(1), position, 0, 0, (0..per_batch).map(view).collect());
+            let entry = entry(position, &batch);
+            bytes += entry.packed.len();
+            entries.push(entry);
+        }
+        take(&mut pending, &page(Position { tail, first: 1 }, entries));
+    }
+    let reckoned = pending.bytes;
+    let held = pending.articles.iter().map(|(article, counts)| {
+        // A bucket and its place in the table, the id, the counts.
+        size_of::<(u64, Article, Vec<Count>)>() + 10 + article.as_bytes().len() + counts.capacity() * size_of::<Count>()
+    });
+    let held = held.sum();
+    // MySQL takes it, a transaction's worth at a time.
+    for step in 1..=tail.div_ceil(tail / 60) {
+        let first = (step * (tail / 60)).min(tail) + 1;
+        take(&mut pending, &page(Position { tail, first }, vec![]));
+    }
+    for _ in 0..2 * ARTICLES as usize / SWEPT_PER_PAGE {
+        take(&mut pending, &page(Position { tail, first: tail + 1 }, vec![]));
+    }
+    assert_eq!((pending.bytes, pending.articles.len()), (0, 0), "nothing is kept of what is trimmed");
+    (longest, reckoned, held)
+}
+
+#[test]
+fn a_long_backlog_stays_within_its_bound_and_nobody_waits_for_long() {
+    for (per_batch, page_bytes) in [(250, 64 << 10), (2_000, 64 << 10), (20, 64 << 10)] {
+        let (longest, reckoned, held) = follow_backlog(6_000_000, per_batch, page_bytes);
+        println!(
+            "6,000,000 views in batches of {per_batch}: {} MiB reckoned, {} MiB held; the longest page took {longest:?}",
+            reckoned >> 20,
+            held >> 20
+        );
+        assert!(reckoned < BYTES_MAX, "{reckoned} bytes");
+        assert!(held < BYTES_MAX, "{held} bytes");
+    }
+}
+
+/// The sums of views up to a position.
+mod sums {
+    use proptest::prelude::*;
+
+    use super::super::*;
+    use crate::counter::{Batch, Producer, User, View};
+    use crate::queue::Entry;
+
+    fn article(name: u8) -> Article {
+        Article::parse(&[b'a' + name]).expect("test id")
+    }
+
+    /// An entry in which one reader has read these articles.
+    fn entry(position: u64, articles: &[u8]) -> Entry {
+        let user = User::parse(b"u").expect("test id");
+        let view = |name: &u8| View { article: article(*name), user: user.clone(), id: None };
+        let batch = Batch::fold(Producer(1), position, 0, 0, articles.iter().map(view).collect());
+        Entry { position, came_ms: 0, packed: crate::packed::encode(&batch).into() }
+    }
+
+    proptest! {
+        /// A log grows, is read in pages and trimmed, by any steps.
+        #[test]
+        fn what_waits_is_added_up_behind_any_position(
+            steps in prop::collection::vec((prop::collection::vec(prop::collection::vec(0u8..4, 0..5), 0..4), 0u64..4, 0usize..6), 1..20),
+        ) {
+            let (mut log, mut first) = (vec![], 1);
+            let mut pending = Pending::new(1);
+            for (appended, trimmed, page) in steps {
+                log.extend(appended);
+                let tail = log.len() as u64;
+                first = (first + trimmed).min(tail + 1);
+                let cursor = pending.follower().cursor().max(first - 1);
+                let entries = (cursor + 1..=tail).take(page).map(|at| entry(at, &log[at as usize - 1]));
+                pending.take(&Page { position: Position { tail, first }, entries: entries.collect(), ..Page::default() })?;
+                let cursor = pending.follower().cursor();
+                let views = |from: u64, to: u64| log[(from - 1) as usize..(to.max(from - 1)) as usize].iter().flatten();
+                for position in 0..=tail + 1 {
+                    let up_to = (first - 1..=cursor).contains(&position).then(|| views(first, position).count() as u64);
+                    prop_assert_eq!(pending.views_up_to(position), up_to, "{} of {}..{}", position, first, cursor);
+                    for name in 0..4 {
+                        let from = position.max(first - 1).min(cursor) + 1;
+                        let above = views(from, cursor).filter(|viewed| **viewed == name).count() as u64;
+                        prop_assert_eq!(pending.above_base(position, &article(name)), above);
+                        let is_whole = position + 1 >= first;
+                        prop_assert_eq!(pending.above(position, &article(name)), is_whole.then_some(above));
+                    }
+                }
+            }
+            // Once all is trimmed, two rounds let go of everything.
+            let tail = log.len() as u64;
+            for _ in 0..2 {
+                pending.take(&Page { position: Position { tail, first: tail + 1 }, ..Page::default() })?;
+            }
+            prop_assert_eq!((pending.bytes, pending.articles.len(), pending.sums.len()), (0, 0, 0));
+        }
+    }
+}
