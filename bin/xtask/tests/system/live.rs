@@ -5,7 +5,7 @@ use std::time::Duration;
 use footfall_drill::stack::Role;
 use serde_json::Value;
 
-use crate::common::{Running, eventually, get, start};
+use crate::common::{Running, eventually, get, post, start};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -72,4 +72,45 @@ fn who_is_there_and_what_happened_is_told() {
     let samples = history["samples"].as_array().expect("samples");
     assert!(samples.len() >= 2 && history["period_ms"] == 5_000, "{history}");
     assert_eq!((&samples[0]["views"], samples[0]["at"].is_string()), (&0.into(), true), "{history}");
+}
+
+/// The sum of what waits is known at once, and what waits of an article when the log was read: never less as if it were all.
+#[test]
+fn a_dashboard_that_starts_behind_a_backlog_shows_what_is_known() {
+    const REQUESTS: u64 = 150;
+    let mut running = start(|options| options.dashboards = 1);
+    let dashboard = running.stack.url(Role::Dashboard, 0);
+    let ingest = format!("{}/v1/views", running.ingest());
+    assert_eq!(post(&ingest, r#"{"article":"hot","user":"u"}"#).status, 204);
+    let is_live = || get(&format!("{dashboard}/readyz")).status == 200 && snapshot(&running)["stored_views"] == 1;
+    eventually("it is stored", PATIENCE, is_live);
+    running.stack.service(Role::Flusher, 0).pause().expect("pauses");
+    running.stack.service(Role::Dashboard, 0).terminate(PATIENCE).expect("ends");
+    for request in 0..REQUESTS {
+        let view = |at| format!(r#"{{"article":"hot","user":"reader {at}"}}"#);
+        let views: Vec<String> = (1_000 * request..1_000 * (request + 1)).map(view).collect();
+        let answer = post(&ingest, &format!("[{}]", views.join(",")));
+        assert_eq!((answer.status, &answer.json()["accepted"]), (200, &1_000.into()), "{}", answer.body);
+    }
+
+    running.stack.service(Role::Dashboard, 0).restart().expect("starts");
+    eventually("a dashboard", PATIENCE, || get(&format!("{dashboard}/readyz")).status == 200);
+    let all = 1_000 * REQUESTS + 1;
+    let mut parts = 0;
+    let took = eventually("all views of an article", PATIENCE, || {
+        let snapshot = snapshot(&running);
+        assert_eq!(snapshot["views"], all, "known from the first number on: {snapshot}");
+        assert_eq!(snapshot["pending_views"], all - 1);
+        let line = &snapshot["top"][0];
+        parts += u32::from(line["at_least"].is_u64());
+        assert!(line["views"].is_null() || line["views"] == all, "a part as the whole: {line}");
+        line["views"] == all
+    });
+    println!("all views of the article after {took:?}; {parts} looks saw a part");
+    running.stack.service(Role::Flusher, 0).resume().expect("goes on");
+    eventually("all is stored", PATIENCE, || {
+        let snapshot = snapshot(&running);
+        assert!(snapshot["views"].is_null() || snapshot["views"] == all, "{snapshot}");
+        snapshot["stored_views"] == all && snapshot["top"][0]["views"] == all
+    });
 }
