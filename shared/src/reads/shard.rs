@@ -28,8 +28,8 @@ use crate::telemetry::{self, IntGauge};
 const TOGETHER_MAX: usize = 256;
 /// Bytes of the log in one script: a long one is read piece by piece, and nobody waits for long.
 const PAGE_BYTES: usize = 64 << 10;
-/// Pages that one look of [`ReadShard::follow`] waits for, at most: the views of a second or so.
-const PAGES_TOGETHER: u32 = 16;
+/// For how long one look of [`ReadShard::follow`] reads on in a long log. The views of a moment take less.
+const FOLLOW_MAX: Duration = Duration::from_millis(20);
 /// Look-ups that wait, at most: more than there are connections.
 const WAITING_MAX: usize = 1 << 16;
 /// Of a time to live, in percent: values that were filled in together do not run out together.
@@ -219,21 +219,21 @@ impl ReadShard {
         }
     }
 
-    /// Reads what of the log has come, several pages if need be; a log that is longer still goes on being read after that.
-    /// None if its age is another.
+    /// Reads what of the log has come; a log that is too long for that goes on being read afterwards. None if its age is
+    /// another.
     pub(super) async fn follow(self: &Arc<Self>) -> Result<Option<Look>, QueueError> {
-        let mut look = None;
-        for _ in 0..PAGES_TOGETHER {
-            match self.look_at(&[]).await? {
-                Some((found, _)) => look = Some(found),
-                None => return Ok(None),
+        let began = Instant::now();
+        loop {
+            let Some((look, _)) = self.look_at(&[]).await? else { return Ok(None) };
+            let is_long = self.goes_on_reading();
+            if is_long && began.elapsed() < FOLLOW_MAX {
+                continue;
             }
-            if !self.goes_on_reading() {
-                return Ok(look);
+            if is_long {
+                self.begin();
             }
+            return Ok(Some(look));
         }
-        self.begin();
-        Ok(look)
     }
 
     /// See [`super::Reads::views_up_to`].

@@ -6,4 +6,5 @@ mod carry;
 mod common;
 mod follow;
 mod full;
+mod look;
 mod reopen;

@@ -1,0 +1,103 @@
+//! What the dashboard's feed sees of the log. It follows together with the reads of single articles: here nobody reads any.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use footfall_shared::config::{self, SecretUrl};
+use footfall_shared::counter::{Batch, Shard, User, View};
+use footfall_shared::packed::Packed;
+use footfall_shared::queue::Position;
+use footfall_shared::reads::{HitCounts, Look, Reads};
+use footfall_shared::store::Store;
+
+use crate::common::{EPOCH, Fixture, IDS_MAX, PRODUCER, SHARDS, article, recovery};
+
+/// Its MySQL is away: a look needs none.
+async fn reads(fixture: &Fixture) -> Arc<Reads> {
+    let url = SecretUrl("mysql://nobody@127.0.0.1:1/nothing".into());
+    let store = Store::new(&config::Database { url, ..Default::default() }).await.expect("connects when needed");
+    let config = config::Reads::default();
+    Arc::new(Reads::new(&fixture.redis, store, HitCounts::default(), &config, SHARDS, Duration::from_secs(5)))
+}
+
+/// Once Redis answers: after a restart the connection is made anew first.
+async fn answer(reads: &Reads) -> Option<Look> {
+    let began = Instant::now();
+    loop {
+        match reads.follow(Shard(0)).await {
+            Ok(look) => return look,
+            Err(error) if began.elapsed() > Duration::from_secs(10) => panic!("{error}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+async fn look(reads: &Reads) -> Look {
+    answer(reads).await.expect("its log is open")
+}
+
+#[tokio::test]
+async fn between_commit_and_ack_what_waits_is_known_from_the_entries() {
+    let fixture = Fixture::open().await;
+    let reads = reads(&fixture).await;
+    fixture.append(&["a", "b", "a", "a"]).await;
+    let first = look(&reads).await;
+    assert_eq!((first.position, first.pending_views), (Position { tail: 4, first: 1 }, 4));
+    assert!(first.is_whole && !first.is_behind);
+    let up_to = |look: &Look, position| reads.views_up_to(Shard(0), look, position);
+    assert_eq!([0, 1, 3, 4, 5].map(|position| up_to(&first, position)), [Some(0), Some(1), Some(3), Some(4), None]);
+    let waiting = |id, position| reads.waiting(&article(id), EPOCH, position);
+    assert_eq!([0, 1, 3, 4].map(|position| waiting("a", position)), [3, 2, 1, 0]);
+    assert_eq!((waiting("b", 0), waiting("c", 0)), (1, 0));
+    assert_eq!(reads.waiting(&article("a"), EPOCH + 1, 0), 0, "positions of another epoch are not compared with these");
+
+    fixture.queue.ack(EPOCH, 2, 0, true).await.expect("ack");
+    fixture.append(&["a"]).await;
+    let second = look(&reads).await;
+    assert_eq!((second.position, second.pending_views), (Position { tail: 5, first: 3 }, 3));
+    assert_eq!([1, 2, 3, 5].map(|position| up_to(&second, position)), [None, Some(0), Some(1), Some(3)]);
+    assert_eq!(up_to(&first, 3), None, "some of the entries that it has found are trimmed by now");
+    assert_eq!([0, 3].map(|position| waiting("a", position)), [3, 2]);
+}
+
+#[tokio::test]
+async fn a_log_that_is_opened_anew_is_followed_from_its_beginning() {
+    let mut fixture = Fixture::open().await;
+    let reads = reads(&fixture).await;
+    fixture.append(&["a", "b"]).await;
+    assert_eq!(look(&reads).await.age.epoch, EPOCH);
+    fixture.restart();
+    assert_eq!(answer(&reads).await, None, "no recovery has opened it");
+    let state = fixture.queue.state().await.expect("state");
+    fixture.queue.reopen(&state, &recovery(EPOCH + 1), SHARDS, false).await.expect("open").expect("nobody else");
+    let opened = look(&reads).await;
+    assert_eq!((opened.age.epoch, opened.pending_views, opened.is_whole), (EPOCH + 1, 2, true));
+    assert_eq!(reads.waiting(&article("a"), EPOCH + 1, 0), 1);
+    fixture.query(&["FLUSHALL"]);
+    assert_eq!(answer(&reads).await, None);
+}
+
+#[tokio::test]
+async fn of_a_long_log_the_sum_is_known_at_once_and_the_rest_is_read_meanwhile() {
+    const BATCHES: u64 = 300;
+    let fixture = Fixture::open().await;
+    for number in 1..=BATCHES {
+        let user = |reader| User::parse(format!("reader {reader}").as_bytes()).expect("test id");
+        let view = |reader| View { article: article("a"), user: user(reader), id: None };
+        let batch = Batch::fold(PRODUCER, number, 1_000 * (number - 1), 0, (0..1_000).map(view).collect());
+        fixture.queue.apply(EPOCH, &Packed::new(batch), IDS_MAX).await.expect("apply");
+    }
+    let reads = reads(&fixture).await;
+    let first = look(&reads).await;
+    assert_eq!((first.pending_views, first.is_whole), (1_000 * BATCHES, false));
+    assert_eq!(reads.views_up_to(Shard(0), &first, 1), Some(1_000), "MySQL takes the oldest entries first");
+    assert_eq!(reads.views_up_to(Shard(0), &first, BATCHES), None);
+    let waiting = || reads.waiting(&article("a"), EPOCH, 0);
+    assert!(waiting() < 1_000 * BATCHES);
+    let began = Instant::now();
+    while waiting() < 1_000 * BATCHES {
+        assert!(began.elapsed() < Duration::from_secs(20), "{} views were read", waiting());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(look(&reads).await.is_whole);
+}
