@@ -70,7 +70,7 @@ static BYTES: LazyLock<IntGauge> = LazyLock::new(|| {
     telemetry::gauge("footfall_followed_bytes", "Memory for the views of the log that reads are added up from.")
 });
 
-/// Memory for what waits, per shard, about: a backlog of six million views of a hundred thousand articles takes half of it.
+/// Memory for what waits, per shard, about: a backlog of six million views of a hundred thousand articles takes a quarter.
 /// What does not fit is not read, and numbers say that they are a part.
 const BYTES_MAX: usize = 256 << 20;
 /// Memory for an article beside its id and its counts, about.
