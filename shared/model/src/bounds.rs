@@ -165,7 +165,7 @@ impl Bounds {
     };
 
     /// What is tried on every run.
-    pub const ORDINARY: [Self; 16] = [
+    pub const ORDINARY: [Self; 17] = [
         Self::ONE_SERVER,
         Self::STALE_COPY,
         Self::FLIP,
@@ -178,6 +178,7 @@ impl Bounds {
         Self::POWER,
         Self::READS,
         Self::READS_AND_RESTART,
+        Self::READS_OVERTAKEN,
         Self::TWO_READERS,
         Self::RESTORED,
         Self::RESTORED_TWO_PRODUCERS,
@@ -185,8 +186,7 @@ impl Bounds {
     ];
 
     /// What is tried on demand.
-    pub const LARGER: [Self; 8] = [
-        Self::READS_OVERTAKEN,
+    pub const LARGER: [Self; 7] = [
         Self { epochs: 3, ..Self::STALE_COPY },
         Self { epochs: 3, ..Self::TWO_FLUSHERS },
         Self { flushers: 2, epochs: 2, faults: Faults { copies: 1, wipes: 1, ..NO_FAULTS }, ..Self::TWO_RECOVERERS },
