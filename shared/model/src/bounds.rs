@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::state::{Faults, PRODUCERS};
+use crate::log::PRODUCERS;
+use crate::state::Faults;
 
 /// How many of everything there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,11 +22,13 @@ pub struct Bounds {
     pub recoverers: usize,
     /// Epochs; the first one is open at first.
     pub epochs: u8,
-    /// Whether there is a reader.
-    pub reader: bool,
+    /// Readers.
+    pub readers: usize,
     /// Whether building a batch and the fsync of a journal are steps. Else everything is in the journals, and so
     /// acknowledged, from the start: no step can tell a batch that is not built yet from one that is not sent yet.
     pub journal: bool,
+    /// Whether the first server has taken all batches already.
+    pub loaded: bool,
     /// Faults.
     pub faults: Faults,
 }
@@ -40,8 +43,9 @@ const SMALLEST: Bounds = Bounds {
     flushers: 1,
     recoverers: 1,
     epochs: 2,
-    reader: false,
+    readers: 0,
     journal: false,
+    loaded: false,
     faults: NO_FAULTS,
 };
 
@@ -61,8 +65,22 @@ impl Bounds {
     /// There and back again: an empty server, the old one, the other one.
     pub const FLIP: Self = Self { name: "there and back", batches: [2, 0], epochs: 3, ..SMALLEST };
     /// Flushers in each other's way.
-    pub const TWO_FLUSHERS: Self =
-        Self { name: "two flushers", flushers: 2, epochs: 3, faults: Faults { copies: 1, ..NO_FAULTS }, ..SMALLEST };
+    pub const TWO_FLUSHERS: Self = Self {
+        name: "two flushers",
+        batches: [2, 0],
+        flushers: 2,
+        faults: Faults { copies: 1, ..NO_FAULTS },
+        ..SMALLEST
+    };
+    /// Several entries in a transaction, and some of them in another flusher's.
+    pub const LONG_FLUSH: Self = Self {
+        name: "long flushes",
+        batches: [3, 0],
+        servers: 1,
+        flushers: 2,
+        faults: Faults { wipes: 1, ..NO_FAULTS },
+        ..SMALLEST
+    };
     /// Recoverers in each other's way; FLUSHALL.
     pub const TWO_RECOVERERS: Self =
         Self { name: "two recoverers", recoverers: 2, epochs: 3, faults: Faults { wipes: 1, ..NO_FAULTS }, ..SMALLEST };
@@ -76,7 +94,7 @@ impl Bounds {
         faults: Faults { copies: 1, discards: 1, ..NO_FAULTS },
         ..SMALLEST
     };
-    /// Producers in one generation.
+    /// Producers whose batches may be in another order in another log.
     pub const TWO_PRODUCERS: Self = Self { name: "two producers", batches: [1, 1], ..SMALLEST };
     /// Both paths, and an ingest process that is killed.
     pub const ADOPTION: Self = Self {
@@ -96,15 +114,27 @@ impl Bounds {
         faults: Faults { kills: 1, power_losses: 1, ..NO_FAULTS },
         ..SMALLEST
     };
-    /// Cached values, with direct transactions.
-    pub const READS: Self = Self { name: "reads, direct path", direct: [1, 0], reader: true, ..SMALLEST };
-    /// Cached values, with several generations and a restart.
+    /// Cached bases, with direct transactions.
+    pub const READS: Self = Self { name: "reads, direct path", direct: [1, 0], readers: 1, ..SMALLEST };
+    /// Cached bases, with several flushes and a restart.
     pub const READS_AND_RESTART: Self = Self {
         name: "reads, restart",
         batches: [2, 0],
         direct: [1, 0],
         servers: 1,
-        reader: true,
+        readers: 1,
+        faults: Faults { copies: 1, ..NO_FAULTS },
+        ..SMALLEST
+    };
+    /// Cached bases, and the log in another order on an overtaken server.
+    pub const READS_OVERTAKEN: Self =
+        Self { name: "reads, overtaken server", batches: [1, 1], readers: 1, loaded: true, ..SMALLEST };
+    /// Readers in each other's way.
+    pub const TWO_READERS: Self = Self {
+        name: "two readers",
+        batches: [2, 0],
+        servers: 1,
+        readers: 2,
         faults: Faults { copies: 1, ..NO_FAULTS },
         ..SMALLEST
     };
@@ -127,17 +157,20 @@ impl Bounds {
     /// MySQL goes back, and with it Redis: an epoch begins twice.
     pub const BOTH_RESTORED: Self = Self {
         name: "MySQL and Redis went back",
-        batches: [2, 0],
-        faults: Faults { wipes: 1, restores: 1, ..NO_FAULTS },
+        batches: [1, 1],
+        servers: 1,
+        flushers: 2,
+        faults: Faults { wipes: 2, restores: 1, ..NO_FAULTS },
         ..SMALLEST
     };
 
     /// What is tried on every run.
-    pub const ORDINARY: [Self; 14] = [
+    pub const ORDINARY: [Self; 17] = [
         Self::ONE_SERVER,
         Self::STALE_COPY,
         Self::FLIP,
         Self::TWO_FLUSHERS,
+        Self::LONG_FLUSH,
         Self::TWO_RECOVERERS,
         Self::DISCARD,
         Self::TWO_PRODUCERS,
@@ -145,6 +178,8 @@ impl Bounds {
         Self::POWER,
         Self::READS,
         Self::READS_AND_RESTART,
+        Self::READS_OVERTAKEN,
+        Self::TWO_READERS,
         Self::RESTORED,
         Self::RESTORED_TWO_PRODUCERS,
         Self::BOTH_RESTORED,
@@ -153,7 +188,7 @@ impl Bounds {
     /// What is tried on demand.
     pub const LARGER: [Self; 7] = [
         Self { epochs: 3, ..Self::STALE_COPY },
-        Self { batches: [2, 0], epochs: 2, ..Self::TWO_FLUSHERS },
+        Self { epochs: 3, ..Self::TWO_FLUSHERS },
         Self { flushers: 2, epochs: 2, faults: Faults { copies: 1, wipes: 1, ..NO_FAULTS }, ..Self::TWO_RECOVERERS },
         Self { faults: Faults { wipes: 1, discards: 1, ..NO_FAULTS }, ..Self::TWO_RECOVERERS },
         Self { faults: Faults { copies: 1, ..NO_FAULTS }, ..Self::TWO_PRODUCERS },
@@ -175,7 +210,7 @@ impl fmt::Display for Bounds {
         write!(f, "batches {a}+{b}, direct {c}+{d}, Redis {servers}, flushers {flushers}, recoverers {recoverers}, ")?;
         write!(f, "epochs {epochs}")?;
         for (count, name) in [
-            (u8::from(self.reader), "reader"),
+            (self.readers as u8, "reader"),
             (copies, "copy"),
             (wipes, "FLUSHALL"),
             (discards, "discard"),

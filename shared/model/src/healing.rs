@@ -1,8 +1,9 @@
 //! What becomes of a state if no more faults happen: a fixed order of steps that drains everything.
 
+use crate::mysql::{DirectFence, Fence};
+use crate::redis::Follower;
 use crate::rules::Rules;
 use crate::state::State;
-use crate::stores::{DirectFence, Fence};
 
 /// Why a state does not drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +33,11 @@ pub fn heal(rules: &Rules, state: &State, server: usize) -> Result<State, Stop> 
     for (p, producer) in producers.iter_mut().enumerate() {
         if producer.epoch != redis.epoch || redis.is_behind(p, producer.next()) {
             let last = redis.register(p);
-            producer.registered(rules, redis.epoch, last, redis.open);
+            producer.registered(rules, redis.epoch, last, redis.log.tail);
         }
         while let Some(number) = producer.next() {
-            let open = redis.apply(rules, redis.epoch, p, number).ok_or(Stop::Stuck)?;
-            producer.applied(rules, open);
+            let tail = redis.apply(rules, redis.epoch, p, number).ok_or(Stop::Stuck)?;
+            producer.applied(rules, tail);
         }
         while let Some(number) = producer.next_direct() {
             match mysql.direct_fence(rules, p, number) {
@@ -48,21 +49,25 @@ pub fn heal(rules: &Rules, state: &State, server: usize) -> Result<State, Stop> 
         }
     }
 
-    while let Some(generation) = redis.seal(redis.epoch, redis.open) {
-        let batches = redis.sealed(rules, redis.epoch, generation).ok_or(Stop::Stuck)?;
-        if batches.is_empty() {
-            return Err(Stop::Alarm);
+    let mut follower = Follower::default();
+    loop {
+        let tail = follower.log.tail;
+        follower.follow(rules, redis);
+        if follower.log.tail == tail {
+            break;
         }
-        match mysql.fence(rules, redis.epoch, generation, batches) {
-            Fence::Write => mysql.commit(redis.epoch, generation, batches, !mysql.has_row),
+    }
+    if !follower.log.is_empty() {
+        match mysql.fence(rules, &follower) {
+            Fence::Write(from) => drop(mysql.commit(&follower, from, !mysql.has_row)),
             Fence::Before => {}
             Fence::Fenced | Fence::Hole => return Err(Stop::Alarm),
         }
-        redis.acknowledge(rules, redis.epoch, generation, None);
+        redis.acknowledge(rules, redis.epoch, follower.log.tail, false);
     }
 
     for producer in producers {
-        producer.flushed(redis.passed(rules));
+        producer.flushed(redis.log.first);
         if !producer.redis.retained.is_empty() {
             return Err(Stop::Stuck);
         }

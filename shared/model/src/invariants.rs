@@ -4,44 +4,48 @@ use stateright::Property;
 
 use crate::Protocol;
 use crate::healing::{Stop, heal};
-use crate::state::{Batches, Flusher, PRODUCERS, Path, Server, State, batches};
+use crate::log::{Batch, Batches, Log, PRODUCERS};
+use crate::redis::{Follower, Server};
+use crate::state::{Base, Flusher, Path, State};
 
 /// The properties of a run, fewer where its bounds leave out what they speak of.
 pub(crate) fn properties(protocol: &Protocol) -> Vec<Property<Protocol>> {
     let bounds = &protocol.bounds;
     let mut properties = vec![
         Property::always("I1 MySQL holds a prefix of every producer and path, up to its fence", |_, state: &State| {
-            (0..PRODUCERS).all(|p| prefixes(state, p))
+            state.mysql.counted == Batches::up_to(state.mysql.producers, state.mysql.direct)
         }),
         Property::always(
             "I2 no batch is counted twice, nor will be by what may be flushed",
             |protocol: &Protocol, state: &State| once(protocol, state),
         ),
-        Property::always(
-            "I3 what is acknowledged is counted, or in open Redis, or in a journal",
-            |_, state: &State| state.was_restored || (0..PRODUCERS).all(|p| kept(state, p)),
-        ),
+        Property::always("I3 what is acknowledged is counted, or in the log, or retained", |_, state: &State| {
+            state.was_restored || (0..PRODUCERS).all(|p| kept(state, p))
+        }),
         Property::always("I4 readers = number of reader rows", |_, state: &State| {
             state.mysql.readers == u8::from(state.mysql.has_row)
         }),
-        Property::always("I5 epoch and generation never go back", |_, state: &State| {
-            state.was_restored || (state.mysql.epoch, state.mysql.generation) == state.highest
+        Property::always("I5 epoch and position never go back", |_, state: &State| {
+            state.was_restored || (state.mysql.epoch, state.mysql.position) == state.highest
         }),
         Property::always("I6 one server at most is open under an epoch", |_, state: &State| {
             let [a, b] = &state.servers;
             state.was_restored || !(a.is_open() && b.is_open() && a.epoch == b.epoch)
         }),
-        Property::always("I7 what a flusher read is what was sealed", |_, state: &State| {
-            state.was_restored || state.flushers.iter().all(|flusher| as_sealed(state, flusher))
+        Property::always("I7 an entry never changes, and positions are consecutive", |_, state: &State| {
+            state.was_restored || unchanged(state)
         }),
         Property::always("I9 views = sum of the fences", |_, state: &State| {
             let fences: u8 = state.mysql.producers.iter().chain(&state.mysql.direct).sum();
-            state.mysql.views() == fences
+            state.mysql.counted.views() == u32::from(fences)
         }),
-        Property::always("Nobody has to stop, unless MySQL went back", |_, state: &State| !state.alarm),
-        Property::always("Healed, everything acknowledged is counted once", |protocol: &Protocol, state: &State| {
-            (0..protocol.bounds.servers).all(|server| heals(protocol, state, server))
-        }),
+        Property::always("I10 nobody has to stop, unless MySQL went back", |_, state: &State| !state.alarm),
+        Property::always(
+            "I10 healed, everything acknowledged is counted once",
+            |protocol: &Protocol, state: &State| {
+                (0..protocol.bounds.servers).all(|server| heals(protocol, state, server))
+            },
+        ),
         Property::sometimes("everything is counted", |protocol: &Protocol, state: &State| {
             (0..PRODUCERS).all(|p| {
                 state.mysql.producers[p] == protocol.bounds.batches[p]
@@ -49,14 +53,16 @@ pub(crate) fn properties(protocol: &Protocol) -> Vec<Property<Protocol>> {
             })
         }),
     ];
-    if bounds.reader {
+    if bounds.readers > 0 {
         properties.extend([
-            Property::always("I8 a valid cached value = MySQL + what waits", |_, state: &State| {
-                (0..state.servers.len()).all(|server| cached_is_true(state, server))
-            }),
-            Property::always("I8 an answer = MySQL + what waits", |_, state: &State| !state.wrong_answer),
-            Property::sometimes("a value with views is cached", |_, state: &State| {
-                state.servers.iter().any(|server| server.is_open() && server.cached > Some(0))
+            Property::always(
+                "I8 a valid base + the log behind it = MySQL + what is not flushed",
+                |_, state: &State| (0..state.servers.len()).all(|server| base_is_true(state, server)),
+            ),
+            Property::always("I8 an answer = MySQL + what is not flushed", |_, state: &State| !state.wrong_answer),
+            Property::sometimes("a base with views is cached", |_, state: &State| {
+                let has_views = |base: &Base| base.counted.views() > 0;
+                state.servers.iter().any(|server| server.is_open() && server.base.as_ref().is_some_and(has_views))
             }),
         ]);
     }
@@ -75,41 +81,34 @@ pub(crate) fn properties(protocol: &Protocol) -> Vec<Property<Protocol>> {
     }
     if bounds.faults.restores > 0 {
         properties.push(Property::sometimes("MySQL went back behind a flush", |_, state: &State| {
-            state.was_restored && state.mysql.generation < state.highest.1
+            state.was_restored && state.mysql.position < state.highest.1
         }));
     }
     properties
 }
 
-fn prefixes(state: &State, p: usize) -> bool {
-    let mysql = &state.mysql;
-    batches().filter(|&(producer, _)| producer == p).all(|(_, number)| {
-        mysql.counted.count(p, number) == u8::from(number <= mysql.producers[p])
-            && mysql.counted_directly.count(p, number) == u8::from(number <= mysql.direct[p])
-    })
+/// What may be flushed: the log of the server that is open under MySQL's epoch.
+fn current(state: &State) -> impl Iterator<Item = &Server> {
+    state.servers.iter().filter(|server| server.is_open() && server.epoch == state.mysql.epoch)
 }
 
 fn once(protocol: &Protocol, state: &State) -> bool {
-    let counted = |p: usize, number| {
-        // Who builds no batches for the direct path can only have moved them there, with their numbers.
-        let is_moved = protocol.bounds.direct[p] == 0;
-        let moved = if is_moved { state.mysql.counted_directly.count(p, number) } else { 0 };
-        state.mysql.counted.count(p, number) + moved
-    };
+    let mut all = state.mysql.counted;
     // After MySQL went back an epoch may begin twice, and only the producers' fences stand between.
-    let may_flush = |server: &&Server| server.is_open() && server.epoch == state.mysql.epoch && !state.was_restored;
-    let mut pending = Batches::default();
-    for server in state.servers.iter().filter(may_flush) {
-        pending.add_all(server.pending_above(state.mysql.generation));
+    if !state.was_restored {
+        for server in current(state) {
+            all = all.plus(server.log.batches_behind(state.mysql.position));
+        }
     }
-    batches().all(|(p, number)| counted(p, number) + pending.count(p, number) <= 1)
+    let all = if protocol.rules.paths_are_kept { all } else { all.on_one_path() };
+    all.is_once_each()
 }
 
 fn kept(state: &State, p: usize) -> bool {
     let producer = &state.producers[p];
     let waits = |number| {
-        let current = state.servers.iter().filter(|server| server.is_open() && server.epoch == state.mysql.epoch);
-        current.map(|server| server.pending_above(state.mysql.generation)).any(|batches| batches.count(p, number) > 0)
+        current(state)
+            .any(|server| server.log.behind(state.mysql.position).any(|batch| batch == Batch::of_redis(p, number)))
     };
     let is_kept = |path: &Path, number| path.retained.contains(number) || path.journal.contains(number);
     let on_redis_path = producer
@@ -125,30 +124,42 @@ fn kept(state: &State, p: usize) -> bool {
     on_redis_path && on_direct_path
 }
 
-fn as_sealed(state: &State, flusher: &Flusher) -> bool {
-    let (Flusher::Read { epoch, generation, batches } | Flusher::Writing { epoch, generation, batches, .. }) = flusher
-    else {
-        return true;
+/// Positions are consecutive, and everybody who has an entry of an epoch has the same one at its position.
+fn unchanged(state: &State) -> bool {
+    let [a, b] = &state.servers;
+    let is_one_log = |epoch: u8, log: &Log| {
+        state
+            .servers
+            .iter()
+            .filter(|server| server.epoch == epoch && server.is_open())
+            .all(|server| server.log.agrees_with(log))
     };
-    let holds = |server: &&Server| {
-        server.is_open() && server.epoch == *epoch && (server.first..server.open).contains(generation)
-    };
-    state.servers.iter().filter(holds).all(|server| server.logs[usize::from(*generation)] == *batches)
+    let followers = state.flushers.iter().filter_map(|flusher| match flusher {
+        Flusher::Following(follower) | Flusher::Writing { follower, .. } => Some(follower),
+        Flusher::Idle | Flusher::Committed { .. } => None,
+    });
+    (a.epoch != b.epoch || !a.has_data() || a.log.agrees_with(&b.log))
+        && state.servers.iter().all(|server| !server.has_data() || server.log.adds_up())
+        && followers
+            .chain(state.readers.iter().map(|reader| &reader.follower))
+            .all(|Follower { epoch, log }| is_one_log(*epoch, log))
 }
 
 impl State {
-    /// What a reader is to be told, if the server's cached values are valid in MySQL's eyes.
-    pub(crate) fn live_views(&self, server: usize) -> Option<u8> {
+    /// What a reader is to be told, if the server is current in MySQL's eyes.
+    pub(crate) fn live_views(&self, server: usize) -> Option<Batches> {
         let server = &self.servers[server];
         let is_valid = server.is_open() && server.epoch == self.mysql.epoch && server.version == self.mysql.version;
-        is_valid.then(|| self.mysql.views() + server.pending_above(self.mysql.generation).views())
+        is_valid.then(|| self.mysql.counted.plus(server.log.batches_behind(self.mysql.position)))
     }
 }
 
-fn cached_is_true(state: &State, server: usize) -> bool {
-    let cached = state.servers[server].cached;
-    let waiting = state.servers[server].pending_above(0).views();
-    cached.zip(state.live_views(server)).is_none_or(|(views, truth)| views + waiting == truth)
+/// Only a server that is current in MySQL's eyes must be right about what is not counted yet; on no server may anybody
+/// count a batch twice.
+fn base_is_true(state: &State, server: usize) -> bool {
+    let Some(base) = state.servers[server].base.filter(|_| !state.was_restored) else { return true };
+    let views = base.counted.plus(state.servers[server].log.batches_behind(base.position));
+    state.live_views(server).map_or(views.is_once_each(), |truth| views == truth)
 }
 
 /// Whether a state, left alone with this server, counts everything that was acknowledged, and nothing twice. After MySQL
@@ -159,13 +170,16 @@ fn heals(protocol: &Protocol, state: &State, server: usize) -> bool {
         Err(Stop::Alarm | Stop::Stuck) => return state.was_restored,
     };
     let must_be_complete = !state.was_restored || protocol.bounds.redis_keeps_everything();
-    batches().all(|(p, number)| {
-        let (before, mysql) = (&state.producers[p], &healed.mysql);
-        let is_right = |path: &Path, count: u8| {
-            let is_expected = path.acknowledged.contains(number) || path.retained.contains(number);
-            count <= 1 && (count == 1 || !is_expected || !must_be_complete)
-        };
-        is_right(&before.redis, mysql.counted.count(p, number))
-            && is_right(&before.direct, mysql.counted_directly.count(p, number))
-    })
+    let counted = healed.mysql.counted;
+    let is_complete = |path: &Path, batch: &dyn Fn(u8) -> Batch| {
+        let mut expected = path.acknowledged;
+        expected.unite(path.retained);
+        expected.iter().all(|number| counted.count(batch(number)) == 1)
+    };
+    counted.is_once_each()
+        && (!must_be_complete
+            || state.producers.iter().enumerate().all(|(p, producer)| {
+                is_complete(&producer.redis, &|number| Batch::of_redis(p, number))
+                    && is_complete(&producer.direct, &|number| Batch::of_direct(p, number))
+            }))
 }

@@ -1,88 +1,19 @@
-//! What the world looks like between two steps. All numbers are small, so that states are.
+//! What the actors hold between two steps, and the world. All numbers are small, so that states are.
 
 use std::fmt;
 
-/// Producers, at most.
-pub const PRODUCERS: usize = 2;
-/// Batches of a producer on one path, at most.
-pub const NUMBERS: usize = 2;
+use crate::log::{Batches, NUMBERS, PRODUCERS};
+use crate::mysql::MySql;
+use crate::redis::{Follower, Server};
+
 /// Servers that hold, or come back with, a data set of the shard.
 pub const SERVERS: usize = 2;
 /// Epochs that a request can carry, at most.
 pub const EPOCHS: u8 = 4;
-/// Room for generations: none is numbered higher within the bounds.
-pub const GENERATIONS: usize = 10;
 
-/// How often each batch is in something: a bag, so that a batch counted twice is seen. Two bits each.
+/// A set of numbers up to 12.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Batches(u8);
-
-impl Batches {
-    fn shift(producer: usize, number: u8) -> usize {
-        2 * (NUMBERS * producer + usize::from(number) - 1)
-    }
-
-    /// How often a batch is in it; 3 stands for more, too.
-    #[must_use]
-    pub fn count(self, producer: usize, number: u8) -> u8 {
-        self.0 >> Self::shift(producer, number) & 3
-    }
-
-    /// Adds a batch once.
-    pub fn add(&mut self, producer: usize, number: u8) {
-        if self.count(producer, number) < 3 {
-            self.0 += 1 << Self::shift(producer, number);
-        }
-    }
-
-    /// Adds everything that is in `other`.
-    pub fn add_all(&mut self, other: Self) {
-        if self.is_empty() {
-            *self = other;
-            return;
-        }
-        for (producer, number) in batches() {
-            for _ in 0..other.count(producer, number) {
-                self.add(producer, number);
-            }
-        }
-    }
-
-    /// Whether nothing is in it.
-    #[must_use]
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Its views: every batch holds one.
-    #[must_use]
-    pub fn views(self) -> u8 {
-        if self.is_empty() { 0 } else { batches().map(|(producer, number)| self.count(producer, number)).sum() }
-    }
-
-    /// Numbers of a producer in it, ascending.
-    pub fn numbers(self, producer: usize) -> impl DoubleEndedIterator<Item = u8> {
-        (1..=NUMBERS as u8).filter(move |&number| self.count(producer, number) > 0)
-    }
-}
-
-impl fmt::Debug for Batches {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let present = batches().filter(|&(producer, number)| self.count(producer, number) > 0);
-        f.debug_set()
-            .entries(present.map(|(producer, number)| format!("p{producer}.{number}x{}", self.count(producer, number))))
-            .finish()
-    }
-}
-
-/// Every (producer, number) of a path.
-pub fn batches() -> impl Iterator<Item = (usize, u8)> {
-    (0..PRODUCERS).flat_map(|producer| (1..=NUMBERS as u8).map(move |number| (producer, number)))
-}
-
-/// A set of numbers up to 8.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Numbers(u8);
+pub struct Numbers(u16);
 
 impl Numbers {
     /// Whether the number is in it.
@@ -119,96 +50,13 @@ impl Numbers {
 
     /// The numbers, ascending.
     pub fn iter(self) -> impl Iterator<Item = u8> {
-        (1..=8).filter(move |&number| self.contains(number))
+        (1..=12).filter(move |&number| self.contains(number))
     }
 }
 
 impl fmt::Debug for Numbers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter()).finish()
-    }
-}
-
-/// One Redis server with its data set of the shard.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Server {
-    /// This life of the server: `master_replid`.
-    pub life: u8,
-    /// meta: epoch; 0 if there is no data set.
-    pub epoch: u8,
-    /// meta: the life of a server in which a recovery opened the data set.
-    pub incarnation: u8,
-    /// meta: the open generation.
-    pub open: u8,
-    /// meta: the first generation that is not acknowledged.
-    pub first: u8,
-    /// meta: version of the cached values.
-    pub version: u8,
-    /// producers: the last number of each that is registered.
-    pub producers: [Option<u8>; PRODUCERS],
-    /// The batches of every generation, the open one included.
-    pub logs: [Batches; GENERATIONS],
-    /// The article's cached views, as of MySQL generation `first - 1`.
-    pub cached: Option<u8>,
-}
-
-impl Server {
-    /// Whether there is a data set.
-    #[must_use]
-    pub fn has_data(&self) -> bool {
-        self.epoch > 0
-    }
-
-    /// Whether there is a data set that was opened in this life of the server.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        self.has_data() && self.incarnation == self.life
-    }
-
-    /// What waits in generations above `generation`.
-    #[must_use]
-    pub fn pending_above(&self, generation: u8) -> Batches {
-        let mut pending = Batches::default();
-        for generation in self.first.max(generation + 1)..=self.open {
-            let log = self.logs[usize::from(generation)];
-            if !log.is_empty() {
-                pending.add_all(log);
-            }
-        }
-        pending
-    }
-}
-
-/// MySQL, as committed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct MySql {
-    /// footfall_shard_fence: the epoch.
-    pub epoch: u8,
-    /// footfall_shard_fence: the last generation flushed.
-    pub generation: u8,
-    /// footfall_shard_fence: the epoch of the last flush.
-    pub flush_epoch: u8,
-    /// footfall_shard_fence: version of the cached values.
-    pub version: u8,
-    /// footfall_producer_fence: last batch of each producer on the Redis path.
-    pub producers: [u8; PRODUCERS],
-    /// footfall_direct_fence: last batch of each producer on the direct path.
-    pub direct: [u8; PRODUCERS],
-    /// What was counted on the Redis path.
-    pub counted: Batches,
-    /// What was counted on the direct path.
-    pub counted_directly: Batches,
-    /// footfall_article_readers: whether the one reader has a row.
-    pub has_row: bool,
-    /// footfall_articles.readers.
-    pub readers: u8,
-}
-
-impl MySql {
-    /// footfall_articles.views.
-    #[must_use]
-    pub fn views(&self) -> u8 {
-        self.counted.views() + self.counted_directly.views()
     }
 }
 
@@ -254,9 +102,9 @@ pub struct Producer {
     pub direct: Path,
     /// Epoch that the sender is registered under; 0 if none.
     pub epoch: u8,
-    /// At least the generation of each batch that Redis is known to have, under this epoch; 0 if it is not.
+    /// At least the position of each batch that Redis is known to have, under this epoch; 0 if it is not.
     pub marks: [u8; NUMBERS],
-    /// A reply on its way to the sender: OK for the next batch, with this open generation; 0 if none.
+    /// A reply on its way to the sender: OK for the next batch, with this tail; 0 if none.
     pub reply: u8,
     /// Every APPLY sent so far, by epoch and number: any of them may be executed at any time, and again.
     pub sent: Numbers,
@@ -281,40 +129,17 @@ impl Producer {
 /// Where a flusher is. What it knows may be out of date.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Flusher {
-    /// Between two looks.
+    /// With no entry.
     #[default]
     Idle,
-    /// About to seal.
-    Looked {
-        /// The data set's epoch.
-        epoch: u8,
-        /// Its open generation.
-        open: u8,
-    },
-    /// About to read.
-    Sealed {
-        /// The data set's epoch.
-        epoch: u8,
-        /// What to read.
-        generation: u8,
-    },
-    /// About to begin its transaction.
-    Read {
-        /// The data set's epoch.
-        epoch: u8,
-        /// What was read.
-        generation: u8,
-        /// What it holds.
-        batches: Batches,
-    },
+    /// With entries to write.
+    Following(Follower),
     /// In its transaction, holding the fence row.
     Writing {
-        /// The data set's epoch.
-        epoch: u8,
-        /// What is written.
-        generation: u8,
-        /// What it holds.
-        batches: Batches,
+        /// The entries.
+        follower: Follower,
+        /// Those behind this position are written.
+        from: u8,
         /// Whether the reader had no row.
         is_new: bool,
     },
@@ -322,10 +147,14 @@ pub enum Flusher {
     Committed {
         /// The data set's epoch.
         epoch: u8,
-        /// What MySQL has.
-        generation: u8,
-        /// The views in it, if this very flush added them.
-        growth: Option<u8>,
+        /// Where this flush began.
+        from: u8,
+        /// Up to where MySQL has the log.
+        last: u8,
+        /// What is between, if this very flush added it.
+        growth: Option<Batches>,
+        /// Whether the cached bases were moved along.
+        are_bases_moved: bool,
     },
 }
 
@@ -336,10 +165,10 @@ pub struct Sight {
     pub life: u8,
     /// The data set's epoch; 0 if there is none.
     pub epoch: u8,
-    /// Its first generation that is not acknowledged.
+    /// Position of its oldest entry.
     pub first: u8,
-    /// Its open generation.
-    pub open: u8,
+    /// Position of its newest entry.
+    pub tail: u8,
     /// Whether it is open in this life of the server.
     pub is_open: bool,
     /// Whether the data set did not add up and is to be set aside.
@@ -351,8 +180,8 @@ pub struct Sight {
 pub struct Ticket {
     /// The new epoch.
     pub epoch: u8,
-    /// The fence's generation.
-    pub generation: u8,
+    /// The fence's position.
+    pub position: u8,
     /// The epoch of the last flush.
     pub flush_epoch: u8,
     /// The producers' fences.
@@ -367,12 +196,14 @@ pub enum Recoverer {
     Idle,
     /// About to read the fence.
     Saw(Sight),
-    /// About to begin the epoch after `epoch`.
+    /// About to begin the epoch after the fence's.
     Compared {
         /// The data set.
         sight: Sight,
         /// The fence's epoch.
         epoch: u8,
+        /// Only where the fence is read without the lock: what it said.
+        fence: Option<Ticket>,
     },
     /// About to reopen.
     Begun {
@@ -388,17 +219,33 @@ pub enum Recoverer {
     },
 }
 
-/// A value on its way from MySQL into the cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What MySQL has of the article, as of a position: all entries up to there, and none behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Base {
+    /// The position.
+    pub position: u8,
+    /// The views, and whose they are.
+    pub counted: Batches,
+}
+
+/// A base on its way from MySQL into the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fill {
     /// MySQL's epoch.
     pub epoch: u8,
-    /// MySQL's generation.
-    pub generation: u8,
     /// MySQL's version.
     pub version: u8,
-    /// The article's views.
-    pub views: u8,
+    /// The base.
+    pub base: Base,
+}
+
+/// A reader.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reader {
+    /// Its entries.
+    pub follower: Follower,
+    /// What it has read from MySQL after a miss.
+    pub fill: Option<Fill>,
 }
 
 /// A direct transaction that has read and not yet written.
@@ -446,17 +293,17 @@ pub struct State {
     pub recoverers: [Recoverer; 2],
     /// The direct transaction that is open.
     pub direct: Option<Direct>,
-    /// The reader's value.
-    pub fill: Option<Fill>,
+    /// The readers.
+    pub readers: [Reader; 2],
     /// Faults to come.
     pub faults: Faults,
-    /// For the properties only: the highest epoch and generation that MySQL ever had.
+    /// For the properties only: the highest epoch and position that MySQL ever had.
     pub highest: (u8, u8),
     /// For the properties only: MySQL went back.
     pub was_restored: bool,
     /// For the properties only: somebody found what must not be, and stopped.
     pub alarm: bool,
-    /// For the properties only: a reader was answered a wrong number by a valid data set.
+    /// For the properties only: a reader was answered a wrong number.
     pub wrong_answer: bool,
 }
 

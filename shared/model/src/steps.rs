@@ -1,6 +1,6 @@
 //! What each actor may do next, one step at a time. Between two steps of an actor anything may happen, so what it
 //! holds may be out of date; the scripts and transactions that it calls, with the rules that guard them, are in
-//! [`crate::stores`]. A request may reach any server: a client that connects again may find another one, and an old
+//! [`crate::redis`] and [`crate::mysql`]. A request may reach any server: a client that connects again may find another one, and an old
 //! server may go on answering.
 
 mod faults;
@@ -29,8 +29,8 @@ pub enum Step {
     Flusher(usize, FlusherStep),
     /// Of a recoverer.
     Recoverer(usize, RecovererStep),
-    /// Of the reader.
-    Reader(ReaderStep),
+    /// Of a reader.
+    Reader(usize, ReaderStep),
     /// A fault.
     Fault(Fault),
 }
@@ -47,8 +47,8 @@ impl Protocol {
         for r in 0..self.bounds.recoverers {
             self.recoverer_steps(state, r, |step| steps.push(Step::Recoverer(r, step)));
         }
-        if self.bounds.reader {
-            self.reader_steps(|step| steps.push(Step::Reader(step)));
+        for r in 0..self.bounds.readers {
+            self.reader_steps(r, |step| steps.push(Step::Reader(r, step)));
         }
         self.fault_steps(state, |fault| steps.push(Step::Fault(fault)));
     }
@@ -59,7 +59,7 @@ impl Protocol {
             Step::Ingest(p, step) => self.ingest(state, p, step),
             Step::Flusher(f, step) => self.flush(state, f, step),
             Step::Recoverer(r, step) => self.recover(state, r, step),
-            Step::Reader(step) => self.read(state, step),
+            Step::Reader(r, step) => self.read(state, r, step),
             Step::Fault(fault) => self.fail(state, fault),
         }
     }

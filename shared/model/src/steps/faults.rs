@@ -2,7 +2,8 @@
 //! requests and replies are late or lost is no fault: it may happen at any time.
 
 use crate::Protocol;
-use crate::state::{Flusher, Server, State};
+use crate::redis::Server;
+use crate::state::{Flusher, State};
 
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,24 +1,15 @@
-//! Flushers: look, seal, read, commit, acknowledge.
+//! Flushers: follow, commit, move the bases, trim.
 
 use crate::Protocol;
+use crate::mysql::Fence;
+use crate::redis::Follower;
 use crate::state::{Flusher, State};
-use crate::stores::Fence;
 
 /// A step of a flusher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlusherStep {
-    /// STATE.
-    Look {
-        /// Where.
-        server: usize,
-    },
-    /// SEAL.
-    Seal {
-        /// Where.
-        server: usize,
-    },
-    /// It reads the oldest sealed generation.
-    Read {
+    /// FOLLOW: one more entry.
+    Follow {
         /// Where.
         server: usize,
     },
@@ -29,26 +20,40 @@ pub enum FlusherStep {
         /// Whether the reply arrives.
         is_answered: bool,
     },
+    /// ADVANCE.
+    Advance {
+        /// Where.
+        server: usize,
+    },
     /// ACK.
     Acknowledge {
         /// Where.
         server: usize,
     },
-    /// It is killed, or gives up; its transaction is rolled back.
+    /// It is killed, or gives up, or MySQL crashed; its transaction is rolled back.
     Stop,
 }
 
 impl Protocol {
     pub(super) fn flusher_steps(&self, state: &State, f: usize, mut add: impl FnMut(FlusherStep)) {
         match state.flushers[f] {
-            Flusher::Idle => return self.servers().for_each(|server| add(FlusherStep::Look { server })),
-            Flusher::Looked { .. } => self.servers().for_each(|server| add(FlusherStep::Seal { server })),
-            Flusher::Sealed { .. } => self.servers().for_each(|server| add(FlusherStep::Read { server })),
-            Flusher::Read { .. } => add(FlusherStep::Begin),
+            Flusher::Idle => return self.servers().for_each(|server| add(FlusherStep::Follow { server })),
+            Flusher::Following(_) => {
+                self.servers().for_each(|server| add(FlusherStep::Follow { server }));
+                if !self.rules.commit_before_trim {
+                    self.servers().for_each(|server| add(FlusherStep::Acknowledge { server }));
+                }
+                add(FlusherStep::Begin);
+            }
             Flusher::Writing { .. } => {
                 [true, false].into_iter().for_each(|is_answered| add(FlusherStep::Commit { is_answered }));
             }
-            Flusher::Committed { .. } => self.servers().for_each(|server| add(FlusherStep::Acknowledge { server })),
+            Flusher::Committed { growth, .. } => {
+                if growth.is_some() && self.bounds.readers > 0 {
+                    self.servers().for_each(|server| add(FlusherStep::Advance { server }));
+                }
+                self.servers().for_each(|server| add(FlusherStep::Acknowledge { server }));
+            }
         }
         add(FlusherStep::Stop);
     }
@@ -57,32 +62,28 @@ impl Protocol {
         let rules = &self.rules;
         let servers = &mut state.servers;
         let next = match (step, state.flushers[f]) {
-            (FlusherStep::Look { server }, Flusher::Idle) => {
-                let server = &servers[server];
-                let has_work = server.is_open() && !server.pending_above(0).is_empty();
-                if has_work { Flusher::Looked { epoch: server.epoch, open: server.open } } else { Flusher::Idle }
-            }
-            (FlusherStep::Seal { server }, Flusher::Looked { epoch, open }) => {
-                let oldest = servers[server].seal(epoch, open);
-                oldest.map_or(Flusher::Idle, |generation| Flusher::Sealed { epoch, generation })
-            }
-            (FlusherStep::Read { server }, Flusher::Sealed { epoch, generation }) => {
-                match servers[server].sealed(rules, epoch, generation) {
-                    Some(batches) if batches.is_empty() => {
-                        state.raise_alarm();
-                        Flusher::Idle
-                    }
-                    Some(batches) => Flusher::Read { epoch, generation, batches },
-                    None => Flusher::Idle,
-                }
-            }
-            (FlusherStep::Begin, Flusher::Read { epoch, generation, batches }) => {
+            (FlusherStep::Follow { server }, Flusher::Idle) => followed(Follower::default(), |follower| {
+                follower.follow(rules, &servers[server]);
+            }),
+            (FlusherStep::Follow { server }, Flusher::Following(follower)) => followed(follower, |follower| {
+                follower.follow(rules, &servers[server]);
+            }),
+            (FlusherStep::Begin, Flusher::Following(follower)) => {
                 if self.is_locked(state) {
                     return; // It waits.
                 }
-                match state.mysql.fence(rules, epoch, generation, batches) {
-                    Fence::Write => Flusher::Writing { epoch, generation, batches, is_new: !state.mysql.has_row },
-                    Fence::Before => Flusher::Committed { epoch, generation, growth: None },
+                match state.mysql.fence(rules, &follower) {
+                    Fence::Write(from) => Flusher::Writing { follower, from, is_new: !state.mysql.has_row },
+                    Fence::Before => {
+                        let Follower { epoch, log } = follower;
+                        Flusher::Committed {
+                            epoch,
+                            from: log.first - 1,
+                            last: log.tail,
+                            growth: None,
+                            are_bases_moved: false,
+                        }
+                    }
                     Fence::Fenced => Flusher::Idle,
                     Fence::Hole => {
                         state.raise_alarm();
@@ -90,19 +91,29 @@ impl Protocol {
                     }
                 }
             }
-            (FlusherStep::Commit { is_answered }, Flusher::Writing { epoch, generation, batches, is_new }) => {
-                state.mysql.commit(epoch, generation, batches, is_new);
-                state.highest.1 = state.highest.1.max(generation);
+            (FlusherStep::Commit { is_answered }, Flusher::Writing { follower, from, is_new }) => {
+                let growth = state.mysql.commit(&follower, from, is_new);
+                state.highest.1 = state.highest.1.max(state.mysql.position);
                 if is_answered {
-                    Flusher::Committed { epoch, generation, growth: Some(batches.views()) }
+                    let Follower { epoch, log } = follower;
+                    Flusher::Committed { epoch, from, last: log.tail, growth: Some(growth), are_bases_moved: false }
                 } else {
                     // An unknown outcome is answered by running the transaction again: the fence knows.
-                    Flusher::Read { epoch, generation, batches }
+                    Flusher::Following(follower)
                 }
             }
-            (FlusherStep::Acknowledge { server }, Flusher::Committed { epoch, generation, growth }) => {
-                servers[server].acknowledge(rules, epoch, generation, growth);
+            (FlusherStep::Advance { server }, Flusher::Committed { epoch, from, last, growth: Some(growth), .. }) => {
+                let are_bases_moved = servers[server].advance(rules, epoch, from, last, growth);
+                Flusher::Committed { epoch, from, last, growth: Some(growth), are_bases_moved }
+            }
+            (FlusherStep::Acknowledge { server }, Flusher::Committed { epoch, last, are_bases_moved, .. }) => {
+                servers[server].acknowledge(rules, epoch, last, are_bases_moved);
                 Flusher::Idle
+            }
+            // Only where the order is wrong.
+            (FlusherStep::Acknowledge { server }, before @ Flusher::Following(Follower { epoch, log })) => {
+                servers[server].acknowledge(rules, epoch, log.tail, false);
+                before
             }
             (FlusherStep::Stop, _) => Flusher::Idle,
             _ => return,
@@ -114,4 +125,10 @@ impl Protocol {
     pub(super) fn is_locked(&self, state: &State) -> bool {
         state.is_flush_writing() || self.rules.direct_locks && state.direct.is_some()
     }
+}
+
+/// A flusher without an entry is idle: its next look may as well be its first.
+fn followed(mut follower: Follower, follow: impl FnOnce(&mut Follower)) -> Flusher {
+    follow(&mut follower);
+    if follower.log.is_empty() { Flusher::Idle } else { Flusher::Following(follower) }
 }

@@ -2,8 +2,10 @@
 //! more than once: that is what a slow network, a lost reply and a repeat come to.
 
 use crate::Protocol;
-use crate::state::{Direct, EPOCHS, NUMBERS, Producer, State};
-use crate::stores::DirectFence;
+use crate::Rules;
+use crate::log::NUMBERS;
+use crate::mysql::DirectFence;
+use crate::state::{Direct, EPOCHS, Producer, State};
 
 /// A step of an ingest process, of what it has sent, or of its adopter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub enum IngestStep {
     },
     /// The reply to APPLY arrives; the client is acknowledged.
     Receive,
-    /// A reply of a server tells which generations MySQL has; their batches are let go.
+    /// A reply of a server tells `first`; batches before it are let go, because MySQL has them.
     Release {
         /// Whose.
         server: usize,
@@ -122,7 +124,7 @@ impl Protocol {
                 let is_due = server.epoch != producer.epoch || server.is_behind(p, producer.next());
                 if server.is_open() && is_due {
                     let last = server.register(p);
-                    producer.registered(rules, server.epoch, last, server.open);
+                    producer.registered(rules, server.epoch, last, server.log.tail);
                 }
             }
             IngestStep::Send => {
@@ -131,10 +133,10 @@ impl Protocol {
                 }
             }
             IngestStep::Apply { epoch, number, server } => {
-                let open = servers[server].apply(rules, epoch, p, number);
+                let tail = servers[server].apply(rules, epoch, p, number);
                 // The reply to a request that the sender has given up reaches nobody.
-                if let Some(open) = open.filter(|_| producer.epoch == epoch && producer.next() == Some(number)) {
-                    producer.reply = open;
+                if let Some(tail) = tail.filter(|_| producer.epoch == epoch && producer.next() == Some(number)) {
+                    producer.reply = tail;
                 }
             }
             IngestStep::Receive => {
@@ -145,7 +147,7 @@ impl Protocol {
             IngestStep::Release { server } => {
                 let server = &servers[server];
                 if server.is_open() && server.epoch == producer.epoch {
-                    producer.flushed(server.passed(rules));
+                    producer.flushed(server.log.first);
                 }
             }
             IngestStep::SendDirectly => {
@@ -187,34 +189,34 @@ impl Protocol {
 
 /// What a producer does with the replies.
 impl Producer {
-    /// To REGISTER: the producer's `last`, and the open generation.
-    pub(crate) fn registered(&mut self, rules: &crate::Rules, epoch: u8, last: u8, open: u8) {
+    /// To REGISTER: the producer's `last`, and the tail.
+    pub(crate) fn registered(&mut self, rules: &Rules, epoch: u8, last: u8, tail: u8) {
         (self.epoch, self.reply) = (epoch, 0);
         for (number, mark) in (1..).zip(&mut self.marks) {
-            // An older data set may hold it in another generation than the reply of the time said, or not at all.
+            // An older data set may hold it at another position than the reply of the time said, or not at all.
             if !self.redis.retained.contains(number) {
                 *mark = 0;
             } else if rules.marks_end_with_epoch {
-                *mark = if number <= last { open } else { 0 };
+                *mark = if number <= last { tail } else { 0 };
             }
         }
     }
 
-    /// To APPLY of the next batch: Redis has it, in a generation up to `open`.
-    pub(crate) fn applied(&mut self, rules: &crate::Rules, open: u8) {
+    /// To APPLY of the next batch: Redis has it, at a position up to `tail`.
+    pub(crate) fn applied(&mut self, rules: &Rules, tail: u8) {
         self.reply = 0;
         let Some(number) = self.next() else { return };
-        self.marks[usize::from(number) - 1] = open;
+        self.marks[usize::from(number) - 1] = tail;
         self.redis.acknowledged.insert(number);
-        if !rules.retained_until_flushed {
+        if !rules.retained_until_first {
             self.redis.release(number);
         }
     }
 
-    /// To anything: MySQL has all generations before `passed`.
-    pub(crate) fn flushed(&mut self, passed: u8) {
+    /// To anything: MySQL has all entries before `first` (I3).
+    pub(crate) fn flushed(&mut self, first: u8) {
         for (number, mark) in (1..).zip(&mut self.marks) {
-            if *mark > 0 && *mark < passed {
+            if *mark > 0 && *mark < first {
                 *mark = 0;
                 self.redis.release(number);
             }

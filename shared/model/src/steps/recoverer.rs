@@ -1,7 +1,7 @@
 //! Recoverers: look, compare, begin an epoch, reopen.
 
 use crate::Protocol;
-use crate::state::{Recoverer, State};
+use crate::state::{Recoverer, State, Ticket};
 
 /// A step of a recoverer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Protocol {
             (RecovererStep::See { server, discard }, Recoverer::Idle) => {
                 let sight = servers[server].sight(discard);
                 // A look at a data set that is well ends where it began, and if that changes, a later look shows it.
-                if !discard && sight.is_open && sight.epoch == mysql.epoch && sight.first <= mysql.generation + 1 {
+                if !discard && sight.is_open && sight.epoch == mysql.epoch && sight.first <= mysql.position + 1 {
                     return;
                 }
                 faults.discards -= u8::from(discard);
@@ -66,9 +66,10 @@ impl Protocol {
                 } else if sight.is_open && sight.epoch == epoch && !sight.discard {
                     Recoverer::Idle
                 } else if rules.epoch_before_reopen {
-                    Recoverer::Compared { sight, epoch }
+                    let fence = (!rules.fence_is_read_under_lock).then(|| mysql.ticket());
+                    Recoverer::Compared { sight, epoch, fence }
                 } else {
-                    Recoverer::Begun { sight, ticket: mysql.ticket(epoch + 1) }
+                    Recoverer::Begun { sight, ticket: Ticket { epoch: epoch + 1, ..mysql.ticket() } }
                 }
             }
             (RecovererStep::Begin, before) => {
@@ -98,13 +99,16 @@ impl Protocol {
     fn begin_epoch(&self, state: &mut State, recoverer: Recoverer) -> Recoverer {
         let rules = &self.rules;
         match recoverer {
-            Recoverer::Compared { sight, epoch } => {
+            Recoverer::Compared { sight, epoch, fence } => {
                 if rules.next_epoch_halts_too && state.mysql.is_older_than(rules, &sight) {
                     state.raise_alarm();
                     return Recoverer::Idle;
                 }
                 let ticket = state.mysql.next_epoch(rules, epoch);
-                ticket.map_or(Recoverer::Idle, |ticket| Recoverer::Begun { sight, ticket })
+                ticket.map_or(Recoverer::Idle, |ticket| {
+                    let ticket = fence.map_or(ticket, |fence| Ticket { epoch: ticket.epoch, ..fence });
+                    Recoverer::Begun { sight, ticket }
+                })
             }
             Recoverer::Reopened { epoch } => {
                 state.mysql.next_epoch(rules, epoch);
