@@ -6,7 +6,7 @@ mod numbers;
 mod shard;
 mod shown;
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,7 +24,8 @@ use crate::counter::{Article, Shard};
 use crate::grading::Grade;
 use crate::http::Answer;
 use crate::queue::Redis;
-use crate::store::{Store, StoreError, StoredArticle};
+use crate::random;
+use crate::store::{Fences, StoreError, StoredArticle};
 
 pub use self::counts::{HitCounts, Interface};
 pub use self::look::Look;
@@ -33,13 +34,14 @@ pub use self::numbers::ArticleNumbers;
 /// Reads of single articles, shared by all requests of a process.
 pub struct Reads {
     shards: Vec<Arc<ReadShard>>,
-    store: Store,
+    store: Arc<dyn Fences>,
     /// Nobody waits longer for a store that hangs.
     patience: Duration,
     mysql: Mutex<Breaker>,
     /// Of all who miss the same article, one asks MySQL, and the others wait for what it fills in.
     turns: Vec<Turn>,
-    hasher: RandomState,
+    /// Which articles share a turn is not to be guessed from outside.
+    secret: u64,
     shown: Shown,
     counts: HitCounts,
 }
@@ -61,7 +63,7 @@ impl Reads {
     #[must_use]
     pub fn new(
         redis: &Redis,
-        store: Store,
+        store: Arc<dyn Fences>,
         counts: HitCounts,
         config: &config::Reads,
         shards: u16,
@@ -76,7 +78,7 @@ impl Reads {
             patience,
             mysql: Mutex::new(Breaker::new(0)),
             turns: (0..TURNS).map(|_| Turn::default()).collect(),
-            hasher: RandomState::new(),
+            secret: random::number(),
             shown: Shown::new(),
             counts,
         }
@@ -112,11 +114,17 @@ impl Reads {
         &self.shards[usize::from(Shard::of(article, shards).0)]
     }
 
+    fn turn_of(&self, article: &Article) -> &Turn {
+        let mut hasher = DefaultHasher::new();
+        (self.secret, article).hash(&mut hasher);
+        &self.turns[hasher.finish() as usize % TURNS]
+    }
+
     /// What Redis has, with what it lacks from MySQL, if that can be read.
     async fn cached(&self, shard: &Arc<ReadShard>, article: &Article) -> Result<Found, Unread> {
         let mut is_asked = false;
         let mut renewed = None;
-        let place = &self.turns[self.hasher.hash_one(article) as usize % TURNS];
+        let place = self.turn_of(article);
         let mut turn = None;
         for _ in 0..READ_TRIES {
             let filled = place.filled.load(Ordering::Relaxed);

@@ -275,6 +275,8 @@ pub trait Fences: Send + Sync {
     fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> Step<'a, Committed>;
     /// Writes a batch of the direct path in one transaction, once, however often it is called.
     fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> Step<'a, Direct>;
+    /// One article's row and the position of its shard, in one snapshot.
+    fn article<'a>(&'a self, shard: Shard, article: &'a Article) -> Step<'a, StoredArticle>;
 }
 
 /// One article's row, with the position up to which it is complete.
@@ -508,6 +510,10 @@ impl Fences for Store {
     fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> Step<'a, Direct> {
         let work = transaction::commit_direct(self, shard, batch);
         Box::pin(async { self.explained(in_time(TRANSACTION_MAX, work).await).await })
+    }
+
+    fn article<'a>(&'a self, shard: Shard, article: &'a Article) -> Step<'a, StoredArticle> {
+        Box::pin(Store::article(self, shard, article))
     }
 }
 

@@ -26,7 +26,10 @@ end
 local now = now_ms()
 local appended = string.format('%d', meta.appended + ARGV[4])
 local length = redis.call('RPUSH', KEYS[3], string.format('%d', now) .. ':' .. appended .. ':' .. ARGV[6])
-if length ~= meta.tail - meta.first + 2 then return {'DAMAGED'} end
+if length ~= meta.tail - meta.first + 2 then -- an entry is gone, and this one must not seem to stand for it
+  redis.call('RPOP', KEYS[3])
+  return {'DAMAGED'}
+end
 if length == 1 then redis.call('HSET', KEYS[1], 'oldest', now) end
 redis.call('HSET', KEYS[1], 'tail', meta.tail + 1, 'appended', appended)
 -- Last of all: should anything above stumble, the batch is not taken, and its repeat must not find itself.

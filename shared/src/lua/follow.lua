@@ -9,9 +9,10 @@ if ARGV[4] ~= '' and meta.version ~= tonumber(ARGV[4]) then return {'EPOCH'} end
 local entries, bytes = {}, 0
 local at = math.max(tonumber(ARGV[2]) + 1, meta.first) - meta.first -- the index in the list
 local count, most, step = meta.tail - meta.first + 1, tonumber(ARGV[3]), 2
+-- Before any of it is flushed: where one is gone, those behind it stand at positions that are not theirs.
+if redis.call('LLEN', KEYS[2]) ~= count then return {'DAMAGED'} end
 while at < count and bytes < most do -- few at first: each may be large
   local some = redis.call('LRANGE', KEYS[2], at, at + step - 1)
-  if #some ~= math.min(step, count - at) then return {'DAMAGED'} end
   for i = 1, #some do
     entries[#entries + 1] = some[i]
     bytes = bytes + #some[i]

@@ -25,7 +25,8 @@ local BEHIND_MS = 2000
 -- Whether views that were acknowledged may be neither here nor in MySQL: they wait in a journal, or this data set was
 -- opened just now and ingests have not sent again what it lacks. Then its numbers are a part.
 local function is_behind()
-  return meta.behind > 0 and meta.behind > now_ms()
+  local left = meta.behind - now_ms()
+  return left > 0 and left <= BEHIND_MS -- more is from before the clock was set back
 end
 
 -- When the oldest entry came, or now if there is none: everything before it is in MySQL.
