@@ -72,18 +72,20 @@ static BYTES: LazyLock<IntGauge> = LazyLock::new(|| {
 
 /// Memory for what waits, per shard, about: a backlog of six million views of a hundred thousand articles takes a quarter.
 /// What does not fit is not read, and numbers say that they are a part.
-const BYTES_MAX: usize = 256 << 20;
+pub const FOLLOWED_BYTES_MAX: usize = 256 << 20;
 /// Memory for an article beside its id and its counts, about.
 const ARTICLE_BYTES: usize = 80;
+/// A map that grows is copied at once: of many small ones each copy is short.
+const PARTS: usize = 64;
 /// Articles that are looked at per page for what MySQL has by now. Few, so that nobody waits.
 const SWEPT_PER_PAGE: usize = 2_000;
 
 /// Views per article in the entries that a follower has taken, by position, so that they can be added to what MySQL has
 /// at any position.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pending {
     follower: Follower,
-    articles: IndexMap<Article, Vec<Count>>,
+    articles: Vec<IndexMap<Article, Vec<Count>>>,
     /// Position that offsets are counted from.
     origin: u64,
     /// Per entry that is there, up to the cursor: the views that were read up to it.
@@ -93,7 +95,16 @@ pub struct Pending {
     bytes: usize,
     /// What of it is in the metric.
     shown: usize,
-    swept: usize,
+    /// Part and index of the article that is looked at next, for what is trimmed.
+    swept: (usize, usize),
+    /// How many have not been looked at since the last trim.
+    unswept: usize,
+}
+
+impl Default for Pending {
+    fn default() -> Self {
+        Self::new(0)
+    }
 }
 
 /// Views of one article in one entry.
@@ -108,9 +119,18 @@ impl Pending {
     /// Begins anew.
     #[must_use]
     pub fn new(epoch: u64) -> Self {
-        let mut pending = Self::default();
-        pending.follower = Follower::new(epoch);
-        pending
+        let articles = vec![IndexMap::new(); PARTS];
+        Self {
+            follower: Follower::new(epoch),
+            articles,
+            origin: 0,
+            sums: VecDeque::new(),
+            trimmed_views: 0,
+            bytes: 0,
+            shown: 0,
+            swept: (0, 0),
+            unswept: 0,
+        }
     }
 
     /// Where it stands.
@@ -122,7 +142,7 @@ impl Pending {
     /// The bytes of entries to ask for with the next page; 0 while no more can be kept.
     #[must_use]
     pub fn wants(&self, bytes: usize) -> usize {
-        if self.bytes < BYTES_MAX { bytes } else { 0 }
+        if self.bytes < FOLLOWED_BYTES_MAX { bytes } else { 0 }
     }
 
     /// Takes the entries of a page that was asked for with this cursor. After an error it is to be begun anew.
@@ -138,11 +158,16 @@ impl Pending {
     }
 
     fn add_all(&mut self, page: &Page) -> Result<(), QueueError> {
-        if self.articles.is_empty() {
+        if self.len() == 0 {
             self.origin = self.follower.cursor;
         }
         let oldest = self.follower.cursor + 1 - self.sums.len() as u64;
+        let first = self.follower.position.first;
         self.follower.take(page)?;
+        if page.position.first > first {
+            // Twice, because one that is removed gives its place to another, which may have been looked at already.
+            self.unswept = 2 * self.len();
+        }
         let trimmed = usize::try_from(page.position.first.saturating_sub(oldest)).unwrap_or(usize::MAX);
         for sum in self.sums.drain(..trimmed.min(self.sums.len())) {
             self.trimmed_views = sum;
@@ -156,11 +181,12 @@ impl Pending {
         let mut read_views = self.sums.back().copied().unwrap_or(self.trimmed_views);
         for (article, mut views) in entry.batch()?.articles() {
             read_views = read_views.saturating_add(views);
-            let counts = match self.articles.get_mut(article) {
+            let part = &mut self.articles[part_of(article)];
+            let counts = match part.get_mut(article) {
                 Some(counts) => counts,
                 None => {
                     self.bytes += article.as_bytes().len() + ARTICLE_BYTES;
-                    self.articles.entry(article.clone()).or_default()
+                    part.entry(article.clone()).or_default()
                 }
             };
             while views > 0 {
@@ -203,7 +229,7 @@ impl Pending {
     #[must_use]
     pub fn above_base(&self, position: u64, article: &Article) -> u64 {
         let position = position.max(self.follower.position.first.saturating_sub(1));
-        let counts = self.articles.get(article).map_or(&[][..], Vec::as_slice);
+        let counts = self.articles[part_of(article)].get(article).map_or(&[][..], Vec::as_slice);
         let is_above = |count: &&Count| self.origin + u64::from(count.offset) > position;
         total(counts.iter().filter(is_above).map(|count| u64::from(count.views)))
     }
@@ -214,28 +240,42 @@ impl Pending {
         self.above_base(0, article)
     }
 
+    /// Articles of which it holds views.
+    fn len(&self) -> usize {
+        self.articles.iter().map(IndexMap::len).sum()
+    }
+
     /// Lets go of what MySQL has, some articles at a time.
     fn sweep(&mut self) {
         let trimmed = self.follower.position.first.saturating_sub(1).saturating_sub(self.origin);
-        for _ in 0..SWEPT_PER_PAGE.min(self.articles.len()) {
-            if self.swept >= self.articles.len() {
-                self.swept = 0;
+        let some = SWEPT_PER_PAGE.min(self.unswept).min(self.len());
+        self.unswept -= some;
+        for _ in 0..some {
+            // There is one left: no more are taken away than are looked at.
+            while self.swept.1 >= self.articles[self.swept.0].len() {
+                self.swept = ((self.swept.0 + 1) % PARTS, 0);
             }
-            let Some((article, counts)) = self.articles.get_index_mut(self.swept) else { return };
+            let part = &mut self.articles[self.swept.0];
+            let Some((article, counts)) = part.get_index_mut(self.swept.1) else { return };
             let had = counts.len();
             counts.retain(|count| u64::from(count.offset) > trimmed);
             self.bytes -= (had - counts.len()) * size_of::<Count>();
             if counts.is_empty() {
                 self.bytes -= article.as_bytes().len() + ARTICLE_BYTES;
-                self.articles.swap_remove_index(self.swept);
+                part.swap_remove_index(self.swept.1);
             } else {
                 if counts.capacity() > 4 * counts.len() {
                     counts.shrink_to_fit();
                 }
-                self.swept += 1;
+                self.swept.1 += 1;
             }
         }
     }
+}
+
+/// Which part an article is in. By other bits than make up its shard.
+fn part_of(article: &Article) -> usize {
+    (crc32fast::hash(article.as_bytes()) >> 16) as usize % PARTS
 }
 
 impl Drop for Pending {

@@ -204,7 +204,7 @@ fn compose_and_image_are_those_of_the_programs() {
         ("NEW_ARTICLES_PER_MINUTE: 300", "NEW_ARTICLES_PER_MINUTE: 30", "wants other settings"),
         ("./docs/haproxy.cfg", "./docs/nginx.conf", "does not have the sample"),
         ("journal:/var/lib/footfall/journal", "journal:/var/lib/journal", "not on a volume"),
-        ("mem_limit: 2g", "mem_limit: 3g", "ingest1: its memory is not limited"),
+        ("mem_limit: 3g", "mem_limit: 2g", "ingest1: its memory is not limited"),
         ("    mem_limit: 1g\n", "", "flusher: its memory is not limited"),
         ("127.0.0.1:8011/readyz", "127.0.0.1:8010/readyz", "flusher: its health is not asked for"),
         ("init: {condition", "initial: {condition", "no service initial"),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use footfall_shared::config::Config;
+use footfall_shared::follower::FOLLOWED_BYTES_MAX;
 use tempfile::TempDir;
 use xtask::notices;
 use xtask::package::{self, PROGRAMS};
@@ -98,10 +99,11 @@ fn a_service_cannot_take_the_machines_memory() {
             bytes(ingest.connections_max) * 64 * KIB
                 + 2 * bytes(ingest.bodies_bytes_max)
                 + bytes(ingest.queue_views_max) * KIB
-                + bytes(ingest.retained_bytes_max),
+                + bytes(ingest.retained_bytes_max)
+                + bytes(FOLLOWED_BYTES_MAX),
         ),
         ("footfall-flusher", 2 * flusher.transaction_views_max * KIB),
-        ("footfall-dashboard", bytes(dashboard.connections_max) * 64 * KIB),
+        ("footfall-dashboard", bytes(dashboard.connections_max) * 64 * KIB + bytes(FOLLOWED_BYTES_MAX)),
     ] {
         let unit = fs::read_to_string(xtask::root().join(format!("systemd/{service}.service"))).expect("a unit");
         let allowed =

@@ -96,12 +96,12 @@ async fn generations_become_the_same_batches_in_the_same_order_without_those_tha
     let b = |number| batch(number, "a");
     // Of generations 1 to 3, and 4, which is open.
     let (sealed, opened) = ([&[b(1), b(2)][..], &[b(3)][..], &[b(4), b(5)][..]], [b(6), b(7)]);
-    // MySQL has the generations up to there, and the first of the log has this number then.
-    for (position, numbers) in [(0, 1..=7), (1, 3..=7), (2, 4..=7), (3, 6..=7), (4, 8..=7), (6, 8..=7)] {
+    // MySQL has the generations up to there, and the first batch of the log has this number then.
+    for (position, first) in [(0, 1), (1, 3), (2, 4), (3, 6), (4, 8), (6, 8)] {
         for has_open in [true, false] {
             let fixture = Fixture::empty();
             leave(&fixture, &sealed, if has_open { &opened } else { &[] });
-            let numbers = *numbers.start()..=*numbers.end().min(if has_open { &7 } else { &5 });
+            let numbers = first..=if has_open { 7 } else { 5 };
             let state = fixture.queue.state().await.expect("state").data.expect("it holds something");
             assert_eq!((state.generation_before, state.is_current), (Some(4), false));
             let (log, batches) = open(&fixture, &at(position)).await;

@@ -17,7 +17,7 @@ async fn reads(fixture: &Fixture) -> Arc<Reads> {
     let url = SecretUrl("mysql://nobody@127.0.0.1:1/nothing".into());
     let store = Store::new(&config::Database { url, ..Default::default() }).await.expect("connects when needed");
     let config = config::Reads::default();
-    Arc::new(Reads::new(&fixture.redis, store, HitCounts::default(), &config, SHARDS, Duration::from_secs(5)))
+    Arc::new(Reads::new(&fixture.redis, Arc::new(store), HitCounts::default(), &config, SHARDS, Duration::from_secs(5)))
 }
 
 /// Once Redis answers: after a restart the connection is made anew first.
