@@ -36,7 +36,7 @@ pub use lists::{By, ListedArticle, RisingArticle};
 pub use quarantine::{Quarantined, Replayed};
 pub use restore::{Known, Lost, Positions};
 pub use schema::{Found, Look, recorded};
-pub use tables::{BYTEWISE, MARK, TABLES, Table, VIEWS_OF_COUNTS, View};
+pub use tables::{BYTEWISE, MARK, TABLES, TABLES_BEFORE, Table, VIEWS_OF_COUNTS, View};
 pub use url::{check, connect_options, exposure, is_local};
 
 /// The schema that this build reads and writes; `footfall init` brings a database to it.
@@ -166,7 +166,7 @@ impl Part {
     }
 }
 
-/// Sealed generations of one shard, folded, as one transaction writes them.
+/// Entries of one shard's log, folded, as one transaction writes them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flush {
     /// First position.
@@ -208,7 +208,7 @@ pub enum Committed {
         /// Views that MySQL refused or that were lost: they are in quarantine instead.
         quarantined: u64,
     },
-    /// MySQL already had generations up to this one, at least the flush's first.
+    /// MySQL already had entries up to this one, at least the flush's first.
     Before {
         /// The last position in MySQL.
         position: u64,
@@ -220,7 +220,7 @@ pub enum Committed {
         /// The current epoch.
         epoch: u64,
     },
-    /// MySQL lacks generations before this flush.
+    /// MySQL lacks entries before this flush.
     Hole {
         /// The last position in MySQL.
         position: u64,
@@ -405,12 +405,8 @@ impl Store {
 
     /// The articles with the most views in MySQL: article, views, readers.
     pub async fn top_articles(&self, limit: u32) -> Result<Vec<(Article, u64, u64)>> {
-        let sql = "SELECT article, views, readers FROM footfall_articles ORDER BY views DESC, article LIMIT ?";
-        self.all(sql, [limit.into()])
-            .await?
-            .iter()
-            .map(|row| Ok((article_of(row)?, row.try_get("", "views")?, row.try_get("", "readers")?)))
-            .collect()
+        let articles = self.articles_by(By::Views, None, limit).await?;
+        Ok(articles.into_iter().map(|listed| (listed.article, listed.views, listed.readers)).collect())
     }
 
     /// Writes a batch of an import in one transaction, once, however often it is called: as one of the direct path, but
@@ -420,7 +416,7 @@ impl Store {
         self.explained(in_time(TRANSACTION_MAX, work).await).await
     }
 
-    /// Deletes all counts, and puts every shard behind all generations that Redis may hold.
+    /// Deletes all counts. Begins an epoch in every shard: what Redis holds of an older one is not counted any more.
     pub async fn delete_everything(&self) -> Result<()> {
         self.tables_fit().await?;
         self.refuse_followers().await?;
