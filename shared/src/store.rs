@@ -2,6 +2,7 @@
 
 mod audit;
 mod forget;
+mod known;
 mod lists;
 mod quarantine;
 mod reach;
@@ -28,6 +29,7 @@ use crate::contain::{contain_this_task, contained};
 use crate::counter::{Article, Batch, Growth, Producer, Row, Shard, User, shown, total};
 use crate::grading::mysql_code;
 
+use known::KnownUsers;
 use reach::Reach;
 
 pub use audit::{Audit, Books, ProducerFences, column};
@@ -299,6 +301,7 @@ pub struct StoredArticle {
 pub struct Store {
     db: DatabaseConnection,
     reach: Arc<Reach>,
+    known: KnownUsers,
     timeout: Duration,
     #[cfg(feature = "mutants")]
     fence_is_off: bool,
@@ -358,6 +361,7 @@ impl Store {
         Ok(Self {
             reach: Arc::new(Reach::new(url::place(database), url::mysql_options(database)?, timeout)),
             db: Database::connect(options).await?,
+            known: KnownUsers::default(),
             timeout,
             #[cfg(feature = "mutants")]
             fence_is_off: false,
