@@ -11,6 +11,8 @@ use crate::run;
 /// What is to be done.
 pub(crate) struct Plan {
     previous: Option<Previous>,
+    /// What gives tables of ours that have their names already their present shape.
+    reshape: Vec<&'static str>,
     missing: Vec<&'static Table>,
     /// Views that are to be made, in place of one of ours where there is one.
     views: Vec<&'static View>,
@@ -31,11 +33,19 @@ impl Plan {
         let views = VIEWS_OF_COUNTS.iter().map(|view| view.name);
         let look = Look::at(db, TABLES.iter().map(|table| table.name).chain(views).chain(previous::names())).await?;
 
-        let (mut in_the_way, mut misfits, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        let versions = look.get(VERSIONS.name).filter(|found| found.is_marked() && VERSIONS.misfits(found).is_empty());
+        let finished = match versions {
+            Some(_) => recorded(db, VERSIONS.name).await?.filter(|(version, _)| *version >= SCHEMA_VERSION),
+            None => None,
+        };
+        let (mut in_the_way, mut misfits, mut missing, mut reshape) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for table in &TABLES {
             match look.get(table.name) {
                 None => missing.push(table),
-                Some(found) if found.is_marked() => misfits.extend(table.misfits(found)),
+                Some(found) if found.is_marked() => match previous::reshape(table, found) {
+                    Some(statement) if finished.is_none() => reshape.push(statement),
+                    _ => misfits.extend(table.misfits(found)),
+                },
                 Some(found) => in_the_way.push(format!("the {} {}", found.kind(), table.name)),
             }
         }
@@ -66,10 +76,6 @@ impl Plan {
             return Err(refuse(EXIT_DEPENDENCY, sentence));
         }
 
-        let finished = match look.get(VERSIONS.name) {
-            Some(_) => recorded(db, VERSIONS.name).await?.filter(|(version, _)| *version >= SCHEMA_VERSION),
-            None => None,
-        };
         let previous = if finished.is_none() { Previous::find(db, &look, &missing).await? } else { None };
         if let Some((version, _)) = finished.filter(|(version, _)| *version > SCHEMA_VERSION) {
             let sentence = format!(
@@ -93,13 +99,17 @@ impl Plan {
             );
             return Err(refuse(EXIT_CONFIGURATION, sentence));
         }
-        Ok(Self { previous, missing, views, collation: bytewise(db).await? })
+        reshape.extend(previous.iter().flat_map(Previous::reshapes));
+        Ok(Self { previous, reshape, missing, views, collation: bytewise(db).await? })
     }
 
     /// Every statement may be the last one: a second run goes on from there.
     pub(crate) async fn carry_out(&self, db: &DatabaseConnection, shards: u16) -> anyhow::Result<()> {
         if let Some(previous) = &self.previous {
             previous.rename(db).await?;
+        }
+        for statement in &self.reshape {
+            run(db, statement).await?;
         }
         let is_renamed = |table: &Table| self.previous.as_ref().is_some_and(|previous| previous.renames(table));
         for table in self.missing.iter().filter(|table| !is_renamed(table)) {

@@ -1,8 +1,8 @@
 //! The tables of schema version 3, which had no prefix: a site may have tables of the same names. Each is taken over only
-//! where it is ours beyond doubt.
+//! where it is ours beyond doubt. Under its new name it then gets its new shape.
 
 use footfall_shared::lifecycle::EXIT_DEPENDENCY;
-use footfall_shared::store::{Look, TABLES, Table, recorded};
+use footfall_shared::store::{Found, Look, TABLES, TABLES_BEFORE, Table, recorded};
 use sea_orm::DatabaseConnection;
 
 use crate::plan::refuse;
@@ -18,6 +18,29 @@ const ESSENTIAL: [&str; 3] = ["footfall_article_readers", "footfall_producer_fen
 
 fn name_of(table: &Table) -> &'static str {
     table.name.trim_start_matches(PREFIX)
+}
+
+/// A table as version 3 made it, but for its name.
+fn shape(table: &'static Table) -> &'static Table {
+    TABLES_BEFORE.iter().find(|(before, _)| before.name == table.name).map_or(table, |(before, _)| before)
+}
+
+/// Whether a table has exactly the shape that version 3 gave it.
+fn has_shape(table: &'static Table, found: &Found) -> bool {
+    let before = shape(table);
+    found.kind() == "table" && found.has_only(before) && before.misfits(found).is_empty()
+}
+
+/// Whether a table has all that version 3 gave it, and more.
+fn is_alike(table: &'static Table, found: &Found) -> bool {
+    let before = shape(table);
+    found.has_all(before) && !found.has_only(before)
+}
+
+/// The statement that gives a table its present shape, if it has the one of version 3 and that was another.
+pub(crate) fn reshape(table: &'static Table, found: &Found) -> Option<&'static str> {
+    let (_, statement) = TABLES_BEFORE.iter().find(|(before, _)| before.name == table.name)?;
+    has_shape(table, found).then_some(*statement)
 }
 
 /// All names that it used.
@@ -54,11 +77,7 @@ impl Previous {
         look: &Look,
         missing: &[&'static Table],
     ) -> anyhow::Result<Option<Self>> {
-        let has_shape = |table: &Table| {
-            look.get(name_of(table)).is_some_and(|found| {
-                found.kind() == "table" && found.has_only(table) && table.misfits(found).is_empty()
-            })
-        };
+        let has_shape = |table: &'static Table| look.get(name_of(table)).is_some_and(|found| has_shape(table, found));
         let is_marked = |table: &Table| look.get(name_of(table)).is_some_and(|found| found.is_marked());
         let versions = &TABLES[0];
         let is_there = |name| TABLES.iter().any(|table| table.name == name && has_shape(table));
@@ -99,8 +118,7 @@ impl Previous {
         };
         for table in &others {
             let found = look.get(name_of(table));
-            let is_alike = found.is_some_and(|found| found.has_all(table) && !found.has_only(table))
-                && table.name != "footfall_users";
+            let is_alike = found.is_some_and(|found| is_alike(table, found)) && table.name != "footfall_users";
             if counted > 0 && (ESSENTIAL.contains(&table.name) || is_alike) {
                 let sentence = format!(
                     "the table {} of Footfall's earlier version is missing or was changed, and {counted} views were \
@@ -125,7 +143,14 @@ impl Previous {
         self.tables.iter().any(|known| known.name == table.name)
     }
 
-    /// Marks them first, so that an upgrade that is cut off is gone on with; then all get their names in one statement.
+    /// What gives them their present shapes, once they have their new names.
+    pub(crate) fn reshapes(&self) -> Vec<&'static str> {
+        let of_ours = |(before, statement): &(Table, &'static str)| self.renames(before).then_some(*statement);
+        TABLES_BEFORE.iter().filter_map(of_ours).collect()
+    }
+
+    /// Marks them first, so that an upgrade that is cut off is gone on with; then all get their names in one statement: from
+    /// there on no program of version 3 finds any of them, whatever their shapes.
     pub(crate) async fn rename(&self, db: &DatabaseConnection) -> anyhow::Result<()> {
         for table in &self.tables {
             run(db, &table.mark(name_of(table))).await?;

@@ -366,8 +366,8 @@ pub struct Growth {
     pub article: Article,
     /// Views that were added.
     pub views: u64,
-    /// New readers; none if not known (the flush turned out to have been done before).
-    pub readers: Option<u64>,
+    /// New readers.
+    pub readers: u64,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod audit;
 mod forget;
+mod known;
 mod lists;
 mod quarantine;
 mod reach;
@@ -28,6 +29,7 @@ use crate::contain::{contain_this_task, contained};
 use crate::counter::{Article, Batch, Growth, Producer, Row, Shard, User, shown, total};
 use crate::grading::mysql_code;
 
+use known::KnownUsers;
 use reach::Reach;
 
 pub use audit::{Audit, Books, ProducerFences, column};
@@ -36,7 +38,7 @@ pub use lists::{By, ListedArticle, RisingArticle};
 pub use quarantine::{Quarantined, Replayed};
 pub use restore::{Known, Lost, Positions};
 pub use schema::{Found, Look, recorded};
-pub use tables::{BYTEWISE, MARK, TABLES, Table, VIEWS_OF_COUNTS, View};
+pub use tables::{BYTEWISE, MARK, TABLES, TABLES_BEFORE, Table, VIEWS_OF_COUNTS, View};
 pub use url::{check, connect_options, exposure, is_local};
 
 /// The schema that this build reads and writes; `footfall init` brings a database to it.
@@ -301,6 +303,7 @@ pub struct StoredArticle {
 pub struct Store {
     db: DatabaseConnection,
     reach: Arc<Reach>,
+    known: KnownUsers,
     timeout: Duration,
     #[cfg(feature = "mutants")]
     fence_is_off: bool,
@@ -360,6 +363,7 @@ impl Store {
         Ok(Self {
             reach: Arc::new(Reach::new(url::place(database), url::mysql_options(database)?, timeout)),
             db: Database::connect(options).await?,
+            known: KnownUsers::default(),
             timeout,
             #[cfg(feature = "mutants")]
             fence_is_off: false,
@@ -407,12 +411,8 @@ impl Store {
 
     /// The articles with the most views in MySQL: article, views, readers.
     pub async fn top_articles(&self, limit: u32) -> Result<Vec<(Article, u64, u64)>> {
-        let sql = "SELECT article, views, readers FROM footfall_articles ORDER BY views DESC, article LIMIT ?";
-        self.all(sql, [limit.into()])
-            .await?
-            .iter()
-            .map(|row| Ok((article_of(row)?, row.try_get("", "views")?, row.try_get("", "readers")?)))
-            .collect()
+        let articles = self.articles_by(By::Views, None, limit).await?;
+        Ok(articles.into_iter().map(|listed| (listed.article, listed.views, listed.readers)).collect())
     }
 
     /// Writes a batch of an import in one transaction, once, however often it is called: as one of the direct path, but
@@ -422,7 +422,7 @@ impl Store {
         self.explained(in_time(TRANSACTION_MAX, work).await).await
     }
 
-    /// Deletes all counts, and puts every shard behind all entries that Redis may hold.
+    /// Deletes all counts. Begins an epoch in every shard: what Redis holds of an older one is not counted any more.
     pub async fn delete_everything(&self) -> Result<()> {
         self.tables_fit().await?;
         self.refuse_followers().await?;

@@ -321,9 +321,9 @@ impl Tables {
             match growth.last_mut() {
                 Some(part) if part.article == *article => {
                     part.views += views;
-                    part.readers = part.readers.map(|readers| readers + is_new);
+                    part.readers += is_new;
                 }
-                _ => growth.push(Growth { article: article.clone(), views: *views, readers: Some(is_new) }),
+                _ => growth.push(Growth { article: article.clone(), views: *views, readers: is_new }),
             }
         }
         (growth, quarantined)

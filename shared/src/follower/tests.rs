@@ -301,7 +301,7 @@ mod sums {
             for _ in 0..2 {
                 pending.take(&Page { position: Position { tail, first: tail + 1 }, ..Page::default() })?;
             }
-            prop_assert_eq!((pending.bytes, pending.articles.len(), pending.sums.len()), (0, 0, 0));
+            prop_assert_eq!((pending.bytes, pending.len(), pending.sums.len()), (0, 0, 0));
         }
     }
 }

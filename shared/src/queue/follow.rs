@@ -162,7 +162,7 @@ impl Queue {
         let mut call = ADVANCE.call(keys);
         call.arg(age.epoch).arg(flush.first - 1).arg(flush.tail).arg(2 * warm.as_millis());
         for part in growth {
-            call.arg(part.views).arg(part.readers.unwrap_or_default());
+            call.arg(part.views).arg(part.readers);
         }
         let (word, reply) = self.call(&ADVANCE, call).await?;
         Ok(match word.as_str() {

@@ -127,6 +127,9 @@ impl Store {
             ] {
                 changed += transaction.execute_raw(statement(&sql, [user.clone().into()])).await?.rows_affected();
             }
+            // Nobody may believe any more that MySQL has this user.
+            let sql = "UPDATE footfall_shard_fence SET version = version + 1";
+            transaction.execute_raw(statement(sql, [])).await?;
             transaction.commit().await?;
             erased = u64::saturating_add(erased, changed);
             if changed < ERASED_ROWS_MAX {

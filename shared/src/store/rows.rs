@@ -37,6 +37,10 @@ pub(super) struct Stored {
     pub(super) readers: u64,
     pub(super) users: u64,
     pub(super) articles: u64,
+    /// Readers who were new to an article, and so may be new at all.
+    pub(super) to_check: Vec<User>,
+    /// Users that MySQL has for certain, once this is committed.
+    pub(super) known: Vec<User>,
     /// Rows that MySQL refuses, with its reason.
     pub(super) refused: Vec<(Row, String)>,
 }
@@ -51,14 +55,15 @@ impl Stored {
         match self.growth.last_mut() {
             Some(last) if last.article == part.article => {
                 last.views = last.views.saturating_add(part.views);
-                last.readers = last.readers.zip(part.readers).map(|(a, b)| a + b);
+                last.readers += part.readers;
             }
             _ => self.growth.push(part),
         }
     }
 }
 
-/// Writes sorted rows and what follows from them: readers, users, articles. `had` are the views of the shard so far.
+/// Writes sorted rows and what follows from them: readers and articles. Their users are left to [`store_users`], but where
+/// refused rows are looked for: there a user may be what MySQL refuses. `had` are the views of the shard so far.
 pub(super) async fn store_rows(
     transaction: &DatabaseTransaction,
     rows: &[Row],
@@ -79,12 +84,13 @@ pub(super) async fn store_rows(
     while let Some(part) = parts.pop() {
         let mut try_part = Stored::default();
         let Some(error) =
-            unless_refused(transaction, store_part(transaction, part, may_be_full, &mut try_part)).await?
+            unless_refused(transaction, store_with_users(transaction, part, may_be_full, &mut try_part)).await?
         else {
             try_part.growth.into_iter().for_each(|growth| stored.grow(growth));
             stored.readers += try_part.readers;
             stored.users += try_part.users;
             stored.articles += try_part.articles;
+            stored.known.append(&mut try_part.known);
             stored.refused.extend(try_part.refused);
             continue;
         };
@@ -143,7 +149,7 @@ async fn others_are_taken(transaction: &DatabaseTransaction) -> Result<()> {
     let mut reason = String::new();
     while let Some(control) = controls.pop() {
         let mut stored = Stored::default();
-        match unless_refused(transaction, store_part(transaction, &[control], false, &mut stored)).await? {
+        match unless_refused(transaction, store_with_users(transaction, &[control], false, &mut stored)).await? {
             None => {
                 transaction.execute_unprepared("ROLLBACK TO SAVEPOINT part").await?;
                 return Ok(());
@@ -185,6 +191,17 @@ async fn rows_with_room(transaction: &DatabaseTransaction, rows: &[Row], stored:
     Ok(taken)
 }
 
+/// A part of the rows with its users, for those who look for what MySQL refuses: it may be a user.
+async fn store_with_users(
+    transaction: &DatabaseTransaction,
+    rows: &[Row],
+    may_be_full: bool,
+    stored: &mut Stored,
+) -> Result<()> {
+    store_part(transaction, rows, may_be_full, stored).await?;
+    store_users(transaction, stored).await
+}
+
 /// Sorted rows as one JSON parameter: one prepared statement serves any number of rows. The columns are
 /// VARBINARY, so ids keep being compared by bytes.
 const READER_ROWS: &str = "JSON_TABLE(?, '$[*]' COLUMNS (i FOR ORDINALITY, a VARBINARY(1024) PATH '$[0]', \
@@ -206,52 +223,50 @@ async fn store_part(
     if rows.is_empty() {
         return Ok(());
     }
-    let json = json_rows(rows.iter().map(|row| (row.article.as_str(), row.user.as_str(), row.views)));
-    // Which pairs are new is asked first: the affected rows of an upsert give only their sum over
-    // all articles. It is still true at the upsert, because the fence row is locked.
-    let sql = format!(
-        "SELECT CAST(j.i AS SIGNED) FROM {READER_ROWS} LEFT JOIN footfall_article_readers r ON r.article = j.a AND r.user = j.u \
-         WHERE r.article IS NULL"
-    );
-    let mut is_new = vec![false; rows.len()];
-    let new = transaction.query_all_raw(statement(&sql, [json.as_str().into()])).await?;
-    for row in &new {
-        let ordinal: i64 = row.try_get_by_index(0)?;
-        let index = ordinal.checked_sub(1).and_then(|index| usize::try_from(index).ok());
-        *index.and_then(|index| is_new.get_mut(index)).ok_or(StoreError::Corrupt("a row that was not asked for"))? =
-            true;
-    }
-    let sql = format!(
-        "INSERT INTO footfall_article_readers (article, user, views) SELECT j.a, j.u, j.n FROM {READER_ROWS} \
-         ON DUPLICATE KEY UPDATE views = footfall_article_readers.views + j.n"
-    );
-    // 1 affected row per insert, 2 per changed row; every row changes, because it gets at least one view.
-    let affected = transaction.execute_raw(statement(&sql, [json.into()])).await?.rows_affected();
-    if affected + new.len() as u64 != 2 * rows.len() as u64 {
-        return Err(StoreError::Corrupt("the readers that were new are not those that were inserted"));
-    }
     let mut growth: Vec<Growth> = Vec::new();
-    let mut new_users: Vec<&User> = Vec::new();
-    for (row, is_new) in rows.iter().zip(is_new) {
+    for (row, views) in rows.iter().zip(upsert_readers(transaction, rows).await?) {
+        // Counts only grow: one that is as it was written was not there before.
+        let is_new = views == row.views;
         if is_new {
-            new_users.push(&row.user);
+            stored.to_check.push(row.user.clone());
         }
         let new = u64::from(is_new);
+        stored.readers += new;
         match growth.last_mut() {
             Some(part) if part.article == row.article => {
                 part.views = part.views.saturating_add(row.views);
-                part.readers = part.readers.map(|readers| readers + new);
+                part.readers += new;
             }
-            _ => growth.push(Growth { article: row.article.clone(), views: row.views, readers: Some(new) }),
+            _ => growth.push(Growth { article: row.article.clone(), views: row.views, readers: new }),
         }
     }
-    new_users.sort_unstable();
-    new_users.dedup();
-    stored.readers += new.len() as u64;
-    stored.users += insert_users(transaction, &new_users).await?;
     stored.articles += upsert_articles(transaction, &growth).await?;
     growth.into_iter().for_each(|part| stored.grow(part));
     Ok(())
+}
+
+/// Adds to the readers' rows; answers the views that each of them has then, in the same order.
+async fn upsert_readers(transaction: &DatabaseTransaction, rows: &[Row]) -> Result<Vec<u64>> {
+    let json = json_rows(rows.iter().map(|row| (row.article.as_str(), row.user.as_str(), row.views)));
+    // Only MariaDB reads the comment, and answers at once. MySQL has to be asked, which costs a fifth more; what it says
+    // is still true, because the fence row is locked.
+    let sql = format!(
+        "INSERT INTO footfall_article_readers (article, user, views) SELECT j.a, j.u, j.n FROM {READER_ROWS} \
+         ON DUPLICATE KEY UPDATE views = footfall_article_readers.views + j.n /*M! RETURNING views */"
+    );
+    let mut answer = transaction.query_all_raw(statement(&sql, [json.as_str().into()])).await?;
+    if answer.is_empty() {
+        let sql = format!(
+            "SELECT r.views FROM {READER_ROWS} STRAIGHT_JOIN footfall_article_readers r \
+             ON r.article = j.a AND r.user = j.u ORDER BY j.i"
+        );
+        answer = transaction.query_all_raw(statement(&sql, [json.into()])).await?;
+    }
+    let views = answer.iter().map(|row| row.try_get_by_index(0)).collect::<std::result::Result<Vec<u64>, _>>()?;
+    if views.len() != rows.len() || views.iter().zip(rows).any(|(has, row)| *has < row.views) {
+        return Err(StoreError::Corrupt("the readers that were written are not those that are there"));
+    }
+    Ok(views)
 }
 
 /// The sum of a column and of what is added to it, as SQL in which `more` is there twice. It stops at the column's limit:
@@ -260,15 +275,20 @@ pub(super) fn total_of(column: &str, more: &str) -> String {
     format!("IF({column} > {max} - {more}, {max}, {column} + {more})", max = u64::MAX)
 }
 
-/// Adds users who are not known yet; answers how many those were.
-async fn insert_users(transaction: &DatabaseTransaction, users: &[&User]) -> Result<u64> {
-    let mut added = 0;
+/// Adds those of [`Stored::to_check`] that MySQL lacks. All shards write to these rows: whoever does it last, and in the
+/// order of the ids, keeps nobody waiting for long, and no two wait for each other.
+pub(super) async fn store_users(transaction: &DatabaseTransaction, stored: &mut Stored) -> Result<()> {
+    let mut users = std::mem::take(&mut stored.to_check);
+    users.sort_unstable();
+    users.dedup();
     for chunk in users.chunks(STATEMENT_ROWS_MAX) {
         let json = json_rows(chunk.iter().map(|user| (user.as_str(),)));
+        // (It would cut an id that is too long without an error; the reader rows, which take the same lengths, came first.)
         let sql = "INSERT IGNORE INTO footfall_users (user) SELECT j.u FROM JSON_TABLE(?, '$[*]' COLUMNS (u VARBINARY(1024) PATH '$[0]')) j";
-        added += transaction.execute_raw(statement(sql, [json.into()])).await?.rows_affected();
+        stored.users += transaction.execute_raw(statement(sql, [json.into()])).await?.rows_affected();
     }
-    Ok(added)
+    stored.known.append(&mut users);
+    Ok(())
 }
 
 /// Adds to the articles; answers how many were new.

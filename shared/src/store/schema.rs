@@ -239,6 +239,7 @@ impl Table {
 impl Column {
     fn fits(&self, has: &FoundColumn) -> bool {
         let is_filled = match self.filled {
+            Filled::Computed(_) => return has.kind == self.kind && has.is_computed(),
             Filled::Always => true,
             Filled::Counter => has.extra.contains("auto_increment"),
             Filled::Default(value) => {

@@ -25,7 +25,7 @@ pub struct Table {
 }
 
 /// A column, which is never NULL.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Column {
     pub(super) name: &'static str,
     pub(super) kind: &'static str,
@@ -41,10 +41,18 @@ pub(super) enum Filled {
     Default(&'static str),
     /// The server, by counting.
     Counter,
+    /// The server, from the other columns.
+    Computed(&'static str),
 }
 
 const fn column(name: &'static str, kind: &'static str) -> Column {
     Column { name, kind, filled: Filled::Always }
+}
+
+/// How many binary digits a count has: the order of articles, roughly. An index on the count itself would be rewritten at
+/// every view, one on this is when the count has doubled.
+const fn digits(name: &'static str, expression: &'static str) -> Column {
+    Column { name, kind: "tinyint unsigned", filled: Filled::Computed(expression) }
 }
 
 const fn count(name: &'static str) -> Column {
@@ -57,6 +65,7 @@ const ARTICLE: Column = column("article", "varbinary(255)");
 const USER: Column = column("user", "varbinary(128)");
 const SHARD: Column = column("shard", "smallint unsigned");
 const VIEWS: Column = column("views", "bigint unsigned");
+const READERS: Column = column("readers", "bigint unsigned");
 const PRODUCER: Column = column("producer", "bigint unsigned");
 const BATCH: Column = column("batch", "bigint unsigned");
 
@@ -76,8 +85,18 @@ pub const TABLES: [Table; 10] = [
     Table {
         name: "footfall_articles",
         holds: "views and readers per article",
-        columns: &[ARTICLE, VIEWS, column("readers", "bigint unsigned")],
-        keys: &[("PRIMARY", &["article"]), ("by_views", &["views"]), ("by_readers", &["readers"])],
+        columns: &[
+            ARTICLE,
+            VIEWS,
+            READERS,
+            digits("views_digits", "char_length(bin(views))"),
+            digits("readers_digits", "char_length(bin(readers))"),
+        ],
+        keys: &[
+            ("PRIMARY", &["article"]),
+            ("by_views_digits", &["views_digits"]),
+            ("by_readers_digits", &["readers_digits"]),
+        ],
         holds_counts: true,
     },
     Table {
@@ -165,6 +184,65 @@ pub const TABLES: [Table; 10] = [
     },
 ];
 
+/// Tables that version 3 had in another shape, under the names that they have now, and the statement that brings each from
+/// there to its present shape: at once, or not at all.
+pub const TABLES_BEFORE: [(Table, &str); 3] = [
+    (
+        Table {
+            name: "footfall_articles",
+            holds: "",
+            columns: &[ARTICLE, VIEWS, READERS],
+            keys: &[("PRIMARY", &["article"]), ("by_views", &["views"]), ("by_readers", &["readers"])],
+            holds_counts: true,
+        },
+        "ALTER TABLE footfall_articles DROP KEY by_views, DROP KEY by_readers, \
+         ADD COLUMN views_digits tinyint unsigned AS (char_length(bin(views))) STORED, \
+         ADD COLUMN readers_digits tinyint unsigned AS (char_length(bin(readers))) STORED, \
+         ADD KEY by_views_digits (views_digits), ADD KEY by_readers_digits (readers_digits)",
+    ),
+    (
+        Table {
+            name: "footfall_shard_fence",
+            holds: "",
+            columns: &[
+                SHARD,
+                count("epoch"),
+                count("gen"),
+                count("flush_epoch"),
+                count("views"),
+                count("readers"),
+                count("users"),
+                count("articles"),
+                count("version"),
+                count("dropped"),
+            ],
+            keys: &[("PRIMARY", &["shard"])],
+            holds_counts: false,
+        },
+        "ALTER TABLE footfall_shard_fence RENAME COLUMN gen TO position",
+    ),
+    (
+        Table {
+            name: "footfall_quarantine",
+            holds: "",
+            columns: &[
+                Column { name: "id", kind: "bigint unsigned", filled: Filled::Counter },
+                SHARD,
+                column("epoch", "bigint unsigned"),
+                column("gen", "bigint unsigned"),
+                ARTICLE,
+                USER,
+                VIEWS,
+                column("reason", "text"),
+                Column { name: "since", kind: "timestamp", filled: Filled::Default("CURRENT_TIMESTAMP") },
+            ],
+            keys: &[("PRIMARY", &["id"])],
+            holds_counts: true,
+        },
+        "ALTER TABLE footfall_quarantine RENAME COLUMN gen TO position",
+    ),
+];
+
 impl Table {
     /// Its comment, by which it is known.
     #[must_use]
@@ -193,12 +271,14 @@ impl Table {
 
 impl Column {
     pub(super) fn definition(&self) -> String {
-        let filled = match self.filled {
-            Filled::Always => String::new(),
-            Filled::Default(value) => format!(" DEFAULT {value}"),
-            Filled::Counter => " AUTO_INCREMENT".to_owned(),
-        };
-        format!("{} {} NOT NULL{filled}", self.name, self.kind)
+        let (name, kind) = (self.name, self.kind);
+        match self.filled {
+            Filled::Always => format!("{name} {kind} NOT NULL"),
+            Filled::Default(value) => format!("{name} {kind} NOT NULL DEFAULT {value}"),
+            Filled::Counter => format!("{name} {kind} NOT NULL AUTO_INCREMENT"),
+            // MariaDB takes no NOT NULL here.
+            Filled::Computed(expression) => format!("{name} {kind} AS ({expression}) STORED"),
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! The transactions that change counts: fence, rows and sums together, or nothing.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
 
-use super::rows::{Poison, Stored, store_rows, total_of, upsert_hours, upsert_minutes};
+use super::rows::{Poison, Stored, store_rows, store_users, total_of, upsert_hours, upsert_minutes};
 use super::{
     Committed, Direct, Fence, Flush, Histories, NO_FENCE, Part, Recovery, Result, Store, StoreError, TRANSACTION_MAX,
-    fence_of, in_time, statement,
+    fence_of, in_time, json_rows, statement,
 };
 use crate::counter::{Batch, Producer, Row, Shard, total};
 use crate::grading::{Class, Grade};
@@ -93,10 +94,11 @@ async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poi
         transaction.rollback().await?;
         return Ok(refused);
     }
+    let known = store.known.under(shard, &fence);
+    let fenced = fenced_producers(&transaction, shard, &flush.producers).await?;
     let mut lost = Vec::new();
     for part in &flush.producers {
-        let fenced = fenced(&transaction, "footfall_producer_fence", shard, part.producer).await?;
-        match part.follows(fenced) {
+        match part.follows(fenced.get(&part.producer).copied().unwrap_or_default()) {
             Some(0) => {}
             Some(views) => lost.push((part, views)),
             None if !store.fence_is_on() => {}
@@ -121,6 +123,8 @@ async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poi
         );
         quarantine(&transaction, shard, (epoch, flush.last), ("", "", views), &reason).await?;
     }
+    known.retain_unknown(&mut stored.to_check);
+    store_users(&transaction, &mut stored).await?;
 
     let sql = format!(
         "UPDATE footfall_shard_fence SET position = ?, flush_epoch = ?, views = {}, readers = readers + ?, \
@@ -143,6 +147,7 @@ async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poi
         return Err(StoreError::Corrupt("the fence row changed while it was locked"));
     }
     transaction.commit().await?;
+    known.remember((fence.version, flush.last), &stored.known);
     Ok(Committed::Now { growth: stored.growth, version: fence.version, quarantined })
 }
 
@@ -186,7 +191,7 @@ async fn commit_batch(
     let transaction = store.begin().await?;
     // As a flush does: else two writers could both count the same new reader (I4).
     let fence = lock(&transaction, shard).await?;
-    let fenced = fenced(&transaction, "footfall_direct_fence", shard, batch.producer).await?;
+    let fenced = fenced_directly(&transaction, shard, batch.producer).await?;
     if fenced.0 >= batch.number {
         transaction.rollback().await?;
         return Ok(Direct::Before);
@@ -204,6 +209,7 @@ async fn commit_batch(
         transaction.rollback().await?;
         return Ok(Direct::Behind { number: fenced.0 });
     };
+    let known = store.known.under(shard, &fence);
     let mut stored = Stored::default();
     store_rows(&transaction, &batch.rows, fence.views, poison, &mut stored).await?;
     upsert_histories(&transaction, shard, histories.clone(), &stored, poison).await?;
@@ -217,8 +223,11 @@ async fn commit_batch(
                ON DUPLICATE KEY UPDATE batch = VALUES(batch), views = VALUES(views)";
     let values = [shard.0.into(), part.producer.0.into(), number.into(), batch.cumulative_views.into()];
     transaction.execute_raw(statement(sql, values)).await?;
+    known.retain_unknown(&mut stored.to_check);
+    store_users(&transaction, &mut stored).await?;
     add_to_totals(&transaction, shard, &stored).await?;
     transaction.commit().await?;
+    known.remember((fence.version + 1, fence.position), &stored.known);
     Ok(Direct::Now { quarantined: quarantined.saturating_add(lost) })
 }
 
@@ -242,15 +251,27 @@ pub(super) async fn add_to_totals(transaction: &DatabaseTransaction, shard: Shar
     Ok(())
 }
 
-/// The last batch of a producer in MySQL and its cumulative views.
-async fn fenced(
+/// The last batch of each producer of a flush in MySQL and its cumulative views, if it has one.
+async fn fenced_producers(
     transaction: &DatabaseTransaction,
-    table: &str,
     shard: Shard,
-    producer: Producer,
-) -> Result<(u64, u64)> {
-    let sql = format!("SELECT batch, views FROM {table} WHERE shard = ? AND producer = ?");
-    match transaction.query_one_raw(statement(&sql, [shard.0.into(), producer.0.into()])).await? {
+    parts: &[Part],
+) -> Result<BTreeMap<Producer, (u64, u64)>> {
+    let json = json_rows(parts.iter().map(|part| (part.producer.0,)));
+    let sql = "SELECT f.producer, f.batch, f.views FROM \
+               JSON_TABLE(?, '$[*]' COLUMNS (p BIGINT UNSIGNED PATH '$[0]')) j \
+               STRAIGHT_JOIN footfall_producer_fence f ON f.shard = ? AND f.producer = j.p";
+    let rows = transaction.query_all_raw(statement(sql, [json.into(), shard.0.into()])).await?;
+    let fenced = |row: &QueryResult| {
+        Ok((Producer(row.try_get("", "producer")?), (row.try_get("", "batch")?, row.try_get("", "views")?)))
+    };
+    rows.iter().map(fenced).collect()
+}
+
+/// The last batch of a producer in MySQL that came directly, and its cumulative views.
+async fn fenced_directly(transaction: &DatabaseTransaction, shard: Shard, producer: Producer) -> Result<(u64, u64)> {
+    let sql = "SELECT batch, views FROM footfall_direct_fence WHERE shard = ? AND producer = ?";
+    match transaction.query_one_raw(statement(sql, [shard.0.into(), producer.0.into()])).await? {
         Some(row) => Ok((row.try_get("", "batch")?, row.try_get("", "views")?)),
         None => Ok((0, 0)),
     }
@@ -331,17 +352,11 @@ fn plain(reason: &str) -> String {
 }
 
 async fn upsert_producers(transaction: &DatabaseTransaction, shard: Shard, producers: &[Part]) -> Result<()> {
-    for part in producers {
-        let sql = "INSERT INTO footfall_producer_fence (shard, producer, batch, views, repeats) VALUES (?, ?, ?, ?, ?) \
-                   ON DUPLICATE KEY UPDATE batch = VALUES(batch), views = VALUES(views), repeats = repeats + VALUES(repeats)";
-        let values = [
-            shard.0.into(),
-            part.producer.0.into(),
-            part.last.into(),
-            part.cumulative_views.into(),
-            part.repeats.into(),
-        ];
-        transaction.execute_raw(statement(sql, values)).await?;
-    }
+    let parts = producers.iter().map(|part| (part.producer.0, part.last, part.cumulative_views, part.repeats));
+    let sql = "INSERT INTO footfall_producer_fence (shard, producer, batch, views, repeats) SELECT ?, j.p, j.b, j.v, j.r FROM \
+               JSON_TABLE(?, '$[*]' COLUMNS (p BIGINT UNSIGNED PATH '$[0]', b BIGINT UNSIGNED PATH '$[1]', \
+               v BIGINT UNSIGNED PATH '$[2]', r BIGINT UNSIGNED PATH '$[3]')) j \
+               ON DUPLICATE KEY UPDATE batch = j.b, views = j.v, repeats = footfall_producer_fence.repeats + j.r";
+    transaction.execute_raw(statement(sql, [shard.0.into(), json_rows(parts).into()])).await?;
     Ok(())
 }

@@ -107,7 +107,7 @@ fn counts_of_a_version_without_limits_stop_nobody() {
     let mut running = start(|options| options.dashboards = 1);
     for (producer, article, views) in [(1, "w", u64::MAX), (2, "v", 1 << 63)] {
         for sql in [
-            format!("INSERT INTO footfall_articles VALUES ('{article}', {views}, 1)"),
+            format!("INSERT INTO footfall_articles (article, views, readers) VALUES ('{article}', {views}, 1)"),
             format!("INSERT INTO footfall_article_readers VALUES ('{article}', 'u', {views})"),
             format!("INSERT INTO footfall_article_hours VALUES ('{article}', UNIX_TIMESTAMP() DIV 3600, {views})"),
             format!("INSERT INTO footfall_direct_fence VALUES (0, {producer}, 1, {views})"),

@@ -267,11 +267,13 @@ fn a_site_keeps_what_is_its_own() {
 }
 
 /// Changes of the tables, what is said of each, and what mends it.
-const DIFFERENCES: [(&str, &str, &str); 13] = [
+const DIFFERENCES: [(&str, &str, &str); 14] = [
     (
-        "ALTER TABLE footfall_articles DROP COLUMN readers",
+        "ALTER TABLE footfall_articles DROP COLUMN readers_digits, DROP COLUMN readers",
         "footfall_articles lacks the column readers (`ALTER TABLE footfall_articles ADD COLUMN readers bigint unsigned NOT NULL`)",
-        "ALTER TABLE footfall_articles ADD COLUMN readers BIGINT UNSIGNED NOT NULL, ADD KEY by_readers (readers)",
+        "ALTER TABLE footfall_articles ADD COLUMN readers BIGINT UNSIGNED NOT NULL, \
+         ADD COLUMN readers_digits tinyint unsigned AS (char_length(bin(readers))) STORED, \
+         ADD KEY by_readers_digits (readers_digits)",
     ),
     (
         "ALTER TABLE footfall_article_readers MODIFY views SMALLINT NOT NULL",
@@ -299,9 +301,15 @@ const DIFFERENCES: [(&str, &str, &str); 13] = [
         "ALTER TABLE footfall_article_readers DROP PRIMARY KEY, ADD PRIMARY KEY (article, user)",
     ),
     (
-        "ALTER TABLE footfall_articles DROP KEY by_views",
-        "lacks the KEY by_views (views)",
-        "ALTER TABLE footfall_articles ADD KEY by_views (views)",
+        "ALTER TABLE footfall_articles DROP KEY by_views_digits",
+        "lacks the KEY by_views_digits (views_digits)",
+        "ALTER TABLE footfall_articles ADD KEY by_views_digits (views_digits)",
+    ),
+    (
+        "ALTER TABLE footfall_articles MODIFY views_digits tinyint unsigned NOT NULL DEFAULT 1",
+        "has the column views_digits tinyint unsigned NOT NULL DEFAULT 1 (`ALTER TABLE footfall_articles MODIFY views_digits \
+         tinyint unsigned AS (char_length(bin(views))) STORED`)",
+        "ALTER TABLE footfall_articles MODIFY views_digits tinyint unsigned AS (char_length(bin(views))) STORED",
     ),
     (
         "ALTER TABLE footfall_shard_fence ADD UNIQUE KEY once (position)",
@@ -427,14 +435,42 @@ fn tables_of_the_version_before_are_taken_over_where_they_are_ours() {
         assert_eq!(site.sql("SELECT * FROM article_counts").concat(), ["a", "2001", "2"]);
         assert_eq!(site.sql("SELECT user FROM footfall_users").concat(), ["u", "v"]);
         assert_eq!(site.sql("SELECT version, shards FROM footfall_schema_version").concat(), ["4", "1"]);
+        assert_eq!(site.sql("SELECT position FROM footfall_shard_fence").concat(), ["15"]);
+        assert_eq!(site.sql("SELECT views_digits, readers_digits FROM footfall_articles").concat(), ["11", "2"]);
     };
 
     // As it was, and whatever its upgrade was ended at.
+    let all = [
+        "schema_version",
+        "articles",
+        "article_readers",
+        "users",
+        "article_hours",
+        "site_minutes",
+        "shard_fence",
+        "producer_fence",
+        "direct_fence",
+        "quarantine",
+    ];
+    let marked = all.map(|name| format!("ALTER TABLE {name} COMMENT = 'Footfall: {name}'")).join("; ");
+    let renamed = format!("{marked}; RENAME TABLE {}", all.map(|name| format!("{name} TO footfall_{name}")).join(", "));
+    let positions = "ALTER TABLE footfall_quarantine RENAME COLUMN gen TO position; \
+                     ALTER TABLE footfall_shard_fence RENAME COLUMN gen TO position";
     let cuts = [
-        "",
-        "ALTER TABLE users COMMENT = 'Footfall: all users'",
+        String::new(),
+        "ALTER TABLE users COMMENT = 'Footfall: all users'".to_owned(),
         "ALTER TABLE users COMMENT = 'Footfall: all users'; ALTER TABLE articles COMMENT = 'Footfall: x'; \
-         RENAME TABLE users TO footfall_users",
+         RENAME TABLE users TO footfall_users"
+            .to_owned(),
+        marked,
+        renamed.clone(),
+        format!("{renamed}; {positions}"),
+        format!(
+            "{renamed}; {positions}; DROP VIEW article_counts; ALTER TABLE footfall_articles DROP KEY by_views, \
+             DROP KEY by_readers, ADD COLUMN views_digits tinyint unsigned AS (char_length(bin(views))) STORED, \
+             ADD COLUMN readers_digits tinyint unsigned AS (char_length(bin(readers))) STORED, \
+             ADD KEY by_views_digits (views_digits), ADD KEY by_readers_digits (readers_digits)"
+        ),
     ];
     for (number, sql) in cuts.into_iter().enumerate() {
         let site = Site::new(&running, &format!("previous{number}"), "");
@@ -475,6 +511,21 @@ fn tables_of_the_version_before_are_taken_over_where_they_are_ours() {
     assert_eq!(site.sql("SELECT user FROM users").concat(), ["anna"]);
     assert_eq!(site.sql("SELECT id FROM quarantine").concat(), ["7"]);
     assert_eq!(site.sql("SELECT version FROM seaql_migrations").concat(), ["m2025_of_the_site"]);
+
+    // Articles are made anew from their readers.
+    let site = Site::new(&running, "articles", "");
+    previous(&site);
+    site.sql("DROP TABLE articles; CREATE TABLE articles (id INT PRIMARY KEY); INSERT INTO articles VALUES (7)");
+    let (code, report) = site.tool(&["init"]);
+    assert!(code == 0 && report.contains("note: articles has"), "{code} {report}");
+    upgraded(&site, &["articles"]);
+
+    // A finished set-up has no table of the version before.
+    let site = Site::new(&running, "finished", "");
+    assert_eq!(site.tool(&["init"]).0, 0);
+    site.sql("ALTER TABLE footfall_shard_fence RENAME COLUMN position TO gen");
+    let (code, report) = site.tool(&["init"]);
+    assert!(code == 69 && report.contains("lacks the column position"), "{code} {report}");
 
     // What cannot be taken over is refused, and nothing is changed.
     for (number, (sql, said)) in [
