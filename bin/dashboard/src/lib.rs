@@ -81,7 +81,8 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     // A pool of their own: lists that take their time must not stop the live numbers.
     let counts = HitCounts::default();
     let history = Store::new(&config.database).await?;
-    let reads = Arc::new(Reads::new(&redis, Arc::new(history.clone()), counts.clone(), &config.reads, config.shards, timeout));
+    let reads =
+        Arc::new(Reads::new(&redis, Arc::new(history.clone()), counts.clone(), &config.reads, config.shards, timeout));
     let stored_until = Arc::new(StoredUntil::default());
     let lists = Lists::new(history, &config.database, counts.clone(), config.reads.ttl_ms, Arc::clone(&stored_until));
     lifecycle.spawn("report of hit rates", {

@@ -56,7 +56,8 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     let readiness = telemetry::Readiness::default();
     let patience = config.redis.timeout_ms.min(READ_PATIENCE_MAX);
     let counts = HitCounts::default();
-    let reads = Arc::new(Reads::new(&redis, Arc::new(store.clone()), counts.clone(), &config.reads, config.shards, patience));
+    let reads =
+        Arc::new(Reads::new(&redis, Arc::new(store.clone()), counts.clone(), &config.reads, config.shards, patience));
     lifecycle.spawn("report of hit rates", {
         let (redis, stop) = (redis.clone(), lifecycle.stop());
         async move {
