@@ -96,6 +96,14 @@ impl Database {
         (counted, quarantined)
     }
 
+    /// Views of an article that are in quarantine.
+    #[must_use]
+    pub fn refused(&self, article: &Article) -> u64 {
+        let tables = lock(&self.tables);
+        let of_article = tables.quarantine.iter().filter(|(_, (name, _), _)| name == article.as_str());
+        of_article.map(|(.., views)| views).sum()
+    }
+
     /// A shard's position, for a person.
     #[must_use]
     pub fn describe(&self, shard: u16) -> String {

@@ -26,14 +26,12 @@ struct Truth {
 impl Truth {
     fn of(world: &World, shard: u16, article: &Article) -> Self {
         let (fence, views, readers) = world.database.look_up(shard, article);
-        let (_, quarantined) = world.database.counts();
-        let refused = quarantined.iter().filter(|((name, _), _)| name == article.as_str());
         Self {
             waiting: world.farm.waiting(shard, &fence, article),
             views,
             readers,
             version: fence.version,
-            refused: refused.map(|(_, views)| views).sum(),
+            refused: world.database.refused(article),
         }
     }
 }
