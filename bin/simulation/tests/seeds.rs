@@ -6,7 +6,7 @@ use std::time::Instant;
 use footfall_simulation::{Mutant, Report, run};
 
 /// How many seeds run by default: the share of every build. Each mutant must be caught within them.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 1_500;
 /// For the long run: how many seeds instead.
 const SEEDS_VARIABLE: &str = "FOOTFALL_SIMULATION_SEEDS";
 /// For the long run: the first seed.
