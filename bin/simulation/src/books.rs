@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use footfall_shared::counter::Batch;
+use footfall_shared::counter::{Article, Batch};
 use footfall_shared::packed::Path;
 
 use crate::stage::lock;
@@ -84,7 +84,12 @@ struct State {
     /// When Redis forgot view ids of a shard.
     forgotten: BTreeMap<u16, Vec<u64>>,
     acknowledged: u64,
+    /// What MySQL had at each position and version of a shard.
+    stored: BTreeMap<(u16, u64, u64), Numbers>,
 }
+
+/// Views and readers per article.
+pub type Numbers = BTreeMap<Article, (u64, u64)>;
 
 /// The books.
 #[derive(Default)]
@@ -195,6 +200,18 @@ impl Books {
     #[must_use]
     pub fn acknowledgements(&self) -> u64 {
         lock(&self.0).acknowledged
+    }
+
+    /// MySQL has this of a shard at this position and version.
+    pub fn stored(&self, shard: u16, position: u64, version: u64, numbers: Numbers) {
+        lock(&self.0).stored.insert((shard, position, version), numbers);
+    }
+
+    /// Views and readers of an article that MySQL had at a position and version of a shard; none if it was never there.
+    #[must_use]
+    pub fn stored_at(&self, shard: u16, position: u64, version: u64, article: &Article) -> Option<(u64, u64)> {
+        let state = lock(&self.0);
+        state.stored.get(&(shard, position, version)).map(|numbers| numbers.get(article).copied().unwrap_or_default())
     }
 
     /// The views that may be lost, because of what has happened: no journal has them any more, and Redis lost them.

@@ -132,6 +132,19 @@ impl Keyspace {
         self.list(key.as_bytes()).ok().flatten().map_or(0, Vec::len)
     }
 
+    /// A field of a hash as text, for the oracle.
+    #[must_use]
+    pub fn word(&self, key: &str, field: &str) -> Option<String> {
+        let value = self.hash(key.as_bytes()).ok()??.get(field.as_bytes())?;
+        String::from_utf8(value.clone()).ok()
+    }
+
+    /// A list, for the oracle.
+    #[must_use]
+    pub fn elements(&self, key: &str) -> &[Vec<u8>] {
+        self.list(key.as_bytes()).ok().flatten().map_or(&[], Vec::as_slice)
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.entries.clear();

@@ -1,4 +1,4 @@
-//! Footfall's own code in a world that fails: the batchers, the adopters and the flushers of the real programs, with
+//! Footfall's own code in a world that fails: the batchers, the adopters, the flushers and the reads of the real programs, with
 //! their real scripts, on a Redis, a MySQL and disks that exist in memory only, lose requests and answers, restart with
 //! older data, run full, fall silent, lie damaged and lose power, on a clock that stands still unless all wait.
 //!
@@ -11,9 +11,14 @@
 //! allowed to be counted twice, but for one thing: Redis alone remembers view ids, so a client that repeats a view
 //! with an id may be counted again if Redis lost data after the first try.
 //!
+//! Somebody reads numbers all the time: what is shown as the whole must be what both stores hold, as seen from outside,
+//! and a cached base that is served must be what MySQL had at its position (I8). Some worlds begin with what the version
+//! before has left, while one of its ingests still sends.
+//!
 //! Not simulated: SQL (transactions are atomic here; what they decide is the real code), the interleaving of threads,
-//! HTTP, and reads.
+//! and HTTP.
 
+pub mod before;
 pub mod books;
 pub mod clients;
 pub mod dice;
@@ -25,6 +30,7 @@ pub mod mysql;
 pub mod oracle;
 pub mod plan;
 pub mod processes;
+pub mod readers;
 pub mod redis;
 pub mod run;
 pub mod stage;

@@ -7,12 +7,36 @@ use std::borrow::Cow;
 pub enum Mutant {
     /// MySQL writes a flush whatever its fence says.
     NoFence,
+    /// MySQL writes a flush of a data set that was opened under another epoch.
+    NoEpochAtCommit,
+    /// MySQL writes a flush wherever in the log it begins.
+    NoPositionAtCommit,
     /// Redis takes a batch again that it has.
     RepeatsAreTaken,
+    /// Redis takes a batch although it lacks those before it.
+    GapsAreTaken,
     /// Redis takes batches for data that no recovery has opened.
     NoEpoch,
+    /// A data set that was opened in an earlier life of its server counts as open.
+    NoIncarnation,
     /// A recovery does not tell Redis what MySQL has of each producer.
     ProducersAreForgotten,
+    /// What the version before has left is carried over with what MySQL has of it.
+    StoredGenerationsAreCarried,
+    /// A recovery keeps the log of a history that another one has overtaken.
+    OvertakenLogIsKept,
+    /// The log is trimmed when it is read, before MySQL has it.
+    TrimmedBeforeCommit,
+    /// Ingest lets go of a batch as soon as Redis has it.
+    LetGoAtAppend,
+    /// A flush moves the cached bases along that stand at another position than the one before it.
+    BasesMoveFromAnywhere,
+    /// A cached base that lacks what was trimmed is served.
+    BasesBelowTheLogAreServed,
+    /// What waits is added to a cached base that has it.
+    BasesAreAddedTo,
+    /// A base that lacks what went to MySQL directly is served although Redis was told.
+    VersionsAreIgnored,
     /// Redis counts a view with an id that it knows.
     IdsAreForgotten,
     /// Ingest has no journal although it is believed to have one.
@@ -23,44 +47,113 @@ pub enum Mutant {
     PoisonStops,
 }
 
+/// The script, or every one that has the line; the line; and what stands there instead.
+type Edit = (Option<&'static str>, &'static str, &'static str);
+
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 20] = [
         Self::NoFence,
+        Self::NoEpochAtCommit,
+        Self::NoPositionAtCommit,
         Self::RepeatsAreTaken,
+        Self::GapsAreTaken,
         Self::NoEpoch,
+        Self::NoIncarnation,
         Self::ProducersAreForgotten,
+        Self::StoredGenerationsAreCarried,
+        Self::OvertakenLogIsKept,
+        Self::TrimmedBeforeCommit,
+        Self::LetGoAtAppend,
+        Self::BasesMoveFromAnywhere,
+        Self::BasesBelowTheLogAreServed,
+        Self::BasesAreAddedTo,
+        Self::VersionsAreIgnored,
         Self::IdsAreForgotten,
         Self::NoJournal,
         Self::SyncLies,
         Self::PoisonStops,
     ];
 
+    /// What is changed in the scripts.
+    fn edits(self) -> &'static [Edit] {
+        const APPLY: Option<&str> = Some("apply");
+        match self {
+            Self::RepeatsAreTaken => &[
+                // All but what leaves a gap.
+                (APPLY, "if number <= last then", "if number > last + 1 then return {'BEHIND'} end if false then"),
+                (APPLY, "if number ~= last + 1 then", "if false then"),
+            ],
+            Self::GapsAreTaken => &[(APPLY, "if number ~= last + 1 then return {'BEHIND'} end", "")],
+            Self::NoEpoch => &[(
+                APPLY,
+                "if meta.epoch ~= ARGV[1] or meta.incarnation ~= incarnation() then",
+                "if not meta.epoch then",
+            )],
+            Self::NoIncarnation => &[
+                (None, " or meta.incarnation ~= incarnation() then", " then"),
+                (Some("state"), "meta.incarnation == incarnation() and 'CURRENT' or 'STALE'", "'CURRENT'"),
+            ],
+            Self::ProducersAreForgotten => &[(Some("reopen"), "for i = 10, #ARGV, 2 do", "for i = 10, 0 do")],
+            Self::StoredGenerationsAreCarried => {
+                &[(Some("carry"), "if generation > position then", "if generation >= first then")]
+            }
+            // What is found to be damaged while it is open is set aside all the same.
+            Self::OvertakenLogIsKept => {
+                &[(Some("reopen"), "ARGV[7] == '1'", "(ARGV[7] == '1' or meta.incarnation ~= ARGV[2])")]
+            }
+            Self::TrimmedBeforeCommit => &[(
+                Some("follow"),
+                "return {\n  'OK', meta.tail, meta.first,",
+                "if ARGV[4] == '' and #entries > 0 then\n\
+                 redis.call('LTRIM', KEYS[2], #entries, -1)\n\
+                 redis.call('HSET', KEYS[1], 'first', meta.first + #entries)\n\
+                 end\n\
+                 return {\n  'OK', meta.tail, meta.first,",
+            )],
+            Self::LetGoAtAppend => {
+                &[(APPLY, "return {'OK', meta.tail + 1, meta.first}", "return {'OK', meta.tail + 1, meta.tail + 2}")]
+            }
+            Self::BasesMoveFromAnywhere => {
+                &[(Some("advance"), "position == before and", "position and position < last and")]
+            }
+            Self::BasesBelowTheLogAreServed => &[(
+                Some("follow"),
+                "if views and tonumber(position) >= meta.first - 1 then",
+                "if views then position = math.max(tonumber(position), meta.first - 1)",
+            )],
+            Self::BasesAreAddedTo => &[(
+                Some("follow"),
+                "bases[#bases + 1] = tonumber(position) or false",
+                "bases[#bases + 1] = views and meta.first - 1 or false",
+            )],
+            Self::VersionsAreIgnored => &[(
+                Some("follow"),
+                "if ARGV[4] ~= '' and meta.version ~= tonumber(ARGV[4]) then return {'EPOCH'} end",
+                "",
+            )],
+            Self::IdsAreForgotten => &[(APPLY, "if #seen > 1 then return seen end", "")],
+            Self::NoFence
+            | Self::NoEpochAtCommit
+            | Self::NoPositionAtCommit
+            | Self::NoJournal
+            | Self::SyncLies
+            | Self::PoisonStops => &[],
+        }
+    }
+
     /// The text of a script with the rule switched off.
     #[must_use]
     pub fn script<'a>(self, name: &str, text: &'a str) -> Cow<'a, str> {
-        let (script, line, instead) = match self {
-            // All but what leaves a gap.
-            Self::RepeatsAreTaken => {
-                ("apply", "if number <= last then", "if number > last + 1 then return {'BEHIND'} end if false then")
+        let mut text = Cow::Borrowed(text);
+        for (script, line, instead) in self.edits() {
+            if *script == Some(name) {
+                assert!(text.contains(line), "{name} has no line `{line}` any more: {self:?} must be written anew");
             }
-            Self::NoEpoch => (
-                "apply",
-                "if meta.epoch ~= ARGV[1] or meta.incarnation ~= incarnation() then",
-                "if not meta.epoch then",
-            ),
-            Self::ProducersAreForgotten => ("reopen", "for i = 10, #ARGV, 2 do", "for i = 10, 0 do"),
-            Self::IdsAreForgotten => ("apply", "if #seen > 1 then return seen end", ""),
-            Self::NoFence | Self::NoJournal | Self::SyncLies | Self::PoisonStops => return text.into(),
-        };
-        if name != script {
-            return text.into();
+            if script.is_none_or(|script| script == name) {
+                text = text.replace(line, instead).into();
+            }
         }
-        assert!(text.contains(line), "{name} has no line `{line}` any more: {self:?} must be written anew");
-        let text = text.replace(line, instead);
-        match self {
-            Self::RepeatsAreTaken => text.replace("if number ~= last + 1 then", "if false then").into(),
-            _ => text.into(),
-        }
+        text
     }
 }

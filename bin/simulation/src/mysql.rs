@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use footfall_shared::counter::{Article, Batch, Growth, Producer, Row, Shard, User};
-use footfall_shared::store::{Committed, Direct, Fence, Fences, Flush, Part, Recovery, Step, StoreError};
+use footfall_shared::store::{
+    Committed, Direct, Fence, Fences, Flush, Part, Recovery, Step, StoreError, StoredArticle,
+};
 
-use crate::books::{Pair, Rows};
+use crate::books::{Books, Numbers, Pair, Rows};
 use crate::mutants::Mutant;
 use crate::stage::{Aim, CLIENTS, Stage, Weather, exchange, lock};
 
@@ -39,6 +41,7 @@ struct Fenced {
 /// The database of a world.
 pub struct Database {
     stage: Arc<Stage>,
+    books: Arc<Books>,
     mutant: Option<Mutant>,
     tables: Mutex<Tables>,
     weather: Mutex<[Weather; CLIENTS]>,
@@ -48,12 +51,14 @@ pub struct Database {
 impl Database {
     /// One as `footfall init` leaves it.
     #[must_use]
-    pub fn new(stage: Arc<Stage>, shards: u16, mutant: Option<Mutant>) -> Arc<Self> {
+    pub fn new(stage: Arc<Stage>, books: Arc<Books>, shards: u16, mutant: Option<Mutant>) -> Arc<Self> {
         let fence =
             Fence { epoch: 1, position: 0, flush_epoch: 1, version: 0, views: 0, readers: 0, users: 0, articles: 0 };
         let tables = Tables { fences: (0..shards).map(|shard| (shard, fence)).collect(), ..Tables::default() };
+        (0..shards).for_each(|shard| books.stored(shard, fence.position, fence.version, Numbers::new()));
         Arc::new(Self {
             stage,
+            books,
             mutant,
             tables: Mutex::new(tables),
             weather: Mutex::default(),
@@ -89,6 +94,14 @@ impl Database {
             *quarantined.entry(pair.clone()).or_default() += views;
         }
         (counted, quarantined)
+    }
+
+    /// Views of an article that are in quarantine.
+    #[must_use]
+    pub fn refused(&self, article: &Article) -> u64 {
+        let tables = lock(&self.tables);
+        let of_article = tables.quarantine.iter().filter(|(_, (name, _), _)| name == article.as_str());
+        of_article.map(|(.., views)| views).sum()
     }
 
     /// A shard's position, for a person.
@@ -224,6 +237,15 @@ impl Fences for Client {
             Ok(direct)
         })
     }
+
+    fn article<'a>(&'a self, shard: Shard, article: &'a Article) -> Step<'a, StoredArticle> {
+        let article = article.clone();
+        self.ask("fence", PATIENCE, move |database| {
+            let (Fence { epoch, position, version, views: shard_views, .. }, views, readers) =
+                database.look_up(shard.0, &article);
+            Ok(StoredArticle { epoch, position, version, shard_views, views, readers })
+        })
+    }
 }
 
 impl Database {
@@ -231,7 +253,13 @@ impl Database {
         let tables = &mut *lock(&self.tables);
         let is_fenced = self.mutant != Some(Mutant::NoFence);
         let fence = tables.fences[&shard.0];
-        if let Some(refused) = fence.refuses(epoch, flush.first).filter(|_| is_fenced) {
+        let is_ignored = |refused: &Committed| match self.mutant {
+            Some(Mutant::NoFence) => true,
+            Some(Mutant::NoPositionAtCommit) => matches!(refused, Committed::Before { .. } | Committed::Hole { .. }),
+            _ => false,
+        };
+        let known = if self.mutant == Some(Mutant::NoEpochAtCommit) { fence.epoch } else { epoch };
+        if let Some(refused) = fence.refuses(known, flush.first).filter(|refused| !is_ignored(refused)) {
             return refused;
         }
         let mut lost = 0;
@@ -260,7 +288,28 @@ impl Database {
         }
         fence.position = flush.last;
         fence.flush_epoch = epoch;
-        Committed::Now { growth, version: fence.version, quarantined: quarantined + lost }
+        let version = fence.version;
+        self.note(shard, tables);
+        Committed::Now { growth, version, quarantined: quarantined + lost }
+    }
+
+    /// What a base at this position and version has to be.
+    fn note(&self, shard: Shard, tables: &Tables) {
+        let Fence { position, version, .. } = tables.fences[&shard.0];
+        self.books.stored(shard.0, position, version, tables.articles.clone());
+    }
+
+    /// The version before has flushed this.
+    pub fn flushed_before(&self, shard: Shard, epoch: u64, flush: &Flush) {
+        self.commit(shard, epoch, flush);
+    }
+
+    /// The fence of a shard, and the row of one of its articles.
+    #[must_use]
+    pub fn look_up(&self, shard: u16, article: &Article) -> (Fence, u64, u64) {
+        let tables = lock(&self.tables);
+        let (views, readers) = tables.articles.get(article).copied().unwrap_or_default();
+        (tables.fences[&shard], views, readers)
     }
 
     fn commit_direct(&self, shard: Shard, batch: &Batch) -> Direct {
@@ -286,6 +335,7 @@ impl Database {
         let (_, quarantined) = tables.store(shard, &batch.rows);
         tables.direct.entry((shard.0, batch.producer.0)).or_default().raise(&part);
         tables.fences.get_mut(&shard.0).expect("it was made with all shards").version += 1;
+        self.note(shard, tables);
         Direct::Now { quarantined: quarantined + lost }
     }
 }

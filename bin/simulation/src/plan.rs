@@ -2,7 +2,7 @@
 
 use crate::dice::Dice;
 use crate::redis::{Comeback, Mood};
-use crate::stage::{Aim, CLIENTS, INGESTS, Weather};
+use crate::stage::{Aim, CLIENTS, FLUSHERS, INGESTS, Weather};
 
 /// What a world is like.
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ pub struct Setting {
     pub ids_percent: u64,
     /// Of 100 views, how many are by a user that MySQL refuses.
     pub poison_percent: u64,
+    /// Whether the version before was here.
+    pub is_upgrade: bool,
 }
 
 /// A process.
@@ -203,6 +205,7 @@ impl Setting {
             articles: dice.range(1, 6),
             ids_percent: dice.pick(&[0, 20, 60]),
             poison_percent: dice.pick(&[0, 0, 3]),
+            is_upgrade: dice.chance(10),
         }
     }
 }
@@ -241,7 +244,7 @@ impl Fault {
         let host = dice.index(setting.hosts);
         let process = match dice.chance(60) {
             true => Process::Ingest(dice.index(INGESTS)),
-            false => Process::Flusher(dice.index(CLIENTS - INGESTS)),
+            false => Process::Flusher(dice.index(FLUSHERS)),
         };
         match dice.range(0, 30) {
             0..=4 => Self::RedisRestarts(comeback(dice), for_ms),
@@ -274,7 +277,7 @@ impl Fault {
                 Self::KillAt(Aim { who, step: dice.pick(steps) })
             }
             28 => Self::Restart(process, for_ms.min(1000)),
-            29 => Self::Pause(dice.index(CLIENTS - INGESTS), for_ms),
+            29 => Self::Pause(dice.index(FLUSHERS), for_ms),
             _ => Self::KillAll(for_ms),
         }
     }
@@ -331,7 +334,7 @@ impl Fault {
             }
             Self::KillAll(for_ms) => {
                 let all = || {
-                    let flushers = (0..CLIENTS - INGESTS).map(Process::Flusher);
+                    let flushers = (0..FLUSHERS).map(Process::Flusher);
                     (0..INGESTS).map(Process::Ingest).chain(flushers)
                 };
                 let kills = all().map(|process| (at, Action::Kill(process)));

@@ -14,6 +14,7 @@ use footfall_shared::config::{Config, ms};
 use footfall_shared::counter::{Producer, Shard};
 use footfall_shared::lifecycle::Watchdog;
 use footfall_shared::queue::Redis;
+use footfall_shared::reads::{HitCounts, Reads};
 use footfall_shared::telemetry::Readiness;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,7 @@ use crate::mutants::Mutant;
 use crate::mysql::Database;
 use crate::plan::{Process, Setting};
 use crate::redis::Farm;
-use crate::stage::{CLIENTS, INGESTS, Stage, lock};
+use crate::stage::{FLUSHERS, INGESTS, READER, Stage, lock};
 
 /// The stores and what lives on them.
 pub struct World {
@@ -42,7 +43,7 @@ pub struct World {
     config: Config,
     mutant: Option<Mutant>,
     ingests: [Mutex<Option<Ingest>>; INGESTS],
-    flushers: [Mutex<Option<FlusherProcess>>; CLIENTS - INGESTS],
+    flushers: [Mutex<Option<FlusherProcess>>; FLUSHERS],
 }
 
 struct Ingest {
@@ -113,7 +114,7 @@ impl World {
         };
         Arc::new(Self {
             farm: Farm::new(Arc::clone(&stage), Arc::clone(&books), setting.shards, mutant),
-            database: Database::new(Arc::clone(&stage), setting.shards, mutant),
+            database: Database::new(Arc::clone(&stage), Arc::clone(&books), setting.shards, mutant),
             disks: (0..setting.hosts).map(disk).collect(),
             config: config_of(setting),
             setting: setting.clone(),
@@ -133,6 +134,13 @@ impl World {
 
     fn redis(&self, who: usize) -> Redis {
         Redis::simulated(self.farm.client(who, Duration::from_millis(self.setting.redis_patience_ms)))
+    }
+
+    /// Reads as ingest and dashboard do, from now on.
+    #[must_use]
+    pub fn reads(&self) -> Reads {
+        let (redis, mysql) = (self.redis(READER), self.database.client(READER));
+        Reads::new(&redis, mysql, HitCounts::default(), &self.config.reads, self.setting.shards, ms(500))
     }
 
     /// How to reach an ingest; none if it is not there.

@@ -6,16 +6,19 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use footfall_shared::counter::Shard;
+use footfall_shared::counter::{Article, Batch, Shard};
 use footfall_shared::keys::ShardKeys;
 use footfall_shared::packed;
-use footfall_shared::queue::{Answer, Script, Server};
+use footfall_shared::queue::{Answer, Entry, Script, Server};
+use footfall_shared::store::Fence;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 
+use crate::before;
 use crate::books::{BatchName, Books};
 use crate::keyspace::{Context, Keyspace, Refused, Reply};
 use crate::lua;
 use crate::mutants::Mutant;
+use crate::mysql::POISON;
 use crate::stage::{Aim, CLIENTS, Stage, Unanswered, Weather, exchange, lock, sleep_ms};
 
 /// Time of day at the beginning of every run, in milliseconds since 1970.
@@ -103,7 +106,22 @@ struct State {
     lives: u64,
     branches: u64,
     writes: u64,
+    /// How often data were lost, set aside or damaged, or another server took over.
+    upsets: u64,
     clock_offset_ms: i64,
+}
+
+/// What the log of a shard holds of one article behind a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Views.
+    pub views: u64,
+    /// Those of them that MySQL will refuse.
+    pub refused: u64,
+    /// The version of MySQL's counts that Redis knows.
+    pub version: u64,
+    /// The same as long as nothing was lost.
+    pub upsets: u64,
 }
 
 /// All Redis servers of a world.
@@ -127,6 +145,7 @@ impl Farm {
             lives: 1,
             branches: 0,
             writes: 0,
+            upsets: 0,
             clock_offset_ms: 0,
         };
         let farm = Self { stage, books, shards, mutant, state: Mutex::new(state) };
@@ -144,6 +163,59 @@ impl Farm {
     #[must_use]
     pub fn client(self: &Arc<Self>, who: usize, patience: Duration) -> Arc<dyn Server> {
         Arc::new(Client { farm: Arc::clone(self), who, patience })
+    }
+
+    // ---- The version before
+
+    /// Runs a command on the first server, before anything else happens.
+    pub fn put(&self, words: &[&[u8]]) {
+        let mut state = lock(&self.state);
+        let context = self.context(&state, 0);
+        let words: Vec<Vec<u8>> = words.iter().map(|word| word.to_vec()).collect();
+        state.servers[0].data.keyspace.command(&context, &words).expect("it fits what is there");
+    }
+
+    /// The first server has this batch from the beginning.
+    pub fn taken_before(&self, shard: u16, batch: &Batch) {
+        self.books.applied(BatchName::of(shard, packed::Path::Redis, batch), batch, (u64::from(shard), 0));
+    }
+
+    /// An ingest of the version before appends a batch; false if it was not taken.
+    #[must_use]
+    pub fn apply_before(&self, shard: u16, epoch: u64, batch: &Batch) -> bool {
+        let newest = lock(&self.state).servers.len() - 1;
+        let keys = ShardKeys::new(Shard(shard));
+        let names = [&keys.meta, &keys.producers, &keys.log].map(|name| name.clone().into_bytes());
+        let words = [epoch, batch.number, batch.views(), batch.cumulative_views].map(|number| number.to_string());
+        let [epoch, number, views, cumulative_views] = words.map(String::into_bytes);
+        let producer = batch.producer.to_string().into_bytes();
+        let arguments = [epoch, producer, number, views, cumulative_views, before::pack(batch)];
+        let Some(life) = lock(&self.state).servers[newest].life else { return false };
+        let is_taken = self.serve(newest, life, |state| {
+            if state.servers[newest].mood != Mood::Well {
+                return false;
+            }
+            let context = self.context(state, newest);
+            let keyspace = &mut state.servers[newest].data.keyspace;
+            let is_carried = keyspace.field(&keys.meta, "tail").is_some();
+            let answer = lua::run(before::APPLY, &names, &arguments, keyspace, context);
+            let is_taken = matches!(&answer, Ok(Value::Array(answer)) if answer.first() == Some(&Value::BulkString(b"OK".to_vec())));
+            if is_taken {
+                if is_carried {
+                    let what = format!("the version before appended to the log of shard {shard}: {answer:?}");
+                    self.stage.trace.violation(what);
+                }
+                let branch = state.servers[newest].data.lineages.get(&shard).map_or(0, |lineage| lineage.branch);
+                let name = BatchName::of(shard, packed::Path::Redis, batch);
+                self.books.applied(name, batch, (branch, state.writes + 1));
+            }
+            is_taken
+        });
+        let is_taken = is_taken == Some(true);
+        self.stage.trace.note("before", &[u64::from(shard), u64::from(is_taken)], || {
+            format!("batch {} of {} on {newest}: {is_taken}", batch.number, batch.producer)
+        });
+        is_taken
     }
 
     // ---- Faults
@@ -205,6 +277,7 @@ impl Farm {
 
     /// Puts older data in the place of what a server holds.
     fn replace(&self, state: &mut State, server: usize, old: Data) {
+        state.upsets += 1;
         for shard in 0..self.shards {
             let before = state.servers[server].data.lineages.get(&shard).cloned().unwrap_or_default();
             state.branches += 1;
@@ -260,6 +333,7 @@ impl Farm {
     /// A client finds the newest server.
     pub fn follow(&self, who: usize) {
         let mut state = lock(&self.state);
+        state.upsets += 1;
         state.points[who] = state.servers.len() - 1;
         if state.points.iter().all(|point| *point == state.servers.len() - 1) {
             let newest = state.servers.len() - 1;
@@ -271,11 +345,18 @@ impl Farm {
     /// Damages something in the newest server.
     pub fn damage(&self, how: u64) {
         let mut state = lock(&self.state);
+        state.upsets += 1;
         let server = state.servers.last_mut().expect("there is always one");
         let is_one_of = |name: &str, parts: &[&str]| parts.iter().any(|part| name.contains(part));
         let is_candidate =
             |name: &String| (is_one_of(name, &CHECKED) || is_one_of(name, &UNCHECKED)) && !name.contains("aside");
-        let names: Vec<String> = server.data.keyspace.names().into_iter().filter(is_candidate).collect();
+        let keyspace = &server.data.keyspace;
+        // The version before had no checksums, and nobody has the views of its ingest but Redis.
+        let is_before = |name: &String| {
+            shard_of(name).is_some_and(|shard| keyspace.field(&ShardKeys::new(Shard(shard)).meta, "gen").is_some())
+        };
+        let names = keyspace.names().into_iter().filter(|name| is_candidate(name) && !is_before(name));
+        let names: Vec<String> = names.collect();
         let Some(name) = names.get(how as usize % names.len().max(1)) else { return };
         let how_much = if is_one_of(name, &UNCHECKED) { 0 } else { how / 64 };
         let what = server.data.keyspace.damage(name, how_much);
@@ -303,6 +384,33 @@ impl Farm {
         let state = lock(&self.state);
         let data = &state.servers.last().expect("there is always one").data;
         data.lineages.get(&shard).is_some_and(|lineage| lineage.has(write))
+    }
+
+    /// What waits of an article behind what MySQL has, by the fence of its shard. None unless all use one server, and its
+    /// data set is open and sound.
+    #[must_use]
+    pub fn waiting(&self, shard: u16, fence: &Fence, article: &Article) -> Option<Waiting> {
+        let state = lock(&self.state);
+        let newest = state.servers.len() - 1;
+        let server = &state.servers[newest];
+        let (keyspace, keys) = (&server.data.keyspace, ShardKeys::new(Shard(shard)));
+        let is_open = server.life.is_some_and(|life| keyspace.word(&keys.meta, "incarnation") == Some(replid(life)))
+            && keyspace.field(&keys.meta, "epoch") == Some(fence.epoch);
+        let is_split = state.points.iter().any(|point| *point != newest);
+        let first = keyspace.field(&keys.meta, "first")?;
+        if !is_open || is_split || server.data.damaged.contains(&shard) {
+            return None;
+        }
+        let version = keyspace.field(&keys.meta, "version").unwrap_or(0);
+        let mut waiting = Waiting { views: 0, refused: 0, version, upsets: state.upsets };
+        for (position, entry) in (first..).zip(keyspace.elements(&keys.log)).filter(|(at, _)| *at > fence.position) {
+            let batch = Entry::parse(position, entry).ok()?.batch().ok()?;
+            for row in batch.rows.iter().filter(|row| row.article == *article) {
+                waiting.views += row.views;
+                waiting.refused += if row.user.as_str() == POISON { row.views } else { 0 };
+            }
+        }
+        Some(waiting)
     }
 
     /// What a shard looks like, for a person.
@@ -361,7 +469,7 @@ impl Farm {
         let server = &state.servers[server];
         Context {
             now_ms: now.saturating_add_signed(state.clock_offset_ms),
-            replid: format!("{:040x}", server.life.unwrap_or(0)),
+            replid: replid(server.life.unwrap_or(0)),
             memory: if server.mood == Mood::Full { (1010 << 20, 1000 << 20) } else { (100 << 20, 1000 << 20) },
         }
     }
@@ -393,6 +501,9 @@ impl Farm {
             if let Some(shard) = shard.filter(|_| ids_early(state, server, keys) != early) {
                 self.books.forgotten(shard, self.stage.trace.now_ms());
             }
+            if let (Ok(answer), Some(shard), "follow") = (&answer, shard, script.name) {
+                self.look_at_bases(shard, keys, arguments, answer);
+            }
             if let (Ok(answer), Some(shard), true) = (&answer, shard, has_written) {
                 self.look_at(state, server, shard, script.name, arguments, answer);
             }
@@ -422,6 +533,7 @@ impl Farm {
                 self.books.applied(BatchName::of(shard, packed::Path::Redis, &batch), &batch, write);
             }
             "reopen" if is_ok => {
+                state.upsets += 1;
                 let newest = state.servers.len() - 1;
                 let is_split = state.points.iter().any(|point| *point != newest);
                 let was_set_aside = argument(6) == b"0" && !argument(2).is_empty();
@@ -443,6 +555,31 @@ impl Farm {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// I8: a base that is served is what MySQL had at its position, and nothing of what was trimmed is behind that.
+    fn look_at_bases(&self, shard: u16, keys: &[Vec<u8>], arguments: &[Vec<u8>], answer: &Value) {
+        let Value::Array(answer) = answer else { return };
+        let number = |value: &Value| if let Value::Int(number) = value { u64::try_from(*number).ok() } else { None };
+        let (Some(first), Some(Value::Array(bases))) = (answer.get(2).and_then(number), answer.get(11)) else { return };
+        let version = arguments.get(3).and_then(|version| std::str::from_utf8(version).ok()?.parse().ok());
+        for (key, base) in keys.iter().skip(2).zip(bases.chunks_exact(4)) {
+            let (Some(views), Some(readers), Some(position)) = (number(&base[0]), number(&base[1]), number(&base[2]))
+            else {
+                continue;
+            };
+            let key = String::from_utf8_lossy(key);
+            let article = key.rsplit(':').next().and_then(|name| Article::parse(name.as_bytes()).ok());
+            let (Some(version), Some(article)) = (version, article) else { continue };
+            let stored = self.books.stored_at(shard, position, version, &article);
+            if stored != Some((views, readers)) || position + 1 < first {
+                let what = format!(
+                    "I8: {article} is served as {views} views and {readers} readers at position {position} of a log \
+                     that begins at {first}, where MySQL had {stored:?}"
+                );
+                self.stage.trace.violation(what);
+            }
         }
     }
 
@@ -569,6 +706,11 @@ fn misconfigured() -> RedisError {
 fn ids_early(state: &State, server: usize, keys: &[Vec<u8>]) -> Option<u64> {
     let meta = std::str::from_utf8(keys.first()?).ok()?;
     state.servers[server].data.keyspace.field(meta, "ids_early")
+}
+
+/// Names a life of a server.
+pub(crate) fn replid(life: u64) -> String {
+    format!("{life:040x}")
 }
 
 /// The shard that a key belongs to.

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use crate::before;
 use crate::clients;
 use crate::dice::Dice;
 use crate::mutants::Mutant;
 use crate::oracle;
 use crate::plan::{Action, Plan, Process};
 use crate::processes::World;
+use crate::readers;
 use crate::redis::{BEGIN_MS, Comeback, Mood};
-use crate::stage::{CLIENTS, INGESTS, Stage, Weather, sleep_ms};
+use crate::stage::{CLIENTS, FLUSHERS, INGESTS, Stage, Weather, sleep_ms};
 use crate::trace::Trace;
 
 /// How long a healed world may take until MySQL has everything, in milliseconds.
@@ -81,7 +83,12 @@ pub fn run(seed: u64, mutant: Option<Mutant>, with_lines: bool) -> Report {
 
 /// Answers how long the healing took, in milliseconds.
 async fn live(world: &Arc<World>, plan: &Plan, dice: &Dice) -> u64 {
-    (0..INGESTS).map(Process::Ingest).chain((0..CLIENTS - INGESTS).map(Process::Flusher)).for_each(|process| {
+    if plan.setting.is_upgrade {
+        for ingest in before::leave(world, dice, &plan.setting) {
+            tokio::spawn(before::send(Arc::clone(world), ingest));
+        }
+    }
+    (0..INGESTS).map(Process::Ingest).chain((0..FLUSHERS).map(Process::Flusher)).for_each(|process| {
         world.start(process);
     });
 
@@ -93,6 +100,7 @@ async fn live(world: &Arc<World>, plan: &Plan, dice: &Dice) -> u64 {
             clients::send(world, request).await;
         });
     }
+    let reading = tokio::spawn(readers::read(Arc::clone(world), plan.setting.clone(), dice.fork()));
     for (at_ms, action) in plan.actions() {
         until(world, at_ms).await;
         act(world, action).await;
@@ -103,6 +111,8 @@ async fn live(world: &Arc<World>, plan: &Plan, dice: &Dice) -> u64 {
     let healed_ms = world.stage.trace.now_ms();
     while clients.join_next().await.is_some() {}
     let healing_ms = settle(world, plan, healed_ms).await;
+    reading.abort();
+    readers::read_all(world, &plan.setting).await;
     for what in oracle::judge(world, plan.setting.shards) {
         world.stage.trace.violation(what);
     }
@@ -187,7 +197,7 @@ async fn heal(world: &Arc<World>) {
         disk.fill(false);
         disk.fail(0, 0);
     }
-    for flusher in 0..CLIENTS - INGESTS {
+    for flusher in 0..FLUSHERS {
         world.pause(flusher, false);
         start(world, Process::Flusher(flusher)).await;
     }

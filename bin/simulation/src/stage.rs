@@ -8,10 +8,14 @@ use tokio::sync::{Notify, oneshot};
 use crate::dice::Dice;
 use crate::trace::Trace;
 
-/// Clients of the stores: two ingests, then two flushers.
-pub const CLIENTS: usize = 4;
+/// Clients of the stores: two ingests, then two flushers, then one who reads.
+pub const CLIENTS: usize = 5;
 /// How many of them are ingests.
 pub const INGESTS: usize = 2;
+/// How many are flushers.
+pub const FLUSHERS: usize = 2;
+/// The one who reads.
+pub const READER: usize = INGESTS + FLUSHERS;
 
 /// What all parts share.
 pub struct Stage {
