@@ -71,7 +71,7 @@ async fn all_are_refused(fixture: &Fixture, age: Age, why: &str) {
     let before = fixture.content();
     let is_epoch = |result: Result<(), QueueError>| matches!(result, Err(QueueError::Epoch));
     let stored = StoredArticle { epoch, position: 9, version: 0, shard_views: 0, views: 1, readers: 1 };
-    let growth = [Growth { article: article("a"), views: 1, readers: Some(1) }];
+    let growth = [Growth { article: article("a"), views: 1, readers: 1 }];
     let flush = Position { first: 1, tail: 1 };
     let packed = Packed::new(batch(2, "a"));
     assert!(is_epoch(queue.apply(epoch, &packed, IDS_MAX).await.map(drop)), "apply, {why}");

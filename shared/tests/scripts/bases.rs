@@ -28,7 +28,7 @@ impl Fixture {
     async fn advance(&self, first: u64, tail: u64, growth: &[(&str, u64, u64)]) -> Advanced {
         let growth: Vec<Growth> = growth
             .iter()
-            .map(|(id, views, readers)| Growth { article: article(id), views: *views, readers: Some(*readers) })
+            .map(|(id, views, readers)| Growth { article: article(id), views: *views, readers: *readers })
             .collect();
         self.queue.advance(AGE, Position { first, tail }, &growth, TTL).await.expect("advance")
     }

@@ -63,7 +63,7 @@ impl Fixture {
                 assert_eq!((page.entries.len(), &*page.bases, page.is_full), (2, &[None][..], true));
             }
             "advance" => {
-                let growth = [Growth { article: article("a"), views: 1, readers: Some(1) }];
+                let growth = [Growth { article: article("a"), views: 1, readers: 1 }];
                 let flush = Position { first: 1, tail: 1 };
                 assert_eq!(queue.advance(AGE, flush, &growth, TTL).await?, Advanced::NoneCached);
             }
