@@ -106,6 +106,11 @@ macro_rules! id {
                 check($kind, $max, raw).map(|text| Self(text.into()))
             }
 
+            /// The same without keeping it.
+            pub fn check(raw: &[u8]) -> Result<&str, IdError> {
+                check($kind, $max, raw)
+            }
+
             /// The id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
@@ -116,6 +121,12 @@ macro_rules! id {
             #[must_use]
             pub fn as_bytes(&self) -> &[u8] {
                 self.0.as_bytes()
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
             }
         }
 

@@ -179,14 +179,16 @@ impl Pending {
     fn add(&mut self, entry: &Entry) -> Result<(), QueueError> {
         let Ok(offset) = u32::try_from(entry.position - self.origin) else { return Ok(()) }; // It is begun anew.
         let mut read_views = self.sums.back().copied().unwrap_or(self.trimmed_views);
-        for (article, mut views) in entry.batch()?.articles() {
+        for (article, mut views) in entry.views_of_articles()? {
             read_views = read_views.saturating_add(views);
-            let part = &mut self.articles[part_of(article)];
+            let part = &mut self.articles[part_of(article.as_bytes())];
             let counts = match part.get_mut(article) {
                 Some(counts) => counts,
                 None => {
-                    self.bytes += article.as_bytes().len() + ARTICLE_BYTES;
-                    part.entry(article.clone()).or_default()
+                    self.bytes += article.len() + ARTICLE_BYTES;
+                    let article =
+                        Article::parse(article.as_bytes()).map_err(|error| QueueError::Corrupt(error.to_string()))?;
+                    part.entry(article).or_default()
                 }
             };
             while views > 0 {
@@ -229,7 +231,7 @@ impl Pending {
     #[must_use]
     pub fn above_base(&self, position: u64, article: &Article) -> u64 {
         let position = position.max(self.follower.position.first.saturating_sub(1));
-        let counts = self.articles[part_of(article)].get(article).map_or(&[][..], Vec::as_slice);
+        let counts = self.articles[part_of(article.as_bytes())].get(article).map_or(&[][..], Vec::as_slice);
         let is_above = |count: &&Count| self.origin + u64::from(count.offset) > position;
         total(counts.iter().filter(is_above).map(|count| u64::from(count.views)))
     }
@@ -274,8 +276,8 @@ impl Pending {
 }
 
 /// Which part an article is in. By other bits than make up its shard.
-fn part_of(article: &Article) -> usize {
-    (crc32fast::hash(article.as_bytes()) >> 16) as usize % PARTS
+fn part_of(article: &[u8]) -> usize {
+    (crc32fast::hash(article) >> 16) as usize % PARTS
 }
 
 impl Drop for Pending {

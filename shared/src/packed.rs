@@ -162,6 +162,71 @@ pub fn encode(batch: &Batch) -> Vec<u8> {
 
 /// Unpacks what [`encode`] packed.
 pub fn decode(bytes: &[u8]) -> Result<Batch, PackedError> {
+    let (mut rows, mut current) = (Vec::new(), None);
+    let head = walk(bytes, |part| {
+        match part {
+            Part::Article(article) => {
+                current = Some(Article::parse(article).map_err(|_| PackedError::Damaged("article id"))?);
+            }
+            Part::Row { user, views } => {
+                let user = User::parse(user).map_err(|_| PackedError::Damaged("user id"))?;
+                let article = current.clone().ok_or(PackedError::Damaged("a row of no article"))?;
+                rows.push(Row { article, user, views });
+            }
+        }
+        Ok(())
+    })?;
+    let Head { producer, number, cumulative_views, minute, repeats } = head;
+    let batch = Batch { producer, number, cumulative_views, minute, repeats, rows, ids: vec![] };
+    if batch.numbered_views() > cumulative_views {
+        return Err(PackedError::Damaged("more views than were ever sent"));
+    }
+    Ok(batch)
+}
+
+/// Views per article in a packed batch, in article order, without unpacking its readers.
+pub fn views_of_articles(bytes: &[u8]) -> Result<Vec<(&str, u64)>, PackedError> {
+    let mut articles: Vec<(&str, u64)> = Vec::new();
+    walk(bytes, |part| {
+        match part {
+            Part::Article(article) => {
+                articles.push((Article::check(article).map_err(|_| PackedError::Damaged("article id"))?, 0));
+            }
+            Part::Row { views, .. } => {
+                if let Some((_, sum)) = articles.last_mut() {
+                    *sum = sum.saturating_add(views);
+                }
+            }
+        }
+        Ok(())
+    })?;
+    Ok(articles)
+}
+
+/// What a batch says of itself.
+struct Head {
+    producer: Producer,
+    number: u64,
+    cumulative_views: u64,
+    minute: u32,
+    repeats: u64,
+}
+
+/// What comes behind the head.
+enum Part<'a> {
+    /// The rows of this article follow.
+    Article(&'a [u8]),
+    Row {
+        user: &'a [u8],
+        views: u64,
+    },
+}
+
+/// Goes through a packed batch.
+fn walk<'a>(
+    bytes: &'a [u8],
+    mut take_part: impl FnMut(Part<'a>) -> Result<(), PackedError>,
+) -> Result<Head, PackedError> {
     let mut rest = match bytes.first() {
         Some(&VERSION) => {
             let (rest, crc) = bytes.split_last_chunk().ok_or(PackedError::CutOff)?;
@@ -182,23 +247,17 @@ pub fn decode(bytes: &[u8]) -> Result<Batch, PackedError> {
     let cumulative_views = take_count(&mut rest)?;
     let minute = u32::try_from(take(&mut rest)?).map_err(|_| PackedError::Damaged("minute too large"))?;
     let repeats = take_count(&mut rest)?;
-    let mut rows = Vec::new();
     while !rest.is_empty() {
-        let article = Article::parse(take_bytes(&mut rest)?).map_err(|_| PackedError::Damaged("article id"))?;
+        take_part(Part::Article(take_bytes(&mut rest)?))?;
         for _ in 0..take(&mut rest)? {
-            let user = User::parse(take_bytes(&mut rest)?).map_err(|_| PackedError::Damaged("user id"))?;
-            let views = take(&mut rest)?;
+            let (user, views) = (take_bytes(&mut rest)?, take(&mut rest)?);
             if !(1..=ROW_VIEWS_MAX).contains(&views) {
                 return Err(PackedError::Damaged("a count of zero, or above its limit"));
             }
-            rows.push(Row { article: article.clone(), user, views });
+            take_part(Part::Row { user, views })?;
         }
     }
-    let batch = Batch { producer, number, cumulative_views, minute, repeats, rows, ids: vec![] };
-    if batch.numbered_views() > cumulative_views {
-        return Err(PackedError::Damaged("more views than were ever sent"));
-    }
-    Ok(batch)
+    Ok(Head { producer, number, cumulative_views, minute, repeats })
 }
 
 /// A number of views or of a batch: the sums and successors of those that are let in here do not overflow.
@@ -277,6 +336,8 @@ mod tests {
             for path in [Path::Redis, Path::Direct] {
                 let packed = Packed::new(batch.clone());
                 prop_assert_eq!(packed.batch(), Ok(batch.clone()));
+                let articles: Vec<_> = batch.articles().map(|(article, views)| (article.as_str(), views)).collect();
+                prop_assert_eq!(views_of_articles(&packed.bytes), Ok(articles));
                 let record = Record { path, stored: before, batch: packed.clone() };
                 prop_assert_eq!(decode_record(&encode_record(path, before, &packed)), Ok(record));
             }
@@ -302,7 +363,7 @@ mod tests {
             bytes[flip.index(good.len())] ^= 1u8 << bit;
             // The version of one byte is not in doubt where another version is read, which has no checksum.
             if bytes[0] != VERSION_BEFORE {
-                prop_assert!(decode(&bytes).is_err());
+                prop_assert!(decode(&bytes).is_err() && views_of_articles(&bytes).is_err());
             }
             prop_assert!(decode(&good[..cut.index(good.len())]).is_err());
         }

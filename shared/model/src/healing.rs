@@ -1,8 +1,8 @@
 //! What becomes of a state if no more faults happen: a fixed order of steps that drains everything.
 
 use crate::mysql::{DirectFence, Fence};
-use crate::redis::Follower;
 use crate::rules::Rules;
+use crate::server::Follower;
 use crate::state::State;
 
 /// Why a state does not drain.

@@ -5,7 +5,7 @@ use stateright::Property;
 use crate::Protocol;
 use crate::healing::{Stop, heal};
 use crate::log::{Batch, Batches, Log, PRODUCERS};
-use crate::redis::{Follower, Server};
+use crate::server::{Follower, Server};
 use crate::state::{Base, Flusher, Path, State};
 
 /// The properties of a run, fewer where its bounds leave out what they speak of.

@@ -49,8 +49,8 @@ pub mod healing;
 pub mod invariants;
 pub mod log;
 pub mod mysql;
-pub mod redis;
 mod rules;
+pub mod server;
 pub mod state;
 pub mod steps;
 
@@ -59,8 +59,8 @@ use stateright::{Model, Property};
 pub use bounds::Bounds;
 use log::Log;
 use mysql::MySql;
-use redis::{Follower, Server};
 pub use rules::Rules;
+use server::{Follower, Server};
 use state::{Flusher, Producer, Reader, SERVERS, State};
 pub use steps::Step;
 

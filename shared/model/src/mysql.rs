@@ -1,8 +1,8 @@
 //! MySQL, and its transactions with the rules that guard them.
 
 use crate::log::{Batch, Batches, Log, PRODUCERS};
-use crate::redis::Follower;
 use crate::rules::Rules;
+use crate::server::Follower;
 use crate::state::{Sight, Ticket};
 
 /// MySQL, as committed.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::log::{Batches, NUMBERS, PRODUCERS};
 use crate::mysql::MySql;
-use crate::redis::{Follower, Server};
+use crate::server::{Follower, Server};
 
 /// Servers that hold, or come back with, a data set of the shard.
 pub const SERVERS: usize = 2;

@@ -9,7 +9,7 @@ use super::scripts::{ACK, ADVANCE, FILL, FOLLOW, VERSION};
 use super::{MEMORY_PERCENT_MAX, Position, Queue, QueueError, Result, number_of};
 use crate::counter::{Article, Batch, Growth};
 use crate::keys::Age;
-use crate::packed;
+use crate::packed::{self, PackedError};
 use crate::store::StoredArticle;
 
 /// One entry of the log. It never changes (I7).
@@ -35,10 +35,18 @@ impl Entry {
         Ok(Self { position, came_ms, packed: packed.into() })
     }
 
+    /// Views per article in its batch.
+    pub fn views_of_articles(&self) -> Result<Vec<(&str, u64)>> {
+        packed::views_of_articles(&self.packed).map_err(|error| self.damaged(&error))
+    }
+
+    fn damaged(&self, error: &PackedError) -> QueueError {
+        QueueError::Corrupt(format!("the entry at position {}: {error}", self.position))
+    }
+
     /// Its batch.
     pub fn batch(&self) -> Result<Batch> {
-        packed::decode(&self.packed)
-            .map_err(|error| QueueError::Corrupt(format!("the entry at position {}: {error}", self.position)))
+        packed::decode(&self.packed).map_err(|error| self.damaged(&error))
     }
 }
 

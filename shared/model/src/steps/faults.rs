@@ -2,7 +2,7 @@
 //! requests and replies are late or lost is no fault: it may happen at any time.
 
 use crate::Protocol;
-use crate::redis::Server;
+use crate::server::Server;
 use crate::state::{Flusher, State};
 
 /// A fault.

@@ -2,7 +2,7 @@
 
 use crate::Protocol;
 use crate::mysql::Fence;
-use crate::redis::Follower;
+use crate::server::Follower;
 use crate::state::{Flusher, State};
 
 /// A step of a flusher.
