@@ -29,9 +29,13 @@ pub enum Mutant {
     TrimmedBeforeCommit,
     /// Ingest lets go of a batch as soon as Redis has it.
     LetGoAtAppend,
-    /// A flush moves the cached bases along that stand at another position than the one before it.
-    BasesMoveFromAnywhere,
-    /// A cached base that lacks what was trimmed is served.
+    /// A flush moves cached bases along that have it already.
+    BasesMoveTwice,
+    /// A flush moves cached bases along although those of the one before were not moved.
+    BasesMoveOutOfTurn,
+    /// A base that lacks a flush is let in while the others are moved past it.
+    BasesAreFilledMeanwhile,
+    /// A cached base that was not moved past a flush is served.
     BasesBelowTheLogAreServed,
     /// What waits is added to a cached base that has it.
     BasesAreAddedTo,
@@ -52,7 +56,7 @@ type Edit = (Option<&'static str>, &'static str, &'static str);
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::NoFence,
         Self::NoEpochAtCommit,
         Self::NoPositionAtCommit,
@@ -65,7 +69,9 @@ impl Mutant {
         Self::OvertakenLogIsKept,
         Self::TrimmedBeforeCommit,
         Self::LetGoAtAppend,
-        Self::BasesMoveFromAnywhere,
+        Self::BasesMoveTwice,
+        Self::BasesMoveOutOfTurn,
+        Self::BasesAreFilledMeanwhile,
         Self::BasesBelowTheLogAreServed,
         Self::BasesAreAddedTo,
         Self::VersionsAreIgnored,
@@ -114,14 +120,16 @@ impl Mutant {
             Self::LetGoAtAppend => {
                 &[(APPLY, "return {'OK', meta.tail + 1, meta.first}", "return {'OK', meta.tail + 1, meta.tail + 2}")]
             }
-            Self::BasesMoveFromAnywhere => {
-                &[(Some("advance"), "position == before and", "position and position < last and")]
-            }
-            Self::BasesBelowTheLogAreServed => &[(
-                Some("follow"),
-                "if views and tonumber(position) >= meta.first - 1 then",
-                "if views then position = math.max(tonumber(position), meta.first - 1)",
-            )],
+            Self::BasesMoveTwice => &[(Some("advance"), "elseif position <= before then", "else")],
+            Self::BasesMoveOutOfTurn => &[
+                (Some("advance"), "if before ~= meta.first - 1 then return {'MOVED'} end", ""),
+                (Some("advance"), "if not position or position < meta.valid_from then", "if not position then"),
+            ],
+            Self::BasesAreFilledMeanwhile => &[(Some("fill"), "or position < meta.fill_from then", "then")],
+            Self::BasesBelowTheLogAreServed => &[
+                (Some("follow"), "if views and tonumber(position) >= meta.valid_from then", "if views then"),
+                (Some("advance"), "if not position or position < meta.valid_from then", "if not position then"),
+            ],
             Self::BasesAreAddedTo => &[(
                 Some("follow"),
                 "bases[#bases + 1] = tonumber(position) or false",

@@ -558,7 +558,7 @@ impl Farm {
         }
     }
 
-    /// I8: a base that is served is what MySQL had at its position, and nothing of what was trimmed is behind that.
+    /// I8: a base that is served is what MySQL had at its position, and nothing of its article was trimmed behind that.
     fn look_at_bases(&self, shard: u16, keys: &[Vec<u8>], arguments: &[Vec<u8>], answer: &Value) {
         let Value::Array(answer) = answer else { return };
         let number = |value: &Value| if let Value::Int(number) = value { u64::try_from(*number).ok() } else { None };
@@ -573,10 +573,12 @@ impl Farm {
             let article = key.rsplit(':').next().and_then(|name| Article::parse(name.as_bytes()).ok());
             let (Some(version), Some(article)) = (version, article) else { continue };
             let stored = self.books.stored_at(shard, position, version, &article);
-            if stored != Some((views, readers)) || position + 1 < first {
+            let trimmed = self.books.stored_at(shard, first.saturating_sub(1), version, &article);
+            let lacks = position + 1 < first && trimmed.is_some_and(|trimmed| trimmed != (views, readers));
+            if stored != Some((views, readers)) || lacks {
                 let what = format!(
                     "I8: {article} is served as {views} views and {readers} readers at position {position} of a log \
-                     that begins at {first}, where MySQL had {stored:?}"
+                     that begins at {first}, where MySQL had {stored:?}, and {trimmed:?} of what is trimmed"
                 );
                 self.stage.trace.violation(what);
             }
