@@ -176,7 +176,9 @@ fn outline(mut record: &[u8]) -> Option<(u8, u64, u64, u64)> {
     }
     let way = *record.split_off_first()?;
     number(&mut record)?;
-    let (producer, mut batch) = text(&mut record)?.get(1..)?.split_first_chunk()?;
+    // Between its version and its checksum.
+    let batch = text(&mut record)?;
+    let (producer, mut batch) = batch.get(1..batch.len().checked_sub(4)?)?.split_first_chunk()?;
     let batch_number = number(&mut batch)?;
     for _ in ["views so far", "minute", "repeats"] {
         number(&mut batch)?;
