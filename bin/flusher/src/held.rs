@@ -122,17 +122,7 @@ mod tests {
 
     fn page(first: u64, entries: Vec<Entry>) -> Page {
         let tail = entries.last().map_or(first, |entry| entry.position);
-        Page {
-            position: Position { tail, first },
-            stored_until_ms: 0,
-            now_ms: 0,
-            pending_views: 0,
-            version: 0,
-            is_behind: false,
-            is_full: false,
-            entries,
-            bases: vec![],
-        }
+        Page { position: Position { tail, first }, entries, ..Page::default() }
     }
 
     /// Positions that would be flushed, and the numbers of the batches, which are equal here.

@@ -19,17 +19,7 @@ fn entry(position: u64, batch: &Batch) -> Entry {
 }
 
 fn page(position: Position, entries: Vec<Entry>) -> Page {
-    Page {
-        position,
-        stored_until_ms: 0,
-        now_ms: 0,
-        pending_views: 0,
-        version: 0,
-        is_behind: false,
-        is_full: false,
-        entries,
-        bases: vec![],
-    }
+    Page { position, entries, ..Page::default() }
 }
 
 /// What happens to a log.
