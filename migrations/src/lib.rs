@@ -8,8 +8,8 @@ mod previous;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
-use footfall_shared::config;
-use footfall_shared::store::connect_options;
+use footfall_shared::service::config;
+use footfall_shared::mysql::connect_options;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 
 use crate::plan::Plan;
@@ -28,7 +28,7 @@ const SESSION: &str =
 ///
 /// # Errors
 ///
-/// A [`Refusal`](footfall_shared::lifecycle::Refusal) if nothing was changed, because something is in the way.
+/// A [`Refusal`](footfall_shared::service::lifecycle::Refusal) if nothing was changed, because something is in the way.
 pub async fn migrate(database: &config::Database, shards: u16) -> anyhow::Result<Vec<String>> {
     let mut options = connect_options(database);
     options

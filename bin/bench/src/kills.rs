@@ -37,7 +37,7 @@ impl Bench<'_> {
             let mut load = self.scene.start_load(address, &load)?;
             for _ in 0..self.args.kills {
                 self.scene.wait_moving(peer)?;
-                std::thread::sleep(MOMENT.mul_f64((footfall_shared::random::number() % 1_000) as f64 / 1e3));
+                std::thread::sleep(MOMENT.mul_f64((footfall_shared::service::random::number() % 1_000) as f64 / 1e3));
                 self.scene.kill_mover(peer)?;
                 ensure!(load.is_running(), load.failure("did not get all its answers"));
             }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use footfall_dashboard::{Listeners, run};
-use footfall_shared::{lifecycle, telemetry};
+use footfall_shared::service::{lifecycle, telemetry};
 
 /// Shows what is being read, live: a page, a WebSocket, and JSON.
 ///

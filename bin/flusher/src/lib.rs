@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use footfall_shared::config::Config;
-use footfall_shared::counter::Shard;
-use footfall_shared::lifecycle::{self, Lifecycle, Watchdog};
-use footfall_shared::presence;
-use footfall_shared::queue::Redis;
-use footfall_shared::store::{Fences, Store};
-use footfall_shared::telemetry;
+use footfall_shared::service::config::Config;
+use footfall_shared::protocol::Shard;
+use footfall_shared::service::lifecycle::{self, Lifecycle, Watchdog};
+use footfall_shared::redis::presence;
+use footfall_shared::redis::Redis;
+use footfall_shared::mysql::{Fences, Store};
+use footfall_shared::service::telemetry;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 

@@ -22,13 +22,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use footfall_journal::{Disk, Folder};
-use footfall_shared::config::{Config, Journal, ms};
-use footfall_shared::counter::Producer;
-use footfall_shared::lifecycle::{self, EXIT_CONFIGURATION, Lifecycle, Refusal, Service};
-use footfall_shared::queue::Redis;
-use footfall_shared::reads::{HitCounts, Reads};
-use footfall_shared::store::Store;
-use footfall_shared::{http, presence, telemetry};
+use footfall_shared::service::config::{Config, Journal, ms};
+use footfall_shared::protocol::Producer;
+use footfall_shared::service::lifecycle::{self, EXIT_CONFIGURATION, Lifecycle, Refusal, Service};
+use footfall_shared::redis::Redis;
+use footfall_shared::stores::reads::{HitCounts, Reads};
+use footfall_shared::mysql::Store;
+use footfall_shared::redis::presence;
+use footfall_shared::service::{http, telemetry};
 use tokio::net::TcpListener;
 use tracing::warn;
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use footfall_ingest::{Listeners, run};
-use footfall_shared::{lifecycle, telemetry};
+use footfall_shared::service::{lifecycle, telemetry};
 
 /// Counts views over HTTP and keeps them in Redis until the flusher has moved them to MySQL.
 ///

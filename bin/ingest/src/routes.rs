@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use footfall_shared::config::Config;
-use footfall_shared::counter::View;
-use footfall_shared::http::{self, Answer};
-use footfall_shared::origins::Origins;
-use footfall_shared::paths::{self, id_in};
-use footfall_shared::reads::Reads;
-use footfall_shared::telemetry::{self, IntCounterVec, Readiness};
+use footfall_shared::service::config::Config;
+use footfall_shared::protocol::View;
+use footfall_shared::service::http::{self, Answer};
+use footfall_shared::service::origins::Origins;
+use footfall_shared::service::paths::{self, id_in};
+use footfall_shared::stores::reads::Reads;
+use footfall_shared::service::telemetry::{self, IntCounterVec, Readiness};
 use hyper::body::Incoming;
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use footfall_shared::counter::{Article, Batch, Growth, Producer, Row, Shard, User};
-use footfall_shared::store::{
+use footfall_shared::protocol::{Article, Batch, Growth, Producer, Row, Shard, User};
+use footfall_shared::mysql::{
     Committed, Direct, Fence, Fences, Flush, Part, Recovery, Step, StoreError, StoredArticle,
 };
 

@@ -1,0 +1,4 @@
+//! What needs both stores.
+
+pub mod reads;
+pub mod recovery;
