@@ -26,7 +26,9 @@ use sea_orm::{
 
 use crate::service::config;
 use crate::service::contain::{contain_this_task, contained};
-use crate::protocol::{Article, Batch, Growth, Producer, Row, Shard, User, shown, total};
+use crate::protocol::{
+    Article, Batch, Committed, Direct, Fence, Flush, Histories, Recovery, Shard, StoredArticle, User, shown,
+};
 use crate::protocol::errors::mysql_code;
 
 use known::KnownUsers;
@@ -36,7 +38,7 @@ pub use audit::{Audit, Books, ProducerFences, column};
 pub use forget::{COUNTED_MAX, Forgotten, Which};
 pub use lists::{By, ListedArticle, RisingArticle};
 pub use quarantine::{Quarantined, Replayed};
-pub use restore::{Known, Lost, Positions};
+pub use restore::{Known, Lost};
 pub use schema::{Found, Look, recorded};
 pub use tables::{BYTEWISE, MARK, TABLES, TABLES_BEFORE, Table, VIEWS_OF_COUNTS, View};
 pub use url::{check, connect_options, exposure, is_local};
@@ -88,178 +90,6 @@ impl StoreError {
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-/// The position of a shard in MySQL, and its running totals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fence {
-    /// The current epoch; only data sets opened under it may flush.
-    pub epoch: u64,
-    /// The last position in MySQL.
-    pub position: u64,
-    /// The epoch under which `position` was flushed.
-    pub flush_epoch: u64,
-    /// Grows whenever the counts change by anything but a flush: values cached before are not valid any more.
-    pub version: u64,
-    /// Views in MySQL.
-    pub views: u64,
-    /// (article, user) pairs in MySQL.
-    pub readers: u64,
-    /// Users that were first seen in this shard.
-    pub users: u64,
-    /// Articles in MySQL.
-    pub articles: u64,
-}
-
-impl Fence {
-    /// Why a flush that begins with position `first`, of a data set that was opened under `epoch`, must not be written;
-    /// none if it must (I5, I6).
-    #[must_use]
-    pub fn refuses(&self, epoch: u64, first: u64) -> Option<Committed> {
-        if self.epoch != epoch {
-            Some(Committed::Fenced { epoch: self.epoch })
-        } else if self.position >= first {
-            Some(Committed::Before { position: self.position, version: self.version })
-        } else if first - self.position != 1 {
-            Some(Committed::Hole { position: self.position })
-        } else {
-            None
-        }
-    }
-}
-
-/// What a recovery learns when it begins a new epoch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recovery {
-    /// The new epoch.
-    pub epoch: u64,
-    /// The last position in MySQL.
-    pub position: u64,
-    /// The epoch under which it was flushed.
-    pub flush_epoch: u64,
-    /// See [`Fence::version`].
-    pub version: u64,
-    /// The last batch of every producer in MySQL, and its cumulative views.
-    pub producers: Vec<(Producer, u64, u64)>,
-}
-
-/// The batches of one producer in a flush.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
-    /// Whose.
-    pub producer: Producer,
-    /// Number of the first one.
-    pub first: u64,
-    /// Number of the last one; those between are all there.
-    pub last: u64,
-    /// Views up to and including the last one, as the producer says.
-    pub cumulative_views: u64,
-    /// Views in them, repeats too.
-    pub views: u64,
-    /// Views left out because their id was counted before.
-    pub repeats: u64,
-}
-
-impl Part {
-    /// Whether these batches follow what MySQL has of the producer, `(number, cumulative views)` (I1); if so, how many
-    /// views before or between them were lost: the producer numbered them and could not keep them.
-    #[must_use]
-    pub fn follows(&self, fenced: (u64, u64)) -> Option<u64> {
-        let lost = self.cumulative_views.checked_sub(fenced.1)?.checked_sub(self.views)?;
-        (Some(self.first) == fenced.0.checked_add(1)).then_some(lost)
-    }
-}
-
-/// Entries of one shard's log, folded, as one transaction writes them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Flush {
-    /// First position.
-    pub first: u64,
-    /// Last position.
-    pub last: u64,
-    /// Sorted by (article, user), each pair once.
-    pub rows: Vec<Row>,
-    /// Views per article and hour since 1970, sorted, each pair once.
-    pub hours: Vec<(Article, u32, u64)>,
-    /// Views per minute since 1970, sorted.
-    pub minutes: Vec<(u32, u64)>,
-    /// Sorted by producer.
-    pub producers: Vec<Part>,
-}
-
-impl Flush {
-    /// Views in it.
-    #[must_use]
-    pub fn views(&self) -> u64 {
-        total(self.rows.iter().map(|row| row.views))
-    }
-
-    /// Rows per article, in article order.
-    pub fn articles(&self) -> impl Iterator<Item = &[Row]> {
-        self.rows.chunk_by(|a, b| a.article == b.article)
-    }
-}
-
-/// What became of a flush.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Committed {
-    /// It is in MySQL, by this call.
-    Now {
-        /// What it added.
-        growth: Vec<Growth>,
-        /// See [`Fence::version`].
-        version: u64,
-        /// Views that MySQL refused or that were lost: they are in quarantine instead.
-        quarantined: u64,
-    },
-    /// MySQL already had the log up to this position, at least the flush's first.
-    Before {
-        /// The last position in MySQL.
-        position: u64,
-        /// See [`Fence::version`].
-        version: u64,
-    },
-    /// The shard was opened under another epoch: this data set may not flush (I6).
-    Fenced {
-        /// The current epoch.
-        epoch: u64,
-    },
-    /// MySQL lacks entries before this flush.
-    Hole {
-        /// The last position in MySQL.
-        position: u64,
-    },
-    /// The batches of a producer do not follow those that MySQL has: what Redis holds does not add up.
-    Gap {
-        /// Whose.
-        producer: Producer,
-    },
-}
-
-/// What became of a batch that went to MySQL directly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direct {
-    /// It is in MySQL, by this call.
-    Now {
-        /// Views that MySQL refused or that were lost: they are in quarantine instead.
-        quarantined: u64,
-    },
-    /// MySQL had it already.
-    Before,
-    /// MySQL lacks batches before it.
-    Behind {
-        /// The last one that it has.
-        number: u64,
-    },
-}
-
-/// When the views of a batch were that somebody else has counted: what is not in it is in no history.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Histories {
-    /// Views per article and hour since 1970, sorted, each pair once.
-    pub hours: Vec<(Article, u32, u64)>,
-    /// Views per minute since 1970, sorted.
-    pub minutes: Vec<(u32, u64)>,
-}
-
 /// A step in MySQL that is under way.
 pub type Step<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
@@ -279,23 +109,6 @@ pub trait Fences: Send + Sync {
     fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> Step<'a, Direct>;
     /// One article's row and the position of its shard, in one snapshot.
     fn article<'a>(&'a self, shard: Shard, article: &'a Article) -> Step<'a, StoredArticle>;
-}
-
-/// One article's row, with the position up to which it is complete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoredArticle {
-    /// The current epoch.
-    pub epoch: u64,
-    /// The last position in MySQL.
-    pub position: u64,
-    /// See [`Fence::version`].
-    pub version: u64,
-    /// Views of all articles of its shard in MySQL.
-    pub shard_views: u64,
-    /// Views in MySQL, as they are shown: Redis's scripts reckon with them.
-    pub views: u64,
-    /// Readers in MySQL.
-    pub readers: u64,
 }
 
 /// The database. Cheap to clone.

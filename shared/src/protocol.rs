@@ -2,10 +2,19 @@
 
 mod batch;
 pub mod errors;
+mod flush;
+mod ids;
 pub mod keys;
 pub mod packed;
+mod positions;
+mod recovery;
+mod views;
 
-pub use batch::{
-    ARTICLE_BYTES_MAX, Article, Batch, CountError, Growth, IdError, Identified, Producer, ROW_VIEWS_MAX, Row, Shard,
-    USER_BYTES_MAX, User, VIEW_ID_BYTES_MAX, VIEWS_MAX, View, ViewId, add_views, parse_views, shown, total,
+pub use batch::{Batch, Identified, Row, View};
+pub use flush::{Committed, Direct, Flush, Growth, Histories, Part};
+pub use ids::{
+    ARTICLE_BYTES_MAX, Article, IdError, Producer, Shard, USER_BYTES_MAX, User, VIEW_ID_BYTES_MAX, ViewId,
 };
+pub use positions::{Fence, Position, Positions, StoredArticle};
+pub use recovery::{DataSet, ID_BYTES, Recovery, Remembered, State};
+pub use views::{CountError, ROW_VIEWS_MAX, VIEWS_MAX, add_views, parse_views, shown, total};

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use redis::{Cmd, FromRedisValue, RedisError, Value};
 
-use crate::protocol::{Shard, VIEWS_MAX};
+use crate::protocol::{Position, Shard, VIEWS_MAX};
 use crate::protocol::keys::ShardKeys;
 use crate::protocol::packed::PackedError;
 
@@ -33,7 +33,6 @@ use scripts::LOOK;
 pub use append::Applied;
 pub use watch::Books;
 pub use follow::{Advanced, Base, Bases, Entry, Page};
-pub use recover::{DataSet, ID_BYTES, Remembered, State};
 pub use scripts::{Script, WhenFull, scripts};
 pub use server::{Answer, Redis, Server};
 pub use admin::{LogReader, Moment};
@@ -78,23 +77,6 @@ pub struct Queue {
     redis: Redis,
     keys: Arc<ShardKeys>,
     shard: Shard,
-}
-
-/// What of the log is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Position {
-    /// Position of the newest entry; `first - 1` if there is none.
-    pub tail: u64,
-    /// Position of the oldest one: MySQL has all before it.
-    pub first: u64,
-}
-
-impl Position {
-    /// Entries in it.
-    #[must_use]
-    pub fn entries(&self) -> u64 {
-        self.tail.saturating_add(1).saturating_sub(self.first)
-    }
 }
 
 /// When this part of its memory is in use Redis is full: the rest is for what leads to a flush.

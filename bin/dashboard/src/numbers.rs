@@ -5,10 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use footfall_shared::protocol::{Article, shown};
-use footfall_shared::redis::Position;
+use footfall_shared::protocol::{Article, Fence, Position, shown};
 use footfall_shared::stores::reads::Look;
-use footfall_shared::mysql::Fence;
 use tokio::time::Instant;
 
 use crate::frame::{HitPercent, TopArticle};

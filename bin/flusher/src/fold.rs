@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use footfall_shared::protocol::{Article, Batch, Producer, Row};
-use footfall_shared::redis::{Position, QueueError};
-use footfall_shared::mysql::{Flush, Part};
+use footfall_shared::protocol::{Article, Batch, Flush, Part, Position, Producer, Row};
+use footfall_shared::redis::QueueError;
 
 /// Merges the batches of consecutive entries. Those of a producer must follow each other: else the log does not add up, and
 /// nothing of it is written.

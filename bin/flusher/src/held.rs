@@ -2,9 +2,9 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use footfall_shared::protocol::{Article, Batch};
+use footfall_shared::protocol::{Article, Batch, Position};
 use footfall_shared::redis::follower::Follower;
-use footfall_shared::redis::{Page, Position, QueueError};
+use footfall_shared::redis::{Page, QueueError};
 use tokio::time::Instant;
 
 /// The batches that wait for a transaction.

@@ -1,7 +1,7 @@
 //! What a flusher shows of its work.
 
-use footfall_shared::protocol::Shard;
-use footfall_shared::redis::{Page, Remembered};
+use footfall_shared::protocol::{Remembered, Shard};
+use footfall_shared::redis::Page;
 use footfall_shared::service::telemetry::{self, GaugeVec, Histogram, IntCounter, IntGaugeVec};
 
 /// The metrics of all shards.

@@ -29,7 +29,7 @@ use footfall_shared::redis::Redis;
 use footfall_shared::stores::reads::{HitCounts, Reads};
 use footfall_shared::mysql::Store;
 use footfall_shared::redis::presence;
-use footfall_shared::service::{http, telemetry};
+use footfall_shared::service::{http, random, telemetry};
 use tokio::net::TcpListener;
 use tracing::warn;
 
@@ -82,7 +82,7 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
             fences: Arc::new(store),
             disk,
             blocking: Blocking::Threads,
-            producer: Producer::random(),
+            producer: Producer(random::number()),
             readiness: readiness.clone(),
         },
     )?;

@@ -4,11 +4,8 @@ use std::collections::BTreeMap;
 
 use sea_orm::{ConnectionTrait, QueryResult, TransactionTrait};
 
-use super::{
-    Fence, NO_FENCE, Positions, Result, STATEMENT_ROWS_MAX, Store, StoreError, article_of, fence_of, in_time,
-    json_rows, statement, user_of,
-};
-use crate::protocol::{Article, Producer, Row, Shard};
+use super::{NO_FENCE, Result, STATEMENT_ROWS_MAX, Store, StoreError, article_of, fence_of, in_time, json_rows, statement, user_of};
+use crate::protocol::{Article, Fence, Positions, Producer, Row, Shard};
 
 /// What [`Store::audit`] found.
 ///

@@ -11,8 +11,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use super::Fence;
-use crate::protocol::{Shard, User};
+use crate::protocol::{Fence, Shard, User};
 use crate::service::telemetry::{self, IntGauge};
 
 /// For all shards together: more than a million users with ids of ten bytes.

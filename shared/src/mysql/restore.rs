@@ -1,16 +1,11 @@
 //! MySQL came back older than it was, and a person has decided to go on from there.
 
-use std::collections::BTreeMap;
-
 use sea_orm::ConnectionTrait;
 
 use super::audit::fences_of_shard;
 use super::transaction::{lock, quarantine};
 use super::{Result, Store, statement};
-use crate::protocol::{Producer, Shard};
-
-/// The last batch of each producer, and its cumulative views.
-pub type Positions = BTreeMap<Producer, (u64, u64)>;
+use crate::protocol::{Positions, Shard};
 
 /// What others know that MySQL once had of a shard.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

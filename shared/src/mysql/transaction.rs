@@ -6,11 +6,8 @@ use std::time::Duration;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
 
 use super::rows::{Poison, Stored, store_rows, store_users, total_of, upsert_hours, upsert_minutes};
-use super::{
-    Committed, Direct, Fence, Flush, Histories, NO_FENCE, Part, Recovery, Result, Store, StoreError, TRANSACTION_MAX,
-    fence_of, in_time, json_rows, statement,
-};
-use crate::protocol::{Batch, Producer, Row, Shard, total};
+use super::{NO_FENCE, Result, Store, StoreError, TRANSACTION_MAX, fence_of, in_time, json_rows, statement};
+use crate::protocol::{Batch, Committed, Direct, Fence, Flush, Histories, Part, Producer, Recovery, Row, Shard, total};
 use crate::protocol::errors::{Class, Grade};
 
 /// The shard's row, locked from here to the end of the transaction: one writer per shard at a time (I4, I5).

@@ -1,162 +1,9 @@
-//! The words of the counting protocol as types: ids, positions, batches. Pure: no clock, no I/O.
-
-use std::fmt;
+//! Views, and how they are folded into batches.
 
 use sha2::{Digest, Sha256};
 
-/// Longest article id, in bytes of UTF-8.
-pub const ARTICLE_BYTES_MAX: usize = 255;
-/// Longest user id, in bytes of UTF-8.
-pub const USER_BYTES_MAX: usize = 128;
-/// Longest view id, in bytes of UTF-8; a UUID has 36.
-pub const VIEW_ID_BYTES_MAX: usize = 64;
-
-/// The most views that an article has, or a reader of it: 2^53 - 1. Redis's scripts and JavaScript reckon in floating-point
-/// numbers, which are exact up to here. MySQL takes no view beyond it: that view goes to quarantine. Sums over articles (of a
-/// shard, of an hour, of the site) may be greater, and are shown as this number then.
-pub const VIEWS_MAX: u64 = (1 << 53) - 1;
-/// The most views that one row hands over: 10^12. It lies far below [`VIEWS_MAX`], so that one mistaken number in an
-/// import does not fill an article for good.
-pub const ROW_VIEWS_MAX: u64 = 1_000_000_000_000;
-
-/// Why a number of views was refused; the text is what a person reads.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CountError {
-    /// Not a whole number above zero.
-    #[error("`{0}` is no number of views: give a whole number from 1 to {ROW_VIEWS_MAX}")]
-    NotANumber(String),
-    /// Above [`ROW_VIEWS_MAX`].
-    #[error("{0} views are too many: one reader of one article has at most {ROW_VIEWS_MAX} in one row")]
-    RowTooLarge(String),
-    /// Above [`VIEWS_MAX`].
-    #[error("these are more views than can be counted: at most {VIEWS_MAX} together")]
-    TotalTooLarge,
-}
-
-/// The views of one row, as a person writes them.
-pub fn parse_views(text: &str) -> Result<u64, CountError> {
-    let text = text.trim();
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(CountError::NotANumber(text.to_owned()));
-    }
-    match text.parse() {
-        Ok(0) => Err(CountError::NotANumber(text.to_owned())),
-        Ok(views @ 1..=ROW_VIEWS_MAX) => Ok(views),
-        _ => Err(CountError::RowTooLarge(text.to_owned())),
-    }
-}
-
-/// Adds the views of a row to those that were handed over before it.
-pub fn add_views(before: u64, views: u64) -> Result<u64, CountError> {
-    before.checked_add(views).filter(|sum| *sum <= VIEWS_MAX).ok_or(CountError::TotalTooLarge)
-}
-
-/// The sum of counts. It stops at `u64::MAX`, which no counts reach that were let in; those that a damaged or older
-/// store holds may, and they end no process.
-pub fn total(counts: impl IntoIterator<Item = u64>) -> u64 {
-    counts.into_iter().fold(0, u64::saturating_add)
-}
-
-/// A count as it is shown: no greater than what every reader of it takes exactly.
-#[must_use]
-pub fn shown(count: u64) -> u64 {
-    count.min(VIEWS_MAX)
-}
-
-/// Why an id was refused; the text is what the client reads.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IdError {
-    /// Nothing was given.
-    #[error("the {0} id is empty: give 1 to {1} bytes of UTF-8")]
-    Empty(&'static str, usize),
-    /// Longer than the limit.
-    #[error("the {0} id has {2} bytes: at most {1} are allowed")]
-    TooLong(&'static str, usize, usize),
-    /// Not UTF-8.
-    #[error("the {0} id is not valid UTF-8")]
-    NotUtf8(&'static str),
-    /// Contains a control character, for example a line break.
-    #[error("the {0} id contains a control character, which is not allowed")]
-    Control(&'static str),
-}
-
-fn check<'a>(kind: &'static str, max: usize, raw: &'a [u8]) -> Result<&'a str, IdError> {
-    if raw.is_empty() {
-        return Err(IdError::Empty(kind, max));
-    }
-    if raw.len() > max {
-        return Err(IdError::TooLong(kind, max, raw.len()));
-    }
-    let text = std::str::from_utf8(raw).map_err(|_| IdError::NotUtf8(kind))?;
-    if text.chars().any(char::is_control) {
-        return Err(IdError::Control(kind));
-    }
-    Ok(text)
-}
-
-macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $kind:literal, $max:expr) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Box<str>);
-
-        impl $name {
-            /// Checks length, UTF-8 and control characters.
-            pub fn parse(raw: &[u8]) -> Result<Self, IdError> {
-                check($kind, $max, raw).map(|text| Self(text.into()))
-            }
-
-            /// The same without keeping it.
-            pub fn check(raw: &[u8]) -> Result<&str, IdError> {
-                check($kind, $max, raw)
-            }
-
-            /// The id as text.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-
-            /// The id as the bytes by which it is compared, in Redis and in MySQL alike.
-            #[must_use]
-            pub fn as_bytes(&self) -> &[u8] {
-                self.0.as_bytes()
-            }
-        }
-
-        impl std::borrow::Borrow<str> for $name {
-            fn borrow(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", &*self.0)
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    };
-}
-
-id!(
-    /// What is read. Ids compare by bytes: `A` is not `a`, and a trailing space counts.
-    Article, "article", ARTICLE_BYTES_MAX
-);
-id!(
-    /// Who reads. Compared by bytes, like [`Article`].
-    User, "user", USER_BYTES_MAX
-);
-
-id!(
-    /// What a client calls one view, so that it can send it again without its being counted again.
-    ViewId, "view", VIEW_ID_BYTES_MAX
-);
+use super::ids::{Article, Producer, User, ViewId};
+use super::views::total;
 
 /// One read of one article by one user.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -167,65 +14,6 @@ pub struct View {
     pub user: User,
     /// The client's name for this view, if it gave one.
     pub id: Option<ViewId>,
-}
-
-/// One slice of all articles; every Redis key and every fence belongs to exactly one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Shard(pub u16);
-
-impl Shard {
-    /// The shard of `article` among `shards`. Part of the stored format: changing the hash
-    /// would move articles away from their pending views.
-    #[must_use]
-    pub fn of(article: &Article, shards: u16) -> Self {
-        if shards <= 1 {
-            return Self(0);
-        }
-        let hash = crc32fast::hash(article.as_bytes());
-        Self(u16::try_from(hash % u32::from(shards)).expect("a remainder is below its u16 divisor"))
-    }
-
-    /// All shards, in order.
-    pub fn all(shards: u16) -> impl Iterator<Item = Self> {
-        (0..shards).map(Self)
-    }
-}
-
-impl fmt::Display for Shard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// One life of one ingest process. A restarted process is a new producer, so that its batch
-/// numbers can begin at 1 again without being taken for repeats.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Producer(pub u64);
-
-impl Producer {
-    /// A random producer id.
-    #[must_use]
-    pub fn random() -> Self {
-        Self(crate::service::random::number())
-    }
-
-    /// The id from its text form.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        u64::from_str_radix(text, 16).ok().map(Self)
-    }
-}
-
-impl fmt::Display for Producer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl fmt::Debug for Producer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
 }
 
 /// How often one user read one article, within a batch.
@@ -370,52 +158,16 @@ impl Batch {
     }
 }
 
-/// What a flush added to one article; the cached value moves along with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Growth {
-    /// Which article.
-    pub article: Article,
-    /// Views that were added.
-    pub views: u64,
-    /// New readers.
-    pub readers: u64,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::views::{VIEWS_MAX, add_views};
 
     fn view(article: &str, user: &str) -> View {
         View {
             article: Article::parse(article.as_bytes()).expect("test id"),
             user: User::parse(user.as_bytes()).expect("test id"),
             id: None,
-        }
-    }
-
-    #[test]
-    fn ids_are_checked_by_bytes() {
-        assert!(Article::parse(&[b'a'; 255]).is_ok());
-        assert_eq!(Article::parse(&[b'a'; 256]), Err(IdError::TooLong("article", 255, 256)));
-        assert_eq!(User::parse(b""), Err(IdError::Empty("user", 128)));
-        assert_eq!(User::parse(b"\xff"), Err(IdError::NotUtf8("user")));
-        assert_eq!(Article::parse(b"a\nb"), Err(IdError::Control("article")));
-        assert_ne!(Article::parse(b"A"), Article::parse(b"a"));
-        assert_ne!(Article::parse(b"a "), Article::parse(b"a"));
-        assert!(Article::parse("{}'\"<script>\u{1f600}".as_bytes()).is_ok());
-    }
-
-    #[test]
-    fn a_number_of_views_is_within_its_limit_or_refused_with_a_sentence() {
-        for (text, views) in [("1", 1), (" 7 ", 7), ("007", 7), ("1000000000000", ROW_VIEWS_MAX)] {
-            assert_eq!(parse_views(text), Ok(views));
-        }
-        for text in ["", "0", "-1", "+1", "1.5", "1e3", "x", "\u{661}"] {
-            assert_eq!(parse_views(text), Err(CountError::NotANumber(text.into())), "{text}");
-        }
-        for text in ["1000000000001", "9007199254740993", "18446744073709551615", "99999999999999999999999"] {
-            let refused = parse_views(text).expect_err("too many").to_string();
-            assert!(refused.contains(text) && refused.contains("at most 1000000000000 "), "{refused}");
         }
     }
 
@@ -491,12 +243,5 @@ mod tests {
         let view = Identified { id: ViewId::parse(b"order-4711").expect("test id"), article, user };
         // printf '\0\12order-4711\0\5today\0\0017' | sha256sum
         assert_eq!(u128::from_be_bytes(view.hash()), 0x070a_76dd_338e_ed98_c931_b2c5_e8dd_3b26);
-    }
-
-    #[test]
-    fn the_shard_of_an_article_is_part_of_the_stored_format() {
-        let article = Article::parse(b"yumo").expect("test id");
-        assert_eq!(Shard::of(&article, 1), Shard(0));
-        assert_eq!(Shard::of(&article, 16), Shard((crc32fast::hash(b"yumo") % 16) as u16));
     }
 }

@@ -3,7 +3,7 @@
 //! All keys of a shard share the hash tag `{shard}`, so that one script can touch them on a
 //! Redis Cluster too.
 
-use crate::protocol::{Article, Shard};
+use super::ids::{Article, Shard};
 
 /// The keys of one shard.
 #[derive(Debug, Clone)]
@@ -109,7 +109,7 @@ pub struct Age {
 /// HASH: `<interface>:hits` and `<interface>:misses` of the cache-first reads of all processes.
 pub const READS: &str = "footfall:reads";
 
-/// HASH: `<role> <host>:<port>` -> what a process says of itself, see [`crate::redis::presence`].
+/// HASH: `<role> <host>:<port>` -> what a process says of itself.
 pub const PRESENCE: &str = "footfall:presence";
 
 /// STRING with a TTL: the salt of a day (days since 1970 UTC), which makes names for readers who have none.

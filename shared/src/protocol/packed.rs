@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use crate::protocol::{Article, Batch, Identified, Producer, ROW_VIEWS_MAX, Row, User, VIEWS_MAX, ViewId};
+use super::batch::{Batch, Identified, Row};
+use super::ids::{Article, Producer, User, ViewId};
+use super::views::{ROW_VIEWS_MAX, VIEWS_MAX};
 
 const VERSION: u8 = 3;
 /// Without a checksum: what the version before has left in Redis and in journals.

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use redis::Value;
 
 use super::scripts::REWRITE;
-use super::{Entry, Position, Queue, QueueError, Result};
-use crate::protocol::Producer;
-use crate::mysql::Positions;
+use super::{Entry, Queue, QueueError, Result};
+use crate::protocol::{Position, Positions, Producer};
 
 /// What a data set holds at one moment. The entries of its log never change: they are read later, see [`Queue::log`].
 #[derive(Debug, Clone, Default)]

@@ -3,8 +3,8 @@
 use redis::Cmd;
 
 use super::scripts::{APPLY, BEHIND, REGISTER, ROTATE};
-use super::{Position, Queue, QueueError, Result};
-use crate::protocol::Producer;
+use super::{Queue, QueueError, Result};
+use crate::protocol::{Position, Producer};
 use crate::protocol::packed::Packed;
 
 /// What APPLY did with a batch.

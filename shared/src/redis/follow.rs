@@ -6,11 +6,10 @@ use std::time::Duration;
 use redis::Value;
 
 use super::scripts::{ACK, ADVANCE, FILL, FOLLOW, VERSION};
-use super::{MEMORY_PERCENT_MAX, Position, Queue, QueueError, Result, number_of};
-use crate::protocol::{Article, Batch, Growth};
+use super::{MEMORY_PERCENT_MAX, Queue, QueueError, Result, number_of};
+use crate::protocol::{Article, Batch, Growth, Position, StoredArticle};
 use crate::protocol::keys::Age;
 use crate::protocol::packed::{self, PackedError};
-use crate::mysql::StoredArticle;
 
 /// One entry of the log. It never changes (I7).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +62,7 @@ pub struct Page {
     pub pending_views: u64,
     /// See [`Age::version`].
     pub version: u64,
-    /// See [`super::DataSet::is_behind`].
+    /// See [`crate::protocol::DataSet::is_behind`].
     pub is_behind: bool,
     /// Whether so much of Redis's memory is in use that new views do not go there, see [`MEMORY_PERCENT_MAX`].
     pub is_full: bool,

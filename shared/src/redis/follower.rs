@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 
 use indexmap::IndexMap;
 
-use crate::protocol::{Article, total};
-use crate::redis::{Entry, Page, Position, QueueError};
+use crate::protocol::{Article, Position, total};
+use crate::redis::{Entry, Page, QueueError};
 use crate::service::telemetry::{self, IntGauge};
 
 /// Where in the log one stands.

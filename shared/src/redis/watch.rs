@@ -7,8 +7,8 @@ use redis::Value;
 
 use super::scripts::LEASE;
 use super::{Queue, Result};
+use crate::protocol::Fence;
 use crate::protocol::total;
-use crate::mysql::Fence;
 
 /// What a data set says about views, see [`Queue::books`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

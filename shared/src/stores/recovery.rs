@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use crate::protocol::State;
 use crate::protocol::errors::{Class, Grade};
-use crate::redis::{Queue, QueueError, State};
+use crate::redis::{Queue, QueueError};
 use crate::service::random;
 use crate::mysql::{Fences, StoreError};
 use crate::service::telemetry::{self, IntCounter};

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use footfall_sandbox::RedisOptions;
 use footfall_shared::service::config::{self, SecretUrl};
-use footfall_shared::protocol::{Article, Batch, Producer, Shard, User, View, ViewId};
+use footfall_shared::protocol::{Article, Batch, Producer, Recovery, Shard, User, View, ViewId};
 use footfall_shared::protocol::keys::Age;
 use footfall_shared::protocol::packed::Packed;
 use footfall_shared::redis::{Applied, Page, Queue, Redis};
-use footfall_shared::mysql::Recovery;
 
 pub(crate) const META: &str = "footfall:{0}:meta";
 pub(crate) const LOG: &str = "footfall:{0}:log";

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use footfall_shared::service::config::{self, SecretUrl};
-use footfall_shared::protocol::{Batch, Shard, User, View};
+use footfall_shared::protocol::{Batch, Position, Shard, User, View};
 use footfall_shared::protocol::packed::Packed;
-use footfall_shared::redis::Position;
 use footfall_shared::stores::reads::{HitCounts, Look, Reads};
 use footfall_shared::mysql::Store;
 

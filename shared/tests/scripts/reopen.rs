@@ -1,9 +1,8 @@
 //! A Redis that comes back is opened again: what MySQL has is trimmed, and an overtaken or damaged history set aside.
 
-use footfall_shared::protocol::Producer;
+use footfall_shared::protocol::{Position, Producer, Recovery, State};
 use footfall_shared::protocol::packed::{self, Packed};
-use footfall_shared::redis::{Entry, Position, QueueError, State};
-use footfall_shared::mysql::Recovery;
+use footfall_shared::redis::{Entry, QueueError};
 
 use crate::common::{EPOCH, Fixture, IDS_MAX, LOG, PRODUCER, SHARDS, batch, recovery};
 

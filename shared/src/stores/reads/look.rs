@@ -2,9 +2,9 @@
 //! together with the reads of single articles, so that a process reads each entry once.
 
 use super::Reads;
-use crate::protocol::{Article, Shard};
+use crate::protocol::{Article, Position, Shard};
 use crate::protocol::keys::Age;
-use crate::redis::{Page, Position, QueueError};
+use crate::redis::{Page, QueueError};
 
 /// One look at the log of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,7 +17,7 @@ pub struct Look {
     pub pending_views: u64,
     /// Age of the oldest of them, in milliseconds; 0 if there is none.
     pub lag_ms: u64,
-    /// See [`crate::redis::DataSet::is_behind`].
+    /// See [`crate::protocol::DataSet::is_behind`].
     pub is_behind: bool,
     /// Whether this process has read all of it.
     pub is_whole: bool,

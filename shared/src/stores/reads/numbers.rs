@@ -54,7 +54,7 @@ impl Live {
 /// What may be missing in the numbers of both stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lack {
-    /// See [`crate::redis::DataSet::is_behind`].
+    /// See [`crate::protocol::DataSet::is_behind`].
     Behind,
     /// A view that was acknowledged a moment ago may wait in a journal, and nobody has said so yet.
     RedisFull,
