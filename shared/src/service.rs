@@ -1,5 +1,6 @@
 //! How a process is configured, lives, is watched, and answers over HTTP.
 
+pub mod admin;
 pub mod bots;
 pub mod breaker;
 pub mod clock;

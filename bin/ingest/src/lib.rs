@@ -29,7 +29,8 @@ use footfall_shared::redis::Redis;
 use footfall_shared::stores::reads::{HitCounts, Reads};
 use footfall_shared::mysql::Store;
 use footfall_shared::redis::presence;
-use footfall_shared::service::{http, random, telemetry};
+use footfall_shared::service::{admin, http, random, telemetry};
+use footfall_shared::stores;
 use tokio::net::TcpListener;
 use tracing::warn;
 
@@ -53,7 +54,7 @@ pub fn run(config: Config, listeners: Listeners, lifecycle: Lifecycle) -> Servic
 async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
     let redis = Redis::new(&config.redis, config.redis.timeout_ms)?;
     let store = Store::new(&config.database).await?;
-    lifecycle::check_stores(&redis, &store, config.shards).await?;
+    stores::check(&redis, &store, config.shards).await?;
     let readiness = telemetry::Readiness::default();
     let patience = config.redis.timeout_ms.min(READ_PATIENCE_MAX);
     let counts = HitCounts::default();
@@ -87,7 +88,7 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
         },
     )?;
 
-    lifecycle.spawn("admin server", telemetry::serve_admin(listeners.admin, readiness.clone(), lifecycle.stop()));
+    lifecycle.spawn("admin server", admin::serve(listeners.admin, readiness.clone(), lifecycle.stop()));
     lifecycle.spawn("drain", {
         let (stop, readiness) = (lifecycle.stop(), readiness.clone());
         async move {

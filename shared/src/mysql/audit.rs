@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use sea_orm::{ConnectionTrait, QueryResult, TransactionTrait};
 
-use super::{NO_FENCE, Result, STATEMENT_ROWS_MAX, Store, StoreError, article_of, fence_of, in_time, json_rows, statement, user_of};
+use super::errors::{NO_FENCE, Result, StoreError};
+use super::sql::{STATEMENT_ROWS_MAX, article_of, fence_of, in_time, json_rows, statement, user_of};
+use super::store::Store;
 use crate::protocol::{Article, Fence, Positions, Producer, Row, Shard};
 
 /// What [`Store::audit`] found.

@@ -8,7 +8,9 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
 use super::lists::{behind, bytes};
 use super::rows::total_of;
 use super::transaction::lock;
-use super::{Result, Store, StoreError, TRANSACTION_MAX, article_of, in_time, json_rows, statement, user_of};
+use super::errors::{Result, StoreError};
+use super::sql::{TRANSACTION_MAX, article_of, in_time, json_rows, statement, user_of};
+use super::store::Store;
 use crate::protocol::{Article, Row, Shard, User, total};
 
 /// Which articles.

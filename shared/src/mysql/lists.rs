@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use sea_orm::{QueryResult, Value};
 
-use super::{Result, Store, StoreError, article_of, in_time, json_rows, user_of};
+use super::errors::{Result, StoreError};
+use super::sql::{article_of, in_time, json_rows, user_of};
+use super::store::Store;
 use crate::protocol::{Article, Row, User};
 
 /// An article and its numbers in MySQL.
@@ -55,6 +57,12 @@ impl RisingArticle {
 const RISING_CANDIDATES: u32 = 1_000;
 
 impl Store {
+    /// The articles with the most views in MySQL: article, views, readers.
+    pub async fn top_articles(&self, limit: u32) -> Result<Vec<(Article, u64, u64)>> {
+        let articles = self.articles_by(By::Views, None, limit).await?;
+        Ok(articles.into_iter().map(|listed| (listed.article, listed.views, listed.readers)).collect())
+    }
+
     /// Articles by a number, greatest first, then by name, last first; from behind an article with that number.
     pub async fn articles_by(&self, by: By, after: Option<(u64, &Article)>, limit: u32) -> Result<Vec<ListedArticle>> {
         // Several reads in the time of one.
@@ -233,7 +241,7 @@ impl Store {
     }
 }
 
-/// Binary digits of a count, as the columns of [`TABLES`](super::TABLES) have them. No article there has a count of 0.
+/// Binary digits of a count, as the columns of [`TABLES`](super::tables::TABLES) have them. No article there has a count of 0.
 fn digits_of(count: u64) -> u32 {
     u64::BITS - count.leading_zeros()
 }

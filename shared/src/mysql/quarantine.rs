@@ -5,7 +5,9 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
 
 use super::rows::{Poison, Stored, store_rows, total_of};
 use super::transaction::{add_to_totals, lock};
-use super::{Result, Store, statement};
+use super::errors::{Result, StoreError};
+use super::sql::statement;
+use super::store::Store;
 use crate::protocol::{Article, Row, Shard, User};
 
 /// Views that could not be counted.
@@ -147,7 +149,7 @@ async fn delete(transaction: &DatabaseTransaction, id: u64) -> Result<u64> {
 
 fn quarantined_of(row: &QueryResult) -> Result<Quarantined> {
     let text =
-        |column| Ok::<_, super::StoreError>(String::from_utf8_lossy(&row.try_get::<Vec<u8>>("", column)?).into());
+        |column| Ok::<_, StoreError>(String::from_utf8_lossy(&row.try_get::<Vec<u8>>("", column)?).into());
     Ok(Quarantined {
         id: row.try_get("", "id")?,
         shard: row.try_get("", "shard")?,

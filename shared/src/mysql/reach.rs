@@ -13,7 +13,7 @@ use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Result, StoreError};
+use super::errors::{Result, StoreError};
 
 /// A connection on the same network is made in less.
 const PATIENCE: Duration = Duration::from_millis(100);

@@ -4,7 +4,9 @@ use sea_orm::ConnectionTrait;
 
 use super::audit::fences_of_shard;
 use super::transaction::{lock, quarantine};
-use super::{Result, Store, statement};
+use super::errors::Result;
+use super::sql::statement;
+use super::store::Store;
 use crate::protocol::{Positions, Shard};
 
 /// What others know that MySQL once had of a shard.

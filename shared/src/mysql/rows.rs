@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
 use tracing::warn;
 
-use super::{Result, STATEMENT_ROWS_MAX, StoreError, article_of, json_rows, statement, user_of};
+use super::errors::{Result, StoreError};
+use super::sql::{STATEMENT_ROWS_MAX, article_of, json_rows, statement, user_of};
 use crate::protocol::{Article, Growth, Row, Shard, User, VIEWS_MAX, add_views, total};
 use crate::protocol::errors::Grade;
 use crate::service::random;

@@ -5,8 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 use super::tables::{BYTEWISE, Column, Filled, MARK, TABLES, Table, VIEWS_OF_COUNTS, View, key_definition};
-use super::{Result, SCHEMA_VERSION, Store, StoreError, in_time, statement};
+use super::errors::{Result, StoreError};
+use super::sql::{in_time, statement};
+use super::store::Store;
 use crate::protocol::errors::{Class, Grade};
+
+/// The schema that this build reads and writes; `footfall init` brings a database to it.
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// Something in the database that has a name: a table, a view, a sequence.
 #[derive(Debug, Clone, Default)]

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{Result, Store, TABLES};
+use super::errors::Result;
+use super::store::Store;
+use super::tables::TABLES;
 use crate::service::clock;
 use crate::protocol::errors::Level;
 

@@ -1,95 +1,22 @@
-//! MySQL or MariaDB: where views are counted for good. Only this module knows SQL.
+//! The database: its pool of connections, how each of them is set up, and reads that end in time.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::sqlx::{Connection, Executor};
-use sea_orm::{
-    ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement,
-    TransactionTrait, Value,
-};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, QueryResult, TransactionTrait, Value};
 
-use crate::service::config;
-use crate::service::contain::{contain_this_task, contained};
-use crate::protocol::{
-    Article, Batch, Committed, Direct, Fence, Flush, Histories, Recovery, Shard, StoredArticle, User, shown,
-};
-use crate::protocol::errors::mysql_code;
-
+use super::errors::{Result, StoreError, mysql_code};
 use super::known::KnownUsers;
-use super::lists::By;
 use super::reach::{self, Reach};
-use super::tables::TABLES;
-use super::{transaction, url};
-
-/// The schema that this build reads and writes; `footfall init` brings a database to it.
-pub const SCHEMA_VERSION: u32 = 4;
-
-/// What a call of the store can fail with.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// MySQL did not answer, or refused.
-    #[error("mysql: {0}")]
-    Db(#[from] DbErr),
-    /// There is no connection to MySQL.
-    #[error("mysql at {place}: {why}")]
-    Unreachable {
-        /// Its address or socket.
-        place: String,
-        /// In the words of MySQL or of the operating system.
-        why: String,
-    },
-    /// The tables are missing, are not as this build needs them, or belong to another version.
-    #[error("{0}")]
-    Schema(String),
-    /// What MySQL holds does not add up.
-    #[error("mysql holds damaged data: {0}")]
-    Corrupt(&'static str),
-    /// A read needed too long, and MySQL has ended it.
-    #[error(
-        "mysql ended a read that needed more than {0:?}: there is too much to look through; raise database.timeout_ms, or \
-         delete with `footfall forget` what a flood has left"
-    )]
-    TooLong(Duration),
-    /// It refuses rows, and every other too that is tried in their place: no row is to blame.
-    #[error(
-        "mysql refuses every row, not only some, so views wait: {0}; look at what has changed \
-         in its tables, triggers and settings"
-    )]
-    RefusesAll(String),
-}
-
-impl StoreError {
-    /// No answer came in time.
-    #[must_use]
-    pub fn timed_out(limit: Duration) -> Self {
-        Self::Db(DbErr::Custom(format!("no answer within {limit:?}")))
-    }
-}
-
-pub(super) type Result<T> = std::result::Result<T, StoreError>;
+use super::sql::{in_time, statement};
+use super::url;
+use crate::service::config;
+use crate::service::contain::contain_this_task;
 
 /// A step in MySQL that is under way.
 pub type Step<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
-
-/// What the protocol asks of MySQL. A trait, so that a simulation can be another world for the same code.
-pub trait Fences: Send + Sync {
-    /// Refuses a database of another schema version or another number of shards.
-    fn check_schema(&self, shards: u16) -> Step<'_, ()>;
-    /// The position of a shard.
-    fn fence(&self, shard: Shard) -> Step<'_, Fence>;
-    /// Begins the epoch after `epoch` of a shard: no flush under an older one commits from here on. Answers none if
-    /// another process has begun it.
-    fn next_epoch(&self, shard: Shard, epoch: u64) -> Step<'_, Option<Recovery>>;
-    /// Writes a flush in one transaction, unless the fence says that it must not be written. Safe to
-    /// repeat after an error, whatever became of the first try: the fence knows.
-    fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> Step<'a, Committed>;
-    /// Writes a batch of the direct path in one transaction, once, however often it is called.
-    fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> Step<'a, Direct>;
-    /// One article's row and the position of its shard, in one snapshot.
-    fn article<'a>(&'a self, shard: Shard, article: &'a Article) -> Step<'a, StoredArticle>;
-}
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
@@ -101,10 +28,6 @@ pub struct Store {
     #[cfg(feature = "mutants")]
     fence_is_off: bool,
 }
-
-/// Rows in one statement: keeps its JSON far below the 16 MiB that MariaDB takes by default
-/// (`max_allowed_packet`) even when all ids have their greatest length.
-pub(super) const STATEMENT_ROWS_MAX: usize = 5_000;
 
 /// MySQL ends a session that is silent for so long, and with it the locks of a flusher that stands still or was cut off.
 const SESSION_IDLE_MAX: Duration = Duration::from_secs(60);
@@ -171,12 +94,6 @@ impl Store {
         self
     }
 
-    async fn fence_of_shard(&self, shard: Shard) -> Result<Fence> {
-        let sql = "SELECT epoch, position, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence WHERE shard = ?";
-        let row = self.one(sql, [shard.0.into()]).await?.ok_or(NO_FENCE)?;
-        fence_of(&row)
-    }
-
     #[cfg(not(feature = "mutants"))]
     pub(super) fn fence_is_on(&self) -> bool {
         true
@@ -185,51 +102,6 @@ impl Store {
     #[cfg(feature = "mutants")]
     pub(super) fn fence_is_on(&self) -> bool {
         !self.fence_is_off
-    }
-
-    /// One article's numbers with the position that they belong to, in one consistent look.
-    pub async fn article(&self, shard: Shard, article: &Article) -> Result<StoredArticle> {
-        let sql = "SELECT f.epoch, f.position, f.version, f.views AS shard_views, a.views, a.readers \
-                   FROM footfall_shard_fence f LEFT JOIN footfall_articles a ON a.article = ? WHERE f.shard = ?";
-        let row = self.one(sql, [article.as_bytes().to_vec().into(), shard.0.into()]).await?.ok_or(NO_FENCE)?;
-        Ok(StoredArticle {
-            epoch: row.try_get("", "epoch")?,
-            position: row.try_get("", "position")?,
-            version: row.try_get("", "version")?,
-            shard_views: row.try_get("", "shard_views")?,
-            views: shown(row.try_get::<Option<u64>>("", "views")?.unwrap_or(0)),
-            readers: row.try_get::<Option<u64>>("", "readers")?.unwrap_or(0),
-        })
-    }
-
-    /// The articles with the most views in MySQL: article, views, readers.
-    pub async fn top_articles(&self, limit: u32) -> Result<Vec<(Article, u64, u64)>> {
-        let articles = self.articles_by(By::Views, None, limit).await?;
-        Ok(articles.into_iter().map(|listed| (listed.article, listed.views, listed.readers)).collect())
-    }
-
-    /// Writes a batch of an import in one transaction, once, however often it is called: as one of the direct path, but
-    /// its views were at many times.
-    pub async fn import(&self, shard: Shard, batch: &Batch, histories: &Histories) -> Result<Direct> {
-        let work = transaction::import(self, shard, batch, histories);
-        self.explained(in_time(TRANSACTION_MAX, work).await).await
-    }
-
-    /// Deletes all counts. Begins an epoch in every shard: what Redis holds of an older one is not counted any more.
-    pub async fn delete_everything(&self) -> Result<()> {
-        self.tables_fit().await?;
-        self.refuse_followers().await?;
-        let transaction = self.begin().await?;
-        transaction
-            .query_all_raw(statement("SELECT shard FROM footfall_shard_fence ORDER BY shard FOR UPDATE", []))
-            .await?;
-        for table in TABLES.iter().filter(|table| table.holds_counts) {
-            transaction.execute_raw(statement(&format!("DELETE FROM {}", table.name), [])).await?;
-        }
-        let sql = "UPDATE footfall_shard_fence SET epoch = epoch + 1, flush_epoch = epoch, version = version + 1, views = 0, readers = 0, \
-                   users = 0, articles = 0, dropped = 0";
-        transaction.execute_raw(statement(sql, [])).await?;
-        Ok(transaction.commit().await?)
     }
 
     /// A transaction on a connection of its own.
@@ -281,77 +153,5 @@ impl Store {
     }
 }
 
-impl Fences for Store {
-    fn check_schema(&self, shards: u16) -> Step<'_, ()> {
-        Box::pin(self.schema_is_right(shards))
-    }
-
-    fn fence(&self, shard: Shard) -> Step<'_, Fence> {
-        Box::pin(self.fence_of_shard(shard))
-    }
-
-    fn next_epoch(&self, shard: Shard, epoch: u64) -> Step<'_, Option<Recovery>> {
-        let work = transaction::next_epoch(self, shard, epoch);
-        Box::pin(async { self.explained(in_time(TRANSACTION_MAX, work).await).await })
-    }
-
-    fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> Step<'a, Committed> {
-        let work = transaction::commit(self, shard, epoch, flush);
-        Box::pin(async { self.explained(in_time(TRANSACTION_MAX, work).await).await })
-    }
-
-    fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> Step<'a, Direct> {
-        let work = transaction::commit_direct(self, shard, batch);
-        Box::pin(async { self.explained(in_time(TRANSACTION_MAX, work).await).await })
-    }
-
-    fn article<'a>(&'a self, shard: Shard, article: &'a Article) -> Step<'a, StoredArticle> {
-        Box::pin(Store::article(self, shard, article))
-    }
-}
-
 /// What MariaDB and MySQL say of a read that they have ended.
 const READ_ENDED: [u16; 2] = [1969, 3024];
-
-pub(super) const NO_FENCE: StoreError = StoreError::Corrupt("the fence of the shard is missing: run `footfall init`");
-
-/// The longest that a transaction may take. A server that vanished never answers, and a transaction that is cut off may
-/// have been committed: the fence tells the repeat. `WatchdogSec` in systemd/footfall-flusher.service must be longer.
-pub(super) const TRANSACTION_MAX: Duration = Duration::from_secs(60);
-
-pub(super) async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    // The client library panics over some answers that are none, instead of saying so.
-    let answer = tokio::time::timeout(limit, contained(work)).await.map_err(|_| StoreError::timed_out(limit))?;
-    answer.unwrap_or_else(|why| Err(StoreError::Db(DbErr::Custom(format!("the answer makes no sense ({why})")))))
-}
-
-pub(super) fn statement(sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {
-    Statement::from_sql_and_values(DbBackend::MySql, sql, values)
-}
-
-pub(super) fn json_rows(rows: impl Iterator<Item = impl serde::Serialize>) -> String {
-    serde_json::to_string(&rows.collect::<Vec<_>>()).expect("ids and numbers always have a JSON form")
-}
-
-pub(super) fn fence_of(row: &QueryResult) -> Result<Fence> {
-    Ok(Fence {
-        epoch: row.try_get("", "epoch")?,
-        position: row.try_get("", "position")?,
-        flush_epoch: row.try_get("", "flush_epoch")?,
-        version: row.try_get("", "version")?,
-        views: row.try_get("", "views")?,
-        readers: row.try_get("", "readers")?,
-        users: row.try_get("", "users")?,
-        articles: row.try_get("", "articles")?,
-    })
-}
-
-pub(super) fn article_of(row: &QueryResult) -> Result<Article> {
-    let bytes: Vec<u8> = row.try_get("", "article")?;
-    Article::parse(&bytes).map_err(|_| StoreError::Corrupt("an article id that breaks the rules"))
-}
-
-pub(super) fn user_of(row: &QueryResult) -> Result<User> {
-    let bytes: Vec<u8> = row.try_get("", "user")?;
-    User::parse(&bytes).map_err(|_| StoreError::Corrupt("a user id that breaks the rules"))
-}

@@ -6,7 +6,9 @@ use std::time::Duration;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
 
 use super::rows::{Poison, Stored, store_rows, store_users, total_of, upsert_hours, upsert_minutes};
-use super::{NO_FENCE, Result, Store, StoreError, TRANSACTION_MAX, fence_of, in_time, json_rows, statement};
+use super::errors::{NO_FENCE, Result, StoreError};
+use super::sql::{TRANSACTION_MAX, fence_of, in_time, json_rows, statement};
+use super::store::Store;
 use crate::protocol::{Batch, Committed, Direct, Fence, Flush, Histories, Part, Producer, Recovery, Row, Shard, total};
 use crate::protocol::errors::{Class, Grade};
 

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use redis::Value;
+use redis::{InfoDict, Value};
 
 use super::scripts::REWRITE;
-use super::{Entry, Queue, QueueError, Result};
+use super::errors::{QueueError, Result};
+use super::follow::Entry;
+use super::queue::Queue;
+use super::server::Redis;
+use crate::protocol::keys;
 use crate::protocol::{Position, Positions, Producer};
 
 /// What a data set holds at one moment. The entries of its log never change: they are read later, see [`Queue::log`].
@@ -140,5 +144,54 @@ impl Queue {
         }
         let answer = self.redis.server.script(&REWRITE, call).await?;
         Ok(answer == Value::Int(1))
+    }
+}
+
+impl Redis {
+    /// Deletes every key of Footfall and nothing else; answers how many. For `footfall clean`.
+    pub async fn delete_everything(&self) -> Result<u64> {
+        let mut cursor = 0u64;
+        let mut deleted = 0;
+        loop {
+            let mut scan = redis::pipe();
+            scan.cmd("SCAN").arg(cursor).arg("MATCH").arg(format!("{}*", keys::PREFIX)).arg("COUNT").arg(1000);
+            let ((next, names),): ((u64, Vec<String>),) = self.commands(scan).await?;
+            if !names.is_empty() {
+                let mut unlink = redis::pipe();
+                unlink.unlink(&names);
+                let (count,): (u64,) = self.commands(unlink).await?;
+                deleted += count;
+            }
+            if next == 0 {
+                return Ok(deleted);
+            }
+            cursor = next;
+        }
+    }
+
+    /// Has Redis write its append-only file anew from what it holds now. Answers false if it keeps no such file.
+    pub async fn rewrite_file(&self) -> Result<bool> {
+        let info = self.persistence().await?;
+        if info.get::<u8>("aof_enabled") != Some(1) {
+            return Ok(false);
+        }
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("BGREWRITEAOF").ignore();
+        self.commands::<()>(pipeline).await?;
+        Ok(true)
+    }
+
+    /// Whether Redis is at [`Redis::rewrite_file`], or is about to begin.
+    pub async fn is_rewriting_file(&self) -> Result<bool> {
+        let info = self.persistence().await?;
+        let is_on = |field| info.get::<u8>(field) == Some(1);
+        Ok(is_on("aof_rewrite_in_progress") || is_on("aof_rewrite_scheduled"))
+    }
+
+    async fn persistence(&self) -> Result<InfoDict> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("INFO").arg("persistence");
+        let (info,): (InfoDict,) = self.commands(pipeline).await?;
+        Ok(info)
     }
 }

@@ -3,7 +3,9 @@
 use redis::Cmd;
 
 use super::scripts::{APPLY, BEHIND, REGISTER, ROTATE};
-use super::{Queue, QueueError, Result};
+use super::errors::{QueueError, Result};
+use super::queue::Queue;
+use super::replies::Word;
 use crate::protocol::{Position, Producer};
 use crate::protocol::packed::Packed;
 
@@ -24,8 +26,8 @@ impl Queue {
         let mut call = REGISTER.call([&*self.keys.meta, &self.keys.producers]);
         call.arg(epoch).arg(producer.to_string()).arg(shards);
         let (word, reply) = self.call(&REGISTER, call).await?;
-        match word.as_str() {
-            "SHARDS" => Err(QueueError::Shards(reply.text(0)?)),
+        match word {
+            Word::Shards => Err(QueueError::Shards(reply.text(0)?)),
             _ => Ok((reply.number(0)?, reply.position(1)?)),
         }
     }
@@ -46,9 +48,9 @@ impl Queue {
             call.arg(&view.hash()).arg(view.id.as_bytes());
         }
         let (word, reply) = self.call(&APPLY, call).await?;
-        Ok(match word.as_str() {
-            "BEHIND" => Applied::Behind,
-            "SEEN" => Applied::Seen(reply.positions()?),
+        Ok(match word {
+            Word::Behind => Applied::Behind,
+            Word::Seen => Applied::Seen(reply.positions()?),
             _ => Applied::Ok(reply.position(0)?),
         })
     }

@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 use indexmap::IndexMap;
 
 use crate::protocol::{Article, Position, total};
-use crate::redis::{Entry, Page, QueueError};
+use super::errors::QueueError;
+use super::follow::{Entry, Page};
 use crate::service::telemetry::{self, IntGauge};
 
 /// Where in the log one stands.

@@ -1,6 +1,7 @@
 //! Who is there: every process says so of itself, once a second, in Redis, and takes it back when it ends. Only for
 //! people who watch: nothing is decided by it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::service::clock;
-use crate::redis::Redis;
+use super::errors::Result;
+use super::server::Redis;
+use crate::protocol::keys;
 use crate::service::telemetry::{Health, Readiness};
 
 /// How often a process says that it is there.
@@ -59,4 +62,32 @@ pub async fn report(
     }
     let _ = timeout(FAREWELL_TIMEOUT, redis.forget_presence(&report)).await;
     Ok(())
+}
+
+impl Redis {
+    /// Tells whoever watches that a process is there.
+    pub async fn report_presence(&self, report: &Report) -> Result<()> {
+        let json = serde_json::to_string(report).expect("strings and numbers always have a JSON form");
+        self.note([(keys::PRESENCE, &presence_field(report), &json)]).await
+    }
+
+    /// Takes the report of a process back that has ended, or was not heard for long.
+    pub async fn forget_presence(&self, report: &Report) -> Result<()> {
+        let mut pipeline = redis::pipe();
+        pipeline.hdel(keys::PRESENCE, presence_field(report)).ignore();
+        Ok(self.commands(pipeline).await?)
+    }
+
+    /// The last report of each process, in the order of role and name. What another version may have written, and this
+    /// one cannot read, is left out.
+    pub async fn presence(&self) -> Result<Vec<Report>> {
+        let mut pipeline = redis::pipe();
+        pipeline.hgetall(keys::PRESENCE);
+        let (reports,): (BTreeMap<String, String>,) = self.commands(pipeline).await?;
+        Ok(reports.values().filter_map(|report| serde_json::from_str(report).ok()).collect())
+    }
+}
+
+fn presence_field(report: &Report) -> String {
+    format!("{} {}", report.role, report.name)
 }

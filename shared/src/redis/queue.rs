@@ -2,47 +2,14 @@
 
 use std::sync::Arc;
 
-use redis::{Cmd, FromRedisValue, RedisError, Value};
+use redis::{Cmd, FromRedisValue, Value};
 
-use crate::protocol::{Position, Shard, VIEWS_MAX};
-use crate::protocol::keys::ShardKeys;
-use crate::protocol::packed::PackedError;
-
+use super::errors::{QueueError, Result};
+use super::replies::{Reply, Word, from_value};
 use super::scripts::{LOOK, Script};
 use super::server::Redis;
-
-/// What a call of the queue can fail with.
-#[derive(Debug, thiserror::Error)]
-pub enum QueueError {
-    /// The data set is not open under the epoch that the caller knows: recover, then try again.
-    #[error("redis holds a data set that no recovery has opened under this epoch")]
-    Epoch,
-    /// Redis did not answer, or refused. Whether the command took effect is not known.
-    #[error("redis: {0}")]
-    Redis(#[from] RedisError),
-    /// What Redis holds does not add up. Never guessed around.
-    #[error("redis holds damaged data: {0}")]
-    Corrupt(String),
-    /// The producers and the data set disagree about the number of shards.
-    #[error("redis was set up with {0} shards, not with the configured number: set `shards` to {0}")]
-    Shards(String),
-}
-
-impl QueueError {
-    /// No answer came in time.
-    #[must_use]
-    pub fn timed_out() -> Self {
-        Self::Redis(std::io::Error::from(std::io::ErrorKind::TimedOut).into())
-    }
-}
-
-impl From<PackedError> for QueueError {
-    fn from(error: PackedError) -> Self {
-        Self::Corrupt(error.to_string())
-    }
-}
-
-pub(super) type Result<T> = std::result::Result<T, QueueError>;
+use crate::protocol::Shard;
+use crate::protocol::keys::ShardKeys;
 
 /// The queue of one shard. Cheap to clone.
 #[derive(Clone)]
@@ -51,9 +18,6 @@ pub struct Queue {
     pub(super) keys: Arc<ShardKeys>,
     shard: Shard,
 }
-
-/// When this part of its memory is in use Redis is full: the rest is for what leads to a flush.
-pub const MEMORY_PERCENT_MAX: u64 = 80;
 
 impl Redis {
     /// The queue of one shard.
@@ -76,19 +40,9 @@ impl Queue {
         self.shard
     }
 
-    /// Runs a script; answers its first word and the rest. `EPOCH` and `DAMAGED` become errors.
-    pub(super) async fn call(&self, script: &'static Script, call: Cmd) -> Result<(String, Reply)> {
-        let reply = self.redis.server.script(script, call).await?;
-        let mut reply: Vec<Value> = from_value(reply)?;
-        if reply.is_empty() {
-            return Err(QueueError::Corrupt("a script answered nothing".into()));
-        }
-        let word: String = from_value(reply.remove(0))?;
-        match word.as_str() {
-            "EPOCH" => Err(QueueError::Epoch),
-            "DAMAGED" => Err(QueueError::Corrupt("the log is not as long as it should be".into())),
-            _ => Ok((word, Reply(reply))),
-        }
+    /// Runs a script; answers its first word and the rest.
+    pub(super) async fn call(&self, script: &'static Script, call: Cmd) -> Result<(Word, Reply)> {
+        Reply::parse(self.redis.server.script(script, call).await?)
     }
 
     /// Commands that only read, at one moment.
@@ -105,56 +59,5 @@ impl Queue {
             call.arg(words[0]).arg(words.len() - 2).arg(&words[2..]);
         }
         Ok(from_value(self.redis.server.script(&LOOK, call).await?)?)
-    }
-}
-
-fn from_value<T: FromRedisValue>(value: Value) -> std::result::Result<T, RedisError> {
-    Ok(redis::from_redis_value(value)?)
-}
-
-pub(super) fn number_of(value: &Value) -> Result<u64> {
-    match value {
-        Value::Int(number) => u64::try_from(*number).ok().filter(|number| *number <= VIEWS_MAX).ok_or_else(|| {
-            QueueError::Corrupt(format!("a script answered {number}, which nobody can have counted to"))
-        }),
-        other => Err(QueueError::Corrupt(format!("a script answered {other:?} instead of a number"))),
-    }
-}
-
-/// The values of a script's reply behind its first word.
-pub(super) struct Reply(Vec<Value>);
-
-impl Reply {
-    pub(super) fn number(&self, at: usize) -> Result<u64> {
-        match self.0.get(at) {
-            Some(value) => number_of(value),
-            None => Err(QueueError::Corrupt("a script answered too little".into())),
-        }
-    }
-
-    pub(super) fn text(&self, at: usize) -> Result<String> {
-        let value = self.0.get(at).cloned().unwrap_or(Value::Nil);
-        Ok(redis::from_redis_value(value).map_err(RedisError::from)?)
-    }
-
-    pub(super) fn positions(&self) -> Result<Vec<usize>> {
-        (0..self.0.len()).map(|at| Ok(usize::try_from(self.number(at)?).unwrap_or(usize::MAX))).collect()
-    }
-
-    /// Tail and first.
-    pub(super) fn position(&self, at: usize) -> Result<Position> {
-        let (tail, first) = (self.number(at)?, self.number(at + 1)?);
-        if first == 0 || first > tail + 1 {
-            return Err(QueueError::Corrupt(format!("its log begins at {first} and ends at {tail}")));
-        }
-        Ok(Position { tail, first })
-    }
-
-    /// The list at this place.
-    pub(super) fn list(&self, at: usize) -> Result<&[Value]> {
-        match self.0.get(at) {
-            Some(Value::Array(list)) => Ok(list),
-            other => Err(QueueError::Corrupt(format!("a script answered {other:?} instead of a list"))),
-        }
     }
 }

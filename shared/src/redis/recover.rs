@@ -1,7 +1,9 @@
 //! What a recovery does: it looks at the data set, and opens it under a new epoch.
 
 use super::scripts::{CARRY, REOPEN, STATE};
-use super::{Queue, QueueError, Result};
+use super::errors::{QueueError, Result};
+use super::queue::Queue;
+use super::replies::Word;
 use crate::protocol::{DataSet, Position, Recovery, Remembered, State, VIEWS_MAX};
 use crate::protocol::keys::Age;
 
@@ -12,9 +14,9 @@ impl Queue {
         let call = STATE.call([&*all.meta, &all.log, &all.producers, &all.ids, &all.ids_before]);
         let (word, reply) = self.call(&STATE, call).await?;
         let incarnation = reply.text(0)?;
-        let data = match word.as_str() {
-            "NONE" => None,
-            "BEFORE" => {
+        let data = match word {
+            Word::None => None,
+            Word::Before => {
                 let (open, first) = (reply.number(2)?, reply.number(3)?);
                 if first == 0 || first > open {
                     return Err(QueueError::Corrupt(format!("its generations begin at {first} and end at {open}")));
@@ -37,7 +39,7 @@ impl Queue {
                 };
                 let (pending_views, lag_ms) = (count(4), count(5));
                 Some(DataSet {
-                    is_current: word == "CURRENT",
+                    is_current: word == Word::Current,
                     epoch: reply.number(1)?,
                     position: reply.position(2)?,
                     generation_before: None,
@@ -77,7 +79,7 @@ impl Queue {
         let mut call = CARRY.call(keys.iter().map(String::as_str));
         call.arg(recovery.epoch).arg(data.epoch).arg(data.position.first).arg(open).arg(position);
         let (word, reply) = self.call(&CARRY, call).await?;
-        if word == "MOVED" {
+        if word == Word::Moved {
             return Ok(None);
         }
         let position = Position { first: reply.number(0)?, tail: reply.number(1)? };
@@ -102,6 +104,6 @@ impl Queue {
             call.arg((producer.to_string(), format!("{number}:{views}")));
         }
         let (word, reply) = self.call(&REOPEN, call).await?;
-        if word == "MOVED" { Ok(None) } else { reply.number(0).map(|aside| Some(aside == 1)) }
+        if word == Word::Moved { Ok(None) } else { reply.number(0).map(|aside| Some(aside == 1)) }
     }
 }

@@ -1,12 +1,9 @@
-//! What is told and kept beside the log, for whoever watches, and the advisory lease. Nothing is decided by it.
+//! What is told and kept beside the log, for whoever watches. Nothing is decided by it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use redis::Value;
-
-use super::scripts::LEASE;
-use super::{Queue, Result};
+use super::errors::Result;
+use super::queue::Queue;
 use crate::protocol::Fence;
 use crate::protocol::total;
 
@@ -80,29 +77,5 @@ impl Queue {
             return Ok(None);
         };
         Ok(Some(Fence { epoch, position, flush_epoch, version, views, readers, users, articles }))
-    }
-
-    /// Takes or renews the advisory lease of this shard for `holder`; false if another has it.
-    pub async fn lease(&self, holder: &str, duration: Duration) -> Result<bool> {
-        let mut call = LEASE.call([&*self.keys.lease]);
-        call.arg(holder).arg(duration.as_millis());
-        let held = self.redis.server.script(&LEASE, call).await?;
-        Ok(held == Value::Int(1))
-    }
-
-    /// Gives the advisory lease back, if `holder` has it.
-    pub async fn release(&self, holder: &str) -> Result<()> {
-        let mut call = LEASE.call([&*self.keys.lease]);
-        call.arg(holder).arg(0);
-        self.redis.server.script(&LEASE, call).await?;
-        Ok(())
-    }
-
-    /// Who holds the advisory lease.
-    pub async fn lease_holder(&self) -> Result<Option<String>> {
-        let mut pipeline = redis::pipe();
-        pipeline.get(&self.keys.lease);
-        let (owner,): (Option<String>,) = self.redis.commands(pipeline).await?;
-        Ok(owner)
     }
 }

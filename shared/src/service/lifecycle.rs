@@ -18,10 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::service::config::Config;
-use crate::protocol::errors::{self, Level};
-use crate::redis::Redis;
-use crate::mysql::{Fences, Store, StoreError};
-use crate::service::{contain, logs};
+use crate::service::{contain, logs, telemetry};
 
 /// Wrong use of the command line.
 pub const EXIT_USAGE: u8 = 2;
@@ -62,7 +59,7 @@ where
         config.notes.iter().for_each(|note| info!("{note}"));
         config.warnings().iter().for_each(|warning| warn!("{warning}"));
         raise_file_limit();
-        errors::show_counters();
+        telemetry::show_error_counters();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let entered = runtime.enter();
         let lifecycle = Lifecycle::new()?;
@@ -136,43 +133,6 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, Refusal> {
     TcpListener::bind(address)
         .await
         .map_err(|error| Refusal { code: EXIT_DEPENDENCY, sentence: format!("cannot listen at {address}: {error}") })
-}
-
-/// How long a store may take to tell of its settings.
-const FINDINGS_MAX: Duration = Duration::from_secs(1);
-
-/// Refuses to start on stores that would lose views, and on a schema that this build does not know; warns of settings that
-/// are a risk. A store that cannot be reached is not a reason: the service waits for it.
-pub async fn check_stores(redis: &Redis, store: &Store, shards: u16) -> Result<(), Refusal> {
-    let (of_redis, of_store, schema) =
-        tokio::join!(in_time(redis.findings()), in_time(store.findings()), store.check_schema(shards));
-    let mut reasons = Vec::new();
-    for (name, findings) in [("Redis", of_redis), ("MySQL", of_store)] {
-        match findings {
-            Ok(findings) => {
-                for (level, sentence) in findings {
-                    match level {
-                        Level::Critical => reasons.push(sentence),
-                        Level::Degraded | Level::Info => warn!("{sentence}"),
-                    }
-                }
-            }
-            Err(error) => warn!("the settings of {name} could not be checked: {error}"),
-        }
-    }
-    match schema {
-        Ok(()) => {}
-        Err(StoreError::Schema(sentence)) => reasons.push(sentence),
-        Err(error) => warn!("the schema could not be checked: {error}"),
-    }
-    if reasons.is_empty() { Ok(()) } else { Err(Refusal { code: EXIT_DEPENDENCY, sentence: reasons.join("; ") }) }
-}
-
-async fn in_time<T, E: Into<anyhow::Error>>(work: impl Future<Output = Result<T, E>>) -> anyhow::Result<T> {
-    match tokio::time::timeout(FINDINGS_MAX, work).await {
-        Ok(result) => result.map_err(Into::into),
-        Err(_) => anyhow::bail!("no answer within {FINDINGS_MAX:?}"),
-    }
 }
 
 /// A signal so soon after the first says the same.

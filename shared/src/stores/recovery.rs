@@ -43,6 +43,16 @@ pub enum RecoveryError {
     },
 }
 
+impl Grade for RecoveryError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Queue(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::StoreIsOlder { .. } => Class::DbBehind,
+        }
+    }
+}
+
 /// Makes sure that the shard's data set is open; answers the epoch under which it is.
 pub async fn open(queue: &Queue, store: &dyn Fences, shards: u16) -> Result<u64, RecoveryError> {
     open_or_discard(queue, store, shards, None).await
