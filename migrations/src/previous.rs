@@ -5,8 +5,7 @@ use footfall_shared::service::lifecycle::EXIT_DEPENDENCY;
 use footfall_shared::mysql::{Found, Look, TABLES, TABLES_BEFORE, Table, recorded};
 use sea_orm::DatabaseConnection;
 
-use crate::plan::refuse;
-use crate::{number, run};
+use crate::{number, refuse, run};
 
 const VERSION: u32 = 3;
 const PREFIX: &str = "footfall_";

@@ -8,12 +8,10 @@ use footfall_drill::stack::Role;
 
 use crate::load::Kind;
 use crate::report::Figure;
-use crate::run::{Bench, CACHED, WHOLE};
+use crate::names::{CACHED, KILLS, KILLS_LOAD, WHOLE};
+use crate::run::Bench;
 use crate::scene::{Load, Scene};
 use crate::traffic::Crowd;
-
-pub(crate) const KILLS: &str = "What moves views to MariaDB is killed (kill -9) and started again, under load";
-pub(crate) const KILLS_LOAD: &str = "POST, 64 connections, 5,000 views/s";
 
 const RATE: f64 = 5_000.0;
 /// Longer than all kills together.
