@@ -16,5 +16,5 @@ pub use ids::{
     ARTICLE_BYTES_MAX, Article, IdError, Producer, Shard, USER_BYTES_MAX, User, VIEW_ID_BYTES_MAX, ViewId,
 };
 pub use positions::{Fence, Position, Positions, StoredArticle};
-pub use recovery::{DataSet, ID_BYTES, Recovery, Remembered, State};
+pub use recovery::{DataSet, Decision, ID_BYTES, Progress, Recovery, Remembered, State};
 pub use views::{CountError, ROW_VIEWS_MAX, VIEWS_MAX, add_views, parse_views, shown, total};

@@ -2,7 +2,7 @@
 
 use super::ids::Producer;
 use super::keys::Age;
-use super::positions::Position;
+use super::positions::{Fence, Position};
 
 /// The state of a shard's data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,4 +79,140 @@ pub struct Recovery {
     pub version: u64,
     /// The last batch of every producer in MySQL, and its cumulative views.
     pub producers: Vec<(Producer, u64, u64)>,
+}
+
+/// How far MySQL is with a shard. It never goes back, unless MySQL itself does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// See [`Fence::epoch`].
+    pub epoch: u64,
+    /// See [`Fence::flush_epoch`].
+    pub flush_epoch: u64,
+    /// See [`Fence::position`].
+    pub position: u64,
+    /// See [`Fence::version`].
+    pub version: u64,
+}
+
+impl From<&Fence> for Progress {
+    fn from(fence: &Fence) -> Self {
+        let Fence { epoch, flush_epoch, position, version, .. } = *fence;
+        Self { epoch, flush_epoch, position, version }
+    }
+}
+
+impl From<&Recovery> for Progress {
+    fn from(recovery: &Recovery) -> Self {
+        let Recovery { epoch, flush_epoch, position, version, .. } = *recovery;
+        Self { epoch, flush_epoch, position, version }
+    }
+}
+
+/// What a recovery does with a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing: it is open under this epoch.
+    IsOpen(u64),
+    /// Opens it under a new epoch; if it is damaged, whatever it holds is set aside.
+    Reopen {
+        /// Whether it does not add up.
+        is_damaged: bool,
+    },
+    /// Leaves it to a person: MySQL does not have any more what it had, up to this epoch and position.
+    Halt((u64, u64)),
+}
+
+impl State {
+    /// What to do, now that MySQL is this far. The epoch `damaged` is one whose data set is known not to add up.
+    /// MySQL must have been asked after Redis, so that a lower position there means that it has lost something.
+    #[must_use]
+    pub fn decide(&self, stored: Progress, damaged: Option<u64>) -> Decision {
+        if let Some(known) = self.lacking(stored) {
+            return Decision::Halt(known);
+        }
+        match self.usable(damaged) {
+            Some(epoch) if epoch == stored.epoch => Decision::IsOpen(epoch),
+            _ => Decision::Reopen {
+                is_damaged: self.data.is_some_and(|data| data.is_damaged || Some(data.epoch) == damaged),
+            },
+        }
+    }
+
+    /// Epoch and position that this data set knows MySQL to have had, if it does not have them any more.
+    #[must_use]
+    pub fn lacking(&self, stored: Progress) -> Option<(u64, u64)> {
+        let data = self.data?;
+        let known = (data.epoch, data.position.first - 1);
+        let has_forgotten = data.epoch >= stored.flush_epoch && known.1 > stored.position;
+        (data.epoch > stored.epoch || has_forgotten || data.version > stored.version).then_some(known)
+    }
+
+    /// The epoch under which it is open in this life of the server, if it adds up. While MySQL is away, Redis takes views
+    /// under it: should the epoch be over, the fence says so at the flush.
+    #[must_use]
+    pub fn usable(&self, damaged: Option<u64>) -> Option<u64> {
+        let data = self.data.filter(|data| data.is_current && !data.is_damaged)?;
+        (Some(data.epoch) != damaged).then_some(data.epoch)
+    }
+
+    /// Whether what it holds goes on under the epoch of this recovery: unless a flush under a later epoch than its own has
+    /// been committed, its positions mean what MySQL's do.
+    #[must_use]
+    pub fn goes_on(&self, recovery: &Recovery) -> bool {
+        self.data.is_some_and(|data| data.epoch >= recovery.flush_epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(change: impl FnOnce(&mut DataSet)) -> State {
+        let mut data = DataSet {
+            is_current: true,
+            epoch: 3,
+            position: Position { first: 6, tail: 9 },
+            version: 2,
+            ..DataSet::default()
+        };
+        change(&mut data);
+        State { incarnation: "a".into(), data: Some(data) }
+    }
+
+    #[test]
+    fn what_is_done_with_a_data_set_is_a_table() {
+        let stored = Progress { epoch: 3, flush_epoch: 3, position: 5, version: 2 };
+        let reopen = |is_damaged| Decision::Reopen { is_damaged };
+        for (what, state, stored, damaged, decision) in [
+            ("it is open", state(|_| ()), stored, None, Decision::IsOpen(3)),
+            ("MySQL is ahead: nothing was trimmed yet", state(|_| ()), Progress { position: 9, ..stored }, None, Decision::IsOpen(3)),
+            ("the server was started anew", state(|data| data.is_current = false), stored, None, reopen(false)),
+            ("it is empty", State { incarnation: "a".into(), data: None }, stored, None, reopen(false)),
+            ("another recovery began an epoch", state(|_| ()), Progress { epoch: 4, ..stored }, None, reopen(false)),
+            ("it says that it is damaged", state(|data| data.is_damaged = true), stored, None, reopen(true)),
+            ("somebody has found that it is damaged", state(|_| ()), stored, Some(3), reopen(true)),
+            ("the one before was damaged", state(|_| ()), stored, Some(2), Decision::IsOpen(3)),
+            ("MySQL has lost positions", state(|_| ()), Progress { position: 4, ..stored }, None, Decision::Halt((3, 5))),
+            ("MySQL has lost an epoch", state(|_| ()), Progress { epoch: 2, flush_epoch: 2, ..stored }, None, Decision::Halt((3, 5))),
+            ("MySQL has lost what was not a flush", state(|_| ()), Progress { version: 1, ..stored }, None, Decision::Halt((3, 5))),
+            (
+                "the data set is of a history that was overtaken: its positions mean nothing",
+                state(|data| data.epoch = 2),
+                Progress { position: 1, ..stored },
+                None,
+                reopen(false),
+            ),
+        ] {
+            assert_eq!(state.decide(stored, damaged), decision, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_was_overtaken_does_not_go_on() {
+        let recovery = |flush_epoch| Recovery { epoch: 4, position: 5, flush_epoch, version: 2, producers: vec![] };
+        assert!(state(|_| ()).goes_on(&recovery(3)) && state(|_| ()).goes_on(&recovery(2)));
+        assert!(!state(|data| data.epoch = 2).goes_on(&recovery(3)));
+        assert_eq!(state(|_| ()).usable(None), Some(3), "while MySQL is away");
+        assert_eq!(state(|data| data.is_current = false).usable(None), None);
+    }
 }

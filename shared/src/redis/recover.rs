@@ -90,7 +90,7 @@ impl Queue {
     /// Answers whether the log of an overtaken or damaged history was set aside, or none if the server or its data changed
     /// meanwhile.
     pub async fn reopen(&self, state: &State, recovery: &Recovery, shards: u16, discard: bool) -> Result<Option<bool>> {
-        let keep = !discard && state.data.is_some_and(|data| data.epoch >= recovery.flush_epoch);
+        let keep = !discard && state.goes_on(recovery);
         let all = &self.keys;
         let aside = all.aside(recovery.epoch, state.data.map_or(1, |data| data.position.first));
         let mut call = REOPEN.call([&*all.meta, &all.producers, &all.log, &all.ids, &all.ids_before, &aside]);

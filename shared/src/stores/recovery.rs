@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use crate::protocol::State;
+use crate::protocol::{Decision, Progress};
 use crate::protocol::errors::{Class, Grade};
 use crate::redis::{Queue, QueueError};
 use crate::service::random;
@@ -74,22 +74,20 @@ async fn open_or_discard(
         let state = queue.state().await?;
         let fence = match store.fence(queue.shard()).await {
             Ok(fence) => fence,
-            // Redis takes views while MySQL is away or its tables wait to be mended. Should the epoch be over, the fence
-            // will say so at the flush.
+            // Redis takes views while MySQL is away or its tables wait to be mended.
             Err(StoreError::Db(_) | StoreError::Unreachable { .. } | StoreError::Schema(_))
-                if let Some(data) =
-                    state.data.filter(|data| data.is_current && !data.is_damaged && Some(data.epoch) != damaged) =>
+                if let Some(epoch) = state.usable(damaged) =>
             {
-                return Ok(data.epoch);
+                return Ok(epoch);
             }
             Err(error) => return Err(error.into()),
         };
-        // Read after Redis: a fence never goes back, so a lower one means that MySQL lost something.
-        check_age(queue, &state, (fence.epoch, fence.flush_epoch, fence.position, fence.version))?;
-        let is_damaged = state.data.is_some_and(|data| data.is_damaged || Some(data.epoch) == damaged);
-        if let Some(data) = state.data.filter(|data| data.is_current && data.epoch == fence.epoch && !is_damaged) {
-            return Ok(data.epoch);
-        }
+        let stored = Progress::from(&fence);
+        let is_damaged = match state.decide(stored, damaged) {
+            Decision::IsOpen(epoch) => return Ok(epoch),
+            Decision::Halt(known) => return Err(store_is_older(queue, stored, known)),
+            Decision::Reopen { is_damaged } => is_damaged,
+        };
         store.check_schema(shards).await?;
         // From here on no older epoch can flush (I6).
         let Some(recovery) = store.next_epoch(queue.shard(), fence.epoch).await? else {
@@ -99,7 +97,10 @@ async fn open_or_discard(
             continue;
         };
         // And again, on the row that was locked: MySQL may have been restored in between.
-        check_age(queue, &state, (recovery.epoch, recovery.flush_epoch, recovery.position, recovery.version))?;
+        let stored = Progress::from(&recovery);
+        if let Some(known) = state.lacking(stored) {
+            return Err(store_is_older(queue, stored, known));
+        }
         let Some(state) = queue.carry(state, &recovery).await? else { continue };
         // Sent once per epoch: a second one, after FLUSHALL, would open the epoch once more without what it had taken.
         let reopened = match queue.reopen(&state, &recovery, shards, is_damaged).await {
@@ -129,14 +130,6 @@ async fn open_or_discard(
     }
 }
 
-/// MySQL must have all that this data set knows it had: `(epoch, flush_epoch, position, version)`.
-fn check_age(queue: &Queue, state: &State, stored: (u64, u64, u64, u64)) -> Result<(), RecoveryError> {
-    let Some(data) = state.data else { return Ok(()) };
-    let (epoch, flush_epoch, position, version) = stored;
-    let known = (data.epoch, data.position.first - 1);
-    let has_forgotten = data.epoch >= flush_epoch && known.1 > position;
-    if data.epoch > epoch || has_forgotten || data.version > version {
-        return Err(RecoveryError::StoreIsOlder { shard: queue.shard().0, stored: (epoch, position), known });
-    }
-    Ok(())
+fn store_is_older(queue: &Queue, stored: Progress, known: (u64, u64)) -> RecoveryError {
+    RecoveryError::StoreIsOlder { shard: queue.shard().0, stored: (stored.epoch, stored.position), known }
 }
