@@ -1,7 +1,6 @@
 //! How a process is configured, lives, is watched, and answers over HTTP.
 
 pub mod admin;
-pub mod bots;
 pub mod breaker;
 pub mod clock;
 pub mod config;
@@ -10,7 +9,6 @@ pub mod http;
 pub mod lifecycle;
 pub mod limit;
 pub mod logs;
-pub mod origins;
 pub mod paths;
 pub mod proxies;
 pub mod random;

@@ -17,6 +17,8 @@ pub mod routes;
 pub mod visitor;
 
 mod adopt;
+mod bots;
+mod origins;
 
 use std::sync::Arc;
 use std::time::Duration;

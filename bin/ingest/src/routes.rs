@@ -6,7 +6,6 @@ use std::sync::Arc;
 use footfall_shared::service::config::Config;
 use footfall_shared::protocol::View;
 use footfall_shared::service::http::{self, Answer};
-use footfall_shared::service::origins::Origins;
 use footfall_shared::service::paths::{self, id_in};
 use footfall_shared::stores::reads::Reads;
 use footfall_shared::service::telemetry::{self, IntCounterVec, Readiness};
@@ -23,6 +22,7 @@ use tracing::warn;
 use crate::bodies::{Bodies, NoBody};
 use crate::budgets::Budgets;
 use crate::intake::{Intake, NotCounted};
+use crate::origins::Origins;
 use crate::page;
 use crate::posted::{self, Posted};
 use crate::request::{self, Reason, Refusal, Sent};
@@ -185,7 +185,7 @@ impl Routes {
             reads,
             visitors,
             budgets: Budgets::new(&config.ingest),
-            origins: config.ingest.allowed_origins.clone(),
+            origins: Origins::new(&config.ingest.allowed_origins),
             readiness,
             answers: telemetry::counters("footfall_http_answers_total", "Answers by HTTP status.", "status"),
             rejected: telemetry::counters(

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use footfall_shared::service::bots::Bots;
 use footfall_shared::service::config::{Config, ms};
 use footfall_shared::protocol::{User, View};
 use footfall_shared::service::proxies::{FORWARDED_FOR, Proxies, neighbourhood};
@@ -20,6 +19,7 @@ use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::bots::Bots;
 use crate::request::{Refusal, Sent};
 
 /// What is known of all who send views.
@@ -92,7 +92,7 @@ impl Visitors {
             "reason",
         );
         Self {
-            bots: config.ingest.bots.clone(),
+            bots: Bots::new(&config.ingest.bots),
             proxies: config.http.trusted_proxies.clone(),
             salts,
             readiness,

@@ -7,6 +7,7 @@
 //! type by one rule, wherever it comes from: [`setting`] has the rules, [`given`] finds what was written and where.
 
 mod address;
+mod bots;
 mod dashboard;
 mod database;
 mod flusher;
@@ -15,6 +16,7 @@ mod http;
 mod ingest;
 mod log;
 mod nearest;
+mod origins;
 mod reads;
 mod redis;
 mod secret;
@@ -37,12 +39,14 @@ use crate::mysql;
 pub(crate) use self::given::read_bytes;
 
 pub use self::address::WebUrl;
+pub use self::bots::Bots;
 pub use self::dashboard::Dashboard;
 pub use self::database::Database;
 pub use self::flusher::Flusher;
 pub use self::http::Http;
 pub use self::ingest::{Ingest, JOURNAL_BYTES_MIN, Journal};
 pub use self::log::{Log, LogFilter, LogFormat};
+pub use self::origins::{ANY, Origins};
 pub use self::reads::Reads;
 pub use self::redis::Redis;
 pub use self::secret::{SecretUrl, Token};

@@ -7,9 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::setting::{FROM_ZERO_MS, NUMBER_MAX, section, settings_of_text};
-use super::{WebUrl, ms};
-use crate::service::bots::Bots;
-use crate::service::origins::Origins;
+use super::{Bots, Origins, WebUrl, ms};
 
 /// A journal needs room for a few segments.
 pub const JOURNAL_BYTES_MIN: u64 = 8 << 20;

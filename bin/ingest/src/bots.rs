@@ -1,16 +1,17 @@
 //! What does not count, known by how it calls itself. Pure.
 
-use std::fmt;
-use std::str::FromStr;
+use footfall_shared::service::config;
 
-/// Words, separated by commas, one of which is in the `User-Agent` of every bot, in whatever case.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bots(Vec<String>);
+/// Words, one of which is in the `User-Agent` of every bot, in whatever case.
+pub(crate) struct Bots(Vec<String>);
 
 impl Bots {
+    pub(crate) fn new(bots: &config::Bots) -> Self {
+        Self(bots.words().to_vec())
+    }
+
     /// Whether a bot calls itself so.
-    #[must_use]
-    pub fn contain(&self, agent: &[u8]) -> bool {
+    pub(crate) fn contain(&self, agent: &[u8]) -> bool {
         self.0.iter().any(|word| {
             let word = word.as_bytes();
             let mut parts = agent.windows(word.len());
@@ -20,34 +21,13 @@ impl Bots {
     }
 }
 
-impl Default for Bots {
-    fn default() -> Self {
-        let words = ["bot", "crawl", "spider", "slurp", "headless", "externalhit"];
-        Self(words.map(str::to_owned).to_vec())
-    }
-}
-
-impl FromStr for Bots {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Ok(Self(text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()))
-    }
-}
-
-impl fmt::Display for Bots {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join(", "))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn bots_are_known_by_a_word_in_any_case() {
-        let bots = Bots::default();
+        let bots = Bots::new(&config::Bots::default());
         for agent in [
             "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
             "AhrefsBot/7.0",
@@ -67,10 +47,9 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_read_and_written() {
-        let bots: Bots = " My Robot,,x, ".parse().expect("a list");
-        assert_eq!(bots.to_string(), "My Robot, x");
-        assert!(bots.contain(b"my robot/1") && !bots.contain(b"Googlebot"));
-        assert!(!"".parse::<Bots>().expect("a list").contain(b"Googlebot"), "an empty list leaves nobody out");
+    fn only_words_of_the_list_are_looked_for() {
+        let bots = |list: &str| Bots::new(&list.parse().expect("a list"));
+        assert!(bots("My Robot").contain(b"my robot/1") && !bots("My Robot").contain(b"Googlebot"));
+        assert!(!bots("").contain(b"Googlebot"), "an empty list leaves nobody out");
     }
 }
