@@ -363,10 +363,61 @@ fn no_module_needs_one_beside_it_that_needs_it() {
     assert!(found.is_empty(), "modules need each other in a circle:\n{}", found.join("\n"));
 }
 
+/// The rooms of the library, and which others each may use.
+const ROOMS: [(&str, &[&str]); 5] = [
+    ("protocol", &[]),
+    ("service", &["protocol"]),
+    ("redis", &["protocol", "service"]),
+    ("mysql", &["protocol", "service"]),
+    ("stores", &["protocol", "service", "redis", "mysql"]),
+];
+
+/// What one room uses of another and may not, a sentence each.
+fn wrong_ways(modules: &BTreeMap<Name, Module>) -> Vec<String> {
+    let may = |from: &str, to: &str| ROOMS.iter().any(|(room, others)| *room == from && others.contains(&to));
+    let needs = needs(modules);
+    let ways = needs.iter().filter(|(room, _)| room.len() == 1);
+    let ways = ways.flat_map(|(room, others)| others.iter().map(move |(other, way)| (&room[0], &other[0], way)));
+    ways.filter(|(room, other, _)| !may(room, other))
+        .map(|(room, other, (from, to))| format!("{} uses {}, and {room} may not use {other}", from.join("::"), to.join("::")))
+        .collect()
+}
+
+#[test]
+fn the_rooms_of_the_library_point_one_way() {
+    let modules = modules(&xtask::root().join("shared/src/lib.rs"), &|path| fs::read_to_string(path).ok());
+    let rooms: BTreeSet<&str> = modules[&Name::new()].below.iter().map(String::as_str).collect();
+    assert_eq!(rooms, ROOMS.iter().map(|(room, _)| *room).collect(), "a room that is not on the list");
+    assert!(wrong_ways(&modules).is_empty(), "\n{}", wrong_ways(&modules).join("\n"));
+}
+
+/// The modules of a crate that consists of these files.
+fn modules_of(files: &[(&str, &str)]) -> BTreeMap<Name, Module> {
+    let read = |path: &Path| files.iter().find(|(name, _)| Path::new(name) == path).map(|(_, text)| (*text).to_owned());
+    modules(Path::new("lib.rs"), &read)
+}
+
+#[test]
+fn a_wrong_way_is_found_and_shown() {
+    let rooms = |redis| {
+        modules_of(&[
+            ("lib.rs", "pub mod protocol; pub mod redis; pub mod mysql;"),
+            ("protocol.rs", "pub struct Fence;"),
+            ("redis.rs", redis),
+            ("mysql.rs", "mod store; pub use store::Store; pub use crate::protocol::Fence;"),
+            ("mysql/store.rs", "use crate::protocol::Fence;"),
+        ])
+    };
+    assert!(wrong_ways(&rooms("use crate::mysql::Fence;")).is_empty(), "it is the protocol's, and only passed on");
+    assert_eq!(
+        wrong_ways(&rooms("use crate::mysql::Store;")),
+        ["redis uses mysql::store, and redis may not use mysql"]
+    );
+}
+
 /// The circles of a crate that consists of these files.
 fn circles_of(files: &[(&str, &str)]) -> Vec<String> {
-    let read = |path: &Path| files.iter().find(|(name, _)| Path::new(name) == path).map(|(_, text)| (*text).to_owned());
-    circles(&modules(Path::new("lib.rs"), &read))
+    circles(&modules_of(files))
 }
 
 #[test]
