@@ -7,7 +7,7 @@
 //! | `known` | users that need not be written again |
 //! | `lists`, `audit` | what is read for people, and one look at everything for `footfall verify` |
 //! | `quarantine`, `restore`, `forget`, `clean` | what the operator's tool changes |
-//! | `tables`, `schema`, `server` | how tables and server must be, and whether they are |
+//! | `tables`, `schema`, `settings` | how tables and server must be, and whether they are |
 //! | `sql`, `errors`, `url` | what all statements have in common, what can go wrong, how a server is reached |
 
 mod audit;
@@ -22,7 +22,7 @@ mod reach;
 mod restore;
 mod rows;
 mod schema;
-mod server;
+mod settings;
 mod sql;
 mod store;
 mod tables;
@@ -38,5 +38,5 @@ pub use quarantine::{Quarantined, Replayed};
 pub use restore::{Known, Lost};
 pub use schema::{Found, Look, SCHEMA_VERSION, recorded};
 pub use store::{Step, Store};
-pub use tables::{BYTEWISE, MARK, TABLES, TABLES_BEFORE, Table, VIEWS_OF_COUNTS, View};
+pub use tables::{BYTEWISE, TABLES, TABLES_BEFORE, Table, VIEWS_OF_COUNTS, View};
 pub use url::{check, connect_options, exposure, is_local};

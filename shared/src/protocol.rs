@@ -12,9 +12,7 @@ mod views;
 
 pub use batch::{Batch, Identified, Row, View};
 pub use flush::{Committed, Direct, Flush, Growth, Histories, Part};
-pub use ids::{
-    ARTICLE_BYTES_MAX, Article, IdError, Producer, Shard, USER_BYTES_MAX, User, VIEW_ID_BYTES_MAX, ViewId,
-};
+pub use ids::{Article, IdError, Producer, Shard, User, ViewId};
 pub use positions::{Fence, Position, Positions, StoredArticle};
 pub use recovery::{DataSet, Decision, ID_BYTES, Progress, Recovery, Remembered, State};
 pub use views::{CountError, ROW_VIEWS_MAX, VIEWS_MAX, add_views, parse_views, shown, total};

@@ -35,7 +35,7 @@ pub(super) fn connected() {
 
 /// What went wrong with a direct try.
 #[derive(Debug, Clone)]
-struct Obstacle {
+struct ConnectError {
     why: String,
     /// By the server itself.
     is_answer: bool,
@@ -48,7 +48,7 @@ pub(super) struct Reach {
     options: MySqlConnectOptions,
     limit: Duration,
     /// When it was tried last, and with what success.
-    tried: Mutex<Option<(Instant, Option<Obstacle>)>>,
+    tried: Mutex<Option<(Instant, Option<ConnectError>)>>,
 }
 
 impl Reach {
@@ -65,14 +65,14 @@ impl Reach {
             tokio::select! {
                 biased;
                 result = work => result.map_err(|error| self.explain(error.into())),
-                obstacle = self.obstacle() => Err(self.unreachable(obstacle.why)),
+                failure = self.failure() => Err(self.unreachable(failure.why)),
             }
         };
         IS_CONNECTED.scope(Cell::new(false), raced).await
     }
 
     /// What stands in the way; never ends if nothing does, or if the step goes on without.
-    async fn obstacle(&self) -> Obstacle {
+    async fn failure(&self) -> ConnectError {
         let since = Instant::now();
         sleep(PATIENCE).await;
         loop {
@@ -80,32 +80,32 @@ impl Reach {
                 std::future::pending::<()>().await;
             }
             match self.try_directly().await {
-                Some(obstacle)
+                Some(failure)
                     if !IS_CONNECTED.with(Cell::get)
-                        && (!obstacle.is_answer || since.elapsed() >= PATIENCE_WITH_ANSWER) =>
+                        && (!failure.is_answer || since.elapsed() >= PATIENCE_WITH_ANSWER) =>
                 {
-                    return obstacle;
+                    return failure;
                 }
                 _ => sleep(PERIOD / 4).await,
             }
         }
     }
 
-    async fn try_directly(&self) -> Option<Obstacle> {
+    async fn try_directly(&self) -> Option<ConnectError> {
         let mut tried = self.tried.lock().await;
-        if let Some((at, obstacle)) = &*tried
+        if let Some((at, failure)) = &*tried
             && at.elapsed() < PERIOD
         {
-            return obstacle.clone();
+            return failure.clone();
         }
         let connect = async { self.options.connect().await?.close().await };
-        let obstacle = match timeout(self.limit, connect).await {
+        let failure = match timeout(self.limit, connect).await {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(Obstacle { why: words(&error), is_answer: matches!(error, Error::Database(_)) }),
-            Err(_) => Some(Obstacle { why: format!("no answer within {:?}", self.limit), is_answer: false }),
+            Ok(Err(error)) => Some(ConnectError { why: words(&error), is_answer: matches!(error, Error::Database(_)) }),
+            Err(_) => Some(ConnectError { why: format!("no answer within {:?}", self.limit), is_answer: false }),
         };
-        *tried = Some((Instant::now(), obstacle.clone()));
-        obstacle
+        *tried = Some((Instant::now(), failure.clone()));
+        failure
     }
 
     /// What the pool says of a connection that it could not make, with the place.

@@ -2,7 +2,7 @@
 //! database is compared with it before it is written to, and `footfall clean` deletes from nothing else.
 
 /// The comment of every table of ours begins with it. Only this says whose a table is: its name may be anybody's.
-pub const MARK: &str = "Footfall: ";
+pub(super) const MARK: &str = "Footfall: ";
 
 /// The alias in the definition of every view of ours, which has no comment: it says whose a view is.
 const VIEW_MARK: &str = "footfall_view";

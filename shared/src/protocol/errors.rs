@@ -164,7 +164,7 @@ impl Class {
 
     /// Whether a row may be what MySQL refuses: then it is looked for, after a while.
     #[must_use]
-    pub fn may_be_a_row(self) -> bool {
+    pub(crate) fn may_be_a_row(self) -> bool {
         matches!(self, Self::DbPoison | Self::DbUnknown)
     }
 }

@@ -3,11 +3,11 @@
 use std::fmt;
 
 /// Longest article id, in bytes of UTF-8.
-pub const ARTICLE_BYTES_MAX: usize = 255;
+const ARTICLE_BYTES_MAX: usize = 255;
 /// Longest user id, in bytes of UTF-8.
-pub const USER_BYTES_MAX: usize = 128;
+const USER_BYTES_MAX: usize = 128;
 /// Longest view id, in bytes of UTF-8; a UUID has 36.
-pub const VIEW_ID_BYTES_MAX: usize = 64;
+const VIEW_ID_BYTES_MAX: usize = 64;
 
 /// Why an id was refused; the text is what the client reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -85,13 +85,13 @@ impl ShardKeys {
 
     /// What the keys of all logs that were set aside match.
     #[must_use]
-    pub fn all_aside(&self) -> String {
+    pub(crate) fn all_aside(&self) -> String {
         format!("{}aside:*", self.prefix)
     }
 
     /// Epoch and first position of a log that was set aside, from the name of its key.
     #[must_use]
-    pub fn aside_of(&self, key: &str) -> Option<(u64, u64)> {
+    pub(crate) fn aside_of(&self, key: &str) -> Option<(u64, u64)> {
         let (epoch, first) = key.strip_prefix(&self.prefix)?.strip_prefix("aside:")?.split_once(':')?;
         Some((epoch.parse().ok()?, first.parse().ok()?))
     }

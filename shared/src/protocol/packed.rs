@@ -187,7 +187,7 @@ pub fn decode(bytes: &[u8]) -> Result<Batch, PackedError> {
 }
 
 /// Views per article in a packed batch, in article order, without unpacking its readers.
-pub fn views_of_articles(bytes: &[u8]) -> Result<Vec<(&str, u64)>, PackedError> {
+pub(crate) fn views_of_articles(bytes: &[u8]) -> Result<Vec<(&str, u64)>, PackedError> {
     let mut articles: Vec<(&str, u64)> = Vec::new();
     walk(bytes, |part| {
         match part {

@@ -140,7 +140,7 @@ impl State {
 
     /// Epoch and position that this data set knows MySQL to have had, if it does not have them any more.
     #[must_use]
-    pub fn lacking(&self, stored: Progress) -> Option<(u64, u64)> {
+    pub(crate) fn lacking(&self, stored: Progress) -> Option<(u64, u64)> {
         let data = self.data?;
         let known = (data.epoch, data.position.first - 1);
         let has_forgotten = data.epoch >= stored.flush_epoch && known.1 > stored.position;

@@ -230,7 +230,7 @@ impl Pending {
     /// Views of an article behind the position of a base that Redis has answered as valid together with the last page: if
     /// entries behind it were trimmed, they were not of this article.
     #[must_use]
-    pub fn above_base(&self, position: u64, article: &Article) -> u64 {
+    pub(crate) fn above_base(&self, position: u64, article: &Article) -> u64 {
         let position = position.max(self.follower.position.first.saturating_sub(1));
         let counts = self.articles[part_of(article.as_bytes())].get(article).map_or(&[][..], Vec::as_slice);
         let is_above = |count: &&Count| self.origin + u64::from(count.offset) > position;

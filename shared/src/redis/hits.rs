@@ -35,7 +35,7 @@ impl Redis {
     }
 
     /// Adds to the shared counts of cache-first reads of one interface.
-    pub async fn add_reads(&self, interface: &str, hits: u64, misses: u64) -> Result<()> {
+    pub(crate) async fn add_reads(&self, interface: &str, hits: u64, misses: u64) -> Result<()> {
         let mut pipeline = redis::pipe();
         pipeline
             .hincr(keys::READS, format!("{interface}:hits"), hits)

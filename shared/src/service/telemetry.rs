@@ -4,5 +4,6 @@ mod health;
 mod metrics;
 
 pub use health::{Health, HealthState, Readiness, Reason};
-pub use metrics::{counter, counters, gauge, gauges, gauges_of_seconds, seconds, show_error_counters};
+pub(in crate::service) use metrics::show_error_counters;
+pub use metrics::{counter, counters, gauge, gauges, gauges_of_seconds, seconds};
 pub use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};

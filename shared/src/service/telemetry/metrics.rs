@@ -56,7 +56,7 @@ static ERRORS: LazyLock<IntCounterVec> =
     LazyLock::new(|| counters("footfall_errors_total", "Errors by class.", "class"));
 
 /// Shows a counter for every class before its first error: a rate over what appears with its first count misses that one.
-pub fn show_error_counters() {
+pub(in crate::service) fn show_error_counters() {
     for meaning in &MEANINGS {
         ERRORS.with_label_values(&[meaning.name]);
     }
