@@ -8,8 +8,8 @@ mod previous;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
-use footfall_shared::service::config;
 use footfall_shared::mysql::connect_options;
+use footfall_shared::service::config;
 use footfall_shared::service::lifecycle::Refusal;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 

@@ -1,8 +1,8 @@
 //! What a database needs to become ours, found out before anything is changed.
 
 use anyhow::Context;
-use footfall_shared::service::lifecycle::{EXIT_CONFIGURATION, EXIT_DEPENDENCY};
 use footfall_shared::mysql::{BYTEWISE, Look, SCHEMA_VERSION, TABLES, Table, VIEWS_OF_COUNTS, View, recorded};
+use footfall_shared::service::lifecycle::{EXIT_CONFIGURATION, EXIT_DEPENDENCY};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
 use crate::previous::{self, Previous};

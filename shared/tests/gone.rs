@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use footfall_sandbox::RedisOptions;
-use footfall_shared::service::config::{self, SecretUrl};
-use footfall_shared::protocol::{Article, Batch, Producer, Recovery, Shard, User, View};
 use footfall_shared::protocol::errors::{Class, Grade};
 use footfall_shared::protocol::packed::Packed;
+use footfall_shared::protocol::{Article, Batch, Producer, Recovery, Shard, User, View};
 use footfall_shared::redis::{Queue, Redis};
+use footfall_shared::service::config::{self, SecretUrl};
 
 const EPOCH: u64 = 1;
 const LOG: &str = "footfall:{0}:log";

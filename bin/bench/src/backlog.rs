@@ -7,8 +7,8 @@ use footfall_drill::stack::Role;
 
 use crate::load::Kind;
 use crate::measure::{cpu_seconds, memory_mib};
-use crate::report::Figure;
 use crate::names::{DRAINS, DRAINS_LOAD, MARIADB_ALONE, WHOLE};
+use crate::report::Figure;
 use crate::run::Bench;
 use crate::scene::Load;
 

@@ -1,7 +1,7 @@
 //! What a view costs when more rows are stored.
 
-use crate::report::{Figure, thousands};
 use crate::names::{MARIADB_ALONE, WHOLE};
+use crate::report::{Figure, thousands};
 use crate::run::Bench;
 use crate::scene::{Scene, Stored};
 use crate::traffic::Crowd;
@@ -66,9 +66,9 @@ impl Scene {
     /// Leaves about so many rows of readers, whatever was stored before. Users stay: the flusher remembers them.
     pub(crate) fn renew_tables(&mut self, rows: f64) -> anyhow::Result<()> {
         self.drain()?;
-        self.stack.mariadb.query(
-            "TRUNCATE footfall_article_readers; TRUNCATE footfall_articles; TRUNCATE footfall_article_hours",
-        )?;
+        self.stack
+            .mariadb
+            .query("TRUNCATE footfall_article_readers; TRUNCATE footfall_articles; TRUNCATE footfall_article_hours")?;
         self.fill_tables(rows)?;
         self.drain()
     }

@@ -7,8 +7,8 @@ use anyhow::{Context, ensure};
 use footfall_drill::stack::Role;
 
 use crate::load::Kind;
-use crate::report::Figure;
 use crate::names::{CACHED, KILLS, KILLS_LOAD, WHOLE};
+use crate::report::Figure;
 use crate::run::Bench;
 use crate::scene::{Load, Scene};
 use crate::traffic::Crowd;

@@ -6,8 +6,8 @@ use anyhow::ensure;
 use footfall_drill::stack::Role;
 
 use crate::measure::memory_mib;
-use crate::report::{Figure, thousands};
 use crate::names::{OUTAGE, WHOLE};
+use crate::report::{Figure, thousands};
 use crate::run::Bench;
 use crate::scene::Load;
 

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::load::Kind;
 use crate::measure::{memory_mib, raise_file_limit};
-use crate::names::{BARE, CACHED, DIRECT, QUEUE, ALWAYS, WHOLE, LIMITS, VIEWS, BATCHES, LATENCY, READS, STEADY};
+use crate::names::{ALWAYS, BARE, BATCHES, CACHED, DIRECT, LATENCY, LIMITS, QUEUE, READS, STEADY, VIEWS, WHOLE};
 use crate::report::{Figure, Report, Row, thousands};
 use crate::scene::{Load, Scene, Sent, Stored};
 use crate::{lines, targets};
@@ -250,12 +250,7 @@ impl<'a> Bench<'a> {
         if self.args.wants(Part::Steady) {
             for peer in [BARE, WHOLE] {
                 let (name, load) = ("8 connections".to_owned(), self.steady_load());
-                steps.push((
-                    STEADY,
-                    peer,
-                    name,
-                    Box::new(move |bench, name| bench.batches(STEADY, peer, &load, name)),
-                ));
+                steps.push((STEADY, peer, name, Box::new(move |bench, name| bench.batches(STEADY, peer, &load, name))));
             }
         }
         steps

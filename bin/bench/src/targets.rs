@@ -2,7 +2,8 @@
 
 use crate::lines;
 use crate::names::{
-    BATCHES, CACHED, DIRECT, DRAINS, DRAINS_LOAD, KILLS, KILLS_LOAD, LATENCY, OUTAGE, QUEUE, READS, STEADY, VIEWS, WHOLE,
+    BATCHES, CACHED, DIRECT, DRAINS, DRAINS_LOAD, KILLS, KILLS_LOAD, LATENCY, OUTAGE, QUEUE, READS, STEADY, VIEWS,
+    WHOLE,
 };
 use crate::report::{Figure, Report, Wanted};
 use Wanted::{AtLeast, AtMost};

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use footfall_shared::service::clock;
+use footfall_shared::mysql::{self, Store, StoreError, column};
 use footfall_shared::protocol::shown;
 use footfall_shared::redis::{self, Queue, QueueError};
-use footfall_shared::mysql::{self, Store, StoreError, column};
+use footfall_shared::service::clock;
 use footfall_shared::service::telemetry::{self, IntGaugeVec};
 use tokio::time::Instant;
 use tracing::{error, info};

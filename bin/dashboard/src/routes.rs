@@ -7,8 +7,8 @@ use std::time::Duration;
 use footfall_shared::service::clock;
 use footfall_shared::service::http::{self, Answer, PerAddress, is_read, other_method};
 use footfall_shared::service::paths;
-use footfall_shared::stores::reads::Reads;
 use footfall_shared::service::telemetry::{self, IntCounter, IntGauge, Readiness};
+use footfall_shared::stores::reads::Reads;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use footfall_shared::protocol::Article;
-use footfall_shared::stores::reads::{ArticleNumbers, Reads};
 use footfall_shared::service::telemetry::{self, IntGauge};
+use footfall_shared::stores::reads::{ArticleNumbers, Reads};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};

@@ -106,8 +106,8 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use footfall_shared::protocol::{Article, Producer, User, View};
     use footfall_shared::protocol::packed;
+    use footfall_shared::protocol::{Article, Producer, User, View};
     use footfall_shared::redis::Entry;
 
     fn entry(position: u64) -> Entry {

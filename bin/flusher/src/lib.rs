@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use footfall_shared::service::config::Config;
-use footfall_shared::protocol::Shard;
-use footfall_shared::service::lifecycle::{self, Lifecycle, Watchdog};
-use footfall_shared::redis::presence;
-use footfall_shared::redis::Redis;
 use footfall_shared::mysql::{Fences, Store};
+use footfall_shared::protocol::Shard;
+use footfall_shared::redis::Redis;
+use footfall_shared::redis::presence;
+use footfall_shared::service::config::Config;
+use footfall_shared::service::lifecycle::{self, Lifecycle, Watchdog};
 use footfall_shared::service::{admin, telemetry};
 use footfall_shared::stores;
 use tokio::net::TcpListener;

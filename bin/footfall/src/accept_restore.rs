@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use footfall_shared::service::config::Config;
+use footfall_shared::mysql::{Fences, Known, Lost, Store};
 use footfall_shared::protocol::{Positions, Shard};
 use footfall_shared::redis::{Queue, Redis};
+use footfall_shared::service::config::Config;
 use footfall_shared::stores::recovery;
-use footfall_shared::mysql::{Fences, Known, Lost, Store};
 
 use crate::failure::{self, Failure};
 use crate::terminal::{confirm, count, print};

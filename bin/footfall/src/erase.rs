@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use footfall_shared::service::config::Config;
-use footfall_shared::protocol::{Shard, User, total};
-use footfall_shared::protocol::packed;
-use footfall_shared::redis::{Entry, Queue, Redis};
 use footfall_shared::mysql::{Fences, Store};
+use footfall_shared::protocol::packed;
+use footfall_shared::protocol::{Shard, User, total};
+use footfall_shared::redis::{Entry, Queue, Redis};
+use footfall_shared::service::config::Config;
 use tokio::time::Instant;
 
 use crate::aside::without_user;

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use footfall_shared::service::config::ConfigError;
-use footfall_shared::protocol::errors::{Class, Grade};
-use footfall_shared::service::lifecycle::{EXIT_CONFIGURATION, EXIT_DEPENDENCY, EXIT_USAGE};
-use footfall_shared::redis::QueueError;
-use footfall_shared::stores::recovery::RecoveryError;
 use footfall_shared::mysql::StoreError;
+use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::redis::QueueError;
+use footfall_shared::service::config::ConfigError;
+use footfall_shared::service::lifecycle::{EXIT_CONFIGURATION, EXIT_DEPENDENCY, EXIT_USAGE};
+use footfall_shared::stores::recovery::RecoveryError;
 
 use crate::INTERRUPTED;
 

@@ -7,9 +7,9 @@ use std::fmt;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use footfall_shared::service::config::Config;
-use footfall_shared::redis::Redis;
 use footfall_shared::mysql::{Fences, Replayed, Store};
+use footfall_shared::redis::Redis;
+use footfall_shared::service::config::Config;
 
 use crate::aside::AsideId;
 use crate::failure::{self, Failure};

@@ -11,13 +11,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use footfall_journal::{AppendError, Journal, Location, SyncResult};
-use footfall_shared::service::breaker::Breaker;
-use footfall_shared::service::config;
-use footfall_shared::protocol::{Batch, DataSet, Direct, ID_BYTES, Remembered, Shard, View, total};
+use footfall_shared::mysql::StoreError;
 use footfall_shared::protocol::errors::{Class, Grade, Level};
 use footfall_shared::protocol::packed::{Packed, Path, decode_record, encode_record};
+use footfall_shared::protocol::{Batch, DataSet, Direct, ID_BYTES, Remembered, Shard, View, total};
 use footfall_shared::redis::{MEMORY_PERCENT_MAX, Queue, QueueError};
-use footfall_shared::mysql::StoreError;
+use footfall_shared::service::breaker::Breaker;
+use footfall_shared::service::config;
 use footfall_shared::service::telemetry::{self, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Readiness, Reason};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;

@@ -4,8 +4,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use footfall_shared::service::config;
 use footfall_shared::protocol::View;
+use footfall_shared::service::config;
 use footfall_shared::service::limit::Limit;
 use footfall_shared::service::telemetry::{self, IntGauge};
 use quick_cache::sync::Cache;

@@ -24,15 +24,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use footfall_journal::{Disk, Folder};
-use footfall_shared::service::config::{Config, Journal, ms};
-use footfall_shared::protocol::Producer;
-use footfall_shared::service::lifecycle::{self, EXIT_CONFIGURATION, Lifecycle, Refusal, Service};
-use footfall_shared::redis::Redis;
-use footfall_shared::stores::reads::{HitCounts, Reads};
 use footfall_shared::mysql::Store;
+use footfall_shared::protocol::Producer;
+use footfall_shared::redis::Redis;
 use footfall_shared::redis::presence;
+use footfall_shared::service::config::{Config, Journal, ms};
+use footfall_shared::service::lifecycle::{self, EXIT_CONFIGURATION, Lifecycle, Refusal, Service};
 use footfall_shared::service::{admin, http, random, telemetry};
 use footfall_shared::stores;
+use footfall_shared::stores::reads::{HitCounts, Reads};
 use tokio::net::TcpListener;
 use tracing::warn;
 

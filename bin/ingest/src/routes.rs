@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use footfall_shared::service::config::Config;
 use footfall_shared::protocol::View;
+use footfall_shared::service::config::Config;
 use footfall_shared::service::http::{self, Answer};
 use footfall_shared::service::paths::{self, id_in};
-use footfall_shared::stores::reads::Reads;
 use footfall_shared::service::telemetry::{self, IntCounterVec, Readiness};
+use footfall_shared::stores::reads::Reads;
 use hyper::body::Incoming;
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,

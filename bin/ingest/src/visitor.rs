@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use footfall_shared::service::config::{Config, ms};
 use footfall_shared::protocol::{User, View};
-use footfall_shared::service::proxies::{FORWARDED_FOR, Proxies, neighbourhood};
 use footfall_shared::redis::{QueueError, Redis};
+use footfall_shared::service::config::{Config, ms};
+use footfall_shared::service::proxies::{FORWARDED_FOR, Proxies, neighbourhood};
 use footfall_shared::service::telemetry::{self, IntCounterVec, Readiness};
 use footfall_shared::service::{clock, random};
 use hmac::{Hmac, KeyInit, Mac};

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use footfall_shared::protocol::{Article, Batch, Committed, Direct, Fence, Flush, Growth, Part, Producer, Recovery, Row, Shard, StoredArticle, User};
 use footfall_shared::mysql::{Fences, Step, StoreError};
+use footfall_shared::protocol::{
+    Article, Batch, Committed, Direct, Fence, Flush, Growth, Part, Producer, Recovery, Row, Shard, StoredArticle, User,
+};
 
 use crate::books::{Books, Numbers, Pair, Rows};
 use crate::mutants::Mutant;

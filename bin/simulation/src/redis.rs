@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use footfall_shared::protocol::{Article, Batch, Fence, Shard};
 use footfall_shared::protocol::keys::ShardKeys;
 use footfall_shared::protocol::packed;
+use footfall_shared::protocol::{Article, Batch, Fence, Shard};
 use footfall_shared::redis::{Answer, Entry, Script, Server};
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 

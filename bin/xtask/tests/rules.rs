@@ -272,7 +272,8 @@ fn assert_none(breaches: &[String]) {
 #[test]
 fn the_sources_keep_the_walls() {
     let files = files(&[".rs", ".lua"]);
-    for path in ["shared/src/redis.rs", "shared/src/mysql.rs", "shared/src/protocol.rs", "shared/src/protocol/keys.rs"] {
+    for path in ["shared/src/redis.rs", "shared/src/mysql.rs", "shared/src/protocol.rs", "shared/src/protocol/keys.rs"]
+    {
         assert!(files.iter().any(|(file, _)| file == path), "{path} has moved: name its new place here");
     }
     assert_none(&files.iter().flat_map(|(path, text)| breaches(path, text)).collect::<Vec<_>>());
@@ -324,7 +325,10 @@ fn every_wall_can_be_broken() {
     for (path, text) in [
         ("shared/src/redis.rs", "use redis::Client;"),
         ("shared/src/service/a.rs", "// redis::Client, sea_orm::DbErr, footfall:key"),
-        ("shared/src/stores/a.rs", "use crate::redis::Redis; use super::redis::url; redis: Redis, \"redis://localhost\""),
+        (
+            "shared/src/stores/a.rs",
+            "use crate::redis::Redis; use super::redis::url; redis: Redis, \"redis://localhost\"",
+        ),
         ("shared/src/protocol/a.rs", "/// An instant. use std::io; let constants = 1;"),
         ("migrations/src/a.rs", "use sea_orm::Statement; \"CREATE TABLE articles\""),
         ("shared/src/protocol/keys.rs", "\"footfall:reads\""),

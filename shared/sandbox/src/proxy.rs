@@ -37,7 +37,7 @@ pub use rules::{Action, Cut};
 pub use socket::Upstream;
 
 use listener::Listener;
-use shared::{Close, Shared};
+use shared::Shared;
 
 /// How long the end of a proxy waits for its threads.
 const END_TIMEOUT: Duration = Duration::from_secs(10);

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
 
+use super::errors::{Result, StoreError};
 use super::lists::{behind, bytes};
 use super::rows::total_of;
-use super::transaction::lock;
-use super::errors::{Result, StoreError};
 use super::sql::{TRANSACTION_MAX, article_of, in_time, json_rows, statement, user_of};
 use super::store::Store;
+use super::transaction::lock;
 use crate::protocol::{Article, Row, Shard, User, total};
 
 /// Which articles.

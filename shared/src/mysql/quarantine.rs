@@ -3,11 +3,11 @@
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
 
-use super::rows::{Poison, Stored, store_rows, total_of};
-use super::transaction::{add_to_totals, lock};
 use super::errors::{Result, StoreError};
+use super::rows::{Poison, Stored, store_rows, total_of};
 use super::sql::statement;
 use super::store::Store;
+use super::transaction::{add_to_totals, lock};
 use crate::protocol::{Article, Row, Shard, User};
 
 /// Views that could not be counted.
@@ -148,8 +148,7 @@ async fn delete(transaction: &DatabaseTransaction, id: u64) -> Result<u64> {
 }
 
 fn quarantined_of(row: &QueryResult) -> Result<Quarantined> {
-    let text =
-        |column| Ok::<_, StoreError>(String::from_utf8_lossy(&row.try_get::<Vec<u8>>("", column)?).into());
+    let text = |column| Ok::<_, StoreError>(String::from_utf8_lossy(&row.try_get::<Vec<u8>>("", column)?).into());
     Ok(Quarantined {
         id: row.try_get("", "id")?,
         shard: row.try_get("", "shard")?,

@@ -3,10 +3,10 @@
 use sea_orm::ConnectionTrait;
 
 use super::audit::fences_of_shard;
-use super::transaction::{lock, quarantine};
 use super::errors::Result;
 use super::sql::statement;
 use super::store::Store;
+use super::transaction::{lock, quarantine};
 use crate::protocol::{Positions, Shard};
 
 /// What others know that MySQL once had of a shard.

@@ -8,8 +8,8 @@ use tracing::warn;
 
 use super::errors::{Result, StoreError};
 use super::sql::{STATEMENT_ROWS_MAX, article_of, json_rows, statement, user_of};
-use crate::protocol::{Article, Growth, Row, Shard, User, VIEWS_MAX, add_views, total};
 use crate::protocol::errors::Grade;
+use crate::protocol::{Article, Growth, Row, Shard, User, VIEWS_MAX, add_views, total};
 use crate::service::random;
 
 /// What to do when MySQL refuses a row.

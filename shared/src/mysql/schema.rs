@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 
-use super::tables::{BYTEWISE, Column, Filled, MARK, TABLES, Table, VIEWS_OF_COUNTS, View, key_definition};
 use super::errors::{Result, StoreError};
 use super::sql::{in_time, statement};
 use super::store::Store;
+use super::tables::{BYTEWISE, Column, Filled, MARK, TABLES, Table, VIEWS_OF_COUNTS, View, key_definition};
 use crate::protocol::errors::{Class, Grade};
 
 /// The schema that this build reads and writes; `footfall init` brings a database to it.

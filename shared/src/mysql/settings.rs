@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::errors::Result;
 use super::store::Store;
 use super::tables::TABLES;
-use crate::service::clock;
 use crate::protocol::errors::Level;
+use crate::service::clock;
 
 /// What a statement may need, whatever the ids: see `STATEMENT_ROWS_MAX`.
 const PACKET_BYTES_MIN: u64 = 16 << 20;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::sqlx::{Connection, Executor};
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, QueryResult, TransactionTrait, Value};
+use sea_orm::{
+    ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, QueryResult, TransactionTrait, Value,
+};
 
 use super::errors::{Result, StoreError, mysql_code};
 use super::known::KnownUsers;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
 
-use super::rows::{Poison, Stored, store_rows, store_users, total_of, upsert_hours, upsert_minutes};
 use super::errors::{NO_FENCE, Result, StoreError};
+use super::rows::{Poison, Stored, store_rows, store_users, total_of, upsert_hours, upsert_minutes};
 use super::sql::{TRANSACTION_MAX, fence_of, in_time, json_rows, statement};
 use super::store::Store;
-use crate::protocol::{Batch, Committed, Direct, Fence, Flush, Histories, Part, Producer, Recovery, Row, Shard, total};
 use crate::protocol::errors::{Class, Grade};
+use crate::protocol::{Batch, Committed, Direct, Fence, Flush, Histories, Part, Producer, Recovery, Row, Shard, total};
 
 /// The shard's row, locked from here to the end of the transaction: one writer per shard at a time (I4, I5).
 pub(super) async fn lock(transaction: &DatabaseTransaction, shard: Shard) -> Result<Fence> {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use redis::{InfoDict, Value};
 
-use super::scripts::REWRITE;
 use super::errors::{QueueError, Result};
 use super::follow::Entry;
 use super::queue::Queue;
+use super::scripts::REWRITE;
 use super::server::Redis;
 use crate::protocol::keys;
 use crate::protocol::{Position, Positions, Producer};

@@ -2,12 +2,12 @@
 
 use redis::Cmd;
 
-use super::scripts::{APPLY, BEHIND, REGISTER, ROTATE};
 use super::errors::{QueueError, Result};
 use super::queue::Queue;
 use super::replies::Word;
-use crate::protocol::{Position, Producer};
+use super::scripts::{APPLY, BEHIND, REGISTER, ROTATE};
 use crate::protocol::packed::Packed;
+use crate::protocol::{Position, Producer};
 
 /// What APPLY did with a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 
 use indexmap::IndexMap;
 
-use crate::protocol::{Article, Position, total};
 use super::errors::QueueError;
 use super::follow::{Entry, Page};
+use crate::protocol::{Article, Position, total};
 use crate::service::telemetry::{self, IntGauge};
 
 /// Where in the log one stands.

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::service::clock;
 use super::errors::Result;
 use super::server::Redis;
 use crate::protocol::keys;
+use crate::service::clock;
 use crate::service::telemetry::{Health, Readiness};
 
 /// How often a process says that it is there.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use redis::{Cmd, FromRedisValue, Value};
+use redis::{Cmd, FromRedisValue};
 
-use super::errors::{QueueError, Result};
+use super::errors::Result;
 use super::replies::{Reply, Word, from_value};
 use super::scripts::{LOOK, Script};
 use super::server::Redis;

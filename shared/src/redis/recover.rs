@@ -1,11 +1,10 @@
 //! What a recovery does: it looks at the data set, and opens it under a new epoch.
 
-use super::scripts::{CARRY, REOPEN, STATE};
 use super::errors::{QueueError, Result};
 use super::queue::Queue;
 use super::replies::Word;
+use super::scripts::{CARRY, REOPEN, STATE};
 use crate::protocol::{DataSet, Position, Recovery, Remembered, State, VIEWS_MAX};
-use crate::protocol::keys::Age;
 
 impl Queue {
     /// The state of the data set, open or not.

@@ -18,14 +18,14 @@ use tracing::debug;
 use self::numbers::Found;
 use self::shard::{Cached, ReadShard, Unread, lock};
 use self::shown::Shown;
+use crate::mysql::{Fences, StoreError};
+use crate::protocol::errors::Grade;
+use crate::protocol::{Article, Shard, StoredArticle};
+use crate::redis::Redis;
 use crate::service::breaker::Breaker;
 use crate::service::config;
-use crate::protocol::{Article, Shard, StoredArticle};
-use crate::protocol::errors::Grade;
 use crate::service::http::Answer;
-use crate::redis::Redis;
 use crate::service::random;
-use crate::mysql::{Fences, StoreError};
 
 pub use self::counts::{HitCounts, Interface};
 pub use self::look::Look;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tracing::{error, info, warn};
 
-use crate::protocol::{Decision, Progress};
+use crate::mysql::{Fences, StoreError};
 use crate::protocol::errors::{Class, Grade};
+use crate::protocol::{Decision, Progress};
 use crate::redis::{Queue, QueueError};
 use crate::service::random;
-use crate::mysql::{Fences, StoreError};
 use crate::service::telemetry::{self, IntCounter};
 
 static RECOVERIES: LazyLock<IntCounter> = LazyLock::new(|| {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use footfall_shared::protocol::{Batch, Growth, Position, Producer, StoredArticle};
 use footfall_shared::protocol::keys::Age;
 use footfall_shared::protocol::packed::Packed;
+use footfall_shared::protocol::{Batch, Growth, Position, Producer, StoredArticle};
 use footfall_shared::redis::{Applied, QueueError};
 
 use crate::common::{AGE, ALL, EPOCH, Fixture, IDS_MAX, LOG, META, PRODUCER, SHARDS, TTL, article, batch};

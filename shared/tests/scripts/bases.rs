@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use footfall_shared::protocol::{Growth, Position, StoredArticle};
 use footfall_shared::protocol::keys::Age;
+use footfall_shared::protocol::{Growth, Position, StoredArticle};
 use footfall_shared::redis::{Advanced, Base, Bases, QueueError};
 
 use crate::common::{AGE, ALL, EPOCH, Fixture, TTL, article};

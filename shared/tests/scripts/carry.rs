@@ -1,8 +1,8 @@
 //! A data set in the layout of the version before becomes one log. That version kept generations: a list of batches each,
 //! of which one was open, with totals per article beside them.
 
-use footfall_shared::protocol::{Batch, Position, Recovery, total};
 use footfall_shared::protocol::packed::{self, Packed};
+use footfall_shared::protocol::{Batch, Position, Recovery, total};
 use footfall_shared::redis::{Applied, Entry};
 
 use crate::common::{ALL, Fixture, IDS_MAX, META, PRODUCER, SHARDS, batch, recovery};

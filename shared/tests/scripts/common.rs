@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use footfall_sandbox::RedisOptions;
-use footfall_shared::service::config::{self, SecretUrl};
-use footfall_shared::protocol::{Article, Batch, Producer, Recovery, Shard, User, View, ViewId};
 use footfall_shared::protocol::keys::Age;
 use footfall_shared::protocol::packed::Packed;
+use footfall_shared::protocol::{Article, Batch, Producer, Recovery, Shard, User, View, ViewId};
 use footfall_shared::redis::{Applied, Page, Queue, Redis};
+use footfall_shared::service::config::{self, SecretUrl};
 
 pub(crate) const META: &str = "footfall:{0}:meta";
 pub(crate) const LOG: &str = "footfall:{0}:log";

@@ -1,9 +1,9 @@
 //! What a Redis does with each script while it uses more memory than it may: as the table in `queue/scripts.rs` says.
 
-use footfall_shared::protocol::{Batch, Growth, Position, Producer, StoredArticle};
 use footfall_shared::protocol::errors::{Class, Grade};
 use footfall_shared::protocol::keys::{Age, PRESENCE};
 use footfall_shared::protocol::packed::Packed;
+use footfall_shared::protocol::{Batch, Growth, Position, Producer, StoredArticle};
 use footfall_shared::redis::presence::Report;
 use footfall_shared::redis::{Advanced, Applied, Bases, QueueError, Script, WhenFull, scripts};
 use footfall_shared::service::telemetry::Readiness;

@@ -1,7 +1,7 @@
 //! A Redis that comes back is opened again: what MySQL has is trimmed, and an overtaken or damaged history set aside.
 
-use footfall_shared::protocol::{Position, Producer, Recovery, State};
 use footfall_shared::protocol::packed::{self, Packed};
+use footfall_shared::protocol::{Position, Producer, Recovery, State};
 use footfall_shared::redis::{Entry, QueueError};
 
 use crate::common::{EPOCH, Fixture, IDS_MAX, LOG, PRODUCER, SHARDS, batch, recovery};

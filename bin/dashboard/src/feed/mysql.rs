@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use footfall_shared::protocol::{Article, Fence, Shard};
-use footfall_shared::protocol::errors::{Class, Grade};
-use footfall_shared::service::lifecycle::{EXIT_DEPENDENCY, Refusal};
 use footfall_shared::mysql::{Fences, Store, StoreError};
+use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::{Article, Fence, Shard};
+use footfall_shared::service::lifecycle::{EXIT_DEPENDENCY, Refusal};
 use footfall_shared::service::telemetry::{Health, HealthState};
 use tokio::time::Instant;
 use tracing::{info, warn};

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use footfall_shared::service::clock;
-use footfall_shared::protocol::{Article, Batch, Direct, Histories, Producer, Row, Shard};
-use footfall_shared::protocol::errors::{Class, Grade};
 use footfall_shared::mysql::Store;
+use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::{Article, Batch, Direct, Histories, Producer, Row, Shard};
+use footfall_shared::service::clock;
 
 use super::sort::{Record, Sorted};
 use crate::Result;

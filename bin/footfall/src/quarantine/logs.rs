@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use footfall_shared::protocol::{Batch, Producer, Shard};
 use footfall_shared::protocol::packed::{self, Packed, PackedError};
+use footfall_shared::protocol::{Batch, Producer, Shard};
 use footfall_shared::redis::{Applied, Entry, Queue, QueueError};
 use footfall_shared::stores::recovery;
 use tokio::time::Instant;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use footfall_shared::mysql::{Audit, Store};
 use footfall_shared::protocol::{Article, Batch, Fence, Position, Producer, Row, Shard};
 use footfall_shared::redis::{Entry, Queue, QueueError, Redis};
-use footfall_shared::mysql::{Audit, Store};
 
 use crate::Result;
 use crate::failure::Failure;

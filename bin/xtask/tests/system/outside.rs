@@ -337,7 +337,8 @@ fn a_clock_may_stand_anywhere() {
     for unix_s in [600, 0, 59, 3_600, 26 * 3_600, 1 << 31, 1 << 32, 8_277_292_036, 600] {
         set(&at(unix_s));
         // To the hour: the clock goes on meanwhile.
-        let hour = footfall_shared::service::clock::rfc3339(u64::try_from(unix_s).expect("after 1970") * 1_000)[..13].to_owned();
+        let hour = footfall_shared::service::clock::rfc3339(u64::try_from(unix_s).expect("after 1970") * 1_000)[..13]
+            .to_owned();
         eventually(&format!("the clock stands at {unix_s}"), PATIENCE, || {
             let minute = get(&format!("{dashboard}/v1/minutes?last=1")).json();
             minute["minutes"][0]["from"].as_str().is_some_and(|from| from.starts_with(&hour))

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::Protocol;
 use super::lock::lock;
 use super::rules::Rules;
 use super::socket::Upstream;
-use super::Protocol;
 
 #[derive(Debug)]
 pub(crate) struct Shared {

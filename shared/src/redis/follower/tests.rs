@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::*;
-use crate::protocol::{Batch, Producer, Row, User, View};
 use crate::protocol::packed;
+use crate::protocol::{Batch, Producer, Row, User, View};
 
 fn article(number: u64) -> Article {
     Article::parse(format!("article-{number}").as_bytes()).expect("test id")

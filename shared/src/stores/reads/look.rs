@@ -2,8 +2,8 @@
 //! together with the reads of single articles, so that a process reads each entry once.
 
 use super::Reads;
-use crate::protocol::{Article, Position, Shard};
 use crate::protocol::keys::Age;
+use crate::protocol::{Article, Position, Shard};
 use crate::redis::{Page, QueueError};
 
 /// One look at the log of a shard.

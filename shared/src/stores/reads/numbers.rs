@@ -3,8 +3,8 @@
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue};
 
-use crate::service::clock;
 use crate::protocol::{Article, shown};
+use crate::service::clock;
 use crate::service::http::{self, Answer};
 
 /// One article's numbers. Either all of them are known, or only a part: then `views` and what belongs to them are none,

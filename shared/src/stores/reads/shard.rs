@@ -14,12 +14,12 @@ use tokio::time::Instant;
 
 use super::look::Look;
 use super::numbers::{Lack, Live};
-use crate::service::breaker::Breaker;
-use crate::protocol::{Article, StoredArticle};
-use crate::redis::follower::Pending;
 use crate::protocol::errors::Grade;
 use crate::protocol::keys::Age;
+use crate::protocol::{Article, StoredArticle};
+use crate::redis::follower::Pending;
 use crate::redis::{Bases, Page, Queue, QueueError};
+use crate::service::breaker::Breaker;
 use crate::service::random;
 use crate::service::telemetry::{self, IntGauge};
 
