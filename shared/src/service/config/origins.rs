@@ -51,10 +51,9 @@ impl FromStr for Origins {
     /// Answers what it must be.
     fn from_str(text: &str) -> Result<Self, String> {
         let origins = text.split(',').map(str::trim).filter(|origin| !origin.is_empty());
-        Ok(Self(origins.map(origin).collect::<Option<_>>().ok_or_else(|| {
-            "sites as a browser names them, such as https://news.example or http://localhost:3000, separated by commas, \
-             or * for all"
-        })?))
+        let wanted = "sites as a browser names them, such as https://news.example or http://localhost:3000, separated by \
+                      commas, or * for all";
+        origins.map(origin).collect::<Option<_>>().map(Self).ok_or_else(|| wanted.into())
     }
 }
 
