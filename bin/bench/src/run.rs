@@ -264,12 +264,7 @@ impl<'a> Bench<'a> {
         if self.args.wants(Part::Steady) {
             for peer in [BARE, WHOLE] {
                 let (name, load) = ("8 connections".to_owned(), self.steady_load());
-                steps.push((
-                    STEADY,
-                    peer,
-                    name,
-                    Box::new(move |bench, name| bench.batches(STEADY, peer, &load, name)),
-                ));
+                steps.push((STEADY, peer, name, Box::new(move |bench, name| bench.batches(STEADY, peer, &load, name))));
             }
         }
         steps
