@@ -1,5 +1,7 @@
 //! The HTTP interface: one table of routes, and what each of them does.
 
+mod failure;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,22 +13,22 @@ use footfall_shared::paths::{self, id_in};
 use footfall_shared::reads::Reads;
 use footfall_shared::telemetry::{self, IntCounterVec, Readiness};
 use hyper::body::Incoming;
-use hyper::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
-};
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::bodies::{Bodies, NoBody};
+use crate::bodies::Bodies;
 use crate::budgets::Budgets;
-use crate::intake::{Intake, NotCounted};
+use crate::intake::Intake;
 use crate::page;
 use crate::posted::{self, Posted};
 use crate::request::{self, Reason, Refusal, Sent};
 use crate::visitor::{Fate, LeftOut, Visitor, Visitors};
+
+use failure::Failure;
 
 /// What all requests share.
 pub struct Routes {
@@ -110,63 +112,6 @@ struct RejectedView {
     /// Position in the request, from 0.
     index: usize,
     error: String,
-}
-
-/// Everything that is not a plain answer.
-enum Failure {
-    Refused(Refusal),
-    NotCounted(NotCounted),
-    /// The bodies of others have all the room.
-    Crowded,
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<NoBody> for Failure {
-    fn from(no_body: NoBody) -> Self {
-        match no_body {
-            NoBody::Refused(refusal) => Self::Refused(refusal),
-            NoBody::Crowded => Self::Crowded,
-        }
-    }
-}
-
-impl From<NotCounted> for Failure {
-    fn from(not_counted: NotCounted) -> Self {
-        Self::NotCounted(not_counted)
-    }
-}
-
-impl Failure {
-    fn answer(self) -> Answer {
-        match self {
-            Self::Refused(Refusal { reason: Reason::Encoded, sentence }) => http::unsupported_encoding(&sentence),
-            Self::Refused(Refusal { reason: reason @ Reason::TooOften { wait_s }, sentence }) => {
-                retry_later(reason.status(), &sentence, wait_s)
-            }
-            Self::Refused(Refusal { reason: Reason::Slow, sentence }) => {
-                http::closing(http::sentence(Reason::Slow.status(), &sentence))
-            }
-            Self::Refused(Refusal { reason, sentence }) => http::sentence(reason.status(), &sentence),
-            Self::NotCounted(error) => retry_later(StatusCode::SERVICE_UNAVAILABLE, &error.to_string(), 1),
-            // What is still on its way of this body is not waited for.
-            Self::Crowded => http::closing(retry_later(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "there is no room for more large requests at the moment; this one was not counted: try again later",
-                1,
-            )),
-        }
-    }
-}
-
-fn retry_later(status: StatusCode, sentence: &str, wait_s: u64) -> Answer {
-    let mut answer = http::sentence(status, sentence);
-    answer.headers_mut().insert(RETRY_AFTER, wait_s.into());
-    answer
 }
 
 /// Says with an answer that a view is not counted, and why.
