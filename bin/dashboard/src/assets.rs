@@ -190,7 +190,7 @@ mod tests {
     /// Sentences among much else, which must be in the dictionary as well.
     const REASONS: [(&str, &str, &str); 6] = [
         (include_str!("../../ingest/src/batch/status.rs"), "fn said(", "impl Status"),
-        (include_str!("../../ingest/src/request.rs"), "fn note(self)", "impl Refusal"),
+        (include_str!("../../ingest/src/request.rs"), "fn note(self)", "impl Rejection"),
         (include_str!("../../ingest/src/visitor.rs"), "const UNKNOWN_PROXY", "impl Visitors"),
         (include_str!("lists.rs"), "async fn turn", "async fn read("),
         (include_str!("lists.rs"), "fn lacks(&self)", "fn spans("),

@@ -7,7 +7,7 @@ use footfall_shared::counter::{Article, IdError, User, ViewId};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::malformed;
-use crate::request::{self, Reason, Refusal, Sent};
+use crate::request::{self, Reason, Rejection, Sent};
 
 /// What is wrong with one view.
 pub(super) enum Wrong<'a> {
@@ -39,7 +39,7 @@ impl Wrong<'_> {
         }
     }
 
-    pub(super) fn refusal(&self) -> Refusal {
+    pub(super) fn rejection(&self) -> Rejection {
         match self {
             Self::NoObject => malformed("it does not begin with {"),
             Self::Cut => malformed("it does not end with }"),

@@ -6,26 +6,26 @@ use hyper::header::RETRY_AFTER;
 
 use crate::bodies::NoBody;
 use crate::intake::NotCounted;
-use crate::request::{Reason, Refusal};
+use crate::request::{Reason, Rejection};
 
 /// Everything that is not a plain answer.
 pub(super) enum Failure {
-    Refused(Refusal),
+    Rejected(Rejection),
     NotCounted(NotCounted),
     /// The bodies of others have all the room.
     Crowded,
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+impl From<Rejection> for Failure {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
     }
 }
 
 impl From<NoBody> for Failure {
     fn from(no_body: NoBody) -> Self {
         match no_body {
-            NoBody::Refused(refusal) => Self::Refused(refusal),
+            NoBody::Rejected(rejection) => Self::Rejected(rejection),
             NoBody::Crowded => Self::Crowded,
         }
     }
@@ -40,14 +40,14 @@ impl From<NotCounted> for Failure {
 impl Failure {
     pub(super) fn answer(self) -> Answer {
         match self {
-            Self::Refused(Refusal { reason: Reason::Encoded, sentence }) => http::unsupported_encoding(&sentence),
-            Self::Refused(Refusal { reason: reason @ Reason::TooOften { wait_s }, sentence }) => {
-                retry_later(reason.status(), &sentence, wait_s)
+            Self::Rejected(Rejection { reason: Reason::Encoded, message }) => http::unsupported_encoding(&message),
+            Self::Rejected(Rejection { reason: reason @ Reason::TooOften { wait_s }, message }) => {
+                retry_later(reason.status(), &message, wait_s)
             }
-            Self::Refused(Refusal { reason: Reason::Slow, sentence }) => {
-                http::closing(http::sentence(Reason::Slow.status(), &sentence))
+            Self::Rejected(Rejection { reason: Reason::Slow, message }) => {
+                http::closing(http::sentence(Reason::Slow.status(), &message))
             }
-            Self::Refused(Refusal { reason, sentence }) => http::sentence(reason.status(), &sentence),
+            Self::Rejected(Rejection { reason, message }) => http::sentence(reason.status(), &message),
             Self::NotCounted(error) => retry_later(StatusCode::SERVICE_UNAVAILABLE, &error.to_string(), 1),
             // What is still on its way of this body is not waited for.
             Self::Crowded => http::closing(retry_later(
@@ -59,8 +59,8 @@ impl Failure {
     }
 }
 
-fn retry_later(status: StatusCode, sentence: &str, wait_s: u64) -> Answer {
-    let mut answer = http::sentence(status, sentence);
+fn retry_later(status: StatusCode, message: &str, wait_s: u64) -> Answer {
+    let mut answer = http::sentence(status, message);
     answer.headers_mut().insert(RETRY_AFTER, wait_s.into());
     answer
 }
