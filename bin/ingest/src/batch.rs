@@ -26,11 +26,11 @@ mod waiters;
 use std::sync::Arc;
 
 use footfall_journal::{Journal, SyncJob, SyncResult};
-use footfall_shared::config;
-use footfall_shared::counter::{Batch, Producer};
-use footfall_shared::packed::Path;
-use footfall_shared::queue::QueueError;
-use footfall_shared::store::{Direct, StoreError};
+use footfall_shared::mysql::StoreError;
+use footfall_shared::protocol::packed::Path;
+use footfall_shared::protocol::{Batch, Direct, Producer};
+use footfall_shared::redis::QueueError;
+use footfall_shared::service::config;
 use tokio::time::Instant;
 
 use crate::graded::GradedError;

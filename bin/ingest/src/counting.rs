@@ -5,11 +5,11 @@ use std::io;
 use std::sync::Arc;
 
 use footfall_journal::{Disk, Journal, Life, Limits};
-use footfall_shared::config::Config;
-use footfall_shared::counter::{Producer, Shard};
-use footfall_shared::queue::Redis;
-use footfall_shared::store::Fences;
-use footfall_shared::telemetry::Readiness;
+use footfall_shared::mysql::Fences;
+use footfall_shared::protocol::{Producer, Shard};
+use footfall_shared::redis::Redis;
+use footfall_shared::service::config::Config;
+use footfall_shared::service::telemetry::Readiness;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use footfall_journal::Location;
-use footfall_shared::counter::{Batch, Producer};
-use footfall_shared::grading::{Class, Grade};
-use footfall_shared::store::{Direct, StoreError};
+use footfall_shared::mysql::StoreError;
+use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::{Batch, Direct, Producer};
 
 /// A batch that MySQL is not known to have.
 #[derive(Debug)]

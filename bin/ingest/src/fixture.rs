@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use footfall_journal::{Journal, Life, Limits};
-use footfall_shared::counter::{Article, Batch, Producer, User, View, ViewId};
-use footfall_shared::packed::Packed;
+use footfall_shared::protocol::packed::Packed;
+use footfall_shared::protocol::{Article, Batch, Producer, User, View, ViewId};
 use tokio::sync::Semaphore;
 
 use crate::intake::{Acknowledgement, Submission};

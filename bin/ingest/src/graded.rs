@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use footfall_shared::grading::{Class, Grade};
+use footfall_shared::protocol::errors::{Class, Grade};
 
 #[derive(Debug)]
 pub(crate) struct GradedError {

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use footfall_journal::Location;
-use footfall_shared::counter::{Batch, Producer};
-use footfall_shared::grading::{Class, Grade};
-use footfall_shared::packed::Packed;
-use footfall_shared::queue::{Applied, DataSet, Position, QueueError};
-use footfall_shared::recovery::RecoveryError;
+use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::packed::Packed;
+use footfall_shared::protocol::{Batch, DataSet, Position, Producer};
+use footfall_shared::redis::{Applied, QueueError};
+use footfall_shared::stores::recovery::RecoveryError;
 
 /// So many batches are under way at once, at most: where each costs Redis an fsync, those that arrive together share it.
 const APPLIED_TOGETHER_MAX: u64 = 16;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use footfall_shared::counter::{Batch, Producer};
-use footfall_shared::grading::Class;
-use footfall_shared::queue::{Position, Queue};
-use footfall_shared::recovery;
-use footfall_shared::store::{Direct, Fences, StoreError};
+use footfall_shared::mysql::{Fences, StoreError};
+use footfall_shared::protocol::errors::Class;
+use footfall_shared::protocol::{Batch, Direct, Position, Producer};
+use footfall_shared::redis::Queue;
+use footfall_shared::stores::recovery;
 use futures_util::future::join_all;
 use tracing::warn;
 

@@ -176,7 +176,7 @@ impl<'de> Visitor<'de> for &mut Views {
 
 #[cfg(test)]
 mod tests {
-    use footfall_shared::counter::{Article, User};
+    use footfall_shared::protocol::{Article, User};
     use proptest::prelude::*;
 
     use super::*;

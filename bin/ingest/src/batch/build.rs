@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use footfall_journal::AppendError;
-use footfall_shared::counter::{Batch, View};
-use footfall_shared::packed::{Packed, Path};
+use footfall_shared::protocol::packed::{Packed, Path};
+use footfall_shared::protocol::{Batch, View};
 use tokio::time::Instant;
 
 use super::Batcher;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use footfall_journal::Location;
-use footfall_shared::counter::{Batch, Producer};
-use footfall_shared::grading::{Class, Grade};
-use footfall_shared::store::{Direct, StoreError};
+use footfall_shared::mysql::StoreError;
+use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::{Batch, Direct, Producer};
 use tokio::time::Instant;
 
 use super::flight::Flight;

@@ -2,11 +2,11 @@
 //! when clients wait for that, with one fsync at a time. Time comes in; the fsync itself is somebody else's to run.
 
 use footfall_journal::{AppendError, Journal, Location, SyncJob, SyncResult};
-use footfall_shared::breaker::Breaker;
-use footfall_shared::counter::Batch;
-use footfall_shared::grading::{Class, Grade};
-use footfall_shared::packed::{Packed, Path, decode_record, encode_record};
-use footfall_shared::telemetry::IntCounter;
+use footfall_shared::protocol::Batch;
+use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::packed::{Packed, Path, decode_record, encode_record};
+use footfall_shared::service::breaker::Breaker;
+use footfall_shared::service::telemetry::IntCounter;
 use tokio::time::Instant;
 use tracing::error;
 
@@ -214,7 +214,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use footfall_shared::telemetry;
+    use footfall_shared::service::telemetry;
 
     use super::*;
     use crate::fixture::{FakeDisk, PRODUCER, SEGMENT_BYTES, batch, journal, packed, submission, view};

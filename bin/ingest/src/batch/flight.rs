@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use footfall_shared::breaker::Breaker;
-use footfall_shared::grading::Class;
+use footfall_shared::protocol::errors::Class;
+use footfall_shared::service::breaker::Breaker;
 use tokio::time::Instant;
 
 /// A store that has not answered for so long gets no new batches. Its answer is still waited for.

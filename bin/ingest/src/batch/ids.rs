@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use footfall_shared::queue::{ID_BYTES, Remembered};
+use footfall_shared::protocol::{ID_BYTES, Remembered};
 use tokio::time::Instant;
 
 /// A view id is remembered for one to two of these.

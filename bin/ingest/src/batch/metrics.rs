@@ -1,8 +1,8 @@
 //! What the batchers count and show.
 
-use footfall_shared::counter::Shard;
-use footfall_shared::packed::Path;
-use footfall_shared::telemetry::{self, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use footfall_shared::protocol::Shard;
+use footfall_shared::protocol::packed::Path;
+use footfall_shared::service::telemetry::{self, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 /// The metrics of all shards. Cheap to clone: the same metrics.
 #[derive(Clone)]

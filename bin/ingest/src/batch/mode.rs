@@ -3,7 +3,7 @@
 //! A mode is a situation that lasts. Whether a store happens to be busy at this moment is no part of it: that is for
 //! [`Batcher::route`](super::Batcher) to look at.
 
-use footfall_shared::grading::Class;
+use footfall_shared::protocol::errors::Class;
 
 /// What one shard knows of the stores and of its journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

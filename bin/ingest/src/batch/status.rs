@@ -1,8 +1,8 @@
 //! What a shard says of itself: whether it can count, and with less than it should have.
 
-use footfall_shared::counter::Shard;
-use footfall_shared::grading::Level;
-use footfall_shared::telemetry::{Readiness, Reason as Why};
+use footfall_shared::protocol::Shard;
+use footfall_shared::protocol::errors::Level;
+use footfall_shared::service::telemetry::{Readiness, Reason as Why};
 use tracing::{error, info, warn};
 
 use super::mode::{Health, JournalHealth, Mode, Reason};

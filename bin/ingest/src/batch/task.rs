@@ -1,8 +1,8 @@
 //! The task around a batcher: it takes submissions in, carries out what the batcher wants done, and knows the time.
 
 use footfall_journal::Journal;
-use footfall_shared::clock;
-use footfall_shared::telemetry::Readiness;
+use footfall_shared::service::clock;
+use footfall_shared::service::telemetry::Readiness;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;

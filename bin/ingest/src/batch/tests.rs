@@ -1,7 +1,8 @@
 //! The batcher by itself: submissions and answers go in, and it is looked at what it wants done and whom it answers.
 
 use footfall_journal::Journal;
-use footfall_shared::queue::{Applied, DataSet, Position, Remembered};
+use footfall_shared::protocol::{DataSet, Position, Remembered};
+use footfall_shared::redis::Applied;
 
 use std::time::Duration;
 

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use footfall_journal::Location;
-use footfall_shared::grading::{Class, Grade};
-use footfall_shared::packed::Packed;
-use footfall_shared::queue::MEMORY_PERCENT_MAX;
+use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::packed::Packed;
+use footfall_shared::redis::MEMORY_PERCENT_MAX;
 use tokio::time::Instant;
 
 use super::flight::Flight;

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use footfall_journal::Location;
-use footfall_shared::counter::total;
-use footfall_shared::packed::Path;
+use footfall_shared::protocol::packed::Path;
+use footfall_shared::protocol::total;
 use tokio::time::Instant;
 
 use crate::intake::Client;

@@ -98,7 +98,11 @@ fn views_that_were_counted_before_are_left_out_and_back_in_another_data_set() {
     };
     lane.on(Outcome::Opened(Ok((1, 0, AT(1, 0))))).expect("it is open");
     assert_eq!(views(&mut lane), 1);
-    applied(&mut lane, 1, Applied::Seen(vec![0])).expect("it is no failure");
+    lane.push(Retained::built(packed(2), None));
+    // The one behind it was refused for its sake, which says nothing about the data set.
+    let outcomes = [(1, Ok(Applied::Seen(vec![0]))), (2, Ok(Applied::Behind))];
+    lane.on(Outcome::Applied(outcomes.into())).expect("it is no failure");
+    assert_eq!(lane.epoch(), Some(1));
     assert_eq!(views(&mut lane), 0);
     lane.on(Outcome::Opened(Ok((2, 0, AT(1, 0))))).expect("it is open");
     assert_eq!(views(&mut lane), 1);

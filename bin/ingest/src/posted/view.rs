@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use footfall_shared::counter::{Article, IdError, User, ViewId};
+use footfall_shared::protocol::{Article, IdError, User, ViewId};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::malformed;

@@ -1,6 +1,6 @@
 //! Requests that are not answered with what they asked for, and what they are answered instead.
 
-use footfall_shared::http::{self, Answer};
+use footfall_shared::service::http::{self, Answer};
 use hyper::StatusCode;
 use hyper::header::RETRY_AFTER;
 
