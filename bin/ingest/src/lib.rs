@@ -3,22 +3,26 @@
 // They panic when nobody reads, or a disk is full.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
-pub mod batch;
+mod adopt;
+mod batch;
 pub mod blocking;
 pub mod bodies;
+mod bots;
 pub mod budgets;
 pub mod counting;
+mod direct;
+#[cfg(test)]
+mod fixture;
+mod graded;
 pub mod intake;
-pub mod lane;
+mod lane;
+mod link;
+mod origins;
 pub mod page;
 pub mod posted;
 pub mod request;
 pub mod routes;
 pub mod visitor;
-
-mod adopt;
-mod bots;
-mod origins;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +41,7 @@ use tokio::net::TcpListener;
 use tracing::warn;
 
 use crate::blocking::Blocking;
-use crate::counting::{Counting, World};
+use crate::counting::{Counting, Dependencies};
 use crate::visitor::{Salts, Visitors};
 
 /// Where the service listens.
@@ -80,7 +84,7 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     let disk = journal_folder(&config.ingest.journal)?;
     let counting = Counting::start(
         &config,
-        World {
+        Dependencies {
             redis,
             fences: Arc::new(store),
             disk,

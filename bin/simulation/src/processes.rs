@@ -8,7 +8,7 @@ use std::time::Duration;
 use footfall_flusher::flush::Flusher;
 use footfall_flusher::metrics::Metrics;
 use footfall_ingest::blocking::Blocking;
-use footfall_ingest::counting::{Counting, World as IngestWorld};
+use footfall_ingest::counting::{Counting, Dependencies};
 use footfall_ingest::intake::Intake;
 use footfall_shared::protocol::{Producer, Shard};
 use footfall_shared::redis::Redis;
@@ -167,7 +167,7 @@ impl World {
         }
         let producer = Producer(self.stage.dice.number());
         let has_journal = self.setting.has_journal && self.mutant != Some(Mutant::NoJournal);
-        let world = IngestWorld {
+        let dependencies = Dependencies {
             redis: self.redis(who),
             fences: self.database.client(who),
             disk: has_journal.then(|| self.disks[self.host_of(who)].mount()),
@@ -175,7 +175,7 @@ impl World {
             producer,
             readiness: Readiness::default(),
         };
-        let counting = match Counting::start(&self.config, world) {
+        let counting = match Counting::start(&self.config, dependencies) {
             Ok(counting) => counting,
             Err(error) => {
                 self.stage.trace.note("start", &[who as u64], || format!("ingest {who} cannot begin: {error}"));
