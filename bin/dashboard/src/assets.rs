@@ -181,8 +181,8 @@ mod tests {
         include_str!("feed.rs"),
         include_str!("feed/mysql.rs"),
         include_str!("feed/total.rs"),
-        include_str!("feed/words.rs"),
-        include_str!("frame.rs"),
+        include_str!("feed/health.rs"),
+        include_str!("snapshot.rs"),
         include_str!("events.rs"),
         include_str!("instances.rs"),
     ];

@@ -16,8 +16,8 @@ use tokio_tungstenite::tungstenite::{self, Bytes, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::frame::Frame;
-use crate::quiet::Quiet;
+use crate::inbound::Quiet;
+use crate::snapshot::Frame;
 
 /// The answer to the upgrade must be on its way within this time.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -156,7 +156,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::frame::Snapshot;
+    use crate::snapshot::Snapshot;
 
     struct Served {
         stream: DuplexStream,

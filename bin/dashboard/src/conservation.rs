@@ -11,7 +11,7 @@ use footfall_shared::telemetry::{self, IntGaugeVec};
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use crate::frame::{Books, Conservation};
+use crate::snapshot::{Books, Conservation};
 
 /// Looks until no flush comes between the two stores.
 const LOOKS_MAX: u32 = 3;

@@ -5,7 +5,7 @@ use footfall_shared::clock;
 use footfall_shared::telemetry::HealthState;
 use serde::Serialize;
 
-use crate::frame::{Conservation, Instance, Snapshot};
+use crate::snapshot::{Conservation, Instance, Snapshot};
 
 /// Events that are kept.
 const EVENTS_MAX: usize = 30;
@@ -137,7 +137,7 @@ mod tests {
     use footfall_shared::telemetry::Health;
 
     use super::*;
-    use crate::frame::{Books, Stale};
+    use crate::snapshot::{Books, Stale};
 
     fn instance(name: &str, since: &str, state: HealthState) -> Instance {
         let [role, name, version, since] = ["ingest", name, "1", since].map(str::to_owned);

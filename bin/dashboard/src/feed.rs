@@ -9,13 +9,13 @@
 //! | `mysql` | when MySQL is asked, and when it is left alone |
 //! | `total` | the numbers of all shards as they are shown |
 //! | `hits` | how often reads were answered from a cache |
-//! | `words` | how each part does, and why numbers may be behind |
+//! | `health` | how each part does, and why numbers may be behind |
 
+mod health;
 mod hits;
 mod mysql;
 mod shard;
 mod total;
-mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,10 +39,10 @@ use self::shard::ShardView;
 use self::total::{Known, Readable, Total};
 use crate::conservation::{Ledger, Unreadable};
 use crate::events::{self, Event};
-use crate::frame::{Frame, Snapshot, Stale};
 use crate::history::History;
 use crate::instances::Instances;
 use crate::numbers::{Ranking, StoredUntil, Totals};
+use crate::snapshot::{Frame, Snapshot, Stale};
 
 /// Looks at Redis and MySQL in one tick, until no flush came between.
 const LOOKS_MAX: u32 = 3;

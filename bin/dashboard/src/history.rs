@@ -10,7 +10,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::frame::Snapshot;
+use crate::snapshot::Snapshot;
 
 /// Time between two samples.
 const PERIOD: Duration = Duration::from_secs(5);

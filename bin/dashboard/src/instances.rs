@@ -7,7 +7,7 @@ use footfall_shared::presence::{PERIOD, Report};
 use footfall_shared::telemetry::{Health, HealthState};
 use tokio::time::Instant;
 
-use crate::frame::Instance;
+use crate::snapshot::Instance;
 
 /// A process that says nothing for so long has died, or cannot reach Redis.
 const SILENCE_MAX: Duration = PERIOD.saturating_mul(5);

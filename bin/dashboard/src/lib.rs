@@ -1,6 +1,6 @@
 //! The dashboard: live numbers for people, over a page and a WebSocket.
 //!
-//! `feed` reads Redis and MySQL, once for all; `numbers` adds up; `conservation` keeps the books; `frame` says it in
+//! `feed` reads Redis and MySQL, once for all; `numbers` adds up; `conservation` keeps the books; `snapshot` says it in
 //! JSON; `events` tells what happened, `history` where the numbers come from, `instances` who is there; `access` says who
 //! may see what; `client` is one viewer; `lists` answers pages of lists; `watched` is one article, live; `routes` is who
 //! gets what.
@@ -14,13 +14,13 @@ pub mod client;
 pub mod conservation;
 pub mod events;
 pub mod feed;
-pub mod frame;
 pub mod history;
+mod inbound;
 mod instances;
 pub mod lists;
 pub mod numbers;
-mod quiet;
 pub mod routes;
+pub mod snapshot;
 pub mod watched;
 
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use footfall_shared::reads::Look;
 use footfall_shared::store::Fence;
 use tokio::time::Instant;
 
-use crate::frame::{HitPercent, TopArticle};
+use crate::snapshot::{HitPercent, TopArticle};
 
 /// Views that wait in Redis above a position in MySQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,9 +24,9 @@ use tokio_util::task::TaskTracker;
 use crate::access::{Access, Denied, Scope};
 use crate::assets::{self, LOGIN, PAGE};
 use crate::client;
-use crate::frame::Frame;
 use crate::history::History;
 use crate::lists::{self, Lists, Query, Question, Refusal};
+use crate::snapshot::Frame;
 use crate::watched::Watched;
 
 /// What programs may ask, for people and programs.

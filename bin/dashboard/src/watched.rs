@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::frame::Frame;
+use crate::snapshot::Frame;
 
 /// Articles that can be watched at once.
 const ARTICLES_MAX: usize = 1_000;

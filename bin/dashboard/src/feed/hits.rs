@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use footfall_shared::queue::{QueueError, Redis};
 use tokio::time::Instant;
 
-use crate::frame::{HitPercent, Snapshot};
 use crate::numbers::HitRate;
+use crate::snapshot::{HitPercent, Snapshot};
 
 #[derive(Default)]
 pub(super) struct Hits {

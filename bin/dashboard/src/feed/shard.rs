@@ -7,8 +7,8 @@ use footfall_shared::reads::{Look, Reads};
 use footfall_shared::store::Fence;
 use tokio::time::Instant;
 
-use crate::frame::Backlog;
 use crate::numbers::{self, Pending};
+use crate::snapshot::Backlog;
 
 /// A fence is read again after this, even if nothing was flushed: to know whether MySQL is there, and
 /// whether it was emptied. One row by its key per second: an idle site costs MySQL next to nothing.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use footfall_shared::clock;
 use tokio::time::Instant;
 
-use crate::frame::Snapshot;
 use crate::numbers::{Rate, Totals};
+use crate::snapshot::Snapshot;
 
 /// How long the total may be inexact before it is worth a word. Until then all numbers stay as they were, together.
 const PATIENCE: Duration = Duration::from_secs(3);
