@@ -131,7 +131,7 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
         move |peer, request: Request<Incoming>| {
             let client = proxies.client(peer, request.headers());
             let routes = Arc::clone(&routes);
-            async move { routes.answer(client, request).await }
+            async move { routes.respond(client, request).await }
         }
     };
     let stop = lifecycle.stop();
