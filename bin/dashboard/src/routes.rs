@@ -33,7 +33,7 @@ use self::upgrade::{check_upgrade, is_upgrade};
 use crate::access::{Access, Scope};
 use crate::assets::{self, PAGE};
 use crate::client;
-use crate::snapshot::Frame;
+use crate::frame::Frame;
 use crate::history::History;
 use crate::lists::{self, Lists, Rejection, Resource};
 use crate::watched::Watched;
@@ -181,7 +181,7 @@ impl Routes {
             paths::REALTIME if is_upgrade(request.headers()) => self.upgrade(peer, request),
             "/" | paths::REALTIME => file("text/html; charset=utf-8", PAGE),
             paths::STATS => http::text(StatusCode::OK, "application/json", self.frames.borrow().full.to_string()),
-            paths::HISTORY => self.history.answer(),
+            paths::HISTORY => self.history.response(),
             paths::OPENAPI => file("application/json", OPENAPI),
             paths::LIVEZ => http::sentence(StatusCode::OK, "alive"),
             paths::READYZ => self.readiness.answer(),

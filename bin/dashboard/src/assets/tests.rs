@@ -132,7 +132,7 @@ fn holes(text: &str) -> String {
 const MESSAGES: [&str; 6] = [
     include_str!("../feed.rs"),
     include_str!("../feed/health.rs"),
-    include_str!("../feed/mysql.rs"),
+    include_str!("../reader.rs"),
     include_str!("../snapshot.rs"),
     include_str!("../events.rs"),
     include_str!("../instances.rs"),

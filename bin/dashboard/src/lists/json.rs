@@ -7,7 +7,7 @@ use footfall_shared::counter;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::feed::LAG_MS_MAX;
+use crate::numbers::LAG_MS_MAX;
 
 /// A page: its entries under `name`, and what `after` is for the next one; null on the last.
 pub(super) fn page<T>(
