@@ -53,10 +53,10 @@ impl Changes {
         if after.stale.is_none() && before.flusher.state != after.flusher.state {
             match (before.flusher.state, after.flusher.state) {
                 (HealthState::Degraded | HealthState::Down, HealthState::Ok) => {
-                    self.push(HealthState::Ok, "The flusher keeps up again.");
+                    self.push(HealthState::Ok, "The flusher has caught up.");
                 }
                 (_, HealthState::Degraded) => self.push(HealthState::Degraded, "The flusher is behind."),
-                (_, HealthState::Down) => self.push(HealthState::Down, "The flusher is not at work."),
+                (_, HealthState::Down) => self.push(HealthState::Down, "The flusher does not flush."),
                 _ => {}
             }
         }
@@ -65,7 +65,7 @@ impl Changes {
     fn conservation(&mut self, before: &Conservation, after: &Conservation) {
         if after.quarantined > before.quarantined {
             let views = after.quarantined - before.quarantined;
-            let text = format!("{views} views went into quarantine: see `footfall quarantine list`.");
+            let text = format!("{views} views were quarantined: see `footfall quarantine list`.");
             self.push(HealthState::Degraded, text);
         } else if after.quarantined < before.quarantined {
             let views = before.quarantined - after.quarantined;
@@ -73,9 +73,9 @@ impl Changes {
         }
         match (before.is_broken(), after.is_broken()) {
             (false, true) => {
-                self.push(HealthState::Down, "The books do not add up any more: run `footfall verify --live`.");
+                self.push(HealthState::Down, "The conservation check failed: run `footfall verify --live`.");
             }
-            (true, false) => self.push(HealthState::Ok, "The books add up again."),
+            (true, false) => self.push(HealthState::Ok, "The conservation check passes again."),
             _ => {}
         }
     }
@@ -87,22 +87,22 @@ impl Changes {
         }
         let is_same = |one: &Instance, other: &Instance| (&one.role, &one.name) == (&other.role, &other.name);
         for gone in before.iter().filter(|was| !after.iter().any(|is| is_same(was, is))) {
-            self.push_about(gone, HealthState::Degraded, "was stopped", None);
+            self.push_about(gone, HealthState::Degraded, "has stopped", None);
         }
         for is in after {
             let was = before.iter().find(|was| is_same(was, is));
             if was.is_none_or(|was| was.since != is.since) {
-                self.push_about(is, HealthState::Ok, "was started", None);
+                self.push_about(is, HealthState::Ok, "has started", None);
                 continue;
             }
             let had_note = was.is_some_and(|was| was.state == HealthState::Ok && was.reason.is_some());
             if is.state == HealthState::Ok && is.reason.is_some() && !had_note {
-                self.push_about(is, HealthState::Degraded, "needs a look", is.reason.as_ref());
+                self.push_about(is, HealthState::Degraded, "needs attention", is.reason.as_ref());
             }
             match (was.map_or(HealthState::Unknown, |was| was.state), is.state) {
                 (was, is) if was == is => {}
                 (HealthState::Degraded | HealthState::Down, HealthState::Ok) => {
-                    self.push_about(is, is.state, "is well again", None);
+                    self.push_about(is, is.state, "has recovered", None);
                 }
                 (_, HealthState::Degraded) => self.push_about(is, is.state, "is degraded", is.reason.as_ref()),
                 (_, HealthState::Down) => self.push_about(is, is.state, "is down", is.reason.as_ref()),
@@ -149,8 +149,8 @@ mod tests {
         assert_eq!(texts(&well, &down), ["Redis is away."]);
         assert_eq!(texts(&down, &well), ["The numbers are live again."]);
         let behind = Snapshot { flusher: Health::because(HealthState::Down, "x"), ..well.clone() };
-        assert_eq!(texts(&well, &behind), ["The flusher is not at work."]);
-        assert_eq!(texts(&behind, &well), ["The flusher keeps up again."]);
+        assert_eq!(texts(&well, &behind), ["The flusher does not flush."]);
+        assert_eq!(texts(&behind, &well), ["The flusher has caught up."]);
 
         let checked = |quarantined, unaccounted| Snapshot {
             conservation: Some(ConservationCheck {
@@ -162,10 +162,10 @@ mod tests {
         };
         assert_eq!(
             texts(&checked(1, 0), &checked(3, 0)),
-            ["2 views went into quarantine: see `footfall quarantine list`."]
+            ["2 views were quarantined: see `footfall quarantine list`."]
         );
         assert_eq!(texts(&checked(3, 0), &checked(0, 0)), ["3 views left the quarantine."]);
-        assert_eq!(texts(&checked(0, -1), &checked(0, 0)), ["The books add up again."]);
+        assert_eq!(texts(&checked(0, -1), &checked(0, 0)), ["The conservation check passes again."]);
         assert_eq!(texts(&checked(0, 0), &checked(0, -1)).len(), 1);
     }
 
@@ -176,16 +176,16 @@ mod tests {
         let [none, one] = [of(vec![]), of(vec![ok("a", "1")])];
         assert_eq!(texts(&none, &one), [""; 0], "it has long been there");
         let two = of(vec![ok("a", "1"), ok("b", "1")]);
-        assert_eq!(texts(&one, &two), ["ingest b was started"]);
-        assert_eq!(texts(&two, &one), ["ingest b was stopped"]);
-        assert_eq!(texts(&one, &of(vec![ok("a", "2")])), ["ingest a was started"]);
+        assert_eq!(texts(&one, &two), ["ingest b has started"]);
+        assert_eq!(texts(&two, &one), ["ingest b has stopped"]);
+        assert_eq!(texts(&one, &of(vec![ok("a", "2")])), ["ingest a has started"]);
         let note = |text: &str| of(vec![Instance { reason: Some(text.into()), ..ok("a", "1") }]);
-        assert_eq!(texts(&one, &note("x")), ["ingest a needs a look"]);
+        assert_eq!(texts(&one, &note("x")), ["ingest a needs attention"]);
         assert_eq!(texts(&note("x"), &note("y")), [""; 0], "it is shown all the time");
         assert_eq!(texts(&note("x"), &one), [""; 0]);
         let down = of(vec![instance("a", "1", HealthState::Down)]);
         assert_eq!(texts(&one, &down), ["ingest a is down"]);
-        assert_eq!(texts(&down, &one), ["ingest a is well again"]);
+        assert_eq!(texts(&down, &one), ["ingest a has recovered"]);
     }
 
     #[test]

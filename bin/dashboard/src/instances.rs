@@ -63,7 +63,7 @@ impl Instances {
         let health = |known: &Known| {
             let silence = now - known.heard_at;
             if !is_redis_readable {
-                Health::because(HealthState::Unknown, "cannot be seen without Redis")
+                Health::because(HealthState::Unknown, "unknown without Redis")
             } else if silence >= SILENCE_MAX {
                 Health::because(HealthState::Down, format!("not heard for {} s", silence.as_secs()))
             } else if known.is_heard {

@@ -178,10 +178,10 @@ impl Snapshot {
     #[must_use]
     pub(crate) fn initial(since: String) -> Self {
         let event = Event::new(&since, HealthState::Ok, "This dashboard was started.");
-        let unknown = || Health::because(HealthState::Unknown, "not asked yet");
+        let unknown = || Health::because(HealthState::Unknown, "not checked yet");
         Self {
             as_of: None,
-            stale: Some(Stale { code: "starting", level: HealthState::Unknown, reason: "Nothing was read yet.".into(), since }),
+            stale: Some(Stale { code: "starting", level: HealthState::Unknown, reason: "No data yet.".into(), since }),
             views: None,
             at_least: Some(0),
             stored_views: None,

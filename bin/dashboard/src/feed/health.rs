@@ -31,7 +31,7 @@ impl Assessment<'_> {
 
     pub(super) fn flusher(&self) -> Health {
         if self.stores.redis.error().is_some() || !self.is_redis_open() {
-            return Health::because(HealthState::Unknown, "cannot be seen without Redis");
+            return Health::because(HealthState::Unknown, "unknown without Redis");
         }
         // A flusher takes the lease only for a flush: without work there is none, and all is well.
         let is_late = |shard: &&ShardView| shard.look.is_some_and(|look| look.lag_ms > LAG_MS_MAX);
@@ -47,7 +47,7 @@ impl Assessment<'_> {
         } else if self.shards.iter().filter(is_late).all(|shard| shard.is_leased) {
             Health::because(HealthState::Degraded, format!("is behind; the oldest view has waited for {seconds} s"))
         } else {
-            Health::because(HealthState::Down, format!("is not at work; the oldest view has waited for {seconds} s"))
+            Health::because(HealthState::Down, format!("does not flush; the oldest view has waited for {seconds} s"))
         }
     }
 
@@ -56,23 +56,23 @@ impl Assessment<'_> {
         let (down, degraded) = (HealthState::Down, HealthState::Degraded);
         let mysql = &self.stores.mysql;
         if self.stores.redis.error().is_some() {
-            return Some(("redis_down", down, "Redis cannot be read: how many views there are is not known.".into()));
+            return Some(("redis_down", down, "Redis cannot be read: the number of views is unknown.".into()));
         }
         if !self.is_redis_open() {
             let reason = match mysql.error() {
                 None => "Redis is being recovered: views that wait there are not in the numbers yet.",
-                Some(_) => "Redis waits to be recovered, which needs MySQL, and MySQL cannot be read.",
+                Some(_) => "Redis has to be recovered, which needs MySQL, and MySQL cannot be read.",
             };
             return Some(("recovering", down, reason.into()));
         }
         if mysql.schema_error().is_some() {
-            let reason = "The tables in MySQL are not as they should be: views are still counted, readers and articles are those \
-                          of its last answer.";
+            let reason = "The tables in MySQL are not as this build needs them: views are still counted, readers and articles \
+                          are as of its last response.";
             return Some(("schema", degraded, reason.into()));
         }
         if mysql.error().is_some() {
             let reason =
-                "MySQL cannot be read: views are still counted, readers and articles are those of its last answer.";
+                "MySQL cannot be read: views are still counted, readers and articles are as of its last response.";
             return Some(("mysql_down", degraded, reason.into()));
         }
         // Between COMMIT and ACK the total may be too low for a moment: only what lasts is worth telling.
