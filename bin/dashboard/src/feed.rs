@@ -1,5 +1,5 @@
 //! The live numbers, as a state machine without I/O: [`Feed::poll`] says what is to be read next, [`Feed::handle`] takes
-//! what was read. It never reads a clock. [`crate::reader`] carries the actions out.
+//! what was read. It never reads a clock. `reader` carries the actions out.
 //!
 //! Both stores are read once for all viewers. Their numbers make a right total only if both were read in one state of the
 //! flusher: Redis first, then the fence in MySQL, and again if entries were trimmed in between. While nothing is flushed,
