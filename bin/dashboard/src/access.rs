@@ -13,10 +13,10 @@ mod token;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use footfall_shared::config;
-use footfall_shared::http;
-use footfall_shared::limit::Limit;
-use footfall_shared::telemetry::{self, IntCounter};
+use footfall_shared::service::config;
+use footfall_shared::service::http;
+use footfall_shared::service::limit::Limit;
+use footfall_shared::service::telemetry::{self, IntCounter};
 use hyper::Uri;
 use hyper::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use quick_cache::sync::Cache;

@@ -1,7 +1,7 @@
 //! Which differences between two snapshots are events: what a person would want to know of. Each dashboard keeps the
 //! events since its own start, newest first.
 
-use footfall_shared::telemetry::HealthState;
+use footfall_shared::service::telemetry::HealthState;
 
 use crate::now::Now;
 use crate::snapshot::{Conservation, Event, Instance, Snapshot};
@@ -119,7 +119,7 @@ impl Changes {
 
 #[cfg(test)]
 mod tests {
-    use footfall_shared::telemetry::Health;
+    use footfall_shared::service::telemetry::Health;
 
     use super::*;
     use crate::snapshot::{ConservationCheck, Stale};

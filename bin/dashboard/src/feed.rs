@@ -26,9 +26,9 @@ mod total;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use footfall_shared::counter::{Article, Shard};
-use footfall_shared::store::Fence;
-use footfall_shared::telemetry::HealthState;
+use footfall_shared::protocol::Fence;
+use footfall_shared::protocol::{Article, Shard};
+use footfall_shared::service::telemetry::HealthState;
 use tokio::time::Instant;
 use tracing::{error, warn};
 

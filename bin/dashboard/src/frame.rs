@@ -69,7 +69,7 @@ fn text(kind: &str, seq: u64, fields: &Map<String, Value>) -> Utf8Bytes {
 
 #[cfg(test)]
 mod tests {
-    use footfall_shared::telemetry::{Health, HealthState};
+    use footfall_shared::service::telemetry::{Health, HealthState};
     use proptest::prelude::*;
 
     use super::*;

@@ -1,7 +1,7 @@
 //! The time, as it is handed to everything that decides. Only the code that does I/O reads the clocks, so that tests run
 //! hours of operation in milliseconds.
 
-use footfall_shared::clock;
+use footfall_shared::service::clock;
 use tokio::time::Instant;
 
 /// One reading of both clocks.

@@ -6,10 +6,10 @@ mod rates;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use footfall_shared::counter::shown;
-use footfall_shared::queue::Position;
-use footfall_shared::reads::Look;
-use footfall_shared::store::Fence;
+use footfall_shared::protocol::Fence;
+use footfall_shared::protocol::Position;
+use footfall_shared::protocol::shown;
+use footfall_shared::stores::reads::Look;
 
 pub(crate) use self::ranking::{CANDIDATES, Ranking};
 pub(crate) use self::rates::{HitRate, Rate};
@@ -149,8 +149,8 @@ impl StoredUntil {
 mod tests {
     use std::collections::HashMap;
 
-    use footfall_shared::counter::Article;
-    use footfall_shared::keys::Age;
+    use footfall_shared::protocol::Article;
+    use footfall_shared::protocol::keys::Age;
     use tokio::time::Instant;
 
     use super::*;
@@ -205,7 +205,7 @@ mod tests {
             let pending = Pending::above(&fence, &look, Some(stored_views));
             let totals = Totals::of([(Some(fence), Some((look, pending))); 3].into_iter());
             let _ = (totals.views(), is_store_older(&fence, &look), is_reset(&fence, &fence));
-            proptest::prop_assert!(totals.views() <= footfall_shared::counter::VIEWS_MAX);
+            proptest::prop_assert!(totals.views() <= footfall_shared::protocol::VIEWS_MAX);
             let article = Article::parse(b"a").expect("test id");
             let mut ranking = Ranking::default();
             ranking.set(Instant::now(), vec![(article.clone(), views, readers)]);

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use footfall_shared::counter::{Article, Shard};
-use footfall_shared::grading::Level;
-use footfall_shared::lifecycle::{EXIT_DEPENDENCY, Refusal};
-use footfall_shared::queue::{Queue, QueueError, Redis};
-use footfall_shared::reads::{Look, Reads};
-use footfall_shared::store::{Fences, Store, StoreError};
-use footfall_shared::telemetry::{Readiness, Reason};
+use footfall_shared::mysql::{Fences, Store, StoreError};
+use footfall_shared::protocol::errors::Level;
+use footfall_shared::protocol::{Article, Shard};
+use footfall_shared::redis::{Queue, QueueError, Redis};
+use footfall_shared::service::lifecycle::{EXIT_DEPENDENCY, Refusal};
+use footfall_shared::service::telemetry::{Readiness, Reason};
+use footfall_shared::stores::reads::{Look, Reads};
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;

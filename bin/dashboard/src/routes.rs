@@ -13,11 +13,11 @@ mod upgrade;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use footfall_shared::clock;
-use footfall_shared::http::{self, Answer, PerAddress, is_read, other_method};
-use footfall_shared::paths;
-use footfall_shared::reads::Reads;
-use footfall_shared::telemetry::{self, IntCounter, IntGauge, Readiness};
+use footfall_shared::service::clock;
+use footfall_shared::service::http::{self, Answer, PerAddress, is_read, other_method};
+use footfall_shared::service::paths;
+use footfall_shared::service::telemetry::{self, IntCounter, IntGauge, Readiness};
+use footfall_shared::stores::reads::Reads;
 use hyper::body::Incoming;
 use hyper::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue, REFERRER_POLICY, SEC_WEBSOCKET_ACCEPT,

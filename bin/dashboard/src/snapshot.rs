@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use footfall_shared::telemetry::{Health, HealthState};
+use footfall_shared::service::telemetry::{Health, HealthState};
 use serde::Serialize;
 
 /// Everything that the dashboard shows at one moment. Fields are never left out, only null, so that an update can say that

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use footfall_shared::limit::Limit;
+use footfall_shared::service::limit::Limit;
 use tokio::time::Instant;
 
 /// How often wrong tokens and sessions were shown, by those whose first 64 bits are the same, and by those whose first 48

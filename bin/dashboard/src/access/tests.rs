@@ -1,5 +1,5 @@
 use super::*;
-use footfall_shared::config::Token;
+use footfall_shared::service::config::Token;
 
 const TOKEN: &str = "the token that opens everything";
 const READ_TOKEN: &str = "the token of the wall";

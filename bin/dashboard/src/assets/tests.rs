@@ -145,7 +145,7 @@ const REASONS: [(&str, &str, &str); 6] = [
     (include_str!("../../../ingest/src/visitor.rs"), "const UNKNOWN_PROXY", "impl Visitors"),
     (include_str!("../lists/cache.rs"), "pub(crate) async fn respond", "async fn read("),
     (include_str!("../lists/json.rs"), "fn missing(&self)", "fn spans("),
-    (include_str!("../../../../shared/src/reads/numbers.rs"), "const NO_REDIS", "impl ArticleNumbers"),
+    (include_str!("../../../../shared/src/stores/reads/numbers.rs"), "const NO_REDIS", "impl ArticleNumbers"),
 ];
 
 #[test]

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use footfall_shared::counter::{Article, Shard};
-use footfall_shared::presence::Report;
-use footfall_shared::queue::QueueError;
-use footfall_shared::reads::Look;
-use footfall_shared::store::{Fence, StoreError};
+use footfall_shared::mysql::StoreError;
+use footfall_shared::protocol::Fence;
+use footfall_shared::protocol::{Article, Shard};
+use footfall_shared::redis::QueueError;
+use footfall_shared::redis::presence::Report;
+use footfall_shared::stores::reads::Look;
 use tokio::time::Instant;
 
 use crate::conservation::Reading;

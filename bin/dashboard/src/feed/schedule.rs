@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use footfall_shared::presence::Report;
+use footfall_shared::redis::presence::Report;
 use tokio::time::Instant;
 
 /// How often one round may read the log of a shard, because a flush came between the two stores.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use footfall_shared::counter::Shard;
-use footfall_shared::reads::Look;
-use footfall_shared::store::Fence;
+use footfall_shared::protocol::Fence;
+use footfall_shared::protocol::Shard;
+use footfall_shared::stores::reads::Look;
 use tokio::time::Instant;
 
 use crate::numbers::{self, Pending};

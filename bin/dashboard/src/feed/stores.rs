@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use footfall_shared::grading::{Class, Grade};
-use footfall_shared::queue::QueueError;
-use footfall_shared::store::StoreError;
-use footfall_shared::telemetry::{Health, HealthState};
+use footfall_shared::mysql::StoreError;
+use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::redis::QueueError;
+use footfall_shared::service::telemetry::{Health, HealthState};
 use tokio::time::Instant;
 use tracing::{info, warn};
 

@@ -3,12 +3,13 @@
 
 use std::collections::VecDeque;
 
-use footfall_shared::keys::Age;
-use footfall_shared::presence::Report;
-use footfall_shared::queue::{self, Position, QueueError};
-use footfall_shared::reads::Look;
-use footfall_shared::store::{self, StoreError};
-use footfall_shared::telemetry::Health;
+use footfall_shared::mysql::{self, StoreError};
+use footfall_shared::protocol::Position;
+use footfall_shared::protocol::keys::Age;
+use footfall_shared::redis::presence::Report;
+use footfall_shared::redis::{self, QueueError};
+use footfall_shared::service::telemetry::Health;
+use footfall_shared::stores::reads::Look;
 
 use super::*;
 use crate::conservation::Reading;
@@ -56,9 +57,9 @@ fn article(id: &str) -> Article {
 fn reading(position: u64) -> Reading {
     let (direct_views, repeated_views, quarantined_views, dropped_views) = (0, 0, 0, 0);
     Reading {
-        held: vec![queue::Books { first: 7, pending_views: 3, accepted_views: 20 }],
+        held: vec![redis::Books { first: 7, pending_views: 3, accepted_views: 20 }],
         reports: vec![],
-        stored: vec![store::Books {
+        stored: vec![mysql::Books {
             position,
             stored_views: 17,
             dropped_views,

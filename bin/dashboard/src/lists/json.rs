@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use footfall_shared::clock;
-use footfall_shared::counter;
+use footfall_shared::protocol;
+use footfall_shared::service::clock;
 use serde::Serialize;
 use serde_json::json;
 
@@ -75,7 +75,7 @@ pub(super) fn spans(found: &[(u32, u64)], all: RangeInclusive<u32>, seconds: u32
         let from_ms = u64::from(at) * length_ms;
         let views = found
             .binary_search_by_key(&at, |(known, _)| *known)
-            .map_or(0, |found_at| counter::shown(found[found_at].1));
+            .map_or(0, |found_at| protocol::shown(found[found_at].1));
         let is_part = horizon.may_lack_before(from_ms + length_ms);
         Span { from: clock::rfc3339(from_ms), views: (!is_part).then_some(views), at_least: is_part.then_some(views) }
     })

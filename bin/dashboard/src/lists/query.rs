@@ -1,6 +1,6 @@
 //! The query parameters of a request, and what they may be.
 
-use footfall_shared::paths;
+use footfall_shared::service::paths;
 use hyper::StatusCode;
 
 /// Entries of a page, unless the request says otherwise.

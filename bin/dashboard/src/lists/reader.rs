@@ -1,8 +1,8 @@
 //! Reads lists from MySQL.
 
-use footfall_shared::clock;
-use footfall_shared::counter::{self, Article, User};
-use footfall_shared::store::{By, ListedArticle, RisingArticle, Store, StoreError};
+use footfall_shared::mysql::{By, ListedArticle, RisingArticle, Store, StoreError};
+use footfall_shared::protocol::{self, Article, User};
+use footfall_shared::service::clock;
 use serde_json::{Value, json};
 
 use super::json::{Horizon, page, spans};
@@ -10,7 +10,7 @@ use super::route::List;
 
 /// Reads a list as the JSON that is sent.
 pub(super) async fn read(store: &Store, list: &List, horizon: Horizon) -> Result<Value, StoreError> {
-    let article = |listed: &ListedArticle| json!({ "article": listed.article.to_string(), "views": counter::shown(listed.views), "readers": counter::shown(listed.readers) });
+    let article = |listed: &ListedArticle| json!({ "article": listed.article.to_string(), "views": protocol::shown(listed.views), "readers": protocol::shown(listed.readers) });
     let name = |listed: &ListedArticle| listed.article.to_string();
     // One more than asked for tells whether there is another page.
     Ok(match *list {
@@ -28,7 +28,7 @@ pub(super) async fn read(store: &Store, list: &List, horizon: Horizon) -> Result
                 json!({
                     "article": rising.article.to_string(),
                     "last_hour": tenths(rising.last_hour_60 as f64 / 60.0),
-                    "day_before": counter::shown(rising.day_before),
+                    "day_before": protocol::shown(rising.day_before),
                     "rise": tenths(rising.rise()),
                 })
             };
@@ -42,7 +42,7 @@ pub(super) async fn read(store: &Store, list: &List, horizon: Horizon) -> Result
         List::Readers(ref article, ref after, limit) => {
             let readers = store.readers_of(article, after.as_ref(), limit + 1).await?;
             let show =
-                |(user, views): &(User, u64)| json!({ "user": user.to_string(), "views": counter::shown(*views) });
+                |(user, views): &(User, u64)| json!({ "user": user.to_string(), "views": protocol::shown(*views) });
             page("readers", readers, limit, |(user, _)| user.to_string(), show)
         }
         List::Users(ref after, limit) => {
@@ -51,7 +51,7 @@ pub(super) async fn read(store: &Store, list: &List, horizon: Horizon) -> Result
         }
         List::Reads(ref user, ref after, limit) => {
             let articles = store.articles_of(user, after.as_ref(), limit + 1).await?;
-            let show = |(article, views): &(Article, u64)| json!({ "article": article.to_string(), "views": counter::shown(*views) });
+            let show = |(article, views): &(Article, u64)| json!({ "article": article.to_string(), "views": protocol::shown(*views) });
             page("articles", articles, limit, |(article, _)| article.to_string(), show)
         }
         List::Hours(ref article, last) => {

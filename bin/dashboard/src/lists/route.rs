@@ -1,9 +1,9 @@
 //! Which list a request reads: one table of paths and parameters, and what each list is like.
 
-use footfall_shared::counter::{Article, User};
-use footfall_shared::paths;
-use footfall_shared::reads::Interface;
-use footfall_shared::store::By;
+use footfall_shared::mysql::By;
+use footfall_shared::protocol::{Article, User};
+use footfall_shared::service::paths;
+use footfall_shared::stores::reads::Interface;
 use hyper::StatusCode;
 
 use super::query::{LIMIT, NOT_A_CURSOR, Query, Rejection, bad_request, id};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use footfall_shared::counter::{Article, shown};
+use footfall_shared::protocol::{Article, shown};
 use tokio::time::Instant;
 
 use crate::snapshot::TopArticle;

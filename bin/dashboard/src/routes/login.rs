@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use footfall_shared::clock;
-use footfall_shared::http::{self, Answer, is_read, other_method};
-use footfall_shared::paths;
+use footfall_shared::service::clock;
+use footfall_shared::service::http::{self, Answer, is_read, other_method};
+use footfall_shared::service::paths;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{HeaderValue, LOCATION, SET_COOKIE};

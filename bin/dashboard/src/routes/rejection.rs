@@ -1,6 +1,6 @@
 //! The responses to requests that may not be served.
 
-use footfall_shared::http::{self, Answer};
+use footfall_shared::service::http::{self, Answer};
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 

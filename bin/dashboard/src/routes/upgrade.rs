@@ -47,7 +47,7 @@ pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use footfall_shared::config;
+    use footfall_shared::service::config;
     use hyper::header::{HOST, ORIGIN};
 
     use super::*;
