@@ -64,13 +64,16 @@ async fn a_log_that_is_opened_anew_is_followed_from_its_beginning() {
     let mut fixture = Fixture::open().await;
     let reads = reads(&fixture).await;
     fixture.append(&["a", "b"]).await;
-    assert_eq!(look(&reads).await.age.epoch, EPOCH);
+    let before = look(&reads).await;
+    assert_eq!((before.age.epoch, reads.views_up_to(Shard(0), &before, 1)), (EPOCH, Some(1)));
     fixture.restart();
     assert_eq!(answer(&reads).await, None, "no recovery has opened it");
     let state = fixture.queue.state().await.expect("state");
     fixture.queue.reopen(&state, &recovery(EPOCH + 1), SHARDS, false).await.expect("open").expect("nobody else");
     let opened = look(&reads).await;
     assert_eq!((opened.age.epoch, opened.pending_views, opened.is_whole), (EPOCH + 1, 2, true));
+    assert_eq!(opened.position.first, before.position.first);
+    assert_eq!(reads.views_up_to(Shard(0), &before, 1), None, "it was found in another epoch");
     assert_eq!(reads.waiting(&article("a"), EPOCH + 1, 0), 1);
     fixture.query(&["FLUSHALL"]);
     assert_eq!(answer(&reads).await, None);

@@ -1,4 +1,4 @@
-//! A connection of somebody who has nothing to say.
+//! A limit on what viewers send: they have nothing to say.
 
 use std::io;
 use std::pin::Pin;
@@ -7,25 +7,25 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// What a viewer may send at once: the handshake's rest, a few words, and answers to pings.
+/// What a viewer may send at once: the rest of the handshake, a few messages, and pongs.
 const BURST_BYTES: f64 = 64.0 * 1024.0;
-/// What it may send in the long run; an answer to a ping has six bytes and comes every 20 s.
+/// What it may send in the long run: a pong has six bytes and comes every 20 s.
 const BYTES_PER_SECOND: f64 = 64.0;
 
-/// Ends a connection on which more comes in than a viewer has to say. Messages have a limit of their own, but one can be
-/// made of empty pieces without end, and pings are no messages.
-pub(crate) struct Quiet<S> {
+/// Ends a connection on which more comes in than that. The limit on messages is not enough: a message can be made of empty
+/// fragments without end, and pings are not messages.
+pub(crate) struct InboundLimit<S> {
     stream: S,
     left_bytes: f64,
     at: Instant,
 }
 
-impl<S> Quiet<S> {
+impl<S> InboundLimit<S> {
     pub(crate) fn new(stream: S) -> Self {
         Self { stream, left_bytes: BURST_BYTES, at: Instant::now() }
     }
 
-    /// Takes so many bytes off what is left; whether there was so much.
+    /// Takes bytes off the budget, and says whether it was enough.
     fn take(&mut self, bytes: usize) -> bool {
         let now = Instant::now();
         let filled = now.saturating_duration_since(self.at).as_secs_f64() * BYTES_PER_SECOND;
@@ -35,7 +35,7 @@ impl<S> Quiet<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Quiet<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for InboundLimit<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -46,11 +46,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Quiet<S> {
         if self.take(buffer.filled().len() - before) {
             return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::QuotaExceeded, "a viewer says more than a viewer has to say")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::QuotaExceeded, "a viewer sends more than it may")))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Quiet<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for InboundLimit<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
