@@ -3,92 +3,81 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use footfall_sandbox::{Process, find_program};
-use rand::rngs::StdRng;
+use footfall_proof::{Point, Store, Who};
+use footfall_sandbox::{Action, Message, Process, find_program};
 
-use super::{Expect, Fault, Healing, Part, pause};
+use super::{Healing, Matcher, place};
 use crate::http;
-use crate::lab::{Lab, Scale};
-use crate::load::Shape;
+use crate::lab::Lab;
 
-const MYSQL: &[Part] = &[Part::MySql];
+pub(super) fn restart(lab: &mut Lab) -> anyhow::Result<Healing> {
+    lab.stack.mariadb.kill()?;
+    Ok(Box::new(|lab| Ok(lab.stack.mariadb.restart()?)))
+}
 
-pub(super) const FAULTS: &[Fault] = &[
-    Fault::new("mysql-killed", "MariaDB is killed and started again.", MYSQL, |lab, _| {
-        lab.stack.mariadb.kill()?;
-        Ok(Box::new(|lab| Ok(lab.stack.mariadb.restart()?)))
-    }),
-    Fault::new(
-        "mysql-paused",
-        "MariaDB stands still with all its connections open, as a hanging machine does.",
-        MYSQL,
-        |lab, _| {
-            lab.stack.mariadb.pause()?;
-            Ok(Box::new(|lab| Ok(lab.stack.mariadb.resume()?)))
-        },
-    )
-    .lasts((1_200, 1_600), (2_000, 15_000)),
-    Fault::new("mysql-read-only", "MariaDB becomes read_only, and writable again.", MYSQL, |lab, _| {
-        lab.sql("SET GLOBAL read_only = 1")?;
-        Ok(Box::new(|lab| lab.sql("SET GLOBAL read_only = 0")))
-    }),
-    Fault::new(
-        "deadlocks",
-        "Another session takes the same locks in the opposite order, so that the flusher's transactions are rolled back.",
-        MYSQL,
-        deadlocks,
-    )
-    .lasts((0, 0), (0, 0)),
-    Fault::new(
-        "lock-time-outs",
-        "Another session holds the shard's lock for longer than innodb_lock_wait_timeout.",
-        MYSQL,
-        |lab, _| {
-            let mut rival = rival(
-                lab,
-                "BEGIN; SELECT * FROM footfall_shard_fence FOR UPDATE; SELECT SLEEP(11.5); ROLLBACK",
-            )?;
-            Ok(Box::new(move |_| {
-                rival.wait(Duration::from_secs(30))?;
-                Ok(())
-            }))
-        },
-    )
-    .lasts((11_000, 11_000), (11_000, 11_000))
-    .not_in_share("the time-out is 10 s"),
-    Fault::new(
-        "poison-rows",
-        "MariaDB refuses the rows of some users for good; all others go on being counted.",
-        MYSQL,
-        poison,
-    )
-    .expect(Expect::Quarantined)
-    .lasts((800, 1_200), (1_000, 3_000)),
-    Fault::new(
-        "mysql-older-restored",
-        "MariaDB comes back from a backup: the shard must stand still and say so, until the newest data are back.",
-        &[Part::MySql, Part::Flusher],
-        older,
-    )
-    .expect(Expect::Halts),
-    Fault::new(
-        "million-readers",
-        "One article gets up to a million readers while MariaDB is away (30,000 in a short run).",
-        MYSQL,
-        |lab, _| {
-            lab.stack.mariadb.kill()?;
-            Ok(Box::new(|lab| Ok(lab.stack.mariadb.restart()?)))
-        },
-    )
-    .under(|scale| match scale {
-        Scale::Short => Shape { rate: 12_000, articles: 1, users: 30_000, batch: 100, ..Shape::default() },
-        Scale::Long => Shape { rate: 60_000, articles: 1, users: 1_000_000, batch: 200, ..Shape::default() },
-    })
-    .lasts((1_500, 1_500), (25_000, 25_000)),
-];
+pub(super) fn pause(lab: &mut Lab) -> anyhow::Result<Healing> {
+    lab.stack.mariadb.pause()?;
+    Ok(Box::new(|lab| Ok(lab.stack.mariadb.resume()?)))
+}
+
+pub(super) fn read_only(lab: &mut Lab) -> anyhow::Result<Healing> {
+    lab.sql("SET GLOBAL read_only = 1")?;
+    Ok(Box::new(|lab| lab.sql("SET GLOBAL read_only = 0")))
+}
+
+/// Another session holds the shard's lock.
+pub(super) fn hold_lock(lab: &mut Lab, ms: u64) -> anyhow::Result<Healing> {
+    let seconds = ms as f64 / 1_000.0;
+    let sql = format!("BEGIN; SELECT * FROM footfall_shard_fence FOR UPDATE; SELECT SLEEP({seconds}); ROLLBACK");
+    let mut rival = rival(lab, &sql)?;
+    Ok(Box::new(move |_| {
+        rival.wait(Duration::from_secs(30))?;
+        Ok(())
+    }))
+}
+
+/// Kills the sessions that are in the middle of a transaction.
+pub(super) fn kill_sessions(lab: &mut Lab) -> anyhow::Result<Option<Healing>> {
+    let writes: Matcher = Arc::new(|message: &Message| message.runs_sql("INSERT"));
+    let (_, held) = lab.catch(Who::Flushers, Store::MySql, "a write", &writes, Action::HoldRequest)?;
+    let sessions = lab.stack.mariadb.query("SELECT trx_mysql_thread_id FROM information_schema.innodb_trx")?;
+    for session in sessions.iter().flatten() {
+        // It may have ended by itself meanwhile.
+        let _ = lab.stack.mariadb.query(&format!("KILL CONNECTION {session}"));
+    }
+    held.release();
+    Ok(None)
+}
+
+/// Puts the fence back to where it was before a flush, after the flush was committed and before the flusher knows: what
+/// it writes again then is counted twice.
+pub(super) fn forget_fence(lab: &mut Lab) -> anyhow::Result<Option<Healing>> {
+    let (_, locks) = place(lab, Point::Lock)?;
+    let (_, commits) = place(lab, Point::Commit)?;
+    let (flusher, held) = lab.catch(Who::Flushers, Store::MySql, Point::Lock, &locks, Action::HoldRequest)?;
+    // Its lease keeps the others from flushing meanwhile.
+    lab.sql(
+        "CREATE DATABASE IF NOT EXISTS rival; \
+         CREATE OR REPLACE TABLE rival.shard_fence AS SELECT * FROM footfall_shard_fence; \
+         CREATE OR REPLACE TABLE rival.producer_fence AS SELECT * FROM footfall_producer_fence",
+    )?;
+    let commit = lab.inject_all(flusher, Store::MySql, &commits, Action::HoldReply, 1);
+    held.release();
+    lab.wait_for("a COMMIT", || commit.iter().any(|rule| rule.held() > 0))?;
+    lab.sql(
+        "UPDATE footfall_shard_fence now JOIN rival.shard_fence old ON old.shard = now.shard \
+         SET now.position = old.position, now.flush_epoch = old.flush_epoch; \
+         DELETE FROM footfall_producer_fence; \
+         INSERT INTO footfall_producer_fence SELECT * FROM rival.producer_fence",
+    )?;
+    commit.iter().for_each(|rule| rule.drop_held());
+    Ok(None)
+}
 
 /// Another client of MariaDB, at work beside the flusher. It goes on after errors.
 fn rival(lab: &mut Lab, sql: &str) -> anyhow::Result<Process> {
@@ -101,9 +90,8 @@ fn rival(lab: &mut Lab, sql: &str) -> anyhow::Result<Process> {
     Ok(Process::spawn(command, &log)?)
 }
 
-fn deadlocks(lab: &mut Lab, random: &mut StdRng) -> anyhow::Result<Healing> {
+pub(super) fn deadlocks(lab: &mut Lab, times: u64) -> anyhow::Result<Option<Healing>> {
     const COUNT: &str = "SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'";
-    pause(random, 0, 300);
     let before = lab.number(COUNT)?;
     // InnoDB rolls back whoever has changed fewer rows: that must not be the rival.
     lab.sql(
@@ -115,14 +103,14 @@ fn deadlocks(lab: &mut Lab, random: &mut StdRng) -> anyhow::Result<Healing> {
          SELECT views FROM footfall_articles WHERE article = '{article}' FOR UPDATE; SELECT SLEEP(0.15); \
          SELECT epoch FROM footfall_shard_fence FOR UPDATE; ROLLBACK; "
     );
-    let mut rival = rival(lab, &once.repeat(lab.scaled(6, 20)))?;
+    let mut rival = rival(lab, &once.repeat(times as usize))?;
     rival.wait(Duration::from_secs(60))?;
     let after = lab.number(COUNT)?;
     lab.wait_for("a deadlock", || after > before)?;
-    Ok(super::nothing())
+    Ok(None)
 }
 
-fn poison(lab: &mut Lab, _: &mut StdRng) -> anyhow::Result<Healing> {
+pub(super) fn poison(lab: &mut Lab) -> anyhow::Result<Healing> {
     // Rows that are there already are not looked at: they are refused at their next change.
     lab.sql(&format!(
         "SET SESSION check_constraint_checks = 0; ALTER TABLE footfall_article_readers \
@@ -135,7 +123,7 @@ fn poison(lab: &mut Lab, _: &mut StdRng) -> anyhow::Result<Healing> {
 /// How the flusher says that MySQL went back.
 const OLDER: &str = "MySQL is older than Redis";
 
-fn older(lab: &mut Lab, random: &mut StdRng) -> anyhow::Result<Healing> {
+pub(super) fn older(lab: &mut Lab, after: Duration) -> anyhow::Result<Healing> {
     let data = lab.dir().join("mariadb/data");
     let (backup, newest) = (lab.path("backup"), lab.path("newest"));
     lab.stack.mariadb.stop()?;
@@ -145,7 +133,7 @@ fn older(lab: &mut Lab, random: &mut StdRng) -> anyhow::Result<Healing> {
     let flushed = "SELECT position FROM footfall_shard_fence";
     let before = lab.number(flushed)?;
     lab.wait_for("a flush", || lab.number(flushed).is_ok_and(|now| now > before + 2))?;
-    pause(random, 0, 500);
+    thread::sleep(after);
     lab.stack.mariadb.stop()?;
     fs::rename(&data, &newest)?;
     fs::rename(&backup, &data)?;

@@ -1,59 +1,55 @@
 //! Faults of the clock: the time of day of ingests and flushers jumps, as if somebody had set it. That of this machine is
 //! left alone; Redis and MariaDB go by it.
 
-use super::{Fault, Healing, Part};
-use crate::lab::Lab;
-use crate::setting::{Setting, set_clock};
+use super::{Draw, Recipe};
+use crate::fault::Fault;
+use crate::plan::{Setup, Step};
+use crate::values::Who;
 
-const SERVICES: &[Part] = &[Part::Ingest, Part::Flusher];
-const HOUR: i64 = 3_600;
-const EIGHT_DAYS: i64 = 8 * 24 * HOUR;
+const HOUR_MS: i64 = 3_600_000;
+const EIGHT_DAYS_MS: i64 = 8 * 24 * HOUR_MS;
 /// The services see the change after up to a second.
 const SHORT_MS: (u64, u64) = (1_300, 1_600);
 const LONG_MS: (u64, u64) = (1_500, 5_000);
 
-pub(super) const FAULTS: &[Fault] = &[
-    Fault::new("clock-hour-ahead", "The services' clocks jump an hour ahead, and later back.", SERVICES, |lab, _| {
-        jump(lab, HOUR)
+fn jump(draw: &Draw<'_>, services_ms: i64) -> Vec<Step> {
+    draw.one(Fault::Clocks { redis_ms: 0, services_ms })
+}
+
+pub(super) const RECIPES: &[Recipe] = &[
+    Recipe::new("clock-hour-ahead", "The services' clocks jump an hour ahead, and later back.", |draw| {
+        jump(draw, HOUR_MS)
     })
-    .on(Setting::Clock)
+    .on(Setup::Clock)
     .lasts(SHORT_MS, LONG_MS)
     .not_in_share("clock-8-days-ahead is the same, only further"),
-    Fault::new("clock-hour-back", "The services' clocks jump an hour back, and later ahead.", SERVICES, |lab, _| {
-        jump(lab, -HOUR)
+    Recipe::new("clock-hour-back", "The services' clocks jump an hour back, and later ahead.", |draw| {
+        jump(draw, -HOUR_MS)
     })
-    .on(Setting::Clock)
+    .on(Setup::Clock)
     .lasts(SHORT_MS, LONG_MS)
     .not_in_share("clock-in-the-past-at-start goes further back"),
-    Fault::new("clock-8-days-ahead", "The services' clocks jump 8 days ahead, and later back.", SERVICES, |lab, _| {
-        jump(lab, EIGHT_DAYS)
+    Recipe::new("clock-8-days-ahead", "The services' clocks jump 8 days ahead, and later back.", |draw| {
+        jump(draw, EIGHT_DAYS_MS)
     })
-    .on(Setting::Clock)
+    .on(Setup::Clock)
     .lasts(SHORT_MS, LONG_MS),
-    Fault::new("clock-8-days-back", "The services' clocks jump 8 days back, and later ahead.", SERVICES, |lab, _| {
-        jump(lab, -EIGHT_DAYS)
+    Recipe::new("clock-8-days-back", "The services' clocks jump 8 days back, and later ahead.", |draw| {
+        jump(draw, -EIGHT_DAYS_MS)
     })
-    .on(Setting::Clock)
+    .on(Setup::Clock)
     .lasts(SHORT_MS, LONG_MS)
     .not_in_share("clock-in-the-past-at-start goes as far back"),
-    Fault::new(
+    Recipe::new(
         "clock-in-the-past-at-start",
         "Every service is restarted with its clock 8 days back, which is then set right.",
-        SERVICES,
-        |lab, _| {
-            set_clock(lab.dir(), -EIGHT_DAYS)?;
-            for service in lab.stack.services() {
-                service.kill()?;
-                service.restart()?;
-            }
-            Ok(Box::new(|lab| set_clock(lab.dir(), 0)))
+        |draw| {
+            let mut steps = jump(draw, -EIGHT_DAYS_MS);
+            let restart = |who| Step { after_ms: 0, hold_ms: 0, fault: Fault::Kill { who } };
+            steps.extend([Who::Flushers, Who::Ingests].map(restart));
+            steps
         },
     )
-    .on(Setting::Clock)
+    .on(Setup::Clock)
     .lasts(SHORT_MS, LONG_MS),
 ];
-
-fn jump(lab: &mut Lab, seconds: i64) -> anyhow::Result<Healing> {
-    set_clock(lab.dir(), seconds)?;
-    Ok(Box::new(|lab| set_clock(lab.dir(), 0)))
-}

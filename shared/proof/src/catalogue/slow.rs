@@ -1,81 +1,56 @@
 //! Networks that are slow, or go one way only.
 
-use std::time::Duration;
-
-use footfall_sandbox::{Direction, Proxy};
-use rand::RngExt;
-
-use super::{Fault, Healing, Part};
-use crate::lab::Lab;
-use crate::stack::Links;
+use super::{Draw, Recipe};
+use crate::fault::Fault;
+use crate::plan::Step;
+use crate::values::{Network, Store, Who};
 
 /// Above the drill's time-outs.
 const SHORT_MS: (u64, u64) = (1_200, 1_600);
 const LONG_MS: (u64, u64) = (2_500, 10_000);
 
-const REDIS: &[Part] = &[Part::Redis];
-const MYSQL: &[Part] = &[Part::MySql];
+const REQUESTS_STALL: Network = Network { late: 100, ..Network::CALM };
+const ANSWERS_STALL: Network = Network { lost_answer: 100, ..Network::CALM };
 
-pub(super) const FAULTS: &[Fault] = &[
-    Fault::new(
+fn disturb(draw: &Draw<'_>, store: Store, state: Network) -> Vec<Step> {
+    draw.one(Fault::Network { store, who: Who::All, state })
+}
+
+fn slow_down(draw: &Draw<'_>, store: Store) -> Vec<Step> {
+    disturb(draw, store, Network { slow_ms: draw.dice.range(5, 59), ..Network::CALM })
+}
+
+pub(super) const RECIPES: &[Recipe] = &[
+    Recipe::new(
         "redis-requests-stall",
         "Nothing reaches Redis, over connections that stay open; later all of it arrives.",
-        REDIS,
-        |lab, _| Ok(disturb(lab, |links| &links.redis, |proxy| proxy.stall(Direction::ToServer))),
+        |draw| disturb(draw, Store::Redis, REQUESTS_STALL),
     )
     .lasts(SHORT_MS, LONG_MS),
-    Fault::new(
+    Recipe::new(
         "redis-answers-stall",
         "Redis does what it is told, and its answers do not come; later all of them arrive.",
-        REDIS,
-        |lab, _| Ok(disturb(lab, |links| &links.redis, |proxy| proxy.stall(Direction::ToClient))),
+        |draw| disturb(draw, Store::Redis, ANSWERS_STALL),
     )
     .lasts(SHORT_MS, LONG_MS),
-    Fault::new(
-        "redis-slow",
-        "Every command to Redis and every answer is late by some milliseconds.",
-        REDIS,
-        |lab, random| {
-            let delay = Duration::from_millis(random.random_range(5..60));
-            Ok(disturb(lab, |links| &links.redis, move |proxy| proxy.delay(delay)))
-        },
-    )
+    Recipe::new("redis-slow", "Every command to Redis and every answer is late by some milliseconds.", |draw| {
+        slow_down(draw, Store::Redis)
+    })
     .not_in_share("what stalls altogether is in it"),
-    Fault::new(
+    Recipe::new(
         "mysql-requests-stall",
         "Nothing reaches MySQL, over connections that stay open; later all of it arrives.",
-        MYSQL,
-        |lab, _| Ok(disturb(lab, |links| &links.mysql, |proxy| proxy.stall(Direction::ToServer))),
+        |draw| disturb(draw, Store::MySql, REQUESTS_STALL),
     )
     .lasts(SHORT_MS, LONG_MS),
-    Fault::new(
+    Recipe::new(
         "mysql-answers-stall",
         "MySQL does what it is told, and its answers do not come; later all of them arrive.",
-        MYSQL,
-        |lab, _| Ok(disturb(lab, |links| &links.mysql, |proxy| proxy.stall(Direction::ToClient))),
+        |draw| disturb(draw, Store::MySql, ANSWERS_STALL),
     )
     .lasts(SHORT_MS, LONG_MS),
-    Fault::new(
-        "mysql-slow",
-        "Every statement to MySQL and every answer is late by some milliseconds.",
-        MYSQL,
-        |lab, random| {
-            let delay = Duration::from_millis(random.random_range(5..60));
-            Ok(disturb(lab, |links| &links.mysql, move |proxy| proxy.delay(delay)))
-        },
-    )
+    Recipe::new("mysql-slow", "Every statement to MySQL and every answer is late by some milliseconds.", |draw| {
+        slow_down(draw, Store::MySql)
+    })
     .not_in_share("what stalls altogether is in it"),
 ];
-
-/// Disturbs the same proxy of every service, until it is healed.
-fn disturb(lab: &mut Lab, choose: fn(&Links) -> &Proxy, how: impl Fn(&Proxy)) -> Healing {
-    for service in lab.stack.services() {
-        how(choose(service.links()));
-    }
-    Box::new(move |lab| {
-        for service in lab.stack.services() {
-            choose(service.links()).heal()?;
-        }
-        Ok(())
-    })
-}
