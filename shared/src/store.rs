@@ -305,8 +305,6 @@ pub struct Store {
     reach: Arc<Reach>,
     known: KnownUsers,
     timeout: Duration,
-    #[cfg(feature = "mutants")]
-    fence_is_off: bool,
 }
 
 /// Rows in one statement: keeps its JSON far below the 16 MiB that MariaDB takes by default
@@ -365,33 +363,13 @@ impl Store {
             db: Database::connect(options).await?,
             known: KnownUsers::default(),
             timeout,
-            #[cfg(feature = "mutants")]
-            fence_is_off: false,
         })
-    }
-
-    /// The same store without its fence, to show that the tests notice.
-    #[cfg(feature = "mutants")]
-    #[must_use]
-    pub fn without_fence(mut self) -> Self {
-        self.fence_is_off = true;
-        self
     }
 
     async fn fence_of_shard(&self, shard: Shard) -> Result<Fence> {
         let sql = "SELECT epoch, position, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence WHERE shard = ?";
         let row = self.one(sql, [shard.0.into()]).await?.ok_or(NO_FENCE)?;
         fence_of(&row)
-    }
-
-    #[cfg(not(feature = "mutants"))]
-    fn fence_is_on(&self) -> bool {
-        true
-    }
-
-    #[cfg(feature = "mutants")]
-    fn fence_is_on(&self) -> bool {
-        !self.fence_is_off
     }
 
     /// One article's numbers with the position that they belong to, in one consistent look.
