@@ -1,12 +1,13 @@
 //! The HTTP/1.1 server of every process: limits that work, and a drain that breaks no answer.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Once};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -202,6 +203,7 @@ async fn serve_connection<H, F>(
     H: Fn(IpAddr, Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
+    let is_draining = Arc::clone(&draining);
     let service = service_fn(move |request: Request<Incoming>| {
         // The handler is called in there: a future that is brought along would take its space twice.
         let (handler, draining) = (handler.clone(), Arc::clone(&draining));
@@ -219,9 +221,23 @@ async fn serve_connection<H, F>(
         }
     });
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = close.cancelled() => {
+    let mut closed = pin!(close.cancelled());
+    let mut is_watched = false;
+    let ended = poll_fn(|context| {
+        let ended = connection.as_mut().poll(context);
+        // Connections are closed only once the drain has begun. Until then it is enough to have asked once to be woken: to ask
+        // at every request costs as much as to read it.
+        if ended.is_pending() && (!is_watched || is_draining.load(Ordering::Relaxed)) {
+            is_watched = true;
+            if closed.as_mut().poll(context).is_ready() {
+                return Poll::Ready(None);
+            }
+        }
+        ended.map(Some)
+    });
+    let ended = match ended.await {
+        Some(ended) => ended,
+        None => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -15,11 +15,11 @@ use super::Fence;
 use crate::counter::{Shard, User};
 use crate::telemetry::{self, IntGauge};
 
-/// For all shards together: more than a million users with ids of ten bytes.
-const BYTES_MAX: usize = 24 << 20;
+/// For all shards together: about a million users with ids of ten bytes.
+const BYTES_MAX: usize = 20 << 20;
 
 static BYTES: LazyLock<IntGauge> = LazyLock::new(|| {
-    telemetry::gauge("footfall_known_users_bytes", "Memory for the users that MySQL is known to have; at most 24 MiB.")
+    telemetry::gauge("footfall_known_users_bytes", "Memory for the users that MySQL is known to have; at most 20 MiB.")
 });
 
 /// The users that are known, by shard. Cheap to clone.
