@@ -84,7 +84,7 @@ pub fn settings_of(plan: &Plan) -> Settings {
         batch_views_max: 100,
         ids_bytes_max: 256 << 20,
         traffic_ms,
-        requests: (traffic_ms / 20).min(1_000),
+        requests: (traffic_ms / 20).min(400),
         articles: plan.load.articles.min(6),
         ids_percent: 0,
         poison_percent: if is_poisoned { 5 } else { 0 },

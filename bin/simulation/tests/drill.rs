@@ -4,7 +4,7 @@ use footfall_proof::{FENCE_FORGOTTEN, Plan, Scale, all};
 use footfall_simulation::{Mutant, Report, run_plan};
 
 /// How many random schedules run by default.
-const SCHEDULES: u64 = 150;
+const SCHEDULES: u64 = 60;
 
 /// As `cargo xtask chaos` saves it and `footfall-simulation --plan` reads it.
 fn replay(plan: &Plan, mutant: Option<Mutant>) -> Report {
@@ -21,15 +21,12 @@ fn every_fault_of_the_drill_can_be_replayed() {
     let mut wrong = Vec::new();
     let mut missed = Vec::new();
     for recipe in all() {
-        for scale in [Scale::Short, Scale::Long] {
-            let report = replay(&Plan::of(recipe, 1, scale), None);
-            assert!(report.acknowledged > 0, "{}", tell(&report));
-            wrong.extend((!report.violations.is_empty()).then(|| tell(&report)));
-            missed.extend((!report.missed.is_empty()).then_some(recipe.name));
-        }
+        let report = replay(&Plan::of(recipe, 1, Scale::Short), None);
+        assert!(report.acknowledged > 0, "{}", tell(&report));
+        wrong.extend((!report.violations.is_empty()).then(|| tell(&report)));
+        missed.extend((!report.missed.is_empty()).then_some(recipe.name));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-    missed.dedup();
     assert_eq!(missed, ["mysql-older-restored"], "only this one needs real files");
 }
 

@@ -149,7 +149,7 @@ fn inject(lab: &mut Lab, fault: Fault) -> anyhow::Result<Option<Healing>> {
         Fault::LockHeld { ms } => Some(mysql::hold_lock(lab, ms)?),
         Fault::SessionsKilled {} => mysql::kill_sessions(lab)?,
         Fault::Poison {} => Some(mysql::poison(lab)?),
-        Fault::FenceForgotten {} => mysql::forget_fence(lab)?,
+        Fault::FenceForgotten {} => Some(mysql::forget_fence(lab)?),
         Fault::Network { store, who, state } => Some(network::disturb(lab, store, who, state)?),
         Fault::Messages { who, point, hurt, times } => Some(messages::hurt(lab, who, point, hurt, times)?),
         Fault::DiskFull { .. } => Some(journal::fill_disk(lab)?),

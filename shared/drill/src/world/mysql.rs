@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use footfall_proof::{Point, Store, Who};
 use footfall_sandbox::{Action, Message, Process, find_program};
 
-use super::{Healing, Matcher, place};
+use super::{Healing, Matcher, place, services};
 use crate::http;
 use crate::lab::Lab;
 
@@ -56,11 +56,14 @@ pub(super) fn kill_sessions(lab: &mut Lab) -> anyhow::Result<Option<Healing>> {
 
 /// Puts the fence back to where it was before a flush, after the flush was committed and before the flusher knows: what
 /// it writes again then is counted twice.
-pub(super) fn forget_fence(lab: &mut Lab) -> anyhow::Result<Option<Healing>> {
+pub(super) fn forget_fence(lab: &mut Lab) -> anyhow::Result<Healing> {
     let (_, locks) = place(lab, Point::Lock)?;
     let (_, commits) = place(lab, Point::Commit)?;
     let (flusher, held) = lab.catch(Who::Flushers, Store::MySql, Point::Lock, &locks, Action::HoldRequest)?;
-    // Its lease keeps the others from flushing meanwhile.
+    // Else another one may flush more, and tell Redis, before the fence is put back: then MySQL would be older than Redis,
+    // which every flusher notices.
+    let others = lab.each(Who::Flushers).into_iter().filter(|other| *other != flusher);
+    let resume = others.map(|other| services::pause(lab, other)).collect::<anyhow::Result<Vec<_>>>()?;
     lab.sql(
         "CREATE DATABASE IF NOT EXISTS rival; \
          CREATE OR REPLACE TABLE rival.shard_fence AS SELECT * FROM footfall_shard_fence; \
@@ -76,7 +79,7 @@ pub(super) fn forget_fence(lab: &mut Lab) -> anyhow::Result<Option<Healing>> {
          INSERT INTO footfall_producer_fence SELECT * FROM rival.producer_fence",
     )?;
     commit.iter().for_each(|rule| rule.drop_held());
-    Ok(None)
+    Ok(Box::new(move |lab| resume.into_iter().try_for_each(|resume| resume(lab))))
 }
 
 /// Another client of MariaDB, at work beside the flusher. It goes on after errors.
