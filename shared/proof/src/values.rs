@@ -125,6 +125,7 @@ words! {
     }
 }
 
+#[expect(clippy::derivable_impls, reason = "a macro makes the variants, so none of them can be marked")]
 impl Default for WriteMode {
     fn default() -> Self {
         Self::Writable
