@@ -1,7 +1,8 @@
 //! What a view costs when more rows are stored.
 
+use crate::names::{MARIADB_ALONE, WHOLE};
 use crate::report::{Figure, thousands};
-use crate::run::{Bench, MARIADB_ALONE, WHOLE};
+use crate::run::Bench;
 use crate::scene::{Scene, Stored};
 use crate::traffic::Crowd;
 

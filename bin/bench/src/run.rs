@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::load::Kind;
 use crate::measure::{memory_mib, raise_file_limit};
+use crate::names::{ALWAYS, BARE, BATCHES, CACHED, DIRECT, LATENCY, LIMITS, QUEUE, READS, STEADY, VIEWS, WHOLE};
 use crate::report::{Figure, Report, Row, thousands};
 use crate::scene::{Load, Scene, Sent, Stored};
 use crate::{lines, targets};
@@ -71,21 +72,6 @@ enum Part {
     /// What a view costs when there are more rows, beside MariaDB alone; only when it is named
     Growth,
 }
-
-pub(crate) const BARE: &str = "bare hyper server: the limit";
-pub(crate) const CACHED: &str = "one EVALSHA per view, a job moves them to MySQL";
-pub(crate) const DIRECT: &str = "two upserts per view";
-pub(crate) const QUEUE: &str = "Footfall, flusher stopped";
-pub(crate) const ALWAYS: &str = "the same, `appendfsync always`";
-pub(crate) const WHOLE: &str = "Footfall, all of it";
-pub(crate) const MARIADB_ALONE: &str = "MariaDB alone: the limit";
-pub(crate) const LIMITS: &str = "bare server, Redis alone, MariaDB alone: the limits";
-
-pub(crate) const VIEWS: &str = "Single views";
-pub(crate) const BATCHES: &str = "1,000 views in a request";
-pub(crate) const LATENCY: &str = "Answer times on a schedule";
-pub(crate) const READS: &str = "Reads of cached articles";
-pub(crate) const STEADY: &str = "A steady 20,000 views/s, 1,000 in a request";
 
 /// Views in one request where there are many.
 const BATCH_VIEWS: usize = 1_000;

@@ -3,13 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use footfall_shared::config::Config;
-use footfall_shared::counter::View;
-use footfall_shared::http::{self, Answer};
-use footfall_shared::origins::Origins;
-use footfall_shared::paths::{self, id_in};
-use footfall_shared::reads::Reads;
-use footfall_shared::telemetry::{self, IntCounter, IntCounterVec, Readiness};
+use footfall_shared::protocol::View;
+use footfall_shared::service::config::Config;
+use footfall_shared::service::http::{self, Answer};
+use footfall_shared::service::paths::{self, id_in};
+use footfall_shared::service::telemetry::{self, IntCounter, IntCounterVec, Readiness};
+use footfall_shared::stores::reads::Reads;
 use hyper::body::Incoming;
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
@@ -23,6 +22,7 @@ use tracing::warn;
 use crate::bodies::{Bodies, NoBody};
 use crate::budgets::Budgets;
 use crate::intake::{Intake, NotCounted};
+use crate::origins::Origins;
 use crate::page;
 use crate::posted::{self, Posted};
 use crate::request::{self, Reason, Refusal, Sent};
@@ -209,7 +209,7 @@ impl Routes {
             reads,
             visitors,
             budgets: Budgets::new(&config.ingest),
-            origins: config.ingest.allowed_origins.clone(),
+            origins: Origins::new(&config.ingest.allowed_origins),
             readiness,
             answers: Answers::new(),
             rejected: telemetry::counters(

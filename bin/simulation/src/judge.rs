@@ -1,7 +1,7 @@
 //! What must hold at the end, computed from what clients were told and from what has happened to the stores.
 
 use footfall_proof::{Expect, Findings, Tally, judge};
-use footfall_shared::counter::{Article, Shard};
+use footfall_shared::protocol::{Article, Shard};
 
 use crate::books::{Pair, Rows, Told};
 use crate::processes::World;

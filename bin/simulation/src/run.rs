@@ -57,8 +57,8 @@ pub fn run(seed: u64, mutant: Option<Mutant>, with_lines: bool) -> Report {
 /// Runs a plan, in a runtime of its own. It may be one for real servers.
 #[must_use]
 pub fn run_plan(plan: &Plan, mutant: Option<Mutant>, with_lines: bool) -> Report {
-    footfall_shared::random::simulate(plan.seed);
-    footfall_shared::clock::simulate(BEGIN_MS);
+    footfall_shared::service::random::simulate(plan.seed);
+    footfall_shared::service::clock::simulate(BEGIN_MS);
     let dice = Dice::new(plan.seed);
     let _ = dice.fork(); // Random plans come from these.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -181,8 +181,8 @@ async fn inject(world: &Arc<World>, fault: Fault, hold_ms: u64) -> Result<Undos,
         }
         Fault::Clocks { redis_ms, services_ms } => {
             world.farm.move_clock(redis_ms);
-            footfall_shared::clock::simulate(BEGIN_MS.saturating_add_signed(services_ms));
-            let back = undo(hold_ms, |_| footfall_shared::clock::simulate(BEGIN_MS));
+            footfall_shared::service::clock::simulate(BEGIN_MS.saturating_add_signed(services_ms));
+            let back = undo(hold_ms, |_| footfall_shared::service::clock::simulate(BEGIN_MS));
             if hold_ms > 0 { vec![back] } else { vec![] }
         }
         Fault::RedisRestart { data } => {
