@@ -43,13 +43,13 @@ struct Flags {
     announce: Option<PathBuf>,
 }
 
-/// The whole program; `store` may replace the store, which is for tests.
-pub fn main(store: fn(Store) -> Store) -> ExitCode {
+/// The whole program.
+pub fn main() -> ExitCode {
     let flags = Flags::parse();
     lifecycle::main(flags.config.as_deref(), |config, lifecycle| async move {
         let admin = lifecycle::bind(config.flusher.admin).await?;
         admin::announce(flags.announce.as_deref(), &[("admin", &admin)])?;
-        let store = store(Store::new(&config.database).await?);
+        let store = Store::new(&config.database).await?;
         run(config, store, admin, lifecycle).await
     })
 }

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use footfall_proof::ledger;
 use footfall_shared::mysql::{Fences, Store, column};
 use footfall_shared::protocol::{Article, Row};
 use footfall_shared::redis::Redis;
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::failure::{self, Failure};
 use crate::terminal::{count, note, print, seconds};
-use crate::{DIFFERENCE_FOUND, Result, ledger};
+use crate::{DIFFERENCE_FOUND, Result};
 use checks::Check;
 use compare::{Comparison, Difference, Place};
 use look::Look;
@@ -198,12 +199,12 @@ fn report(comparison: &Comparison, look: &Look, articles: usize, list: usize) ->
         format!(
             "counted      {:>13}  (MySQL {}, still in Redis {})",
             HumanCount(result.sum.counted()).to_string(),
-            HumanCount(result.sum.mysql),
-            HumanCount(result.sum.redis)
+            HumanCount(result.sum.stored),
+            HumanCount(result.sum.pending)
         ),
         format!(
             "quarantined  {:>13}  (footfall quarantine list shows all {})",
-            HumanCount(result.sum.quarantine).to_string(),
+            HumanCount(result.sum.quarantined).to_string(),
             HumanCount(column(look.audit.quarantined_views))
         ),
         String::new(),

@@ -27,8 +27,6 @@ pub struct Store {
     pub(super) reach: Arc<Reach>,
     pub(super) known: KnownUsers,
     pub(super) timeout: Duration,
-    #[cfg(feature = "mutants")]
-    fence_is_off: bool,
 }
 
 /// MySQL ends a session that is silent for so long, and with it the locks of a flusher that stands still or was cut off.
@@ -83,27 +81,7 @@ impl Store {
             db: Database::connect(options).await?,
             known: KnownUsers::default(),
             timeout,
-            #[cfg(feature = "mutants")]
-            fence_is_off: false,
         })
-    }
-
-    /// The same store without its fence, to show that the tests notice.
-    #[cfg(feature = "mutants")]
-    #[must_use]
-    pub fn without_fence(mut self) -> Self {
-        self.fence_is_off = true;
-        self
-    }
-
-    #[cfg(not(feature = "mutants"))]
-    pub(super) fn fence_is_on(&self) -> bool {
-        true
-    }
-
-    #[cfg(feature = "mutants")]
-    pub(super) fn fence_is_on(&self) -> bool {
-        !self.fence_is_off
     }
 
     /// A transaction on a connection of its own.

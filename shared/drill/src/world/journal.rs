@@ -9,72 +9,20 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use footfall_journal::{Disk, Folder};
-use rand::RngExt;
-use rand::rngs::StdRng;
+use footfall_proof::{Damage, Dice, Setup};
 
-use super::everything::{kill_services, restart_services};
-use super::redis::empty;
-use super::{Expect, Fault, Healing, Part};
+use super::Healing;
 use crate::lab::{Lab, Skip};
-use crate::setting::Setting;
-use crate::stack::Role;
 
-const INGEST: &[Part] = &[Part::Ingest];
-
-/// Why damage to journals is not mixed with other faults.
-const ONLY_COPY: &str = "when Redis loses data too, the journal is the only copy";
-
-pub(super) const FAULTS: &[Fault] = &[
-    Fault::new(
-        "journal-bits-flipped",
-        "All ingests are killed, and some bits of their journals change; Redis still has what is in them.",
-        INGEST,
-        |lab, random| damage(lab, random, flip_bits, false),
-    )
-    .alone(ONLY_COPY),
-    Fault::new(
-        "journal-tail-torn",
-        "All ingests are killed, and the end of a journal's last record is lost; Redis still has it.",
-        INGEST,
-        |lab, random| damage(lab, random, tear, false),
-    )
-    .alone(ONLY_COPY),
-    Fault::new(
-        "journal-bits-flipped-redis-lost",
-        "All ingests are killed, some bits of their journals change, and Redis loses everything.",
-        &[Part::Ingest, Part::Redis],
-        |lab, random| damage(lab, random, flip_bits, true),
-    )
-    .expect(Expect::LostAsReported),
-    Fault::new(
-        "journal-disk-full",
-        "The disk of the journals is full, until somebody makes room.",
-        INGEST,
-        |lab, _| {
-            let ballast = journal(lab)?.join("ballast");
-            fill(&ballast)?;
-            Ok(Box::new(move |_| Ok(fs::remove_file(ballast)?)))
-        },
-    )
-    .on(Setting::SmallDisk)
-    .lasts((800, 1_500), (2_000, 10_000)),
-    Fault::new(
-        "journal-disk-full-redis-away",
-        "The disk of the journals is full, and Redis is away; views go to MySQL or are refused.",
-        &[Part::Ingest, Part::Redis],
-        |lab, _| {
-            let ballast = journal(lab)?.join("ballast");
-            fill(&ballast)?;
-            lab.stack.redis.kill()?;
-            Ok(Box::new(move |lab| {
-                lab.stack.redis.restart()?;
-                Ok(fs::remove_file(ballast)?)
-            }))
-        },
-    )
-    .on(Setting::SmallDisk)
-    .lasts((800, 1_500), (2_000, 10_000)),
-];
+/// The disk is full until somebody makes room.
+pub(super) fn fill_disk(lab: &mut Lab) -> anyhow::Result<Healing> {
+    if lab.setup != Setup::SmallDisk {
+        return Err(Skip("the journals of this stack are on no disk of their own".to_owned()).into());
+    }
+    let ballast = journal(lab)?.join("ballast");
+    fill(&ballast)?;
+    Ok(Box::new(move |_| Ok(fs::remove_file(ballast)?)))
+}
 
 /// The folder of the journals, of a build that keeps any.
 fn journal(lab: &Lab) -> anyhow::Result<PathBuf> {
@@ -101,26 +49,20 @@ fn segments(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn damage(
-    lab: &mut Lab,
-    random: &mut StdRng,
-    how: fn(&Path, usize, &mut StdRng) -> io::Result<()>,
-    redis_is_lost: bool,
-) -> anyhow::Result<Healing> {
+/// Damages every journal that holds anything. Nobody may be writing one.
+pub(super) fn damage(lab: &mut Lab, how: Damage, dice: u64) -> anyhow::Result<Option<Healing>> {
+    let dice = Dice::new(dice);
     let folder = journal(lab)?;
-    if redis_is_lost {
-        // So that the journals hold something that nobody else has.
-        lab.stack.mariadb.kill()?;
-        super::pause(random, 300, 600);
-    }
-    kill_services(lab, &[Role::Ingest])?;
     let before = readable(&folder)?;
     let mut damaged = 0;
     for segment in segments(&folder)? {
         let used = used_bytes(&fs::read(&segment)?);
         // A segment's own header is not worth the while.
         if used > 64 {
-            how(&segment, used, random)?;
+            match how {
+                Damage::Bits => flip_bits(&segment, used, &dice)?,
+                Damage::TornTail => tear(&segment, used, &dice)?,
+            }
             damaged += 1;
         }
     }
@@ -129,17 +71,7 @@ fn damage(
     let last = |lane| after.keys().filter(|(other, _)| *other == lane).map(|(_, number)| *number).max();
     lab.untold +=
         before.iter().filter(|((lane, number), _)| Some(*number) > last(*lane)).map(|(_, views)| views).sum::<u64>();
-    if redis_is_lost {
-        lab.stack.redis.kill()?;
-        empty(lab)?;
-    }
-    Ok(Box::new(move |lab| {
-        if redis_is_lost {
-            lab.stack.redis.restart()?;
-            lab.stack.mariadb.restart()?;
-        }
-        restart_services(lab, &[Role::Ingest])
-    }))
+    Ok(None)
 }
 
 /// Which numbers a batch: its shard, its producer, and the way that it took.
@@ -199,24 +131,24 @@ fn used_bytes(segment: &[u8]) -> usize {
     segment.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
 }
 
-fn flip_bits(segment: &Path, used: usize, random: &mut StdRng) -> io::Result<()> {
+fn flip_bits(segment: &Path, used: usize, dice: &Dice) -> io::Result<()> {
     /// What nobody else has is at the end.
     const RECENT: usize = 8 * 1024;
     let file = File::options().read(true).write(true).open(segment)?;
-    let first = if random.random() { 32 } else { used.saturating_sub(RECENT).max(32) };
-    for _ in 0..random.random_range(1..=3) {
-        let at = random.random_range(first..used) as u64;
+    let first = if dice.chance(50) { 32 } else { used.saturating_sub(RECENT).max(32) };
+    for _ in 0..dice.range(1, 3) {
+        let at = dice.range(first as u64, used as u64 - 1);
         let mut byte = [0];
         file.read_exact_at(&mut byte, at)?;
-        byte[0] ^= 1 << random.random_range(0..8);
+        byte[0] ^= 1 << dice.range(0, 7);
         file.write_all_at(&byte, at)?;
     }
     Ok(())
 }
 
 /// Zeros where the end of the last write would be, as after a power cut that came before it was on the disk.
-fn tear(segment: &Path, used: usize, random: &mut StdRng) -> io::Result<()> {
-    let lost = random.random_range(1..=24.min(used - 32));
+fn tear(segment: &Path, used: usize, dice: &Dice) -> io::Result<()> {
+    let lost = dice.range(1, 24.min(used as u64 - 32)) as usize;
     File::options().write(true).open(segment)?.write_all_at(&vec![0; lost], (used - lost) as u64)
 }
 
@@ -237,8 +169,6 @@ fn fill(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
-
     use super::*;
 
     #[test]
@@ -254,7 +184,7 @@ mod tests {
             fs::write(&path, &whole)?;
             assert_eq!(segments(dir.path())?, std::slice::from_ref(&path));
             assert_eq!(used_bytes(&whole), 500);
-            how(&path, 500, &mut StdRng::seed_from_u64(seed as u64))?;
+            how(&path, 500, &Dice::new(seed as u64))?;
             let now = fs::read(&path)?;
             assert!(now != whole && now.len() == whole.len());
             assert!(now[..32] == whole[..32] && now[500..] == whole[500..]);

@@ -10,25 +10,26 @@ use std::str::FromStr;
 /// How the first line begins.
 const HEAD: &str = "# footfall ledger v1";
 /// The last line of a ledger that is complete.
-pub(crate) const END: &str = "# end";
+pub const END: &str = "# end";
 
 /// The first line. `run` is random: a copy of a ledger is told from the ledger of a like run by it.
-pub(crate) fn head(seed: u64, views: u64, run: u64) -> String {
+#[must_use]
+pub fn head(seed: u64, views: u64, run: u64) -> String {
     format!("{HEAD} seed={seed} views={views} run={run:016x}")
 }
 
 /// What a ledger is, beside its entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Kind {
+pub struct Kind {
     /// Names its run; none in a ledger of an earlier version.
-    pub(crate) run: Option<String>,
+    pub run: Option<String>,
     /// Whether every answer that was waited for is in it.
-    pub(crate) is_complete: bool,
+    pub is_complete: bool,
 }
 
 /// What the sender of a view knows about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// 2xx: it must be counted, once.
     Acknowledged,
     /// 4xx: it must not be counted.
@@ -62,10 +63,13 @@ impl FromStr for Outcome {
 
 /// One line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Entry<'a> {
-    pub(crate) article: &'a str,
-    pub(crate) user: &'a str,
-    pub(crate) outcome: Outcome,
+pub struct Entry<'a> {
+    /// Its id.
+    pub article: &'a str,
+    /// Its id.
+    pub user: &'a str,
+    /// What became of the view, as far as its sender knows.
+    pub outcome: Outcome,
 }
 
 impl fmt::Display for Entry<'_> {
@@ -85,7 +89,7 @@ impl<'a> Entry<'a> {
 }
 
 /// Hands every entry to `each`. What is wrong comes with its line number.
-pub(crate) fn read(mut file: impl BufRead, mut each: impl FnMut(Entry<'_>)) -> Result<Kind, String> {
+pub fn read(mut file: impl BufRead, mut each: impl FnMut(Entry<'_>)) -> Result<Kind, String> {
     let mut line = String::new();
     let mut run = None;
     let mut is_complete = false;
