@@ -16,7 +16,6 @@ mod reopen;
 mod scripts;
 mod server;
 mod tool;
-mod url;
 
 use std::sync::Arc;
 
@@ -35,7 +34,6 @@ pub use reopen::{DataSet, ID_BYTES, Remembered, State};
 pub use scripts::{Script, WhenFull, scripts};
 pub use server::{Answer, Redis, Server};
 pub use tool::{LogReader, Moment};
-pub use url::{check, exposure, is_local};
 
 /// What a call of the queue can fail with.
 #[derive(Debug, thiserror::Error)]

@@ -39,7 +39,7 @@ pub use quarantine::{Quarantined, Replayed};
 pub use restore::{Known, Lost, Positions};
 pub use schema::{Found, Look, recorded};
 pub use tables::{BYTEWISE, MARK, TABLES, TABLES_BEFORE, Table, VIEWS_OF_COUNTS, View};
-pub use url::{check, connect_options, exposure, is_local};
+pub use url::connect_options;
 
 /// The schema that this build reads and writes; `footfall init` brings a database to it.
 pub const SCHEMA_VERSION: u32 = 4;
@@ -331,11 +331,11 @@ impl Store {
     }
 
     async fn checked(database: &config::Database) -> Result<Self> {
-        let timeout = database.timeout_ms;
+        let timeout = database.timeout;
         let mut options = connect_options(database);
         options
             .connect_lazy(true)
-            .max_connections(database.connections_max)
+            .max_connections(database.connections_max.get())
             .idle_timeout(SESSION_IDLE_MAX / 2)
             .map_sqlx_mysql_pool_opts(move |pool| {
                 pool.after_connect(|connection, _| {
@@ -361,7 +361,7 @@ impl Store {
                 })
             });
         Ok(Self {
-            reach: Arc::new(Reach::new(url::place(database), url::mysql_options(database)?, timeout)),
+            reach: Arc::new(Reach::new(database.url.place(), url::mysql_options(database)?, timeout)),
             db: Database::connect(options).await?,
             known: KnownUsers::default(),
             timeout,

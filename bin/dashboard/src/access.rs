@@ -104,12 +104,12 @@ impl Access {
             (true, false) => Scope::Numbers,
             (false, _) => Scope::Nothing,
         };
-        let per_second = config.requests_per_second;
+        let per_second = config.requests_per_second.get();
         let url = config.url.as_str().parse::<Uri>().ok();
         Self {
             open,
             tokens,
-            session: config.session_ms,
+            session: config.session,
             is_secure: config.url.as_str().starts_with("https:"),
             name: url.as_ref().and_then(|url| url.host().map(str::to_owned)),
             origin: url.and_then(|url| {
@@ -308,14 +308,13 @@ fn site(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use footfall_shared::config::Token;
 
     const TOKEN: &str = "the token that opens everything";
     const READ_TOKEN: &str = "the token of the wall";
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
     fn access(listen: &str, tokens: [&str; 2]) -> Access {
-        let [token, read_token] = tokens.map(|token| Token(token.into()));
+        let [token, read_token] = tokens.map(|token| token.parse().expect("a good token"));
         let listen = listen.parse().expect("an address");
         Access::new(&config::Dashboard { listen, token, read_token, ..config::Dashboard::default() })
     }

@@ -431,7 +431,7 @@ impl Lists {
     ) -> Self {
         let refused =
             telemetry::counter("footfall_dashboard_lists_refused_total", "Lists refused because too many were read.");
-        let turns = (database.connections_max as usize / 2).clamp(1, READS_MAX);
+        let turns = (database.connections_max.get() as usize / 2).clamp(1, READS_MAX);
         let kind = |_| Kind {
             mysql: Mutex::new(Breaker::new(0)),
             seats: Arc::new(Semaphore::new(READS_MAX)),
@@ -442,7 +442,7 @@ impl Lists {
             kinds: std::array::from_fn(kind),
             kept: Cache::with_weighter(1_000, KEPT_MAX, Entries),
             ttl,
-            patience: database.timeout_ms,
+            patience: database.timeout,
             counts,
             refused,
             stored_until,

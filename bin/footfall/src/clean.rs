@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use footfall_shared::config::Config;
 use footfall_shared::counter::Shard;
-use footfall_shared::queue::{self, Redis};
-use footfall_shared::store::{self, Fences, Store};
+use footfall_shared::queue::Redis;
+use footfall_shared::store::{Fences, Store};
 use tokio::net::TcpStream;
 
 use crate::failure::{self, Failure};
@@ -32,8 +32,8 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let stores = [
-        ("database.url", &config.database.url, store::is_local(&config.database)),
-        ("redis.url", &config.redis.url, queue::is_local(&config.redis)),
+        ("database.url", config.database.url.to_string(), config.database.url.is_local()),
+        ("redis.url", config.redis.url.to_string(), config.redis.url.is_local()),
     ];
     if let Some((name, remote, _)) = stores.iter().find(|(_, _, is_local)| !is_local)
         && !args.even_remote
@@ -44,7 +44,7 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     }
     let store = Store::new(&config.database).await?;
     let redis = failure::redis(config)?;
-    store.check_schema(config.shards).await?;
+    store.check_schema(config.shards.get()).await?;
     refuse_while_services_run(config, &redis).await?;
     let (database, queue) = (&config.database.url, &config.redis.url);
     let question = format!("Delete all counts in {database} and {queue}? Are all ingests and flushers stopped?");
@@ -78,7 +78,7 @@ async fn refuse_while_services_run(config: &Config, redis: &Redis) -> Result<()>
             return Err(refuse(format!("the {service} answers at {address}")));
         }
     }
-    for shard in Shard::all(config.shards) {
+    for shard in Shard::all(config.shards.get()) {
         if let Some(holder) = redis.shard(shard).lease_holder().await? {
             return Err(refuse(format!("the flusher {holder} is at work")));
         }

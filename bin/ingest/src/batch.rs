@@ -139,7 +139,7 @@ impl Batcher {
         let Parts { config, link, blocking, readiness, metrics, journal, lane } = parts;
         let seed = lane.producer().0;
         let now = Instant::now();
-        let (shard, limit) = (link.queue.shard(), journal.as_ref().map_or(0, |_| config.journal_bytes_max));
+        let (shard, limit) = (link.queue.shard(), journal.as_ref().map_or(0, |_| config.journal_bytes_max.get()));
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         metrics.journal_limit.with_label_values(&[&shard.to_string()]).set(limit);
         let batcher = Self {
@@ -286,7 +286,7 @@ impl Batcher {
 
     /// How long clients wait for Redis or MySQL before the journal is brought to the disk for them.
     fn patience(&self) -> Duration {
-        self.config.journal_sync_ms
+        self.config.journal_sync
     }
 
     /// The path of a batch that is built now; none if it is better not to build one yet.
@@ -316,7 +316,7 @@ impl Batcher {
     fn has_room(&self) -> bool {
         let has_room = match &self.journal {
             Some(journal) => journal.has_room(),
-            None => self.lane.retained_bytes() < self.config.retained_bytes_max,
+            None => self.lane.retained_bytes() < self.config.retained_bytes_max.get(),
         };
         has_room && self.lane.retained() < RETAINED_MAX
     }
@@ -400,7 +400,7 @@ impl Batcher {
             let batch = &mut batches[usize::from(path_of(&offer) == Path::Direct)];
             batch.0.extend(offer.views);
             batch.1.push(offer.client);
-            next = if count < self.config.batch_views_max { offers.try_recv().ok() } else { None };
+            next = if count < self.config.batch_views_max.get() { offers.try_recv().ok() } else { None };
         }
         if !self.redis.is_closed() && !batches[0].0.is_empty() {
             self.journal_at = now + CATCH_UP_PACE;
@@ -522,7 +522,7 @@ impl Batcher {
         }
         // `apply` sees to that by itself, unless it is refused, or there is less memory now than before. One batch may be
         // more than there is room for.
-        let batch_max = self.config.batch_views_max.saturating_add(self.config.request_views_max) as u64;
+        let batch_max = self.config.batch_views_max.saturating_add(self.config.request_views_max.get()).get() as u64;
         let most = self.link.ids_max.load(Ordering::Relaxed).max(batch_max);
         if added.max(before) > most
             && let Some(epoch) = self.lane.epoch()
@@ -652,7 +652,7 @@ impl Batcher {
         for (kind, bytes) in [("used", used), ("limit", max)] {
             self.metrics.redis_memory.with_label_values(&[kind]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
-        self.link.ids_max.store(ids_max(self.config.ids_bytes_max, self.link.shards, max), Ordering::Relaxed);
+        self.link.ids_max.store(ids_max(self.config.ids_bytes_max.get(), self.link.shards, max), Ordering::Relaxed);
         let percent = used.saturating_mul(100).checked_div(max).unwrap_or(0); // Without a limit it is never full.
         if percent > MEMORY_PERCENT_MAX && self.journal.is_some() && self.redis.is_closed() {
             Class::CacheFull.count();

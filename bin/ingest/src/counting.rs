@@ -63,16 +63,20 @@ impl Counting {
             Some(disk) => Some(Life::begin(Arc::clone(disk), &producer.to_string())?),
             None => None,
         };
-        let bytes_max = config.ingest.journal_bytes_max;
+        let bytes_max = config.ingest.journal_bytes_max.get();
         let limits = Limits { bytes_max, segment_bytes: SEGMENT_BYTES_MAX.min(bytes_max / 4), ..Limits::default() };
         let (intake, offers) =
-            Intake::new(config.shards, config.ingest.queue_views_max, config.ingest.answer_timeout_ms);
-        let links: Vec<Link> = Shard::all(config.shards)
+            Intake::new(config.shards.get(), config.ingest.queue_views_max.get(), config.ingest.answer_timeout);
+        let links: Vec<Link> = Shard::all(config.shards.get())
             .map(|shard| Link {
                 queue: redis.shard(shard),
                 fences: Arc::clone(&fences),
-                shards: config.shards,
-                ids_max: Arc::new(AtomicU64::new(batch::ids_max(config.ingest.ids_bytes_max, config.shards, 0))),
+                shards: config.shards.get(),
+                ids_max: Arc::new(AtomicU64::new(batch::ids_max(
+                    config.ingest.ids_bytes_max.get(),
+                    config.shards.get(),
+                    0,
+                ))),
             })
             .collect();
         let metrics = batch::Metrics::new();

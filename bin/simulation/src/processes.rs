@@ -1,5 +1,6 @@
 //! The processes: two ingests and two flushers that run the real code, and that can be killed, ended and paused.
 
+use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -279,14 +280,15 @@ impl World {
 }
 
 fn config_of(setting: &Setting) -> Config {
-    let mut config = Config { shards: setting.shards, ..Config::default() };
-    config.ingest.journal_bytes_max = setting.journal_bytes_max;
-    config.ingest.batch_views_max = setting.batch_views_max;
-    config.ingest.ids_bytes_max = setting.ids_bytes_max;
-    config.ingest.answer_timeout_ms = ms(setting.answer_timeout_ms);
-    config.flusher.lease_ms = ms(setting.lease_ms);
-    config.flusher.poll_ms = ms(setting.poll_ms);
-    config.flusher.transaction_views_max = setting.transaction_views_max;
-    config.flusher.timeout_ms = ms(setting.flush_timeout_ms);
+    const POSITIVE: &str = "no plan has a 0 here";
+    let mut config = Config { shards: NonZero::new(setting.shards).expect(POSITIVE), ..Config::default() };
+    config.ingest.journal_bytes_max = NonZero::new(setting.journal_bytes_max).expect(POSITIVE);
+    config.ingest.batch_views_max = NonZero::new(setting.batch_views_max).expect(POSITIVE);
+    config.ingest.ids_bytes_max = NonZero::new(setting.ids_bytes_max).expect(POSITIVE);
+    config.ingest.answer_timeout = ms(setting.answer_timeout_ms);
+    config.flusher.lease = Some(ms(setting.lease_ms)).filter(|lease| !lease.is_zero());
+    config.flusher.poll = ms(setting.poll_ms);
+    config.flusher.transaction_views_max = NonZero::new(setting.transaction_views_max).expect(POSITIVE);
+    config.flusher.timeout = ms(setting.flush_timeout_ms);
     config
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use footfall_sandbox::RedisOptions;
-use footfall_shared::config::{self, SecretUrl};
+use footfall_shared::config;
 use footfall_shared::counter::{Article, Batch, Producer, Shard, User, View, ViewId};
 use footfall_shared::keys::Age;
 use footfall_shared::packed::Packed;
@@ -45,7 +45,7 @@ pub(crate) fn recovery(epoch: u64) -> Recovery {
 }
 
 fn connect(server: &footfall_sandbox::Redis) -> Redis {
-    let config = config::Redis { url: SecretUrl(server.url()), ..config::Redis::default() };
+    let config = config::Redis { url: server.url().parse().expect("a URL"), ..config::Redis::default() };
     Redis::new(&config, Duration::from_secs(5)).expect("a URL")
 }
 
