@@ -3,10 +3,10 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use footfall_shared::config;
-use footfall_shared::http;
-use footfall_shared::limit::Limit;
-use footfall_shared::telemetry::{self, IntCounter};
+use footfall_shared::service::config;
+use footfall_shared::service::http;
+use footfall_shared::service::limit::Limit;
+use footfall_shared::service::telemetry::{self, IntCounter};
 use hmac::{Hmac, KeyInit, Mac};
 use hyper::Uri;
 use hyper::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderValue, ORIGIN};

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use footfall_shared::config::Config;
-use footfall_shared::counter::Shard;
-use footfall_shared::queue::Redis;
-use footfall_shared::store::{Fences, Store};
+use footfall_shared::mysql::{Fences, Store};
+use footfall_shared::protocol::Shard;
+use footfall_shared::redis::Redis;
+use footfall_shared::service::config::Config;
 use tokio::net::TcpStream;
 
 use crate::failure::{self, Failure};

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use footfall_shared::config::Config;
+use footfall_shared::service::config::Config;
 use serde_json::Value;
 
 const README: &str = "README.md";

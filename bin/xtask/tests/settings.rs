@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use footfall_shared::config;
+use footfall_shared::service::config;
 
 /// The document with the table.
 const TABLE: &str = "README.md";

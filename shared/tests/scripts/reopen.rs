@@ -1,9 +1,8 @@
 //! A Redis that comes back is opened again: what MySQL has is trimmed, and an overtaken or damaged history set aside.
 
-use footfall_shared::counter::Producer;
-use footfall_shared::packed::{self, Packed};
-use footfall_shared::queue::{Entry, Position, QueueError, State};
-use footfall_shared::store::Recovery;
+use footfall_shared::protocol::packed::{self, Packed};
+use footfall_shared::protocol::{Position, Producer, Recovery, State};
+use footfall_shared::redis::{Entry, QueueError};
 
 use crate::common::{EPOCH, Fixture, IDS_MAX, LOG, PRODUCER, SHARDS, batch, recovery};
 
@@ -45,7 +44,7 @@ async fn what_mysql_has_is_trimmed_and_the_rest_kept() {
         assert_eq!(fixture.meta(["oldest"]), [oldest]);
         // It goes on.
         let applied = fixture.queue.apply(NEXT, &Packed::new(batch(4, "d")), IDS_MAX).await.expect("apply");
-        assert_eq!(applied, footfall_shared::queue::Applied::Ok(Position { first: position + 1, tail: 4 }));
+        assert_eq!(applied, footfall_shared::redis::Applied::Ok(Position { first: position + 1, tail: 4 }));
     }
 }
 
