@@ -95,8 +95,8 @@ impl Queue {
         let mut call = REOPEN.call([&*all.meta, &all.producers, &all.log, &all.ids, &all.ids_before, &aside]);
         call.arg(recovery.epoch).arg(&state.incarnation);
         match state.data {
-            Some(DataSet { epoch, position, .. }) => call.arg((epoch, position.first, position.tail)),
-            None => call.arg(("", "", "")),
+            Some(DataSet { epoch, position, .. }) => call.arg((epoch, position.first)),
+            None => call.arg(("", "")),
         };
         call.arg(recovery.position).arg(u8::from(keep)).arg(shards).arg(recovery.version);
         for (producer, number, views) in &recovery.producers {

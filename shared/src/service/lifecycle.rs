@@ -338,7 +338,7 @@ mod tests {
             unreachable!("{ended:?}");
         }
         let this = std::env::current_exe().expect("the path of this test");
-        let name = "lifecycle::tests::a_task_that_panics_ends_the_process";
+        let name = "service::lifecycle::tests::a_task_that_panics_ends_the_process";
         let child = Command::new(this).args([name, "--exact", "--nocapture"]).env(PANICS, "1").output();
         let child = child.expect("the test starts itself");
         assert_eq!(child.status.code(), None, "ended by a signal: {child:?}");

@@ -1,14 +1,19 @@
 //! Opens a Redis data set that no recovery has opened in this life of its server: after a restart, a
 //! fail-over, FLUSHALL or the very first start. Any process may do it; the first one to begin the next epoch does.
+//!
+//! Each epoch that is begun ends all others, so processes that begin one after the other would keep each other from opening
+//! any. Whoever sees that another has begun one gives it time to open it; and whoever has begun one and was overtaken in
+//! Redis by the opening of an older one opens his own, instead of beginning yet another.
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::mysql::{Fences, StoreError};
 use crate::protocol::errors::{Class, Grade};
-use crate::protocol::{Decision, Progress};
+use crate::protocol::{DataSet, Decision, Progress, Recovery};
 use crate::redis::{Queue, QueueError};
 use crate::service::random;
 use crate::service::telemetry::{self, IntCounter};
@@ -16,6 +21,11 @@ use crate::service::telemetry::{self, IntCounter};
 static RECOVERIES: LazyLock<IntCounter> = LazyLock::new(|| {
     telemetry::counter("footfall_recoveries_total", "Times that this process opened a Redis data set.")
 });
+
+/// How long a process that has begun an epoch may take to open it, at least, before another begins the next one.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// At most: it doubles each time that it was not enough.
+const PATIENCE_MAX: Duration = Duration::from_secs(8);
 
 /// Why a shard could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +80,8 @@ async fn open_or_discard(
     shards: u16,
     damaged: Option<u64>,
 ) -> Result<u64, RecoveryError> {
+    let mut others = Others::default();
+    let mut begun: Option<Recovery> = None;
     loop {
         let state = queue.state().await?;
         let fence = match store.fence(queue.shard()).await {
@@ -89,12 +101,24 @@ async fn open_or_discard(
             Decision::Reopen { is_damaged } => is_damaged,
         };
         store.check_schema(shards).await?;
-        // From here on no older epoch can flush (I6).
-        let Some(recovery) = store.next_epoch(queue.shard(), fence.epoch).await? else {
-            // Another process is at it: give it time. If it has died, the next round goes on.
-            let spread = random::number() % 40;
-            tokio::time::sleep(Duration::from_millis(10 + spread)).await;
-            continue;
+        let is_ours = |begun: &Recovery| {
+            (begun.epoch, begun.position, begun.version) == (fence.epoch, fence.position, fence.version)
+        };
+        let recovery = match begun.take().filter(is_ours) {
+            // Redis has refused to open it, because the data set was not the one that was seen.
+            Some(begun) => begun,
+            None if others.are_opening(state.data, fence.epoch) => {
+                others.wait().await;
+                continue;
+            }
+            // From here on no older epoch can flush (I6).
+            None => match store.next_epoch(queue.shard(), fence.epoch).await? {
+                Some(recovery) => recovery,
+                None => {
+                    others.wait().await;
+                    continue;
+                }
+            },
         };
         // And again, on the row that was locked: MySQL may have been restored in between.
         let stored = Progress::from(&recovery);
@@ -125,9 +149,54 @@ async fn open_or_discard(
                 );
                 return Ok(recovery.epoch);
             }
-            None => warn!(shard = %queue.shard(), "redis changed while it was opened: looking again"),
+            None => {
+                warn!(shard = %queue.shard(), "redis changed while it was opened: looking again");
+                begun = Some(recovery);
+            }
         }
     }
+}
+
+/// What is known of other processes that are at it.
+struct Others {
+    /// The epoch that MySQL had at the first look.
+    first: Option<u64>,
+    /// The one that it had last, and since when.
+    last: (u64, Instant),
+    patience: Duration,
+}
+
+impl Default for Others {
+    fn default() -> Self {
+        Self { first: None, last: (0, Instant::now()), patience: PATIENCE + spread(PATIENCE) }
+    }
+}
+
+impl Others {
+    /// Whether another process has begun this epoch of MySQL's a moment ago, so that it may be about to open it. If it has
+    /// died instead, that is over after a while.
+    fn are_opening(&mut self, data: Option<DataSet>, epoch: u64) -> bool {
+        let first = *self.first.get_or_insert(epoch);
+        if self.last.0 != epoch {
+            self.last = (epoch, Instant::now());
+        }
+        // A data set that is empty or older says nothing by itself: it may be that nobody has noticed yet.
+        let is_begun = epoch > first || data.is_some_and(|data| data.is_current && data.epoch < epoch);
+        if is_begun && self.last.1.elapsed() >= self.patience {
+            self.patience = (self.patience * 2).min(PATIENCE_MAX);
+            return false;
+        }
+        is_begun
+    }
+
+    async fn wait(&self) {
+        tokio::time::sleep(Duration::from_millis(10) + spread(Duration::from_millis(40))).await;
+    }
+}
+
+/// A random part of it: what has begun together is not to go on together.
+fn spread(of: Duration) -> Duration {
+    of.mul_f64(random::number() as f64 / u64::MAX as f64)
 }
 
 fn store_is_older(queue: &Queue, stored: Progress, known: (u64, u64)) -> RecoveryError {

@@ -127,10 +127,11 @@ async fn what_has_become_something_else_can_be_set_aside_too() {
 #[tokio::test]
 async fn what_has_changed_since_it_was_looked_at_is_not_opened() {
     let mut fixture = Fixture::open().await;
+    fixture.append(&["a", "b"]).await;
     let state = fixture.state().await;
-    fixture.append(&["a"]).await;
-    let reopen = async |fixture: &Fixture, state| fixture.queue.reopen(state, &at(0), SHARDS, false).await;
-    assert_eq!(reopen(&fixture, &state).await.expect("reopen"), None, "something was appended");
+    fixture.queue.ack(EPOCH, 1, 0, true).await.expect("ack");
+    let reopen = async |fixture: &Fixture, state| fixture.queue.reopen(state, &at(1), SHARDS, false).await;
+    assert_eq!(reopen(&fixture, &state).await.expect("reopen"), None, "something was trimmed");
     let state = fixture.state().await;
     fixture.restart();
     let before = fixture.content();
@@ -141,6 +142,17 @@ async fn what_has_changed_since_it_was_looked_at_is_not_opened() {
     assert_eq!(reopen(&fixture, &state).await.expect("reopen"), None, "another epoch");
     fixture.query(&["FLUSHALL"]);
     assert_eq!(reopen(&fixture, &state).await.expect("reopen"), None, "nothing is left");
+}
+
+/// Views come all the time. A recovery that gave up for each of them would never come to an end.
+#[tokio::test]
+async fn what_is_appended_after_the_look_is_kept() {
+    let fixture = Fixture::open().await;
+    fixture.append(&["a"]).await;
+    let state = fixture.state().await;
+    fixture.queue.apply(EPOCH, &Packed::new(batch(2, "b")), IDS_MAX).await.expect("apply");
+    assert_eq!(fixture.queue.reopen(&state, &at(1), SHARDS, false).await.expect("reopen"), Some(false));
+    assert_eq!(fixture.log(NEXT).await, (Position { first: 2, tail: 2 }, vec![(2, 2)]));
 }
 
 #[tokio::test]
