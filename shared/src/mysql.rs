@@ -41,4 +41,4 @@ pub use restore::{Known, Lost};
 pub use schema::{SCHEMA_VERSION, recorded};
 pub use store::{Step, Store};
 pub use tables::{BYTEWISE, TABLES, TABLES_BEFORE, Table, VIEWS_OF_COUNTS, View};
-pub use url::{check, connect_options, exposure, is_local};
+pub use url::connect_options;

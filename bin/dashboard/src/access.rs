@@ -71,12 +71,12 @@ impl Access {
             (true, false) => Scope::Numbers,
             (false, _) => Scope::Nothing,
         };
-        let per_second = config.requests_per_second;
+        let per_second = config.requests_per_second.get();
         let url = config.url.as_str().parse::<Uri>().ok();
         Self {
             open,
             tokens,
-            session: config.session_ms,
+            session: config.session,
             is_secure: config.url.as_str().starts_with("https:"),
             name: url.as_ref().and_then(|url| url.host().map(str::to_owned)),
             origin: url.and_then(|url| {

@@ -34,6 +34,7 @@ mod routes;
 mod snapshot;
 mod watched;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ use crate::watched::Watched;
 /// about two seconds.
 const STORE_TIMEOUT_MAX: Duration = ms(1_000);
 /// The one reader needs one connection, and one more while a lost one is given up.
-const DATABASE_CONNECTIONS_MAX: u32 = 2;
+const DATABASE_CONNECTIONS_MAX: NonZeroU32 = NonZeroU32::new(2).expect("it is not 0");
 
 /// Where the dashboard listens.
 pub struct Listeners {
@@ -83,24 +84,30 @@ pub fn run(config: Config, listeners: Listeners, lifecycle: Lifecycle) -> Servic
 }
 
 async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
-    let timeout = config.redis.timeout_ms.min(STORE_TIMEOUT_MAX);
+    let timeout = config.redis.timeout.min(STORE_TIMEOUT_MAX);
     let redis = Redis::new(&config.redis, timeout)?;
     let store = Store::new(&Database {
         connections_max: config.database.connections_max.min(DATABASE_CONNECTIONS_MAX),
-        timeout_ms: config.database.timeout_ms.min(STORE_TIMEOUT_MAX),
+        timeout: config.database.timeout.min(STORE_TIMEOUT_MAX),
         ..config.database.clone()
     })
     .await?;
-    stores::check(&redis, &store, config.shards).await?;
+    stores::check(&redis, &store, config.shards.get()).await?;
 
     let readiness = Readiness::not_yet("no numbers were read yet");
     // Lists have a pool of their own: slow ones must not hold up the live numbers.
     let counts = HitCounts::default();
     let history = Store::new(&config.database).await?;
-    let reads =
-        Arc::new(Reads::new(&redis, Arc::new(history.clone()), counts.clone(), &config.reads, config.shards, timeout));
+    let reads = Arc::new(Reads::new(
+        &redis,
+        Arc::new(history.clone()),
+        counts.clone(),
+        &config.reads,
+        config.shards.get(),
+        timeout,
+    ));
     let stored_until = Arc::new(StoredUntil::default());
-    let lists = Lists::new(history, &config.database, counts.clone(), config.reads.ttl_ms, Arc::clone(&stored_until));
+    let lists = Lists::new(history, &config.database, counts.clone(), config.reads.ttl, Arc::clone(&stored_until));
     lifecycle.spawn("report of hit rates", {
         let (redis, stop) = (redis.clone(), lifecycle.stop());
         async move {
@@ -121,14 +128,17 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     let watched = Arc::new(Watched::new(Arc::clone(&reads), period));
     lifecycle.spawn("admin server", admin::serve(listeners.admin, readiness.clone(), lifecycle.stop()));
 
-    let viewers_max =
-        lifecycle::connections_max("dashboard.connections_max", config.dashboard.connections_max, config.shards);
-    let drain = config.dashboard.drain_ms;
+    let viewers_max = lifecycle::connections_max(
+        "dashboard.connections_max",
+        config.dashboard.connections_max.get(),
+        config.shards.get(),
+    );
+    let drain = config.dashboard.drain.unwrap_or_default();
     let limits = Limits {
         connections_max: viewers_max,
-        connections_per_address_max: config.http.connections_per_address_max,
+        connections_per_address_max: config.http.connections_per_address_max.get(),
         trusted_proxies: config.http.trusted_proxies.clone(),
-        header_timeout: config.dashboard.header_timeout_ms,
+        header_timeout: config.dashboard.header_timeout,
         drain,
         announced_by: config.http.announced_by(),
     };

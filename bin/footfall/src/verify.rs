@@ -74,7 +74,7 @@ impl Args {
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let store = Store::new(&config.database).await?;
     let redis = failure::redis(config)?;
-    store.check_schema(config.shards).await?;
+    store.check_schema(config.shards.get()).await?;
     let mut was_right = true;
     if args.live {
         was_right = live::watch(config, &store, &redis, args.seconds.map(Duration::from_secs)).await?;
@@ -90,7 +90,7 @@ async fn compare(config: &Config, args: &Args, store: &Store, redis: &Redis) -> 
     let deadline = Instant::now() + Duration::from_secs(args.wait);
     let mut comparison = read_ledgers(&args.ledgers)?;
     let articles = articles_of(&comparison)?;
-    let look = compare_when_quiet(store, redis, config.shards, &articles, &mut comparison, deadline).await?;
+    let look = compare_when_quiet(store, redis, config.shards.get(), &articles, &mut comparison, deadline).await?;
     let (report, broken) = report(&comparison, &look, articles.len(), args.list);
     let result = comparison.result();
     let invariants = match broken {

@@ -76,9 +76,9 @@ impl Bodies {
     #[must_use]
     pub fn new(config: &Ingest) -> Self {
         Self {
-            budget: Arc::new(Semaphore::new(config.bodies_bytes_max.min(Semaphore::MAX_PERMITS))),
-            bytes_max: config.body_bytes_max,
-            timeout: config.body_timeout_ms,
+            budget: Arc::new(Semaphore::new(config.bodies_bytes_max.get().min(Semaphore::MAX_PERMITS))),
+            bytes_max: config.body_bytes_max.get(),
+            timeout: config.body_timeout,
             in_flight: telemetry::gauge(
                 "footfall_bodies_bytes",
                 "Memory of requests' bodies that are on their way or being answered, in bytes.",
@@ -170,12 +170,13 @@ mod tests {
     use http_body_util::StreamBody;
     use hyper::body::Frame;
     use std::convert::Infallible;
+    use std::num::NonZero;
 
     fn bodies(bodies_bytes_max: usize) -> Bodies {
         let config = Ingest {
-            bodies_bytes_max,
-            body_bytes_max: 64 << 10,
-            body_timeout_ms: Duration::from_millis(500),
+            bodies_bytes_max: NonZero::new(bodies_bytes_max).expect("room"),
+            body_bytes_max: NonZero::new(64 << 10).expect("room"),
+            body_timeout: Duration::from_millis(500),
             ..Ingest::default()
         };
         Bodies::new(&config)

@@ -26,10 +26,14 @@ impl Budgets {
     /// As configured; none if all limits are off.
     #[must_use]
     pub fn new(config: &config::Ingest) -> Option<Self> {
-        let (per_second, per_minute) = (config.views_per_second, config.new_articles_per_minute);
-        let views = (per_second > 0).then(|| Limit::new("views", f64::from(per_second), per_second * VIEWS_BURST_S));
-        let articles = (per_minute > 0)
-            .then(|| (Limit::new("new_articles", f64::from(per_minute) / 60.0, per_minute), Seen::default()));
+        let views = config.views_per_second.map(|per_second| {
+            let per_second = per_second.get();
+            Limit::new("views", f64::from(per_second), per_second * VIEWS_BURST_S)
+        });
+        let articles = config.new_articles_per_minute.map(|per_minute| {
+            let per_minute = per_minute.get();
+            (Limit::new("new_articles", f64::from(per_minute) / 60.0, per_minute), Seen::default())
+        });
         (views.is_some() || articles.is_some()).then_some(Self { views, articles })
     }
 
@@ -111,12 +115,18 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZero;
+
     use footfall_shared::protocol::{Article, User};
 
     use super::*;
 
     fn budgets(views_per_second: u32, new_articles_per_minute: u32) -> Budgets {
-        let config = config::Ingest { views_per_second, new_articles_per_minute, ..config::Ingest::default() };
+        let config = config::Ingest {
+            views_per_second: NonZero::new(views_per_second),
+            new_articles_per_minute: NonZero::new(new_articles_per_minute),
+            ..config::Ingest::default()
+        };
         Budgets::new(&config).expect("limits")
     }
 

@@ -67,7 +67,7 @@ impl Counting {
             Some(disk) => Some(Life::begin(Arc::clone(disk), &producer.to_string())?),
             None => None,
         };
-        let bytes_max = config.ingest.journal_bytes_max;
+        let bytes_max = config.ingest.journal_bytes_max.get();
         let limits = Limits { bytes_max, segment_bytes: SEGMENT_BYTES_MAX.min(bytes_max / 4), ..Limits::default() };
         let (intake, submissions) =
             Intake::new(config.shards, config.ingest.queue_views_max, config.ingest.answer_timeout_ms);

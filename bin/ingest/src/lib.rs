@@ -58,14 +58,20 @@ pub fn run(config: Config, listeners: Listeners, lifecycle: Lifecycle) -> Servic
 }
 
 async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
-    let redis = Redis::new(&config.redis, config.redis.timeout_ms)?;
+    let redis = Redis::new(&config.redis, config.redis.timeout)?;
     let store = Store::new(&config.database).await?;
-    stores::check(&redis, &store, config.shards).await?;
+    stores::check(&redis, &store, config.shards.get()).await?;
     let readiness = telemetry::Readiness::default();
-    let patience = config.redis.timeout_ms.min(READ_PATIENCE_MAX);
+    let patience = config.redis.timeout.min(READ_PATIENCE_MAX);
     let counts = HitCounts::default();
-    let reads =
-        Arc::new(Reads::new(&redis, Arc::new(store.clone()), counts.clone(), &config.reads, config.shards, patience));
+    let reads = Arc::new(Reads::new(
+        &redis,
+        Arc::new(store.clone()),
+        counts.clone(),
+        &config.reads,
+        config.shards.get(),
+        patience,
+    ));
     lifecycle.spawn("report of hit rates", {
         let (redis, stop) = (redis.clone(), lifecycle.stop());
         async move {
@@ -104,16 +110,16 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
         }
     });
 
-    let drain = config.ingest.drain_ms;
+    let drain = config.ingest.drain.unwrap_or_default();
     let limits = http::Limits {
         connections_max: lifecycle::connections_max(
             "ingest.connections_max",
-            config.ingest.connections_max,
-            config.shards,
+            config.ingest.connections_max.get(),
+            config.shards.get(),
         ),
-        connections_per_address_max: config.http.connections_per_address_max,
+        connections_per_address_max: config.http.connections_per_address_max.get(),
         trusted_proxies: config.http.trusted_proxies.clone(),
-        header_timeout: config.ingest.header_timeout_ms,
+        header_timeout: config.ingest.header_timeout,
         drain,
         announced_by: config.http.announced_by(),
     };

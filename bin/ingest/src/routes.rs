@@ -164,7 +164,7 @@ impl Routes {
             ),
             dashboard_url: config.dashboard.url.as_str().trim_end_matches('/').to_owned(),
             bodies: Bodies::new(&config.ingest),
-            request_views_max: config.ingest.request_views_max,
+            request_views_max: config.ingest.request_views_max.get(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The processes: two ingests and two flushers that run the real code, and that can be killed, ended and paused.
 
+use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};

@@ -47,11 +47,11 @@ impl Store {
     }
 
     async fn checked(database: &config::Database) -> Result<Self> {
-        let timeout = database.timeout_ms;
+        let timeout = database.timeout;
         let mut options = url::connect_options(database);
         options
             .connect_lazy(true)
-            .max_connections(database.connections_max)
+            .max_connections(database.connections_max.get())
             .idle_timeout(SESSION_IDLE_MAX / 2)
             .map_sqlx_mysql_pool_opts(move |pool| {
                 pool.after_connect(|connection, _| {
@@ -77,7 +77,7 @@ impl Store {
                 })
             });
         Ok(Self {
-            reach: Arc::new(Reach::new(url::place(database), url::mysql_options(database)?, timeout)),
+            reach: Arc::new(Reach::new(database.url.place(), url::mysql_options(database)?, timeout)),
             db: Database::connect(options).await?,
             known: KnownUsers::default(),
             timeout,

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use footfall_shared::mysql::Store;
 use footfall_shared::protocol::packed::Packed;
 use footfall_shared::protocol::{Batch, Position, Shard, User, View};
-use footfall_shared::service::config::{self, SecretUrl};
+use footfall_shared::service::config;
 use footfall_shared::stores::reads::{HitCounts, Look, Reads};
 
 use crate::common::{EPOCH, Fixture, IDS_MAX, PRODUCER, SHARDS, article, recovery};
 
 /// Its MySQL is away: a look needs none.
 async fn reads(fixture: &Fixture) -> Arc<Reads> {
-    let url = SecretUrl("mysql://nobody@127.0.0.1:1/nothing".into());
+    let url = "mysql://nobody@127.0.0.1:1/nothing".parse().expect("a URL");
     let store = Store::new(&config::Database { url, ..Default::default() }).await.expect("connects when needed");
     let config = config::Reads::default();
     Arc::new(Reads::new(&fixture.redis, Arc::new(store), HitCounts::default(), &config, SHARDS, Duration::from_secs(5)))

@@ -125,7 +125,7 @@ impl Live<'_> {
     }
 
     async fn one_look(&self) -> std::result::Result<Look, String> {
-        let look = look::look(self.store, self.redis, self.config.shards, &[]);
+        let look = look::look(self.store, self.redis, self.config.shards.get(), &[]);
         let look = tokio::time::timeout(LOOK_MAX, look)
             .await
             .map_err(|_| format!("no answer within {} s", LOOK_MAX.as_secs()))?
@@ -140,7 +140,7 @@ impl Live<'_> {
         let mut all: Vec<Check> = checks::of_mysql(&look.audit).into_iter().chain(checks::of_redis(look)).collect();
         if let Some(before) = &self.before {
             all.extend(checks::between(&before.look.audit, &look.audit));
-            let (readings, check) = check_readings(before, look, self.config.shards);
+            let (readings, check) = check_readings(before, look, self.config.shards.get());
             self.readings += readings;
             all.push(check);
         }
@@ -162,7 +162,7 @@ impl Live<'_> {
     /// Acknowledged views that only journals hold, as the ingests say.
     async fn journalled(&self) -> Result<u64> {
         let mut views = 0;
-        for shard in Shard::all(self.config.shards) {
+        for shard in Shard::all(self.config.shards.get()) {
             let reports = self.redis.shard(shard).reports().await?;
             views = total(reports.iter().map(|(.., journalled)| *journalled).chain([views]));
         }
