@@ -59,7 +59,7 @@ pub fn lay_out(binaries: &Path, version: &str, tree: &Path) -> anyhow::Result<()
     fs::write(&notices, notices::of(&PROGRAMS)?)?;
     fs::set_permissions(&notices, fs::Permissions::from_mode(0o644))?;
     install(&source.join("README.md"), &documents.join("README.md"), 0o644)?;
-    for folder in ["docs", "docs/prometheus"] {
+    for folder in ["docs", "docs/examples", "docs/prometheus"] {
         for file in files(&source.join(folder))? {
             install(&file, &documents.join(folder).join(name(&file)), 0o644)?;
         }

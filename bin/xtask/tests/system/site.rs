@@ -197,7 +197,7 @@ impl Drop for Site {
 /// Python that runs `script` and finds the middleware.
 fn python(ingest: &str, script: &str) -> Command {
     let mut python = Command::new("python3");
-    python.args(["-B", "-c", script]).current_dir(xtask::root().join("docs")).env("FOOTFALL_INGEST__URL", ingest);
+    python.args(["-B", "-c", script]).current_dir(xtask::root().join("docs/examples")).env("FOOTFALL_INGEST__URL", ingest);
     python
 }
 

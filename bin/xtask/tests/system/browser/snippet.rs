@@ -307,7 +307,7 @@ struct Named {
 
 #[test]
 fn a_page_is_named_as_the_table_says() {
-    let table = std::fs::read_to_string(xtask::root().join("docs/page-names.json")).expect("the table");
+    let table = std::fs::read_to_string(xtask::root().join("docs/examples/page-names.json")).expect("the table");
     let site = Site::new();
     let here = site.named();
     let port = here.rsplit(':').next().expect("a port").to_owned();
