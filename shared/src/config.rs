@@ -4,7 +4,7 @@
 //! the value, for secrets. The environment comes in as a parameter, so that this is testable.
 //!
 //! Each section is a file below, where a setting stands once with its type, default and limits. A value is read into its
-//! type by one rule, wherever it comes from: [`setting`] has the rules, [`given`] finds what was written and where.
+//! type by one rule, wherever it comes from: `setting` has the rules, `given` finds what was written and where.
 
 mod address;
 mod dashboard;
