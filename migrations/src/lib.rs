@@ -8,8 +8,9 @@ mod previous;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
-use footfall_shared::config;
-use footfall_shared::store::connect_options;
+use footfall_shared::mysql::connect_options;
+use footfall_shared::service::config;
+use footfall_shared::service::lifecycle::Refusal;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 
 use crate::plan::Plan;
@@ -28,7 +29,7 @@ const SESSION: &str =
 ///
 /// # Errors
 ///
-/// A [`Refusal`](footfall_shared::lifecycle::Refusal) if nothing was changed, because something is in the way.
+/// A [`Refusal`] if nothing was changed, because something is in the way.
 pub async fn migrate(database: &config::Database, shards: u16) -> anyhow::Result<Vec<String>> {
     let mut options = connect_options(database);
     options
@@ -52,6 +53,10 @@ async fn migrate_locked(db: &DatabaseConnection, shards: u16) -> anyhow::Result<
     let plan = Plan::make(db, shards).await?;
     plan.carry_out(db, shards).await?;
     Ok(plan.notes())
+}
+
+fn refuse(code: u8, sentence: String) -> anyhow::Error {
+    Refusal { code, sentence: format!("{sentence}; nothing was changed") }.into()
 }
 
 async fn run(db: &DatabaseConnection, sql: &str) -> anyhow::Result<()> {

@@ -1,12 +1,12 @@
 //! What a database needs to become ours, found out before anything is changed.
 
 use anyhow::Context;
-use footfall_shared::lifecycle::{EXIT_CONFIGURATION, EXIT_DEPENDENCY, Refusal};
-use footfall_shared::store::{BYTEWISE, Look, SCHEMA_VERSION, TABLES, Table, VIEWS_OF_COUNTS, View, recorded};
+use footfall_shared::mysql::{BYTEWISE, Look, SCHEMA_VERSION, TABLES, Table, VIEWS_OF_COUNTS, View, recorded};
+use footfall_shared::service::lifecycle::{EXIT_CONFIGURATION, EXIT_DEPENDENCY};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
 use crate::previous::{self, Previous};
-use crate::run;
+use crate::{refuse, run};
 
 /// What is to be done.
 pub(crate) struct Plan {
@@ -22,10 +22,6 @@ pub(crate) struct Plan {
 
 /// The table that has the version.
 const VERSIONS: &Table = &TABLES[0];
-
-pub(crate) fn refuse(code: u8, sentence: String) -> anyhow::Error {
-    Refusal { code, sentence: format!("{sentence}; nothing was changed") }.into()
-}
 
 impl Plan {
     /// Looks at everything that bears a name of ours, of this version or the one before.

@@ -1,12 +1,11 @@
 //! The tables of schema version 3, which had no prefix: a site may have tables of the same names. Each is taken over only
 //! where it is ours beyond doubt. Under its new name it then gets its new shape.
 
-use footfall_shared::lifecycle::EXIT_DEPENDENCY;
-use footfall_shared::store::{Found, Look, TABLES, TABLES_BEFORE, Table, recorded};
+use footfall_shared::mysql::{Found, Look, TABLES, TABLES_BEFORE, Table, recorded};
+use footfall_shared::service::lifecycle::EXIT_DEPENDENCY;
 use sea_orm::DatabaseConnection;
 
-use crate::plan::refuse;
-use crate::{number, run};
+use crate::{number, refuse, run};
 
 const VERSION: u32 = 3;
 const PREFIX: &str = "footfall_";

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use footfall_sandbox::RedisOptions;
-use footfall_shared::config::{self, SecretUrl};
-use footfall_shared::counter::{Article, Batch, Producer, Shard, User, View};
-use footfall_shared::grading::{Class, Grade};
-use footfall_shared::packed::Packed;
-use footfall_shared::queue::{Queue, Redis};
-use footfall_shared::store::Recovery;
+use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::packed::Packed;
+use footfall_shared::protocol::{Article, Batch, Producer, Recovery, Shard, User, View};
+use footfall_shared::redis::{Queue, Redis};
+use footfall_shared::service::config::{self, SecretUrl};
 
 const EPOCH: u64 = 1;
 const LOG: &str = "footfall:{0}:log";

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use footfall_shared::http::{self, Limits};
-use footfall_shared::proxies::Proxies;
+use footfall_shared::service::http::{self, Limits};
+use footfall_shared::service::proxies::Proxies;
 use hyper::StatusCode;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use tokio::net::TcpListener;

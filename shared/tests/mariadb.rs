@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use footfall_sandbox::{MariaDb, MariaDbOptions};
-use footfall_shared::config::{self, SecretUrl};
-use footfall_shared::counter::{Article, Producer, Row, Shard, User, total};
-use footfall_shared::store::{BYTEWISE, By, Committed, Fences, Flush, Part, Store, TABLES, VIEWS_OF_COUNTS, Which};
+use footfall_shared::mysql::{BYTEWISE, By, Fences, Store, TABLES, VIEWS_OF_COUNTS, Which};
+use footfall_shared::protocol::{Article, Committed, Flush, Part, Producer, Row, Shard, User, total};
+use footfall_shared::service::config::{self, SecretUrl};
 
 const PRODUCER: Producer = Producer(u64::MAX);
 

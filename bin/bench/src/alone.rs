@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use footfall_shared::clock;
-use footfall_shared::counter::{Article, Batch, Producer, User, View};
-use footfall_shared::packed;
+use footfall_shared::protocol::packed;
+use footfall_shared::protocol::{Article, Batch, Producer, User, View};
+use footfall_shared::service::clock;
 use sea_orm::sqlx::{Connection, MySqlConnection};
 
 use crate::bulk;

@@ -7,18 +7,16 @@ use footfall_drill::stack::Role;
 
 use crate::load::Kind;
 use crate::measure::{cpu_seconds, memory_mib};
+use crate::names::{DRAINS, DRAINS_LOAD, MARIADB_ALONE, WHOLE};
 use crate::report::Figure;
-use crate::run::{Bench, MARIADB_ALONE, WHOLE};
+use crate::run::Bench;
 use crate::scene::Load;
-
-pub(crate) const DRAINS: &str = "Views that waited, on their way to MariaDB";
-pub(crate) const LOAD: &str = "of 1,000 in a request";
 
 impl Bench<'_> {
     /// Lets views wait in Redis, and looks at what they take there; then at how fast the flusher moves them, and how fast
     /// it goes by hand.
     pub(crate) fn backlog(&mut self) -> anyhow::Result<()> {
-        let (load, name) = (&self.load(Kind::Batch, 8), LOAD);
+        let (load, name) = (&self.load(Kind::Batch, 8), DRAINS_LOAD);
         self.bar.set_message(DRAINS);
         self.scene.drain()?;
         self.scene.pause_flusher(true)?;

@@ -1,7 +1,8 @@
 //! What a view costs when more rows are stored.
 
+use crate::names::{MARIADB_ALONE, WHOLE};
 use crate::report::{Figure, thousands};
-use crate::run::{Bench, MARIADB_ALONE, WHOLE};
+use crate::run::Bench;
 use crate::scene::{Scene, Stored};
 use crate::traffic::Crowd;
 
@@ -62,6 +63,16 @@ impl Bench<'_> {
 }
 
 impl Scene {
+    /// Leaves about so many rows of readers, whatever was stored before. Users stay: the flusher remembers them.
+    pub(crate) fn renew_tables(&mut self, rows: f64) -> anyhow::Result<()> {
+        self.drain()?;
+        self.stack
+            .mariadb
+            .query("TRUNCATE footfall_article_readers; TRUNCATE footfall_articles; TRUNCATE footfall_article_hours")?;
+        self.fill_tables(rows)?;
+        self.drain()
+    }
+
     /// Takes away all counts of readers, users, articles and hours; what the services remember of them stays.
     pub(crate) fn empty_tables(&self) -> anyhow::Result<()> {
         self.stack

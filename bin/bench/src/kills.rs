@@ -7,13 +7,11 @@ use anyhow::{Context, ensure};
 use footfall_drill::stack::Role;
 
 use crate::load::Kind;
+use crate::names::{CACHED, KILLS, KILLS_LOAD, WHOLE};
 use crate::report::Figure;
-use crate::run::{Bench, CACHED, WHOLE};
+use crate::run::Bench;
 use crate::scene::{Load, Scene};
 use crate::traffic::Crowd;
-
-pub(crate) const KILLS: &str = "What moves views to MariaDB is killed (kill -9) and started again, under load";
-pub(crate) const KILLS_LOAD: &str = "POST, 64 connections, 5,000 views/s";
 
 const RATE: f64 = 5_000.0;
 /// Longer than all kills together.
@@ -37,7 +35,7 @@ impl Bench<'_> {
             let mut load = self.scene.start_load(address, &load)?;
             for _ in 0..self.args.kills {
                 self.scene.wait_moving(peer)?;
-                std::thread::sleep(MOMENT.mul_f64((footfall_shared::random::number() % 1_000) as f64 / 1e3));
+                std::thread::sleep(MOMENT.mul_f64((footfall_shared::service::random::number() % 1_000) as f64 / 1e3));
                 self.scene.kill_mover(peer)?;
                 ensure!(load.is_running(), load.failure("did not get all its answers"));
             }

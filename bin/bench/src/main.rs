@@ -9,6 +9,7 @@ mod kills;
 mod lines;
 mod load;
 mod measure;
+mod names;
 mod outage;
 mod peers;
 mod report;

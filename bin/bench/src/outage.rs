@@ -6,11 +6,10 @@ use anyhow::ensure;
 use footfall_drill::stack::Role;
 
 use crate::measure::memory_mib;
+use crate::names::{OUTAGE, WHOLE};
 use crate::report::{Figure, thousands};
-use crate::run::{Bench, WHOLE};
+use crate::run::Bench;
 use crate::scene::Load;
-
-pub(crate) const OUTAGE: &str = "MariaDB away, 20,000 views/s all the time";
 
 /// Before it, to see what waits while all is well.
 const BEFORE: Duration = Duration::from_secs(3);

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use footfall_ingest::posted::{self, Posted};
 use footfall_ingest::request::{self, Refusal, Sent};
-use footfall_shared::counter::View;
+use footfall_shared::protocol::View;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;

@@ -1,11 +1,11 @@
 //! What Footfall aims at, beside what was measured.
 
-use crate::backlog::{self, DRAINS};
-use crate::kills::{KILLS, KILLS_LOAD};
 use crate::lines;
-use crate::outage::OUTAGE;
+use crate::names::{
+    BATCHES, CACHED, DIRECT, DRAINS, DRAINS_LOAD, KILLS, KILLS_LOAD, LATENCY, OUTAGE, QUEUE, READS, STEADY, VIEWS,
+    WHOLE,
+};
 use crate::report::{Figure, Report, Wanted};
-use crate::run::{BATCHES, CACHED, DIRECT, LATENCY, QUEUE, READS, STEADY, VIEWS, WHOLE};
 use Wanted::{AtLeast, AtMost};
 
 const BY_1000: &str = "8 connections";
@@ -25,10 +25,10 @@ pub(crate) fn compare(report: &mut Report, lines: Option<f64>) {
     report.target("catching up with 20,000 views/s coming in, s per s of outage", AtMost(0.5), caught_up);
     let reads = get(report, READS, "GET, 64 connections", Figure::OfLimit);
     report.target("reads of a cached article, of bare hyper's", AtLeast(0.65), reads);
-    let waiting = get(report, DRAINS, backlog::LOAD, Figure::RedisBytes);
+    let waiting = get(report, DRAINS, DRAINS_LOAD, Figure::RedisBytes);
     report.target("bytes in Redis per waiting view, ids of 10 bytes", AtMost(28.0), waiting);
     // Whichever was more; it is the most that it ever had.
-    let drained = get(report, DRAINS, backlog::LOAD, Figure::MemoryMib);
+    let drained = get(report, DRAINS, DRAINS_LOAD, Figure::MemoryMib);
     let memory = drained.into_iter().chain(after).reduce(f64::max);
     report.target("flusher's memory, the most that it ever had, MiB", AtMost(64.0), memory);
     for (what, figure) in [("lost", Figure::Lost), ("doubled", Figure::Doubled)] {

@@ -10,8 +10,8 @@ use std::thread;
 
 use footfall_drill::stack::{Stack, StackOptions};
 use footfall_ingest::Listeners;
-use footfall_shared::config::Config;
-use footfall_shared::lifecycle::{self, Lifecycle};
+use footfall_shared::service::config::Config;
+use footfall_shared::service::lifecycle::{self, Lifecycle};
 use tokio::sync::Notify;
 
 /// Requests of each kind, one after the other: each is a batch, or a look-up, by itself.

@@ -3,10 +3,10 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use footfall_shared::config;
-use footfall_shared::http;
-use footfall_shared::limit::Limit;
-use footfall_shared::telemetry::{self, IntCounter};
+use footfall_shared::service::config;
+use footfall_shared::service::http;
+use footfall_shared::service::limit::Limit;
+use footfall_shared::service::telemetry::{self, IntCounter};
 use hmac::{Hmac, KeyInit, Mac};
 use hyper::Uri;
 use hyper::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderValue, ORIGIN};
@@ -308,7 +308,7 @@ fn site(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use footfall_shared::config::Token;
+    use footfall_shared::service::config::Token;
 
     const TOKEN: &str = "the token that opens everything";
     const READ_TOKEN: &str = "the token of the wall";

@@ -194,7 +194,7 @@ mod tests {
         (include_str!("../../ingest/src/visitor.rs"), "const UNKNOWN_PROXY", "impl Visitors"),
         (include_str!("lists.rs"), "async fn turn", "async fn read("),
         (include_str!("lists.rs"), "fn lacks(&self)", "fn spans("),
-        (include_str!("../../../shared/src/reads/numbers.rs"), "const NO_REDIS", "impl ArticleNumbers"),
+        (include_str!("../../../shared/src/stores/reads/numbers.rs"), "const NO_REDIS", "impl ArticleNumbers"),
     ];
 
     #[test]

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use footfall_shared::clock;
-use footfall_shared::counter::shown;
-use footfall_shared::queue::{self, Queue, QueueError};
-use footfall_shared::store::{self, Store, StoreError, column};
-use footfall_shared::telemetry::{self, IntGaugeVec};
+use footfall_shared::mysql::{self, Store, StoreError, column};
+use footfall_shared::protocol::shown;
+use footfall_shared::redis::{self, Queue, QueueError};
+use footfall_shared::service::clock;
+use footfall_shared::service::telemetry::{self, IntGaugeVec};
 use tokio::time::Instant;
 use tracing::{error, info};
 
@@ -143,7 +143,7 @@ fn seconds() -> i64 {
 }
 
 /// None if the two stores were looked at in different states of the flusher.
-fn add_up(held: &[queue::Books], stored: &[store::Books], journalled: u64) -> Option<Conservation> {
+fn add_up(held: &[redis::Books], stored: &[mysql::Books], journalled: u64) -> Option<Conservation> {
     // Wide enough for any counts, also for those of an older version, which had no limit.
     let journalled = u128::from(journalled);
     let mut accepted = journalled;
@@ -182,17 +182,17 @@ mod tests {
         #[test]
         fn any_books_are_added_up(held: [u64; 3], stored: [u64; 6], journalled: u64) {
             let [first, pending_views, accepted_views] = held;
-            let held = queue::Books { first, pending_views, accepted_views };
+            let held = redis::Books { first, pending_views, accepted_views };
             let [position, stored_views, dropped_views, direct_views, repeated_views, quarantined_views] = stored;
             let [stored_views, dropped_views, direct_views, repeated_views, quarantined_views] =
                 [stored_views, dropped_views, direct_views, repeated_views, quarantined_views].map(u128::from);
-            let books = |position| store::Books {
+            let books = |position| mysql::Books {
                 position, stored_views, dropped_views, direct_views, repeated_views, quarantined_views,
             };
             let _ = add_up(&[held], &[books(position)], journalled);
             let before = books(first.saturating_sub(1));
             let found = add_up(&[held, held], &[before, before], journalled);
-            proptest::prop_assert!(first == 0 || found.is_some_and(|found| found.accepted <= footfall_shared::counter::VIEWS_MAX));
+            proptest::prop_assert!(first == 0 || found.is_some_and(|found| found.accepted <= footfall_shared::protocol::VIEWS_MAX));
         }
     }
 
@@ -200,8 +200,8 @@ mod tests {
     #[test]
     fn counts_of_an_older_version_are_no_difference() {
         let most = u128::from(u64::MAX);
-        let held = queue::Books { first: 5, pending_views: 1, accepted_views: 4 };
-        let stored = store::Books {
+        let held = redis::Books { first: 5, pending_views: 1, accepted_views: 4 };
+        let stored = mysql::Books {
             position: 4,
             stored_views: most,
             dropped_views: 0,
@@ -211,13 +211,13 @@ mod tests {
         };
         let found = add_up(&[held], &[stored], 0).expect("one state");
         assert!(!found.is_broken(), "{found:?}");
-        assert_eq!(found.stored, footfall_shared::counter::VIEWS_MAX);
+        assert_eq!(found.stored, footfall_shared::protocol::VIEWS_MAX);
     }
 
     #[test]
     fn the_books_add_up_or_say_by_how_much_they_do_not() {
-        let held = queue::Books { first: 5, pending_views: 3, accepted_views: 20 };
-        let stored = store::Books {
+        let held = redis::Books { first: 5, pending_views: 3, accepted_views: 20 };
+        let stored = mysql::Books {
             position: 4,
             stored_views: 19,
             dropped_views: 1,
@@ -227,13 +227,13 @@ mod tests {
         };
         let right = add_up(&[held], &[stored], 7).expect("one state");
         assert_eq!((right.accepted, right.unaccounted, right.is_broken()), (33, 0, false));
-        let lost = add_up(&[held], &[store::Books { stored_views: 20, ..stored }], 7).expect("one state");
+        let lost = add_up(&[held], &[mysql::Books { stored_views: 20, ..stored }], 7).expect("one state");
         assert!(lost.is_broken() && lost.unaccounted == -1);
-        let repeats_wait = add_up(&[queue::Books { accepted_views: 22, ..held }], &[stored], 0).expect("one state");
+        let repeats_wait = add_up(&[redis::Books { accepted_views: 22, ..held }], &[stored], 0).expect("one state");
         assert!(!repeats_wait.is_broken());
-        let drained = queue::Books { accepted_views: 19, pending_views: 0, ..held };
+        let drained = redis::Books { accepted_views: 19, pending_views: 0, ..held };
         let too_many = add_up(&[drained], &[stored], 0).expect("one state");
         assert!(too_many.is_broken(), "{too_many:?}");
-        assert_eq!(add_up(&[held], &[store::Books { position: 5, ..stored }], 0), None);
+        assert_eq!(add_up(&[held], &[mysql::Books { position: 5, ..stored }], 0), None);
     }
 }

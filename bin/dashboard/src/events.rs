@@ -1,8 +1,8 @@
 //! What happened, in sentences: the differences between one snapshot and the next that a person would want to know of.
 //! Kept by each dashboard since its start, the newest first.
 
-use footfall_shared::clock;
-use footfall_shared::telemetry::HealthState;
+use footfall_shared::service::clock;
+use footfall_shared::service::telemetry::HealthState;
 use serde::Serialize;
 
 use crate::frame::{Conservation, Instance, Snapshot};
@@ -134,7 +134,7 @@ fn instances(before: &[Instance], after: &[Instance], events: &mut Vec<Event>) {
 
 #[cfg(test)]
 mod tests {
-    use footfall_shared::telemetry::Health;
+    use footfall_shared::service::telemetry::Health;
 
     use super::*;
     use crate::frame::{Books, Stale};

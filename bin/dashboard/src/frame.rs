@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use footfall_shared::telemetry::{Health, HealthState};
+use footfall_shared::service::telemetry::{Health, HealthState};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio_tungstenite::tungstenite::Utf8Bytes;

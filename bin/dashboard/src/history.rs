@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use footfall_shared::clock;
-use footfall_shared::http::{self, Answer};
+use footfall_shared::service::clock;
+use footfall_shared::service::http::{self, Answer};
 use hyper::StatusCode;
 use serde::Serialize;
 use tokio::time::Instant;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use footfall_shared::presence::{PERIOD, Report};
-use footfall_shared::telemetry::{Health, HealthState};
+use footfall_shared::redis::presence::{PERIOD, Report};
+use footfall_shared::service::telemetry::{Health, HealthState};
 use tokio::time::Instant;
 
 use crate::frame::Instance;

@@ -26,14 +26,16 @@ pub mod watched;
 use std::sync::Arc;
 use std::time::Duration;
 
-use footfall_shared::config::{Config, Database, ms};
-use footfall_shared::http::{self, Limits};
-use footfall_shared::lifecycle::{self, Lifecycle, Service};
-use footfall_shared::presence;
-use footfall_shared::queue::Redis;
-use footfall_shared::reads::{HitCounts, Reads};
-use footfall_shared::store::Store;
-use footfall_shared::telemetry::{self, Readiness};
+use footfall_shared::mysql::Store;
+use footfall_shared::redis::Redis;
+use footfall_shared::redis::presence;
+use footfall_shared::service::admin;
+use footfall_shared::service::config::{Config, Database, ms};
+use footfall_shared::service::http::{self, Limits};
+use footfall_shared::service::lifecycle::{self, Lifecycle, Service};
+use footfall_shared::service::telemetry::Readiness;
+use footfall_shared::stores;
+use footfall_shared::stores::reads::{HitCounts, Reads};
 use hyper::Request;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
@@ -75,7 +77,7 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
         ..config.database.clone()
     })
     .await?;
-    lifecycle::check_stores(&redis, &store, config.shards).await?;
+    stores::check(&redis, &store, config.shards).await?;
 
     let readiness = Readiness::not_yet("no numbers were read yet");
     // A pool of their own: lists that take their time must not stop the live numbers.
@@ -101,7 +103,7 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     let period = Duration::from_secs(1) / config.dashboard.updates_per_second;
     let watched = Arc::new(Watched::new(Arc::clone(&reads), period));
     lifecycle.spawn("feed", feed.run(period, sender, Arc::clone(&history), readiness.clone(), lifecycle.stop()));
-    lifecycle.spawn("admin server", telemetry::serve_admin(listeners.admin, readiness.clone(), lifecycle.stop()));
+    lifecycle.spawn("admin server", admin::serve(listeners.admin, readiness.clone(), lifecycle.stop()));
 
     let viewers_max =
         lifecycle::connections_max("dashboard.connections_max", config.dashboard.connections_max, config.shards);

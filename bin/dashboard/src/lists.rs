@@ -5,16 +5,16 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use footfall_shared::breaker::Breaker;
-use footfall_shared::clock;
-use footfall_shared::config::Database;
-use footfall_shared::counter::{self, Article, User};
-use footfall_shared::grading::Grade;
-use footfall_shared::http::{self, Answer};
-use footfall_shared::paths;
-use footfall_shared::reads::{HitCounts, Interface};
-use footfall_shared::store::{By, ListedArticle, RisingArticle, Store, StoreError};
-use footfall_shared::telemetry::{self, IntCounter};
+use footfall_shared::mysql::{By, ListedArticle, RisingArticle, Store, StoreError};
+use footfall_shared::protocol::errors::Grade;
+use footfall_shared::protocol::{self, Article, User};
+use footfall_shared::service::breaker::Breaker;
+use footfall_shared::service::clock;
+use footfall_shared::service::config::Database;
+use footfall_shared::service::http::{self, Answer};
+use footfall_shared::service::paths;
+use footfall_shared::service::telemetry::{self, IntCounter};
+use footfall_shared::stores::reads::{HitCounts, Interface};
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use quick_cache::Weighter;
@@ -412,7 +412,7 @@ fn spans(found: &[(u32, u64)], all: RangeInclusive<u32>, seconds: u32, horizon: 
         let from_ms = u64::from(at) * length_ms;
         let views = found
             .binary_search_by_key(&at, |(known, _)| *known)
-            .map_or(0, |found_at| counter::shown(found[found_at].1));
+            .map_or(0, |found_at| protocol::shown(found[found_at].1));
         let is_part = horizon.lacks_before(from_ms + length_ms);
         Span { from: clock::rfc3339(from_ms), views: (!is_part).then_some(views), at_least: is_part.then_some(views) }
     })
@@ -533,7 +533,7 @@ impl Lists {
 
     async fn read(&self, list: &List, horizon: Horizon) -> Result<serde_json::Value, StoreError> {
         let store = &self.store;
-        let article = |listed: &ListedArticle| json!({ "article": listed.article.to_string(), "views": counter::shown(listed.views), "readers": counter::shown(listed.readers) });
+        let article = |listed: &ListedArticle| json!({ "article": listed.article.to_string(), "views": protocol::shown(listed.views), "readers": protocol::shown(listed.readers) });
         let name = |listed: &ListedArticle| listed.article.to_string();
         // One more than asked for tells whether there is another page.
         Ok(match *list {
@@ -551,7 +551,7 @@ impl Lists {
                     json!({
                         "article": rising.article.to_string(),
                         "last_hour": tenths(rising.last_hour_60 as f64 / 60.0),
-                        "day_before": counter::shown(rising.day_before),
+                        "day_before": protocol::shown(rising.day_before),
                         "rise": tenths(rising.rise()),
                     })
                 };
@@ -565,7 +565,7 @@ impl Lists {
             List::Readers(ref article, ref after, limit) => {
                 let readers = store.readers_of(article, after.as_ref(), limit + 1).await?;
                 let show =
-                    |(user, views): &(User, u64)| json!({ "user": user.to_string(), "views": counter::shown(*views) });
+                    |(user, views): &(User, u64)| json!({ "user": user.to_string(), "views": protocol::shown(*views) });
                 page("readers", readers, limit, |(user, _)| user.to_string(), show)
             }
             List::Users(ref after, limit) => {
@@ -574,7 +574,7 @@ impl Lists {
             }
             List::Reads(ref user, ref after, limit) => {
                 let articles = store.articles_of(user, after.as_ref(), limit + 1).await?;
-                let show = |(article, views): &(Article, u64)| json!({ "article": article.to_string(), "views": counter::shown(*views) });
+                let show = |(article, views): &(Article, u64)| json!({ "article": article.to_string(), "views": protocol::shown(*views) });
                 page("articles", articles, limit, |(article, _)| article.to_string(), show)
             }
             List::Hours(ref article, last) => {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use footfall_dashboard::{Listeners, run};
-use footfall_shared::{lifecycle, telemetry};
+use footfall_shared::service::{admin, lifecycle};
 
 /// Shows what is being read, live: a page, a WebSocket, and JSON.
 ///
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     lifecycle::main(flags.config.as_deref(), |config, lifecycle| async move {
         let page = lifecycle::bind(config.dashboard.listen).await?;
         let admin = lifecycle::bind(config.dashboard.admin).await?;
-        telemetry::announce(flags.announce.as_deref(), &[("listen", &page), ("admin", &admin)])?;
+        admin::announce(flags.announce.as_deref(), &[("listen", &page), ("admin", &admin)])?;
         run(config, Listeners { page, admin }, lifecycle).await
     })
 }

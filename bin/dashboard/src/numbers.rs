@@ -5,10 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use footfall_shared::counter::{Article, shown};
-use footfall_shared::queue::Position;
-use footfall_shared::reads::Look;
-use footfall_shared::store::Fence;
+use footfall_shared::protocol::{Article, Fence, Position, shown};
+use footfall_shared::stores::reads::Look;
 use tokio::time::Instant;
 
 use crate::frame::{HitPercent, TopArticle};
@@ -254,7 +252,7 @@ impl Ranking {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use footfall_shared::keys::Age;
+    use footfall_shared::protocol::keys::Age;
 
     fn fence(position: u64) -> Fence {
         Fence { epoch: 1, position, flush_epoch: 1, version: 0, views: 100, readers: 0, users: 0, articles: 0 }
@@ -303,7 +301,7 @@ mod tests {
             let pending = Pending::above(&fence, &look, Some(stored_views));
             let totals = Totals::of([(Some(fence), Some((look, pending))); 3].into_iter());
             let _ = (totals.views(), is_store_older(&fence, &look), is_reset(&fence, &fence));
-            proptest::prop_assert!(totals.views() <= footfall_shared::counter::VIEWS_MAX);
+            proptest::prop_assert!(totals.views() <= footfall_shared::protocol::VIEWS_MAX);
             let article = Article::parse(b"a").expect("test id");
             let mut ranking = Ranking::default();
             ranking.set(vec![(article.clone(), views, readers)]);

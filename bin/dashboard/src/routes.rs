@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use footfall_shared::clock;
-use footfall_shared::http::{self, Answer, PerAddress, is_read, other_method};
-use footfall_shared::paths;
-use footfall_shared::reads::Reads;
-use footfall_shared::telemetry::{self, IntCounter, IntGauge, Readiness};
+use footfall_shared::service::clock;
+use footfall_shared::service::http::{self, Answer, PerAddress, is_read, other_method};
+use footfall_shared::service::paths;
+use footfall_shared::service::telemetry::{self, IntCounter, IntGauge, Readiness};
+use footfall_shared::stores::reads::Reads;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
@@ -373,7 +373,7 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
 mod tests {
     use std::collections::BTreeSet;
 
-    use footfall_shared::config;
+    use footfall_shared::service::config;
     use hyper::header::{HOST, ORIGIN};
     use serde_json::Value;
 

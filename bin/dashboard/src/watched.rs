@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use footfall_shared::counter::Article;
-use footfall_shared::reads::{ArticleNumbers, Reads};
-use footfall_shared::telemetry::{self, IntGauge};
+use footfall_shared::protocol::Article;
+use footfall_shared::service::telemetry::{self, IntGauge};
+use footfall_shared::stores::reads::{ArticleNumbers, Reads};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};

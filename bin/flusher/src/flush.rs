@@ -3,16 +3,16 @@
 
 use std::sync::Arc;
 
-use footfall_shared::config::{self, ms};
-use footfall_shared::counter::{Growth, Producer};
-use footfall_shared::grading::{Class, Grade, Level};
-use footfall_shared::keys::Age;
-use footfall_shared::lifecycle::Pulse;
-use footfall_shared::queue::{Advanced, Page, Position, Queue, QueueError};
-use footfall_shared::random;
-use footfall_shared::recovery::{self, RecoveryError};
-use footfall_shared::store::{Committed, Fence, Fences, Flush, StoreError};
-use footfall_shared::telemetry::{Readiness, Reason};
+use footfall_shared::mysql::{Fences, StoreError};
+use footfall_shared::protocol::errors::{Class, Grade, Level};
+use footfall_shared::protocol::keys::Age;
+use footfall_shared::protocol::{Committed, Fence, Flush, Growth, Position, Producer};
+use footfall_shared::redis::{Advanced, Page, Queue, QueueError};
+use footfall_shared::service::config::{self, ms};
+use footfall_shared::service::lifecycle::Pulse;
+use footfall_shared::service::random;
+use footfall_shared::service::telemetry::{Readiness, Reason};
+use footfall_shared::stores::recovery::{self, RecoveryError};
 use tokio::time::{Duration, Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -111,7 +111,7 @@ impl Flusher {
             readiness,
             metrics,
             pulse,
-            holder: Producer::random().to_string(),
+            holder: Producer(random::number()).to_string(),
             held: None,
             rest_until: None,
             state_seen: None,

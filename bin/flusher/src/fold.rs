@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use footfall_shared::counter::{Article, Batch, Producer, Row};
-use footfall_shared::queue::{Position, QueueError};
-use footfall_shared::store::{Flush, Part};
+use footfall_shared::protocol::{Article, Batch, Flush, Part, Position, Producer, Row};
+use footfall_shared::redis::QueueError;
 
 /// Merges the batches of consecutive entries. Those of a producer must follow each other: else the log does not add up, and
 /// nothing of it is written.
@@ -67,7 +66,7 @@ fn add(sum: &mut u64, views: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use footfall_shared::counter::{User, View, total};
+    use footfall_shared::protocol::{User, View, total};
     use proptest::prelude::*;
 
     fn batches(views: Vec<(u8, u8)>, size: usize) -> Vec<Batch> {

@@ -2,9 +2,9 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use footfall_shared::counter::{Article, Batch};
-use footfall_shared::follower::Follower;
-use footfall_shared::queue::{Page, Position, QueueError};
+use footfall_shared::protocol::{Article, Batch, Position};
+use footfall_shared::redis::follower::Follower;
+use footfall_shared::redis::{Page, QueueError};
 use tokio::time::Instant;
 
 /// The batches that wait for a transaction.
@@ -106,9 +106,9 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use footfall_shared::counter::{Article, Producer, User, View};
-    use footfall_shared::packed;
-    use footfall_shared::queue::Entry;
+    use footfall_shared::protocol::packed;
+    use footfall_shared::protocol::{Article, Producer, User, View};
+    use footfall_shared::redis::Entry;
 
     fn entry(position: u64) -> Entry {
         let view = View {

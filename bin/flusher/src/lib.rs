@@ -14,13 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use footfall_shared::config::Config;
-use footfall_shared::counter::Shard;
-use footfall_shared::lifecycle::{self, Lifecycle, Watchdog};
-use footfall_shared::presence;
-use footfall_shared::queue::Redis;
-use footfall_shared::store::{Fences, Store};
-use footfall_shared::telemetry;
+use footfall_shared::mysql::{Fences, Store};
+use footfall_shared::protocol::Shard;
+use footfall_shared::redis::Redis;
+use footfall_shared::redis::presence;
+use footfall_shared::service::config::Config;
+use footfall_shared::service::lifecycle::{self, Lifecycle, Watchdog};
+use footfall_shared::service::{admin, telemetry};
+use footfall_shared::stores;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -47,7 +48,7 @@ pub fn main(store: fn(Store) -> Store) -> ExitCode {
     let flags = Flags::parse();
     lifecycle::main(flags.config.as_deref(), |config, lifecycle| async move {
         let admin = lifecycle::bind(config.flusher.admin).await?;
-        telemetry::announce(flags.announce.as_deref(), &[("admin", &admin)])?;
+        admin::announce(flags.announce.as_deref(), &[("admin", &admin)])?;
         let store = store(Store::new(&config.database).await?);
         run(config, store, admin, lifecycle).await
     })
@@ -58,13 +59,13 @@ const LAST_FLUSH: Duration = Duration::from_secs(10);
 
 async fn run(config: Config, store: Store, admin: TcpListener, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
     let redis = Redis::new(&config.redis, config.redis.timeout_ms)?;
-    lifecycle::check_stores(&redis, &store, config.shards).await?;
+    stores::check(&redis, &store, config.shards).await?;
     let readiness = telemetry::Readiness::default();
     let metrics = metrics::Metrics::new();
     let port = admin.local_addr()?.port();
     let presence = presence::report(redis.clone(), "flusher", port, readiness.clone(), lifecycle.stop());
     lifecycle.spawn("presence", presence);
-    lifecycle.spawn("admin server", telemetry::serve_admin(admin, readiness.clone(), lifecycle.stop()));
+    lifecycle.spawn("admin server", admin::serve(admin, readiness.clone(), lifecycle.stop()));
     let store: Arc<dyn Fences> = Arc::new(store);
     let watchdog = Watchdog::default();
     let mut shards = JoinSet::new();

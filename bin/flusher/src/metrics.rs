@@ -1,8 +1,8 @@
 //! What a flusher shows of its work.
 
-use footfall_shared::counter::Shard;
-use footfall_shared::queue::{Page, Remembered};
-use footfall_shared::telemetry::{self, GaugeVec, Histogram, IntCounter, IntGaugeVec};
+use footfall_shared::protocol::{Remembered, Shard};
+use footfall_shared::redis::Page;
+use footfall_shared::service::telemetry::{self, GaugeVec, Histogram, IntCounter, IntGaugeVec};
 
 /// The metrics of all shards.
 #[derive(Clone)]

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use footfall_shared::config::Config;
-use footfall_shared::counter::Shard;
-use footfall_shared::queue::{Queue, Redis};
-use footfall_shared::recovery;
-use footfall_shared::store::{Fences, Known, Lost, Positions, Store};
+use footfall_shared::mysql::{Fences, Known, Lost, Store};
+use footfall_shared::protocol::{Positions, Shard};
+use footfall_shared::redis::{Queue, Redis};
+use footfall_shared::service::config::Config;
+use footfall_shared::stores::recovery;
 
 use crate::failure::{self, Failure};
 use crate::terminal::{confirm, count, print};

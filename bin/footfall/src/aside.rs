@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use footfall_shared::counter::{Batch, Producer, Shard, User};
-use footfall_shared::packed::PackedError;
+use footfall_shared::protocol::packed::PackedError;
+use footfall_shared::protocol::{Batch, Producer, Shard, User};
 
 /// Names one log: `aside:<shard>:<epoch>:<first position>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,8 +123,8 @@ pub(crate) fn without_user(batch: &Batch, user: &User, mut name: impl FnMut() ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use footfall_shared::counter::{Article, View};
-    use footfall_shared::packed;
+    use footfall_shared::protocol::packed;
+    use footfall_shared::protocol::{Article, View};
 
     fn user(name: &str) -> User {
         User::parse(name.as_bytes()).expect("test id")

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use footfall_shared::config::Config;
-use footfall_shared::logs;
+use footfall_shared::service::config::Config;
+use footfall_shared::service::logs;
 use serde_json::{Map, Value};
 
 use crate::Result;

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use footfall_shared::config::Config;
-use footfall_shared::counter::Shard;
-use footfall_shared::queue::{self, Redis};
-use footfall_shared::store::{self, Fences, Store};
+use footfall_shared::mysql::{self, Fences, Store};
+use footfall_shared::protocol::Shard;
+use footfall_shared::redis::{self, Redis};
+use footfall_shared::service::config::Config;
 use tokio::net::TcpStream;
 
 use crate::failure::{self, Failure};
@@ -32,8 +32,8 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let stores = [
-        ("database.url", &config.database.url, store::is_local(&config.database)),
-        ("redis.url", &config.redis.url, queue::is_local(&config.redis)),
+        ("database.url", &config.database.url, mysql::is_local(&config.database)),
+        ("redis.url", &config.redis.url, redis::is_local(&config.redis)),
     ];
     if let Some((name, remote, _)) = stores.iter().find(|(_, _, is_local)| !is_local)
         && !args.even_remote

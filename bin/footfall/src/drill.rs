@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use footfall_drill::{Campaign, Event, Fault, Plan, Scale, Verdict, packages};
-use footfall_shared::queue;
+use footfall_shared::redis;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failure::Failure;
@@ -54,8 +54,8 @@ fn find(name: &str) -> std::result::Result<&'static Fault, String> {
 /// Blocks: nothing else happens in this process.
 pub(crate) fn run(args: &Args) -> Result {
     if args.scripts {
-        let line = |script: &queue::Script| format!("{} {}\n", script.name, script.hash());
-        print(&queue::scripts().map(line).collect::<String>())?;
+        let line = |script: &redis::Script| format!("{} {}\n", script.name, script.hash());
+        print(&redis::scripts().map(line).collect::<String>())?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.list {

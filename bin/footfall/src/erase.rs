@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use footfall_shared::config::Config;
-use footfall_shared::counter::{Shard, User, total};
-use footfall_shared::packed;
-use footfall_shared::queue::{Entry, Queue, Redis};
-use footfall_shared::store::{Fences, Store};
+use footfall_shared::mysql::{Fences, Store};
+use footfall_shared::protocol::packed;
+use footfall_shared::protocol::{Shard, User, total};
+use footfall_shared::redis::{Entry, Queue, Redis};
+use footfall_shared::service::config::Config;
 use tokio::time::Instant;
 
 use crate::aside::without_user;
@@ -228,7 +228,7 @@ async fn rewrite_file(redis: &Redis, deadline: Instant) -> &'static str {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        Ok::<_, footfall_shared::queue::QueueError>(None)
+        Ok::<_, footfall_shared::redis::QueueError>(None)
     };
     match rewrite.await {
         Ok(Some(said)) => said,

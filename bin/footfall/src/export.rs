@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use csv::QuoteStyle;
-use footfall_shared::config::Config;
-use footfall_shared::counter::Row;
-use footfall_shared::store::{Fences, Store};
+use footfall_shared::mysql::{Fences, Store};
+use footfall_shared::protocol::Row;
+use footfall_shared::service::config::Config;
 use tempfile::NamedTempFile;
 
 use crate::Result;

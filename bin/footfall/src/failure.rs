@@ -3,12 +3,12 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use footfall_shared::config::ConfigError;
-use footfall_shared::grading::{Class, Grade};
-use footfall_shared::lifecycle::{EXIT_CONFIGURATION, EXIT_DEPENDENCY, EXIT_USAGE};
-use footfall_shared::queue::QueueError;
-use footfall_shared::recovery::RecoveryError;
-use footfall_shared::store::StoreError;
+use footfall_shared::mysql::StoreError;
+use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::redis::QueueError;
+use footfall_shared::service::config::ConfigError;
+use footfall_shared::service::lifecycle::{EXIT_CONFIGURATION, EXIT_DEPENDENCY, EXIT_USAGE};
+use footfall_shared::stores::recovery::RecoveryError;
 
 use crate::INTERRUPTED;
 
@@ -110,8 +110,8 @@ impl From<RecoveryError> for Failure {
 }
 
 /// Checks `redis.url`; connects later.
-pub(crate) fn redis(config: &footfall_shared::config::Config) -> crate::Result<footfall_shared::queue::Redis> {
+pub(crate) fn redis(config: &footfall_shared::service::config::Config) -> crate::Result<footfall_shared::redis::Redis> {
     let timeout = config.redis.timeout_ms;
-    footfall_shared::queue::Redis::new(&config.redis, timeout)
+    footfall_shared::redis::Redis::new(&config.redis, timeout)
         .map_err(|error| Failure::Configuration(format!("redis.url (FOOTFALL_REDIS__URL) cannot be used: {error}")))
 }

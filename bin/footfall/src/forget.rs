@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use footfall_shared::config::Config;
-use footfall_shared::counter::Article;
-use footfall_shared::store::{COUNTED_MAX, Fences, Forgotten, Store, Which};
+use footfall_shared::mysql::{COUNTED_MAX, Fences, Forgotten, Store, Which};
+use footfall_shared::protocol::Article;
+use footfall_shared::service::config::Config;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failure::Failure;

@@ -10,9 +10,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use footfall_shared::config::Config;
-use footfall_shared::counter::{Producer, User, add_views};
-use footfall_shared::store::{Fences, Store};
+use footfall_shared::mysql::{Fences, Store};
+use footfall_shared::protocol::{Producer, User, add_views};
+use footfall_shared::service::config::Config;
 use indicatif::HumanCount;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;

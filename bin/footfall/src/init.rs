@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use footfall_shared::config::Config;
-use footfall_shared::grading::Level;
-use footfall_shared::lifecycle::{EXIT_CONFIGURATION, Refusal};
-use footfall_shared::store::{Fences, SCHEMA_VERSION, Store, StoreError};
+use footfall_shared::mysql::{Fences, SCHEMA_VERSION, Store, StoreError};
+use footfall_shared::protocol::errors::Level;
+use footfall_shared::service::config::Config;
+use footfall_shared::service::lifecycle::{EXIT_CONFIGURATION, Refusal};
 use tokio::time::Instant;
 
 use crate::Result;

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use footfall_shared::config::Config;
+use footfall_shared::service::config::Config;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 

@@ -27,9 +27,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use footfall_shared::config::Config;
-use footfall_shared::contain::{self, contained};
-use footfall_shared::logs;
+use footfall_shared::service::config::Config;
+use footfall_shared::service::contain::{self, contained};
+use footfall_shared::service::logs;
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;

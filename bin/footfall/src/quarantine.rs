@@ -7,9 +7,9 @@ use std::fmt;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use footfall_shared::config::Config;
-use footfall_shared::queue::Redis;
-use footfall_shared::store::{Fences, Replayed, Store};
+use footfall_shared::mysql::{Fences, Replayed, Store};
+use footfall_shared::redis::Redis;
+use footfall_shared::service::config::Config;
 
 use crate::aside::AsideId;
 use crate::failure::{self, Failure};
@@ -222,7 +222,7 @@ fn missing(id: impl fmt::Display) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use footfall_shared::counter::Shard;
+    use footfall_shared::protocol::Shard;
 
     #[test]
     fn ids_are_read_as_they_are_shown() {

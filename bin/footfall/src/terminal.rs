@@ -106,7 +106,7 @@ pub(crate) fn print_all(text: &str) -> io::Result<()> {
 
 /// Says a line beside the output, on stderr, if that can be written to.
 pub(crate) fn note(line: impl std::fmt::Display) {
-    footfall_shared::logs::say(&line.to_string());
+    footfall_shared::service::logs::say(&line.to_string());
 }
 
 /// The end of a time that a person has given in seconds. Nobody waits for longer than a year.

@@ -14,10 +14,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use footfall_shared::config::Config;
-use footfall_shared::counter::{Article, Row};
-use footfall_shared::queue::Redis;
-use footfall_shared::store::{Fences, Store, column};
+use footfall_shared::mysql::{Fences, Store, column};
+use footfall_shared::protocol::{Article, Row};
+use footfall_shared::redis::Redis;
+use footfall_shared::service::config::Config;
 use indicatif::HumanCount;
 use tokio::time::Instant;
 

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use console::{Term, truncate_str};
-use footfall_shared::clock;
-use footfall_shared::config::Config;
+use footfall_shared::service::clock;
+use footfall_shared::service::config::Config;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior};

@@ -7,12 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use footfall_journal::{DeadJournal, Disk, Location, adopt};
-use footfall_shared::breaker::Breaker;
-use footfall_shared::counter::{Batch, Producer, Shard};
-use footfall_shared::grading::{Class, Grade, Level};
-use footfall_shared::packed::{Path, Record, decode_record};
-use footfall_shared::store::Direct;
-use footfall_shared::telemetry::{self, IntCounter, IntGauge, Readiness, Reason};
+use footfall_shared::protocol::errors::{Class, Grade, Level};
+use footfall_shared::protocol::packed::{Path, Record, decode_record};
+use footfall_shared::protocol::{Batch, Direct, Producer, Shard};
+use footfall_shared::service::breaker::Breaker;
+use footfall_shared::service::telemetry::{self, IntCounter, IntGauge, Readiness, Reason};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

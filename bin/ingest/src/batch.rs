@@ -11,14 +11,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use footfall_journal::{AppendError, Journal, Location, SyncResult};
-use footfall_shared::breaker::Breaker;
-use footfall_shared::config;
-use footfall_shared::counter::{Batch, Shard, View, total};
-use footfall_shared::grading::{Class, Grade, Level};
-use footfall_shared::packed::{Packed, Path, decode_record, encode_record};
-use footfall_shared::queue::{DataSet, ID_BYTES, MEMORY_PERCENT_MAX, Queue, QueueError, Remembered};
-use footfall_shared::store::{Direct, StoreError};
-use footfall_shared::telemetry::{self, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Readiness, Reason};
+use footfall_shared::mysql::StoreError;
+use footfall_shared::protocol::errors::{Class, Grade, Level};
+use footfall_shared::protocol::packed::{Packed, Path, decode_record, encode_record};
+use footfall_shared::protocol::{Batch, DataSet, Direct, ID_BYTES, Remembered, Shard, View, total};
+use footfall_shared::redis::{MEMORY_PERCENT_MAX, Queue, QueueError};
+use footfall_shared::service::breaker::Breaker;
+use footfall_shared::service::config;
+use footfall_shared::service::telemetry::{self, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Readiness, Reason};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -433,7 +433,7 @@ impl Batcher {
             Path::Direct => self.direct_newest,
         };
         let stored = self.stored(path);
-        let minute = footfall_shared::clock::unix_minute();
+        let minute = footfall_shared::service::clock::unix_minute();
         let batch = Batch::fold(self.lane.producer(), number + 1, views_before, minute, views);
         let direct = (path == Path::Direct).then(|| Arc::new(batch.clone()));
         let batch = Packed::new(batch);

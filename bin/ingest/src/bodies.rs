@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Buf;
-use footfall_shared::config::Ingest;
-use footfall_shared::telemetry::{self, IntCounter, IntGauge};
+use footfall_shared::service::config::Ingest;
+use footfall_shared::service::telemetry::{self, IntCounter, IntGauge};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

@@ -4,10 +4,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use footfall_shared::config;
-use footfall_shared::counter::View;
-use footfall_shared::limit::Limit;
-use footfall_shared::telemetry::{self, IntGauge};
+use footfall_shared::protocol::View;
+use footfall_shared::service::config;
+use footfall_shared::service::limit::Limit;
+use footfall_shared::service::telemetry::{self, IntGauge};
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
@@ -111,7 +111,7 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use footfall_shared::counter::{Article, User};
+    use footfall_shared::protocol::{Article, User};
 
     use super::*;
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use footfall_journal::{Disk, Journal, Life, Limits};
-use footfall_shared::config::Config;
-use footfall_shared::counter::{Producer, Shard};
-use footfall_shared::queue::Redis;
-use footfall_shared::store::Fences;
-use footfall_shared::telemetry::Readiness;
+use footfall_shared::mysql::Fences;
+use footfall_shared::protocol::{Producer, Shard};
+use footfall_shared::redis::Redis;
+use footfall_shared::service::config::Config;
+use footfall_shared::service::telemetry::Readiness;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use footfall_shared::counter::{Shard, View};
-use footfall_shared::telemetry::{self, IntCounter, IntGauge};
+use footfall_shared::protocol::{Shard, View};
+use footfall_shared::service::telemetry::{self, IntCounter, IntGauge};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// Why views were not acknowledged.

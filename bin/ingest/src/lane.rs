@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use footfall_journal::Location;
-use footfall_shared::counter::{Batch, Producer};
-use footfall_shared::grading::{Class, Grade};
-use footfall_shared::packed::Packed;
-use footfall_shared::queue::{Applied, DataSet, Position, Queue, QueueError};
-use footfall_shared::recovery::{self, RecoveryError};
-use footfall_shared::store::Fences;
+use footfall_shared::mysql::Fences;
+use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::packed::Packed;
+use footfall_shared::protocol::{Batch, DataSet, Position, Producer};
+use footfall_shared::redis::{Applied, Queue, QueueError};
+use footfall_shared::stores::recovery::{self, RecoveryError};
 use futures_util::future::join_all;
 
 /// So many batches are under way at once, at most: where each costs Redis an fsync, those that arrive together share it.

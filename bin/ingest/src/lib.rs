@@ -17,18 +17,22 @@ pub mod routes;
 pub mod visitor;
 
 mod adopt;
+mod bots;
+mod origins;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use footfall_journal::{Disk, Folder};
-use footfall_shared::config::{Config, Journal, ms};
-use footfall_shared::counter::Producer;
-use footfall_shared::lifecycle::{self, EXIT_CONFIGURATION, Lifecycle, Refusal, Service};
-use footfall_shared::queue::Redis;
-use footfall_shared::reads::{HitCounts, Reads};
-use footfall_shared::store::Store;
-use footfall_shared::{http, presence, telemetry};
+use footfall_shared::mysql::Store;
+use footfall_shared::protocol::Producer;
+use footfall_shared::redis::Redis;
+use footfall_shared::redis::presence;
+use footfall_shared::service::config::{Config, Journal, ms};
+use footfall_shared::service::lifecycle::{self, EXIT_CONFIGURATION, Lifecycle, Refusal, Service};
+use footfall_shared::service::{admin, http, random, telemetry};
+use footfall_shared::stores;
+use footfall_shared::stores::reads::{HitCounts, Reads};
 use tokio::net::TcpListener;
 use tracing::warn;
 
@@ -52,7 +56,7 @@ pub fn run(config: Config, listeners: Listeners, lifecycle: Lifecycle) -> Servic
 async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
     let redis = Redis::new(&config.redis, config.redis.timeout_ms)?;
     let store = Store::new(&config.database).await?;
-    lifecycle::check_stores(&redis, &store, config.shards).await?;
+    stores::check(&redis, &store, config.shards).await?;
     let readiness = telemetry::Readiness::default();
     let patience = config.redis.timeout_ms.min(READ_PATIENCE_MAX);
     let counts = HitCounts::default();
@@ -81,12 +85,12 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
             fences: Arc::new(store),
             disk,
             blocking: Blocking::Threads,
-            producer: Producer::random(),
+            producer: Producer(random::number()),
             readiness: readiness.clone(),
         },
     )?;
 
-    lifecycle.spawn("admin server", telemetry::serve_admin(listeners.admin, readiness.clone(), lifecycle.stop()));
+    lifecycle.spawn("admin server", admin::serve(listeners.admin, readiness.clone(), lifecycle.stop()));
     lifecycle.spawn("drain", {
         let (stop, readiness) = (lifecycle.stop(), readiness.clone());
         async move {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use footfall_ingest::{Listeners, run};
-use footfall_shared::{lifecycle, telemetry};
+use footfall_shared::service::{admin, lifecycle};
 
 /// Counts views over HTTP and keeps them in Redis until the flusher has moved them to MySQL.
 ///
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     lifecycle::main(flags.config.as_deref(), |config, lifecycle| async move {
         let public = lifecycle::bind(config.ingest.listen).await?;
         let admin = lifecycle::bind(config.ingest.admin).await?;
-        telemetry::announce(flags.announce.as_deref(), &[("listen", &public), ("admin", &admin)])?;
+        admin::announce(flags.announce.as_deref(), &[("listen", &public), ("admin", &admin)])?;
         run(config, Listeners { public, admin }, lifecycle).await
     })
 }

@@ -1,7 +1,7 @@
 //! From a request's path and query to a view, or to one sentence that says what is wrong. Pure.
 
-use footfall_shared::counter::{Article, IdError, User, ViewId};
-use footfall_shared::paths::{self, NotEncoded};
+use footfall_shared::protocol::{Article, IdError, User, ViewId};
+use footfall_shared::service::paths::{self, NotEncoded};
 use hyper::StatusCode;
 
 /// A request that is not counted: why, and what the client reads.

@@ -3,13 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use footfall_shared::config::Config;
-use footfall_shared::counter::View;
-use footfall_shared::http::{self, Answer};
-use footfall_shared::origins::Origins;
-use footfall_shared::paths::{self, id_in};
-use footfall_shared::reads::Reads;
-use footfall_shared::telemetry::{self, IntCounterVec, Readiness};
+use footfall_shared::protocol::View;
+use footfall_shared::service::config::Config;
+use footfall_shared::service::http::{self, Answer};
+use footfall_shared::service::paths::{self, id_in};
+use footfall_shared::service::telemetry::{self, IntCounter, IntCounterVec, Readiness};
+use footfall_shared::stores::reads::Reads;
 use hyper::body::Incoming;
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
@@ -23,6 +22,7 @@ use tracing::warn;
 use crate::bodies::{Bodies, NoBody};
 use crate::budgets::Budgets;
 use crate::intake::{Intake, NotCounted};
+use crate::origins::Origins;
 use crate::page;
 use crate::posted::{self, Posted};
 use crate::request::{self, Reason, Refusal, Sent};
@@ -36,11 +36,35 @@ pub struct Routes {
     budgets: Option<Budgets>,
     origins: Origins,
     readiness: Readiness,
-    answers: IntCounterVec,
+    answers: Answers,
     rejected: IntCounterVec,
     dashboard_url: String,
     bodies: Bodies,
     request_views_max: usize,
+}
+
+/// How many answers had which status.
+struct Answers {
+    all: IntCounterVec,
+    /// Nearly all answers have one of two statuses, and to look a counter up costs more than to count.
+    ok: IntCounter,
+    no_content: IntCounter,
+}
+
+impl Answers {
+    fn new() -> Self {
+        let all = telemetry::counters("footfall_http_answers_total", "Answers by HTTP status.", "status");
+        let of = |status: StatusCode| all.with_label_values(&[status.as_str()]);
+        Self { ok: of(StatusCode::OK), no_content: of(StatusCode::NO_CONTENT), all }
+    }
+
+    fn count(&self, status: StatusCode) {
+        match status {
+            StatusCode::OK => self.ok.inc(),
+            StatusCode::NO_CONTENT => self.no_content.inc(),
+            status => self.all.with_label_values(&[status.as_str()]).inc(),
+        }
+    }
 }
 
 /// What can be asked for.
@@ -185,9 +209,9 @@ impl Routes {
             reads,
             visitors,
             budgets: Budgets::new(&config.ingest),
-            origins: config.ingest.allowed_origins.clone(),
+            origins: Origins::new(&config.ingest.allowed_origins),
             readiness,
-            answers: telemetry::counters("footfall_http_answers_total", "Answers by HTTP status.", "status"),
+            answers: Answers::new(),
             rejected: telemetry::counters(
                 "footfall_views_rejected_total",
                 "Views, and requests with views, that were refused because of what they say, by reason.",
@@ -203,7 +227,7 @@ impl Routes {
     pub async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> Answer {
         let (head, body) = request.into_parts();
         let answer = self.route(peer, &head, body).await;
-        self.answers.with_label_values(&[answer.status().as_str()]).inc();
+        self.answers.count(answer.status());
         answer
     }
 

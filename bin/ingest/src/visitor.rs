@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use footfall_shared::bots::Bots;
-use footfall_shared::config::{Config, ms};
-use footfall_shared::counter::{User, View};
-use footfall_shared::proxies::{FORWARDED_FOR, Proxies, neighbourhood};
-use footfall_shared::queue::{QueueError, Redis};
-use footfall_shared::telemetry::{self, IntCounterVec, Readiness};
-use footfall_shared::{clock, random};
+use footfall_shared::protocol::{User, View};
+use footfall_shared::redis::{QueueError, Redis};
+use footfall_shared::service::config::{Config, ms};
+use footfall_shared::service::proxies::{FORWARDED_FOR, Proxies, neighbourhood};
+use footfall_shared::service::telemetry::{self, IntCounterVec, Readiness};
+use footfall_shared::service::{clock, random};
 use hmac::{Hmac, KeyInit, Mac};
 use hyper::Method;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
@@ -20,6 +19,7 @@ use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::bots::Bots;
 use crate::request::{Refusal, Sent};
 
 /// What is known of all who send views.
@@ -92,7 +92,7 @@ impl Visitors {
             "reason",
         );
         Self {
-            bots: config.ingest.bots.clone(),
+            bots: Bots::new(&config.ingest.bots),
             proxies: config.http.trusted_proxies.clone(),
             salts,
             readiness,
@@ -260,7 +260,7 @@ impl Salts {
 
 #[cfg(test)]
 mod tests {
-    use footfall_shared::counter::Article;
+    use footfall_shared::protocol::Article;
 
     use super::*;
 

@@ -4,10 +4,9 @@
 use std::sync::Arc;
 
 use footfall_flusher::fold::fold;
-use footfall_shared::counter::{Article, Batch, Producer, Shard, User, View};
-use footfall_shared::keys::ShardKeys;
-use footfall_shared::packed;
-use footfall_shared::queue::Position;
+use footfall_shared::protocol::keys::ShardKeys;
+use footfall_shared::protocol::packed;
+use footfall_shared::protocol::{Article, Batch, Position, Producer, Shard, User, View};
 
 use crate::books::{Pair, rows_of};
 use crate::dice::Dice;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use footfall_shared::counter::{Article, Batch};
-use footfall_shared::packed::Path;
+use footfall_shared::protocol::packed::Path;
+use footfall_shared::protocol::{Article, Batch};
 
 use crate::stage::lock;
 

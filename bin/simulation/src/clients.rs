@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use footfall_ingest::intake::NotCounted;
-use footfall_shared::counter::{Article, User, View, ViewId};
+use footfall_shared::protocol::{Article, User, View, ViewId};
 
 use crate::books::Pair;
 use crate::dice::Dice;

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use footfall_journal::{Disk, DiskFile};
-use footfall_shared::packed::{Record, decode_record};
+use footfall_shared::protocol::packed::{Record, decode_record};
 
 use crate::books::{BatchName, Books, Destroyed, Rows, rows_of};
 use crate::dice::Dice;

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use footfall_shared::counter::{Article, Batch, Growth, Producer, Row, Shard, User};
-use footfall_shared::store::{
-    Committed, Direct, Fence, Fences, Flush, Part, Recovery, Step, StoreError, StoredArticle,
+use footfall_shared::mysql::{Fences, Step, StoreError};
+use footfall_shared::protocol::{
+    Article, Batch, Committed, Direct, Fence, Flush, Growth, Part, Producer, Recovery, Row, Shard, StoredArticle, User,
 };
 
 use crate::books::{Books, Numbers, Pair, Rows};

@@ -1,6 +1,6 @@
 //! What must hold at the end, computed from what clients were told and from what has happened to the stores.
 
-use footfall_shared::counter::{Article, Shard};
+use footfall_shared::protocol::{Article, Shard};
 
 use crate::processes::World;
 

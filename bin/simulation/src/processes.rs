@@ -10,12 +10,12 @@ use footfall_flusher::metrics::Metrics;
 use footfall_ingest::blocking::Blocking;
 use footfall_ingest::counting::{Counting, World as IngestWorld};
 use footfall_ingest::intake::Intake;
-use footfall_shared::config::{Config, ms};
-use footfall_shared::counter::{Producer, Shard};
-use footfall_shared::lifecycle::Watchdog;
-use footfall_shared::queue::Redis;
-use footfall_shared::reads::{HitCounts, Reads};
-use footfall_shared::telemetry::Readiness;
+use footfall_shared::protocol::{Producer, Shard};
+use footfall_shared::redis::Redis;
+use footfall_shared::service::config::{Config, ms};
+use footfall_shared::service::lifecycle::Watchdog;
+use footfall_shared::service::telemetry::Readiness;
+use footfall_shared::stores::reads::{HitCounts, Reads};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 

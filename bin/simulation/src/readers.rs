@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use footfall_shared::counter::{Article, Shard};
+use footfall_shared::protocol::{Article, Shard};
 
 use crate::dice::Dice;
 use crate::plan::Setting;

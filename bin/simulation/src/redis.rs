@@ -6,11 +6,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use footfall_shared::counter::{Article, Batch, Shard};
-use footfall_shared::keys::ShardKeys;
-use footfall_shared::packed;
-use footfall_shared::queue::{Answer, Entry, Script, Server};
-use footfall_shared::store::Fence;
+use footfall_shared::protocol::keys::ShardKeys;
+use footfall_shared::protocol::packed;
+use footfall_shared::protocol::{Article, Batch, Fence, Shard};
+use footfall_shared::redis::{Answer, Entry, Script, Server};
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 
 use crate::before;

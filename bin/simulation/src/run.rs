@@ -50,8 +50,8 @@ pub struct Report {
 /// Runs a seed in a runtime of its own.
 #[must_use]
 pub fn run(seed: u64, mutant: Option<Mutant>, with_lines: bool) -> Report {
-    footfall_shared::random::simulate(seed);
-    footfall_shared::clock::simulate(BEGIN_MS);
+    footfall_shared::service::random::simulate(seed);
+    footfall_shared::service::clock::simulate(BEGIN_MS);
     let dice = Dice::new(seed);
     let plan = Plan::new(&dice.fork());
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -161,7 +161,7 @@ async fn act(world: &Arc<World>, action: Action) {
         Action::RedisDamage(how) => world.farm.damage(how),
         Action::Clocks(redis, others) => {
             world.farm.move_clock(redis);
-            footfall_shared::clock::simulate(BEGIN_MS.saturating_add_signed(others));
+            footfall_shared::service::clock::simulate(BEGIN_MS.saturating_add_signed(others));
         }
         Action::MysqlWeather(who, weather) => world.database.weather(who, weather),
         Action::MysqlReadOnly(is_read_only) => world.database.read_only(is_read_only),

@@ -4,7 +4,9 @@ use std::process::{Command, Stdio};
 
 use footfall_drill::packages::{INSTALL, Missing, Package, missing};
 
-use crate::python::PYTHON;
+/// Debian's own, because only for this one a Debian package brings what makes environments. Another one in `PATH` may
+/// lack it.
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
 /// A browser that a test can drive, and the letters of the languages that it shows.
 pub const BROWSER: &[Package] = &[

@@ -6,11 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-use crate::packages;
-
-/// Debian's own, because only for this one a Debian package brings what makes environments. Another one in `PATH` may
-/// lack it.
-pub(crate) const PYTHON: &str = "/usr/bin/python3";
+use crate::packages::{self, PYTHON};
 
 /// Answers the folder of the environment, made now unless it is there already with all packages of
 /// `tests/requirements.txt`. A test may call this too.

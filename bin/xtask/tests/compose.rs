@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use footfall_shared::config::Config;
+use footfall_shared::service::config::Config;
 use serde_json::{Map, Value, json};
 
 fn text(path: &str) -> String {
@@ -121,7 +121,7 @@ fn beside(sample: &str) -> Config {
 }
 
 /// The settings of a service.
-fn config(service: &Value) -> Result<Config, footfall_shared::config::ConfigError> {
+fn config(service: &Value) -> Result<Config, footfall_shared::service::config::ConfigError> {
     let variables = service["environment"].as_object().cloned().unwrap_or_default();
     Config::load(
         None,

@@ -7,8 +7,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use footfall_shared::config::Config;
-use footfall_shared::follower::FOLLOWED_BYTES_MAX;
+use footfall_shared::redis::follower::FOLLOWED_BYTES_MAX;
+use footfall_shared::service::config::Config;
 use tempfile::TempDir;
 use xtask::notices;
 use xtask::package::{self, PROGRAMS};

@@ -1,5 +1,5 @@
-//! The walls of the house, kept by reading the sources: who may talk to Redis, who knows SQL, who names keys, who
-//! depends on whom, who asks for the time.
+//! The walls that neither the compiler nor clippy can keep, kept by reading the sources: who may name the stores' clients
+//! inside the library, what the protocol may use, who names keys, and which packages may depend on which.
 //!
 //! A file is a path below the top folder and a text, so each wall is shown to be breakable on a few words below.
 
@@ -18,38 +18,33 @@ struct Wall {
 
 const WALLS: [Wall; 6] = [
     Wall {
-        rule: "only shared/src/queue talks to Redis",
+        rule: "only shared/src/redis names the client of Redis",
         why: "every step of the protocol is one script there; a command from elsewhere could come between two steps",
-        holds_for: |path| is_product(path) && !path.starts_with("shared/src/queue") && path != GRADING,
-        is_broken_by: |line| names_crate(line, "redis") || has_word(line, "EVAL") || has_word(line, "EVALSHA"),
+        // Other packages cannot: their manifests do not name it.
+        holds_for: |path| is_shared(path) && !path.starts_with("shared/src/redis"),
+        is_broken_by: |line| names_crate(line, "redis"),
     },
     Wall {
-        rule: "only shared/src/store and the migrations know SQL",
+        rule: "only shared/src/mysql names the client of MySQL",
         why: "counts and fence must change in one transaction, which can be seen only where all statements are together",
-        holds_for: |path| {
-            is_product(path)
-                && path != GRADING
-                && !path.starts_with("shared/src/store")
-                && !path.starts_with("migrations/")
-        },
+        // Other packages cannot, but for the migrations.
+        holds_for: |path| is_shared(path) && !path.starts_with("shared/src/mysql"),
+        is_broken_by: |line| ["sea_orm", "sqlx"].iter().any(|name| names_crate(line, name)),
+    },
+    Wall {
+        rule: "the protocol is pure",
+        why: "what it decides must follow from what it is given, so that a table can test it and a model can copy it",
+        holds_for: |path| path.starts_with("shared/src/protocol"),
         is_broken_by: |line| {
-            ["sea_orm", "sqlx"].iter().any(|name| names_crate(line, name))
-                || ["SELECT", "INSERT", "UPDATE", "DELETE FROM", "REPLACE INTO", "TRUNCATE", "CREATE", "ALTER", "DROP"]
-                    .iter()
-                    .any(|keyword| has_word(line, keyword) && line.contains(&format!("{keyword} ")))
+            ["tokio", "hyper", "tracing", "prometheus"].iter().any(|name| names_crate(line, name))
+                || ["std::fs", "std::net", "std::env", "Instant", "SystemTime"].iter().any(|name| has_word(line, name))
         },
     },
     Wall {
-        rule: "only shared/src/keys.rs names Redis keys",
+        rule: "only shared/src/protocol/keys.rs names Redis keys",
         why: "`footfall clean`, the slots of a cluster and the epoch in a name rest on knowing every key there is",
-        holds_for: |path| is_product(path) && path != "shared/src/keys.rs",
+        holds_for: |path| is_product(path) && path != "shared/src/protocol/keys.rs",
         is_broken_by: names_key,
-    },
-    Wall {
-        rule: "only shared/src/clock.rs asks for the time of day",
-        why: "it jumps: it may label things, it never decides anything. Deadlines use Instant",
-        holds_for: |path| path != "shared/src/clock.rs" && path != THIS,
-        is_broken_by: |line| line.contains("SystemTime::now") || line.contains("UNIX_EPOCH.elapsed"),
     },
     Wall {
         rule: "the sandbox does not know what its servers are used for",
@@ -71,18 +66,12 @@ const WALLS: [Wall; 6] = [
     },
 ];
 
-/// Says what every error of the stores' clients means: it names their types and talks to nobody.
-const GRADING: &str = "shared/src/grading.rs";
-
 /// Lines that a wall would refuse, and that are fine for the reason given.
 const EXCEPTIONS: [(&str, &str, &str); 1] = [(
-    "shared/src/recovery.rs",
+    "shared/src/stores/recovery.rs",
     r#""redis held an overtaken or damaged history: its log was set aside as footfall:{{{}}}:aside:{}:*","#,
     "a log message: it tells a person what to look for",
 )];
-
-/// This file holds the words that it looks for.
-const THIS: &str = "bin/xtask/tests/rules.rs";
 
 /// What runs in production. Tests and drills look at the stores from outside, the sandbox starts them, and the bench has
 /// other ways to count beside ours. The simulation pretends to be the stores.
@@ -91,6 +80,11 @@ fn is_product(path: &str) -> bool {
         .iter()
         .any(|folder| path.starts_with(folder));
     path.ends_with(".rs") && path.contains("/src/") && !is_outside
+}
+
+/// The library, whose rooms may each use what its manifest names: there the compiler does not keep a client in its room.
+fn is_shared(path: &str) -> bool {
+    path.starts_with("shared/src/")
 }
 
 /// Whether a character makes a word longer.
@@ -235,7 +229,7 @@ fn manifest_breaches(path: &str, text: &str) -> Vec<String> {
 }
 
 /// Where all scripts are named.
-const SCRIPTS: &str = "shared/src/queue/scripts.rs";
+const SCRIPTS: &str = "shared/src/redis/scripts.rs";
 
 /// A script that the queue does not use.
 fn script_breach(path: &str, scripts: &str) -> Option<String> {
@@ -278,7 +272,8 @@ fn assert_none(breaches: &[String]) {
 #[test]
 fn the_sources_keep_the_walls() {
     let files = files(&[".rs", ".lua"]);
-    for path in ["shared/src/queue.rs", "shared/src/store.rs", "shared/src/keys.rs", "shared/src/clock.rs", THIS] {
+    for path in ["shared/src/redis.rs", "shared/src/mysql.rs", "shared/src/protocol.rs", "shared/src/protocol/keys.rs"]
+    {
         assert!(files.iter().any(|(file, _)| file == path), "{path} has moved: name its new place here");
     }
     assert_none(&files.iter().flat_map(|(path, text)| breaches(path, text)).collect::<Vec<_>>());
@@ -308,19 +303,17 @@ fn every_script_is_used() {
 #[test]
 fn every_wall_can_be_broken() {
     for (path, text, rule) in [
-        ("bin/ingest/src/a.rs", "fn f() {}\nlet c = redis::Client::open(url);", "talks to Redis"),
-        ("bin/ingest/src/a.rs", "\nuse redis as r;", "talks to Redis"),
-        ("shared/src/reads.rs", "\nlet c = (::redis::cmd(\"GET\"));", "talks to Redis"),
-        ("shared/src/store.rs", "\n\"EVALSHA\"", "talks to Redis"),
-        ("bin/flusher/src/a.rs", "\nuse sea_orm::DbErr;", "know SQL"),
-        ("shared/src/queue.rs", "\nlet sql = \"SELECT views FROM articles\";", "know SQL"),
-        ("bin/footfall/src/clean.rs", "\n\"DELETE FROM articles\"", "know SQL"),
-        ("shared/src/queue.rs", "\nlet key = format!(\"footfall:{shard}\");", "names Redis keys"),
-        ("shared/src/recovery.rs", "\nlet key = \"footfall:{{{}}}:aside:{}:*\";", "names Redis keys"),
-        ("shared/src/lua/ack.lua", "-- footfall: fine here\nredis.call('GET', 'footfall:reads')", "from KEYS"),
-        ("bin/dashboard/src/a.rs", "\nlet now = SystemTime::now();", "time of day"),
-        ("bin/xtask/tests/system/a.rs", "\nlet now = std::time::SystemTime::now();", "time of day"),
+        ("shared/src/service/a.rs", "fn f() {}\nlet c = redis::Client::open(url);", "the client of Redis"),
+        ("shared/src/service/a.rs", "\nuse redis as r;", "the client of Redis"),
+        ("shared/src/stores/reads.rs", "\nlet c = (::redis::cmd(\"GET\"));", "the client of Redis"),
+        ("shared/src/stores/a.rs", "\nuse sea_orm::DbErr;", "the client of MySQL"),
+        ("shared/src/redis.rs", "\nlet key = format!(\"footfall:{shard}\");", "names Redis keys"),
+        ("shared/src/stores/recovery.rs", "\nlet key = \"footfall:{{{}}}:aside:{}:*\";", "names Redis keys"),
+        ("shared/src/redis/lua/ack.lua", "-- footfall: fine here\nredis.call('GET', 'footfall:reads')", "from KEYS"),
         ("shared/sandbox/src/redis.rs", "\nlet key = \"footfall:reads\";", "the sandbox"),
+        ("shared/src/protocol/packed.rs", "\nuse tokio::time::sleep;", "the protocol is pure"),
+        ("shared/src/protocol.rs", "\nlet text = std::fs::read(path);", "the protocol is pure"),
+        ("shared/src/protocol/recovery.rs", "\nlet now = Instant::now();", "the protocol is pure"),
         ("shared/sandbox/src/mariadb.rs", "\n\"SELECT * FROM articles\"", "the sandbox"),
         ("shared/sandbox/tests/a.rs", "\nenv(\"FOOTFALL_REDIS__URL\")", "the sandbox"),
     ] {
@@ -330,14 +323,15 @@ fn every_wall_can_be_broken() {
     }
     // What looks alike and is none.
     for (path, text) in [
-        ("shared/src/queue.rs", "use redis::Client;"),
-        ("bin/xtask/src/a.rs", "// redis::Client, SELECT 1, footfall:key, SystemTime::now"),
-        ("bin/xtask/src/a.rs", "use footfall_sandbox::redis::Redis; use crate::redis::url; redis: Redis,"),
-        ("bin/xtask/src/a.rs", "println!(\"redis://localhost FOOTFALL_FLUSHER__UPDATES UPDATES SELECTED\");"),
-        ("shared/src/store.rs", "\"INSERT INTO articles\""),
+        ("shared/src/redis.rs", "use redis::Client;"),
+        ("shared/src/service/a.rs", "// redis::Client, sea_orm::DbErr, footfall:key"),
+        (
+            "shared/src/stores/a.rs",
+            "use crate::redis::Redis; use super::redis::url; redis: Redis, \"redis://localhost\"",
+        ),
+        ("shared/src/protocol/a.rs", "/// An instant. use std::io; let constants = 1;"),
         ("migrations/src/a.rs", "use sea_orm::Statement; \"CREATE TABLE articles\""),
-        ("shared/src/keys.rs", "\"footfall:reads\""),
-        ("shared/src/clock.rs", "SystemTime::now()"),
+        ("shared/src/protocol/keys.rs", "\"footfall:reads\""),
         ("shared/sandbox/src/redis.rs", "pub mod redis; use redis::Redis; \"SELECT 1\"; footfall::path()"),
         ("bin/xtask/tests/system/a.rs", "sql(\"SELECT views FROM articles\"); \"footfall:{0}:log\""),
     ] {
@@ -379,7 +373,7 @@ fn every_wall_between_packages_can_be_broken() {
 #[test]
 fn a_script_that_is_left_over_is_found() {
     let scripts = "// \"old\"\nstatic ACK: LazyLock<Script> = script!(Runs, \"guard\", ack);";
-    assert_eq!(script_breach("shared/src/lua/ack.lua", scripts), None);
-    let breach = script_breach("shared/src/lua/old.lua", scripts).expect("it is not used");
-    assert!(breach.starts_with("shared/src/lua/old.lua:1: "), "{breach}");
+    assert_eq!(script_breach("shared/src/redis/lua/ack.lua", scripts), None);
+    let breach = script_breach("shared/src/redis/lua/old.lua", scripts).expect("it is not used");
+    assert!(breach.starts_with("shared/src/redis/lua/old.lua:1: "), "{breach}");
 }

@@ -112,15 +112,15 @@ impl Server {
     /// STATE.
     #[must_use]
     pub fn sight(&self, discard: bool) -> Sight {
-        let Self { life, epoch, log: Log { first, tail, .. }, .. } = *self;
-        Sight { life, epoch, first, tail, is_open: self.is_open(), discard }
+        let Self { life, epoch, log: Log { first, .. }, .. } = *self;
+        Sight { life, epoch, first, is_open: self.is_open(), discard }
     }
 
-    /// REOPEN: opens the data set under the ticket's epoch.
-    pub fn reopen(&mut self, rules: &Rules, sight: &Sight, ticket: &Ticket) {
+    /// REOPEN: opens the data set under the ticket's epoch. Answers whether it did, or the data set is not the one seen.
+    pub fn reopen(&mut self, rules: &Rules, sight: &Sight, ticket: &Ticket) -> bool {
         let is_as_seen = self.sight(sight.discard) == *sight;
         if rules.reopen_is_exact && !is_as_seen || sight.epoch > 0 && !self.has_data() {
-            return; // MOVED
+            return false; // MOVED
         }
         let is_overtaken = sight.epoch < ticket.flush_epoch && rules.reopen_sets_aside;
         if sight.epoch == 0 || is_overtaken || sight.discard {
@@ -139,6 +139,7 @@ impl Server {
         }
         self.fill_from = 0;
         (self.epoch, self.incarnation) = (ticket.epoch, self.life);
+        true
     }
 
     /// Keeps what MySQL does not have.

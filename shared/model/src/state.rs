@@ -167,8 +167,6 @@ pub struct Sight {
     pub epoch: u8,
     /// Position of its oldest entry.
     pub first: u8,
-    /// Position of its newest entry.
-    pub tail: u8,
     /// Whether it is open in this life of the server.
     pub is_open: bool,
     /// Whether the data set did not add up and is to be set aside.
@@ -212,6 +210,8 @@ pub enum Recoverer {
         /// What MySQL said.
         ticket: Ticket,
     },
+    /// The data set was not the one that it had seen: about to look again, with the epoch that it has begun.
+    Refused(Ticket),
     /// Only where the order is wrong: reopened, and about to begin the epoch after `epoch`.
     Reopened {
         /// The fence's epoch.
@@ -328,7 +328,7 @@ impl State {
                     Recoverer::Saw(sight) | Recoverer::Compared { sight, .. } | Recoverer::Begun { sight, .. } => {
                         sight.life == life
                     }
-                    Recoverer::Idle | Recoverer::Reopened { .. } => false,
+                    Recoverer::Idle | Recoverer::Refused(_) | Recoverer::Reopened { .. } => false,
                 })
         };
         (1..).find(|&life| !is_known(life)).expect("few lives are known at a time")

@@ -6,15 +6,19 @@
 //!
 //! Each connection has two threads, one for each direction, which read along and pass on; they end with it.
 
+mod bytes;
 mod connection;
+mod firing;
 mod frame;
 mod listener;
+mod lock;
 mod message;
 mod mysql;
 mod redis;
 mod replies;
 mod requests;
 mod rules;
+mod serve;
 mod shared;
 mod socket;
 
@@ -27,8 +31,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+pub use firing::Injection;
 pub use message::{Message, MySqlCommand};
-pub use rules::{Action, Cut, Injection};
+pub use rules::{Action, Cut};
 pub use socket::Upstream;
 
 use listener::Listener;

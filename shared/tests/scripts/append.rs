@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use footfall_shared::counter::{Batch, Growth, Producer};
-use footfall_shared::keys::Age;
-use footfall_shared::packed::Packed;
-use footfall_shared::queue::{Applied, Position, QueueError};
-use footfall_shared::store::StoredArticle;
+use footfall_shared::protocol::keys::Age;
+use footfall_shared::protocol::packed::Packed;
+use footfall_shared::protocol::{Batch, Growth, Position, Producer, StoredArticle};
+use footfall_shared::redis::{Applied, QueueError};
 
 use crate::common::{AGE, ALL, EPOCH, Fixture, IDS_MAX, LOG, META, PRODUCER, SHARDS, TTL, article, batch};
 

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use footfall_shared::counter::Growth;
-use footfall_shared::keys::Age;
-use footfall_shared::queue::{Advanced, Base, Bases, Position, QueueError};
-use footfall_shared::store::StoredArticle;
+use footfall_shared::protocol::keys::Age;
+use footfall_shared::protocol::{Growth, Position, StoredArticle};
+use footfall_shared::redis::{Advanced, Base, Bases, QueueError};
 
 use crate::common::{AGE, ALL, EPOCH, Fixture, TTL, article};
 

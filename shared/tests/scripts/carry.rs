@@ -1,10 +1,9 @@
 //! A data set in the layout of the version before becomes one log. That version kept generations: a list of batches each,
 //! of which one was open, with totals per article beside them.
 
-use footfall_shared::counter::{Batch, total};
-use footfall_shared::packed::{self, Packed};
-use footfall_shared::queue::{Applied, Entry, Position};
-use footfall_shared::store::Recovery;
+use footfall_shared::protocol::packed::{self, Packed};
+use footfall_shared::protocol::{Batch, Position, Recovery, total};
+use footfall_shared::redis::{Applied, Entry};
 
 use crate::common::{ALL, Fixture, IDS_MAX, META, PRODUCER, SHARDS, batch, recovery};
 

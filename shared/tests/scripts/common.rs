@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use footfall_sandbox::RedisOptions;
-use footfall_shared::config::{self, SecretUrl};
-use footfall_shared::counter::{Article, Batch, Producer, Shard, User, View, ViewId};
-use footfall_shared::keys::Age;
-use footfall_shared::packed::Packed;
-use footfall_shared::queue::{Applied, Page, Queue, Redis};
-use footfall_shared::store::Recovery;
+use footfall_shared::protocol::keys::Age;
+use footfall_shared::protocol::packed::Packed;
+use footfall_shared::protocol::{Article, Batch, Producer, Recovery, Shard, User, View, ViewId};
+use footfall_shared::redis::{Applied, Page, Queue, Redis};
+use footfall_shared::service::config::{self, SecretUrl};
 
 pub(crate) const META: &str = "footfall:{0}:meta";
 pub(crate) const LOG: &str = "footfall:{0}:log";

@@ -1,8 +1,8 @@
 //! A page of the log: in order, without a hole, and of about so many bytes. What MySQL has is trimmed.
 
-use footfall_shared::counter::{Batch, Producer, User, View};
-use footfall_shared::packed::Packed;
-use footfall_shared::queue::{Page, Position, QueueError};
+use footfall_shared::protocol::packed::Packed;
+use footfall_shared::protocol::{Batch, Position, Producer, User, View};
+use footfall_shared::redis::{Page, QueueError};
 
 use crate::common::{EPOCH, Fixture, IDS_MAX, LOG, META, PRODUCER, SHARDS, article};
 

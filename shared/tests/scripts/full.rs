@@ -1,13 +1,12 @@
 //! What a Redis does with each script while it uses more memory than it may: as the table in `queue/scripts.rs` says.
 
-use footfall_shared::counter::{Batch, Growth, Producer};
-use footfall_shared::grading::{Class, Grade};
-use footfall_shared::keys::{Age, PRESENCE};
-use footfall_shared::packed::Packed;
-use footfall_shared::presence::Report;
-use footfall_shared::queue::{Advanced, Applied, Bases, Position, QueueError, Script, WhenFull, scripts};
-use footfall_shared::store::StoredArticle;
-use footfall_shared::telemetry::Readiness;
+use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::keys::{Age, PRESENCE};
+use footfall_shared::protocol::packed::Packed;
+use footfall_shared::protocol::{Batch, Growth, Position, Producer, StoredArticle};
+use footfall_shared::redis::presence::Report;
+use footfall_shared::redis::{Advanced, Applied, Bases, QueueError, Script, WhenFull, scripts};
+use footfall_shared::service::telemetry::Readiness;
 
 use crate::common::{AGE, ALL, EPOCH, Fixture, IDS_MAX, PRODUCER, SHARDS, TTL, article, batch, recovery, view};
 

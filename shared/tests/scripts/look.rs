@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use footfall_shared::config::{self, SecretUrl};
-use footfall_shared::counter::{Batch, Shard, User, View};
-use footfall_shared::packed::Packed;
-use footfall_shared::queue::Position;
-use footfall_shared::reads::{HitCounts, Look, Reads};
-use footfall_shared::store::Store;
+use footfall_shared::mysql::Store;
+use footfall_shared::protocol::packed::Packed;
+use footfall_shared::protocol::{Batch, Position, Shard, User, View};
+use footfall_shared::service::config::{self, SecretUrl};
+use footfall_shared::stores::reads::{HitCounts, Look, Reads};
 
 use crate::common::{EPOCH, Fixture, IDS_MAX, PRODUCER, SHARDS, article, recovery};
 

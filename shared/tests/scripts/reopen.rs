@@ -1,9 +1,8 @@
 //! A Redis that comes back is opened again: what MySQL has is trimmed, and an overtaken or damaged history set aside.
 
-use footfall_shared::counter::Producer;
-use footfall_shared::packed::{self, Packed};
-use footfall_shared::queue::{Entry, Position, QueueError, State};
-use footfall_shared::store::Recovery;
+use footfall_shared::protocol::packed::{self, Packed};
+use footfall_shared::protocol::{Position, Producer, Recovery, State};
+use footfall_shared::redis::{Entry, QueueError};
 
 use crate::common::{EPOCH, Fixture, IDS_MAX, LOG, PRODUCER, SHARDS, batch, recovery};
 
@@ -45,7 +44,7 @@ async fn what_mysql_has_is_trimmed_and_the_rest_kept() {
         assert_eq!(fixture.meta(["oldest"]), [oldest]);
         // It goes on.
         let applied = fixture.queue.apply(NEXT, &Packed::new(batch(4, "d")), IDS_MAX).await.expect("apply");
-        assert_eq!(applied, footfall_shared::queue::Applied::Ok(Position { first: position + 1, tail: 4 }));
+        assert_eq!(applied, footfall_shared::redis::Applied::Ok(Position { first: position + 1, tail: 4 }));
     }
 }
 
@@ -128,10 +127,11 @@ async fn what_has_become_something_else_can_be_set_aside_too() {
 #[tokio::test]
 async fn what_has_changed_since_it_was_looked_at_is_not_opened() {
     let mut fixture = Fixture::open().await;
+    fixture.append(&["a", "b"]).await;
     let state = fixture.state().await;
-    fixture.append(&["a"]).await;
-    let reopen = async |fixture: &Fixture, state| fixture.queue.reopen(state, &at(0), SHARDS, false).await;
-    assert_eq!(reopen(&fixture, &state).await.expect("reopen"), None, "something was appended");
+    fixture.queue.ack(EPOCH, 1, 0, true).await.expect("ack");
+    let reopen = async |fixture: &Fixture, state| fixture.queue.reopen(state, &at(1), SHARDS, false).await;
+    assert_eq!(reopen(&fixture, &state).await.expect("reopen"), None, "something was trimmed");
     let state = fixture.state().await;
     fixture.restart();
     let before = fixture.content();
@@ -142,6 +142,17 @@ async fn what_has_changed_since_it_was_looked_at_is_not_opened() {
     assert_eq!(reopen(&fixture, &state).await.expect("reopen"), None, "another epoch");
     fixture.query(&["FLUSHALL"]);
     assert_eq!(reopen(&fixture, &state).await.expect("reopen"), None, "nothing is left");
+}
+
+/// Views come all the time. A recovery that gave up for each of them would never come to an end.
+#[tokio::test]
+async fn what_is_appended_after_the_look_is_kept() {
+    let fixture = Fixture::open().await;
+    fixture.append(&["a"]).await;
+    let state = fixture.state().await;
+    fixture.queue.apply(EPOCH, &Packed::new(batch(2, "b")), IDS_MAX).await.expect("apply");
+    assert_eq!(fixture.queue.reopen(&state, &at(1), SHARDS, false).await.expect("reopen"), Some(false));
+    assert_eq!(fixture.log(NEXT).await, (Position { first: 2, tail: 2 }, vec![(2, 2)]));
 }
 
 #[tokio::test]

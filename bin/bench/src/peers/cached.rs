@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use footfall_shared::counter::View;
+use footfall_shared::protocol::View;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands, RedisResult, Script};
 use sea_orm::sqlx::{Connection, MySqlConnection};

@@ -1,6 +1,6 @@
 //! What is simplest: two upserts per view, each a transaction of its own, through a pool of connections.
 
-use footfall_shared::counter::View;
+use footfall_shared::protocol::View;
 use sea_orm::sqlx::mysql::MySqlPoolOptions;
 use sea_orm::sqlx::{self, MySqlPool};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use footfall_shared::queue::{QueueError, Redis};
+use footfall_shared::redis::{QueueError, Redis};
 use tokio::time::Instant;
 
 use crate::frame::{HitPercent, Snapshot};

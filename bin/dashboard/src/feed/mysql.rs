@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use footfall_shared::counter::{Article, Shard};
-use footfall_shared::grading::{Class, Grade};
-use footfall_shared::lifecycle::{EXIT_DEPENDENCY, Refusal};
-use footfall_shared::store::{Fence, Fences, Store, StoreError};
-use footfall_shared::telemetry::{Health, HealthState};
+use footfall_shared::mysql::{Fences, Store, StoreError};
+use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::{Article, Fence, Shard};
+use footfall_shared::service::lifecycle::{EXIT_DEPENDENCY, Refusal};
+use footfall_shared::service::telemetry::{Health, HealthState};
 use tokio::time::Instant;
 use tracing::{info, warn};
 

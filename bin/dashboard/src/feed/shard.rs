@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use footfall_shared::queue::{Queue, QueueError};
-use footfall_shared::reads::{Look, Reads};
-use footfall_shared::store::Fence;
+use footfall_shared::protocol::Fence;
+use footfall_shared::redis::{Queue, QueueError};
+use footfall_shared::stores::reads::{Look, Reads};
 use tokio::time::Instant;
 
 use crate::frame::Backlog;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use footfall_shared::clock;
+use footfall_shared::service::clock;
 use tokio::time::Instant;
 
 use crate::frame::Snapshot;

@@ -1,6 +1,6 @@
 //! How each part does, and why numbers may be behind, in sentences.
 
-use footfall_shared::telemetry::{Health, HealthState};
+use footfall_shared::service::telemetry::{Health, HealthState};
 use tokio::time::Instant;
 
 use super::shard::ShardView;

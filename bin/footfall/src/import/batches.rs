@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use footfall_shared::clock;
-use footfall_shared::counter::{Article, Batch, Producer, Row, Shard};
-use footfall_shared::grading::{Class, Grade};
-use footfall_shared::store::{Direct, Histories, Store};
+use footfall_shared::mysql::Store;
+use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::{Article, Batch, Direct, Histories, Producer, Row, Shard};
+use footfall_shared::service::clock;
 
 use super::sort::{Record, Sorted};
 use crate::Result;
@@ -125,7 +125,7 @@ fn fold(records: impl Iterator<Item = Record>) -> (Vec<Row>, Histories) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use footfall_shared::counter::User;
+    use footfall_shared::protocol::User;
 
     #[test]
     fn views_are_in_their_hours_and_recent_ones_in_their_minutes() {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use footfall_shared::clock;
-use footfall_shared::counter::{Article, Shard, User, parse_views};
+use footfall_shared::protocol::{Article, Shard, User, parse_views};
+use footfall_shared::service::clock;
 use time::format_description::well_known::Rfc3339;
 use time::{Date, Month, OffsetDateTime};
 

@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use footfall_shared::counter::{Article, Shard, User};
+use footfall_shared::protocol::{Article, Shard, User};
 
 /// Bytes that are sorted in memory; as many again hold where each record begins, at most, and buffers later.
 const MEMORY: usize = 64 * 1024 * 1024;

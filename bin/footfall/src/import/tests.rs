@@ -32,7 +32,7 @@ fn nothing_is_counted_of_a_file_with_bad_lines_unless_asked() {
 /// The files of which one stopped a shard each.
 #[test]
 fn counts_above_their_limits_are_refused_with_their_line() {
-    let most = footfall_shared::counter::ROW_VIEWS_MAX;
+    let most = footfall_shared::protocol::ROW_VIEWS_MAX;
     let refusal = |views: u64| {
         let text = format!("article,user,views\nfine,u,{most}\nv,u,{views}\n");
         read_text(&text, 1, false).err().map(|failure| failure.to_string())

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::process::ExitCode;
 
-use footfall_shared::counter::{Batch, Shard};
-use footfall_shared::store::Quarantined;
+use footfall_shared::mysql::Quarantined;
+use footfall_shared::protocol::{Batch, Shard};
 use serde_json::{Value, json};
 
 use super::{Id, Stores, logs, missing};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use footfall_shared::counter::{Batch, Producer, Shard};
-use footfall_shared::packed::{self, Packed, PackedError};
-use footfall_shared::queue::{Applied, Entry, Queue, QueueError};
-use footfall_shared::recovery;
+use footfall_shared::protocol::packed::{self, Packed, PackedError};
+use footfall_shared::protocol::{Batch, Producer, Shard};
+use footfall_shared::redis::{Applied, Entry, Queue, QueueError};
+use footfall_shared::stores::recovery;
 use tokio::time::Instant;
 
 use super::{Stores, missing};

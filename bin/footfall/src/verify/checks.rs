@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use footfall_shared::counter::{Article, Producer, Shard, total};
-use footfall_shared::store::{Audit, Fence, ProducerFences, column};
+use footfall_shared::mysql::{Audit, ProducerFences, column};
+use footfall_shared::protocol::{Article, Fence, Producer, Shard, total};
 
 use super::look::{Look, Waiting};
 

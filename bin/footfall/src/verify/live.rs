@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use footfall_shared::clock;
-use footfall_shared::config::Config;
-use footfall_shared::counter::{Article, Shard, shown, total};
-use footfall_shared::queue::Redis;
-use footfall_shared::store::{Store, column};
+use footfall_shared::mysql::{Store, column};
+use footfall_shared::protocol::{Article, Shard, shown, total};
+use footfall_shared::redis::Redis;
+use footfall_shared::service::clock;
+use footfall_shared::service::config::Config;
 use indicatif::HumanCount;
 use tokio::time::Instant;
 

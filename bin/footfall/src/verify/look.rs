@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use footfall_shared::counter::{Article, Batch, Producer, Row, Shard};
-use footfall_shared::queue::{Entry, Position, Queue, QueueError, Redis};
-use footfall_shared::store::{Audit, Fence, Store};
+use footfall_shared::mysql::{Audit, Store};
+use footfall_shared::protocol::{Article, Batch, Fence, Position, Producer, Row, Shard};
+use footfall_shared::redis::{Entry, Queue, QueueError, Redis};
 
 use crate::Result;
 use crate::failure::Failure;
@@ -198,7 +198,7 @@ pub(super) async fn is_drained(redis: &Redis, shards: u16) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use footfall_shared::packed;
+    use footfall_shared::protocol::packed;
 
     #[test]
     fn only_entries_above_the_fence_wait() {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use footfall_shared::counter::Article;
+use footfall_shared::protocol::Article;
 use serde_json::Value;
 use tokio::time::Instant;
 

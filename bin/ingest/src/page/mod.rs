@@ -3,9 +3,9 @@
 
 use std::sync::LazyLock;
 
-use footfall_shared::counter::{Article, User};
-use footfall_shared::http::{self, Answer};
-use footfall_shared::reads::ArticleNumbers;
+use footfall_shared::protocol::{Article, User};
+use footfall_shared::service::http::{self, Answer};
+use footfall_shared::stores::reads::ArticleNumbers;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue};
 use sha2::{Digest, Sha256};

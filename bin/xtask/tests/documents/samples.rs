@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use footfall_shared::paths::{DASHBOARD, INGEST, id_in};
+use footfall_shared::service::paths::{DASHBOARD, INGEST, id_in};
 
 use crate::{Block, blocks, document, documents};
 

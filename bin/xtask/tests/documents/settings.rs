@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 
-use footfall_shared::config::Config;
+use footfall_shared::service::config::Config;
 use serde_json::Value;
 
 use crate::names::product;

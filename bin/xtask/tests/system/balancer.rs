@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use footfall_drill::stack::Role;
 use footfall_sandbox::{Process, Signal};
-use footfall_shared::paths::{self, id_in};
+use footfall_shared::service::paths::{self, id_in};
 use xtask::unpacked::{HAPROXY, NGINX, Unpacked};
 
 use crate::common::{Answer, Set, eventually, get, output, own_address, post, raw, request, start};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use footfall_drill::stack::Role;
-use footfall_shared::clock;
+use footfall_shared::service::clock;
 use serde_json::json;
 
 use crate::common::{eventually, get, post};

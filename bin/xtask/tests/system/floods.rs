@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use footfall_drill::stack::Role;
-use footfall_shared::config::Config;
+use footfall_shared::service::config::Config;
 
 use crate::balancer::{start_haproxy, start_nginx};
 use crate::common::{Client, Over, Set, connect_from, eventually, exchange, get, start};

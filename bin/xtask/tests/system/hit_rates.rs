@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Client, Over, Running, Set, eventually, get, start};
 use footfall_drill::stack::Role;
-use footfall_shared::random;
+use footfall_shared::service::random;
 
 /// The rarest article is viewed once in about 3.4 s of the 10 s for which it stays warm; on the default settings at 5,000
 /// pages/s, once in 240 s of 600 s.

@@ -1,5 +1,5 @@
 //! What is not known is not answered as a number: the table of docs/operations.md ("What readers see"), walked on real
-//! stores. All its cells, as far as they need no stores, are in shared/src/reads/numbers.rs.
+//! stores. All its cells, as far as they need no stores, are in shared/src/stores/reads/numbers.rs.
 
 use std::time::Duration;
 

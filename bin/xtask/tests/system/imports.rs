@@ -109,8 +109,8 @@ fn an_import_from_a_pipe_goes_on_where_it_was_interrupted() {
 fn what_other_counters_wrote_is_counted_in_its_hours() {
     let mut running = start(|_| {});
     let path = |running: &Running, name: &str| running.path(name).display().to_string();
-    let hour_of = |ago: u64| footfall_shared::clock::unix_ms() / 3_600_000 - ago;
-    let time = |hour: u64| footfall_shared::clock::rfc3339(hour * 3_600_000 + 61_000);
+    let hour_of = |ago: u64| footfall_shared::service::clock::unix_ms() / 3_600_000 - ago;
+    let time = |hour: u64| footfall_shared::service::clock::rfc3339(hour * 3_600_000 + 61_000);
     let (recent, old) = (hour_of(3), hour_of(3_000));
     let goatcounter = format!(
         "2Path,Title,Event,UserAgent,Browser,System,Session,Bot,Referrer,Referrer scheme,Screen size,Location,FirstVisit,Date\n\

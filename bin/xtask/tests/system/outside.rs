@@ -2,11 +2,11 @@
 //!
 //! | Way in | What is tried | Where |
 //! | --- | --- | --- |
-//! | environment | foreign and own variables that are not UTF-8, `HOME`, `TERM` and `PATH` unset, the largest number in every setting | `the_environment_...`, `shared/src/config.rs` |
-//! | configuration and secret files | a folder, binary, huge, endless; a path that is not UTF-8 | `shared/src/config.rs`, `the_environment_...` |
+//! | environment | foreign and own variables that are not UTF-8, `HOME`, `TERM` and `PATH` unset, the largest number in every setting | `the_environment_...`, `shared/src/service/config.rs` |
+//! | configuration and secret files | a folder, binary, huge, endless; a path that is not UTF-8 | `shared/src/service/config.rs`, `the_environment_...` |
 //! | arguments | not UTF-8, the largest number | `what_the_tool_...` |
 //! | standard input, output, error | closed, full, nobody reads, the reader is gone, a file at the limit of its size | `logs_...`, `what_the_tool_...` |
-//! | clock | 1970, its first minutes, hours and days, behind 2038 and 2106, the last time that Linux takes (2232), jumps | `a_clock_...`, `shared/src/clock.rs`, `bin/dashboard/src/lists.rs` |
+//! | clock | 1970, its first minutes, hours and days, behind 2038 and 2106, the last time that Linux takes (2232), jumps | `a_clock_...`, `shared/src/service/clock.rs`, `bin/dashboard/src/lists.rs` |
 //! | limits | 64 open files | `few_files_...` |
 //! | signals | two SIGTERMs, SIGINT, a signal at any time of the start | `an_echo_...` |
 //! | stores | replies of Redis and MySQL with bytes changed, numbers made huge, cut off | `garbage::garbage_of_stores_...` |
@@ -185,7 +185,7 @@ fn logs_end_no_service_and_hold_none_up() {
 #[test]
 fn the_environment_ends_no_service() {
     let running = start(|options| options.dashboards = 1);
-    let settings = serde_json::to_value(footfall_shared::config::Config::default()).expect("JSON");
+    let settings = serde_json::to_value(footfall_shared::service::config::Config::default()).expect("JSON");
     let mut services = Lone::start_all(&running, "in-a-strange-place", "cd / && unset HOME TERM PATH", |command| {
         command
             .env("X", OsStr::from_bytes(b"\xf6"))
@@ -201,7 +201,7 @@ fn the_environment_ends_no_service() {
                 let largest = [u64::MAX, u64::from(u32::MAX), 31_536_000_000, 10_000, 50];
                 let is_taken = |number: &&u64| {
                     let given = [(format!("FOOTFALL_{section}__{name}").to_uppercase(), number.to_string())];
-                    footfall_shared::config::Config::load(None, given).is_ok()
+                    footfall_shared::service::config::Config::load(None, given).is_ok()
                 };
                 let number = largest.iter().find(is_taken).unwrap_or_else(|| panic!("{section}.{name}"));
                 let variable = format!("FOOTFALL_{section}__{name}").to_uppercase();
@@ -320,7 +320,7 @@ fn a_clock_may_stand_anywhere() {
     let clock = running.path("clock");
     let set = |time: &str| fs::write(&clock, format!("{time}\n")).expect("written");
     // In seconds before or after the machine's clock.
-    let now = i64::try_from(footfall_shared::clock::unix_ms() / 1_000).expect("in this century");
+    let now = i64::try_from(footfall_shared::service::clock::unix_ms() / 1_000).expect("in this century");
     let at = |unix_s: i64| format!("{:+}", unix_s - now);
     set(&at(600));
     let mut services = Lone::start_all(&running, "at-its-own-time", "", |command| {
@@ -337,7 +337,8 @@ fn a_clock_may_stand_anywhere() {
     for unix_s in [600, 0, 59, 3_600, 26 * 3_600, 1 << 31, 1 << 32, 8_277_292_036, 600] {
         set(&at(unix_s));
         // To the hour: the clock goes on meanwhile.
-        let hour = footfall_shared::clock::rfc3339(u64::try_from(unix_s).expect("after 1970") * 1_000)[..13].to_owned();
+        let hour = footfall_shared::service::clock::rfc3339(u64::try_from(unix_s).expect("after 1970") * 1_000)[..13]
+            .to_owned();
         eventually(&format!("the clock stands at {unix_s}"), PATIENCE, || {
             let minute = get(&format!("{dashboard}/v1/minutes?last=1")).json();
             minute["minutes"][0]["from"].as_str().is_some_and(|from| from.starts_with(&hour))

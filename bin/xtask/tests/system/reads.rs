@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Client, Over, Running, Set, eventually, get, output, post, start};
 use footfall_drill::stack::Role;
-use footfall_shared::random;
+use footfall_shared::service::random;
 
 const INGESTS: usize = 2;
 /// Each of them always cached; there are always views of them that wait.

@@ -345,8 +345,10 @@ fn what_the_documents_show_can_be_copied() {
         assert!(fine, "{line}: {said}");
         said
     };
-    let tried: Vec<String> = curls("README.md", &running).iter().map(|line| run(line)).collect();
-    assert!(tried.len() == 2 && tried[1].contains(r#""views":1"#), "{tried:?}");
+    let [counts, reads] = &*curls("README.md", &running) else { panic!("two lines are shown") };
+    run(counts);
+    // On a busy machine a store may seem to be away, and then the number is not known for a moment.
+    eventually("the number is known", PATIENT, || run(reads).contains(r#""views":1,"#));
     assert_eq!(curls("README.zh-CN.md", &running).len(), 2);
 
     let [sends, reads] = &*curls("docs/site.md", &running) else { panic!("two lines are shown") };
@@ -356,7 +358,7 @@ fn what_the_documents_show_can_be_copied() {
     assert!(run(reads).to_lowercase().contains("access-control-allow-origin: *"), "{}", run(reads));
     let counted = "SELECT article, user, views FROM reader_counts ORDER BY article";
     let counted = |running: &mut Running| running.stack.mariadb.query(counted).expect("query");
-    eventually("all is counted", SOON, || {
+    eventually("all is counted", PATIENT, || {
         counted(&mut running) == [["/articles/1", "7", "1"], ["yumo", "123456", "1"]]
     });
 }

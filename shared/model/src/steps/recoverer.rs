@@ -41,6 +41,9 @@ impl Protocol {
             Recoverer::Saw(_) => add(RecovererStep::Compare),
             Recoverer::Compared { .. } | Recoverer::Reopened { .. } => add(RecovererStep::Begin),
             Recoverer::Begun { .. } => self.servers().for_each(|server| add(RecovererStep::Reopen { server })),
+            Recoverer::Refused(_) => {
+                self.servers().for_each(|server| add(RecovererStep::See { server, discard: false }))
+            }
         }
         add(RecovererStep::Stop);
     }
@@ -57,6 +60,18 @@ impl Protocol {
                 }
                 faults.discards -= u8::from(discard);
                 Recoverer::Saw(sight)
+            }
+            (RecovererStep::See { server, .. }, Recoverer::Refused(ticket)) => {
+                let sight = servers[server].sight(false);
+                if mysql.is_older_than(rules, &sight) {
+                    state.raise_alarm();
+                    Recoverer::Idle
+                } else if (mysql.epoch, mysql.position) != (ticket.epoch, ticket.position) || sight.epoch == mysql.epoch
+                {
+                    Recoverer::Idle
+                } else {
+                    Recoverer::Begun { sight, ticket }
+                }
             }
             (RecovererStep::Compare, Recoverer::Saw(sight)) => {
                 let epoch = mysql.epoch;
@@ -81,9 +96,11 @@ impl Protocol {
                 next
             }
             (RecovererStep::Reopen { server }, before @ Recoverer::Begun { sight, ticket }) => {
-                servers[server].reopen(rules, &sight, &ticket);
+                let is_done = servers[server].reopen(rules, &sight, &ticket);
                 if !rules.epoch_before_reopen {
                     Recoverer::Reopened { epoch: ticket.epoch - 1 }
+                } else if !is_done {
+                    Recoverer::Refused(ticket)
                 } else if rules.reopen_once {
                     Recoverer::Idle
                 } else {

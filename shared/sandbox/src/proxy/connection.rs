@@ -5,22 +5,17 @@ use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::frame::{Reply, Requests};
-use super::replies::ReplyPump;
-use super::requests::RequestPump;
-use super::rules::Firing;
-use super::shared::{Shared, count, lock};
+use super::Direction;
+use super::firing::Firing;
+use super::frame::Reply;
+use super::lock::lock;
+use super::shared::{Close, Shared, count};
 use super::socket::ServerStream;
-use super::{Direction, Protocol, mysql};
 
 /// How many requests of a connection may be on their way; more are not read until replies have come.
 const PENDING_MAX: usize = 65_536;
-
-/// How much is read at once, in bytes.
-pub(crate) const CHUNK: usize = 64 << 10;
 
 /// A request that the server has been sent, or will be at once.
 #[derive(Debug)]
@@ -35,26 +30,15 @@ pub(crate) struct Pending {
 pub(crate) struct Connection {
     pub(super) shared: Arc<Shared>,
     peer: SocketAddr,
-    client: TcpStream,
+    pub(super) client: TcpStream,
     server: OnceLock<ServerStream>,
-    /// Set once, by [`close`](Self::close).
+    /// Set once, by [`close`](Close::close).
     closed: AtomicBool,
     /// Set once, when bytes were not understood: what follows is passed on as it is.
     unreadable: AtomicBool,
     queue: Mutex<Queue>,
     /// Told about everything that changes above.
     changed: Condvar,
-}
-
-/// Ends both threads when one panics, as a rule's matcher may make it: the other one would wait for ever.
-struct CloseOnPanic<'a>(&'a Connection);
-
-impl Drop for CloseOnPanic<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.close();
-        }
-    }
 }
 
 #[derive(Debug, Default)]
@@ -79,69 +63,12 @@ impl Connection {
         }
     }
 
-    /// Serves the client until either side ends. This thread carries requests, another one replies.
-    pub(super) fn serve(&self) {
-        // Errors are the end of the connection, which is what the other side sees; there is nobody else to tell.
-        let _ = self.run();
-        self.close();
-    }
-
-    fn run(&self) -> io::Result<()> {
-        self.client.set_nodelay(true)?;
-        let server = self.connect()?;
-        let requests = match self.shared.protocol {
-            Protocol::Redis => Requests::Redis,
-            Protocol::MySql => {
-                let mut greeting = mysql::read_greeting(&mut &*server)?;
-                let arrived = Instant::now();
-                let capabilities = mysql::temper_greeting(&mut greeting);
-                self.to_client(&greeting, arrived)?;
-                // A server that refuses the connection says so instead of a greeting, and closes.
-                let Some(capabilities) = capabilities else { return Ok(()) };
-                self.expect(Reply::MySql(mysql::Reply::login()), None);
-                Requests::MySql(mysql::Requests::new(capabilities))
-            }
-        };
-        thread::scope(|scope| {
-            let _closes = CloseOnPanic(self);
-            let replies = || {
-                let _ = ReplyPump::new(self, server).run();
-                // The server has closed, or a rule has: nothing more can be answered.
-                self.close();
-            };
-            thread::Builder::new().name("proxy replies".to_owned()).spawn_scoped(scope, replies)?;
-            let result = RequestPump::new(self, &self.client, requests).run();
-            if result.is_err() {
-                self.close();
-            }
-            result
-        })
-    }
-
-    fn connect(&self) -> io::Result<&ServerStream> {
+    pub(super) fn connect(&self) -> io::Result<&ServerStream> {
         let server = self.shared.upstream.connect()?;
         // The lock keeps `close` from coming between: either it sees the server, or we see that it is closed.
         let _queue = lock(&self.queue);
         self.check_open()?;
         Ok(self.server.get_or_init(|| server))
-    }
-
-    /// Closes both sides and ends everything that waits. What is held is lost.
-    pub(super) fn close(&self) {
-        let lost = {
-            let mut queue = lock(&self.queue);
-            self.closed.store(true, Ordering::Release);
-            std::mem::take(&mut queue.pending)
-        };
-        // Errors say that they are closed already.
-        if let Some(server) = self.server.get() {
-            let _ = server.shutdown(Shutdown::Both);
-        }
-        let _ = self.client.shutdown(Shutdown::Both);
-        self.changed.notify_all();
-        self.shared.change(|_| ());
-        // After the lock on the queue is gone, because the end of a rule's firing takes that on the state.
-        drop(lost);
     }
 
     /// Lets the server know that the client sends no more.
@@ -186,8 +113,39 @@ impl Connection {
         (&self.client).write_all(bytes)
     }
 
+    /// Waits until bytes that arrived then may leave in that direction. Fails when the connection closes before.
+    pub(super) fn may_pass(&self, direction: Direction, arrived: Instant) -> io::Result<()> {
+        loop {
+            let delay = self
+                .shared
+                .wait(None, |state| {
+                    let stalled = match direction {
+                        Direction::ToServer => state.stalled_to_server,
+                        Direction::ToClient => state.stalled_to_client,
+                        Direction::Both => state.stalled_to_server || state.stalled_to_client,
+                    };
+                    (!stalled || self.is_closed()).then_some(state.delay)
+                })
+                .unwrap_or_default();
+            self.check_open()?;
+            let left = delay.saturating_sub(arrived.elapsed());
+            if left.is_zero() {
+                return Ok(());
+            }
+            // Until the delay is over, or ends, or the connection does; a stall may have come meanwhile.
+            self.shared.wait(Some(left), |state| (state.delay != delay || self.is_closed()).then_some(()));
+            self.check_open()?;
+        }
+    }
+
+    /// Waits so long. Fails when the connection closes before.
+    pub(super) fn sleep(&self, duration: Duration) -> io::Result<()> {
+        self.shared.wait(Some(duration), |_| self.is_closed().then_some(()));
+        self.check_open()
+    }
+
     fn pass(&self, direction: Direction, bytes: &[u8], arrived: Instant) -> io::Result<()> {
-        if bytes.is_empty() { Ok(()) } else { self.shared.pass(self, direction, arrived) }
+        if bytes.is_empty() { Ok(()) } else { self.may_pass(direction, arrived) }
     }
 
     /// Has a reply expected. There must be [room](Self::has_room).
@@ -228,5 +186,25 @@ impl Connection {
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         self.check_open()
+    }
+}
+
+impl Close for Connection {
+    /// Closes both sides and ends everything that waits. What is held is lost.
+    fn close(&self) {
+        let lost = {
+            let mut queue = lock(&self.queue);
+            self.closed.store(true, Ordering::Release);
+            std::mem::take(&mut queue.pending)
+        };
+        // Errors say that they are closed already.
+        if let Some(server) = self.server.get() {
+            let _ = server.shutdown(Shutdown::Both);
+        }
+        let _ = self.client.shutdown(Shutdown::Both);
+        self.changed.notify_all();
+        self.shared.change(|_| ());
+        // After the lock on the queue is gone, because the end of a rule's firing takes that on the state.
+        drop(lost);
     }
 }

@@ -8,7 +8,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::shared::{Shared, lock};
+use super::lock::lock;
+use super::serve;
+use super::shared::Shared;
 use super::socket::Port;
 
 /// How many connections may be open; more are closed at once.
@@ -104,7 +106,7 @@ fn serve(shared: &Arc<Shared>, client: TcpStream, peer: SocketAddr) -> io::Resul
     let entry = Entry { shared: shared.clone(), number };
     let serve = move || {
         let _entry = entry;
-        connection.serve();
+        serve::serve(&connection);
     };
     thread::Builder::new().name("proxy requests".to_owned()).spawn(serve).map(drop)
 }

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex};
 
-use super::frame::{self, Request, Unreadable};
-use super::shared::lock;
+use super::bytes::{Request, Unreadable};
+use super::lock::lock;
 use super::{Message, MySqlCommand};
 
 pub(crate) use reply::Reply;
@@ -93,7 +93,7 @@ impl Requests {
     }
 
     /// The request at the beginning of `bytes`, or nothing while it is incomplete.
-    pub(crate) fn next(&mut self, bytes: &[u8]) -> Result<Option<Request>, Unreadable> {
+    pub(crate) fn next(&mut self, bytes: &[u8]) -> Result<Option<Request<Reply>>, Unreadable> {
         let Some((payload, len)) = packet(bytes) else { return Ok(None) };
         // Every command starts counting packets anew, while those of a login continue what the server began.
         let is_login = bytes[HEADER - 1] != 0;
@@ -105,7 +105,7 @@ impl Requests {
         }
         let (command, sql, reply) = self.command(&payload)?;
         let message = Some(Message::MySql { command, sql });
-        Ok(Some(Request { len, message, reply: reply.map(frame::Reply::MySql) }))
+        Ok(Some(Request { len, message, reply }))
     }
 
     /// Reads from the client's answer to the greeting what the two agree on.

@@ -1,7 +1,7 @@
 //! Framing of Redis's protocol, RESP 2: <https://redis.io/docs/latest/develop/reference/protocol-spec/>.
 
 use super::Message;
-use super::frame::{self, MESSAGE_BYTES_MAX, Reach, Request, Unreadable};
+use super::bytes::{MESSAGE_BYTES_MAX, Reach, Request, Unreadable};
 
 /// Redis's own limits: of a line, in bytes, and of a command's arguments.
 const LINE_BYTES_MAX: usize = 64 << 10;
@@ -21,7 +21,7 @@ const UNPAIRED: [&str; 9] = [
 ];
 
 /// The request at the beginning of `bytes`, or nothing while it is incomplete.
-pub(crate) fn next_request(bytes: &[u8]) -> Result<Option<Request>, Unreadable> {
+pub(crate) fn next_request(bytes: &[u8]) -> Result<Option<Request<Reply>>, Unreadable> {
     let Some((line, mut at)) = line(bytes)? else { return Ok(None) };
     let mut arguments = Vec::new();
     if let Some(count) = line.strip_prefix(b"*") {
@@ -46,8 +46,7 @@ pub(crate) fn next_request(bytes: &[u8]) -> Result<Option<Request>, Unreadable> 
     }
     let message = Message::Redis(arguments);
     refuse_unpaired(&message)?;
-    let reply = Some(frame::Reply::Redis(Reply::default()));
-    Ok(Some(Request { len: at, message: Some(message), reply }))
+    Ok(Some(Request { len: at, message: Some(message), reply: Some(Reply::default()) }))
 }
 
 fn refuse_unpaired(message: &Message) -> Result<(), Unreadable> {

@@ -4,10 +4,11 @@ use std::io::{self, Read};
 use std::time::Instant;
 
 use super::Direction;
-use super::connection::{CHUNK, Connection, Pending};
-use super::frame::MESSAGE_BYTES_MAX;
-use super::rules::{Action, Firing, Verdict};
-use super::shared::count;
+use super::bytes::{CHUNK, MESSAGE_BYTES_MAX};
+use super::connection::{Connection, Pending};
+use super::firing::Firing;
+use super::rules::{Action, Verdict};
+use super::shared::{Close, count};
 use super::socket::ServerStream;
 
 pub(crate) struct ReplyPump<'a> {
@@ -39,7 +40,7 @@ impl<'a> ReplyPump<'a> {
             self.arrived = Instant::now();
             if len == 0 {
                 // The end travels like bytes do.
-                return self.connection.shared.pass(self.connection, Direction::ToClient, self.arrived);
+                return self.connection.may_pass(Direction::ToClient, self.arrived);
             }
             self.deal_with(&chunk[..len])?;
         }
@@ -95,7 +96,7 @@ impl<'a> ReplyPump<'a> {
     /// Does with a complete reply what the rule says.
     fn judge(&mut self, firing: &Firing) -> io::Result<()> {
         let verdict = match firing.action {
-            Action::HoldReply => firing.hold(self.connection),
+            Action::HoldReply => firing.hold(|| self.connection.is_closed()),
             _ => Some(Verdict::Drop),
         };
         let kept = std::mem::take(&mut self.kept);

@@ -5,10 +5,12 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use super::Direction;
-use super::connection::{CHUNK, Connection};
-use super::frame::{MESSAGE_BYTES_MAX, Request, Requests, Unreadable};
-use super::rules::{Action, Firing, Verdict};
-use super::shared::count;
+use super::bytes::{CHUNK, MESSAGE_BYTES_MAX, Unreadable};
+use super::connection::Connection;
+use super::firing::Firing;
+use super::frame::{Request, Requests};
+use super::rules::{Action, Verdict};
+use super::shared::{Close, count};
 
 pub(crate) struct RequestPump<'a> {
     connection: &'a Connection,
@@ -36,7 +38,7 @@ impl<'a> RequestPump<'a> {
                 // A request that never became complete, as the client left it.
                 self.ready = self.buffer.len();
                 self.flush()?;
-                self.connection.shared.pass(self.connection, Direction::ToServer, self.arrived)?;
+                self.connection.may_pass(Direction::ToServer, self.arrived)?;
                 return self.connection.close_requests();
             }
             self.buffer.extend_from_slice(&chunk[..len]);
@@ -88,7 +90,7 @@ impl<'a> RequestPump<'a> {
             }
             Action::HoldRequest => {
                 self.flush()?;
-                match firing.hold(connection) {
+                match firing.hold(|| connection.is_closed()) {
                     Some(Verdict::Release) => {
                         self.accept(request, Some(firing))?;
                         self.flush()?;
@@ -101,7 +103,7 @@ impl<'a> RequestPump<'a> {
             }
             Action::Delay(delay) => {
                 self.flush()?;
-                connection.shared.sleep(connection, delay)?;
+                connection.sleep(delay)?;
                 self.accept(request, Some(firing))
             }
             Action::DropReply | Action::CutReply(_) if request.reply.is_none() => {

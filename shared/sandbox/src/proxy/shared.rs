@@ -1,21 +1,15 @@
 //! What all threads of a proxy share.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::connection::Connection;
+use super::Protocol;
+use super::lock::lock;
 use super::rules::Rules;
 use super::socket::Upstream;
-use super::{Direction, Protocol};
-
-/// Locks, also after a panic: only a rule's matcher can have panicked with a lock held, which leaves nothing half done,
-/// and its test has failed by itself.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -41,6 +35,12 @@ pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+/// A connection, as far as all of them are ended together.
+pub(crate) trait Close: fmt::Debug + Send + Sync {
+    /// Closes both sides and ends everything that waits.
+    fn close(&self);
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(super) stalled_to_server: bool,
@@ -48,7 +48,7 @@ pub(crate) struct State {
     pub(super) delay: Duration,
     pub(super) rules: Rules,
     /// The open ones, by number.
-    pub(super) connections: BTreeMap<u64, Arc<Connection>>,
+    pub(super) connections: BTreeMap<u64, Arc<dyn Close>>,
 }
 
 impl Shared {
@@ -84,35 +84,5 @@ impl Shared {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
-    }
-
-    /// Waits until bytes that arrived then may leave in that direction. Fails when the connection closes before.
-    pub(super) fn pass(&self, connection: &Connection, direction: Direction, arrived: Instant) -> io::Result<()> {
-        loop {
-            let delay = self
-                .wait(None, |state| {
-                    let stalled = match direction {
-                        Direction::ToServer => state.stalled_to_server,
-                        Direction::ToClient => state.stalled_to_client,
-                        Direction::Both => state.stalled_to_server || state.stalled_to_client,
-                    };
-                    (!stalled || connection.is_closed()).then_some(state.delay)
-                })
-                .unwrap_or_default();
-            connection.check_open()?;
-            let left = delay.saturating_sub(arrived.elapsed());
-            if left.is_zero() {
-                return Ok(());
-            }
-            // Until the delay is over, or ends, or the connection does; a stall may have come meanwhile.
-            self.wait(Some(left), |state| (state.delay != delay || connection.is_closed()).then_some(()));
-            connection.check_open()?;
-        }
-    }
-
-    /// Waits so long. Fails when the connection closes before.
-    pub(super) fn sleep(&self, connection: &Connection, duration: Duration) -> io::Result<()> {
-        self.wait(Some(duration), |_| connection.is_closed().then_some(()));
-        connection.check_open()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::look::Head;
 use super::*;
-use footfall_shared::counter::{Batch, Row, User, View};
+use footfall_shared::protocol::{Batch, Row, User, View};
 
 fn view(article: &str) -> View {
     View {

@@ -1,7 +1,7 @@
 //! Framing of the MySQL protocol: where the reply to a command ends.
 
-use super::super::frame::{Reach, Unreadable};
-use super::super::shared::lock;
+use super::super::bytes::{Reach, Unreadable};
+use super::super::lock::lock;
 use super::{FULL, HEADER, Statements, number, payload_len};
 
 /// How much of a packet is looked at, in bytes: all of an OK packet up to its status.

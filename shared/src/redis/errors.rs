@@ -1,0 +1,108 @@
+//! What can go wrong with Redis, and what each of it means.
+
+use std::io;
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::protocol::errors::{Class, Grade};
+use crate::protocol::packed::PackedError;
+
+/// What a call of the queue can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The data set is not open under the epoch that the caller knows: recover, then try again.
+    #[error("redis holds a data set that no recovery has opened under this epoch")]
+    Epoch,
+    /// Redis did not answer, or refused. Whether the command took effect is not known.
+    #[error("redis: {0}")]
+    Redis(#[from] RedisError),
+    /// What Redis holds does not add up. Never guessed around.
+    #[error("redis holds damaged data: {0}")]
+    Corrupt(String),
+    /// The producers and the data set disagree about the number of shards.
+    #[error("redis was set up with {0} shards, not with the configured number: set `shards` to {0}")]
+    Shards(String),
+}
+
+impl QueueError {
+    /// No answer came in time.
+    #[must_use]
+    pub fn timed_out() -> Self {
+        Self::Redis(io::Error::from(io::ErrorKind::TimedOut).into())
+    }
+}
+
+impl From<PackedError> for QueueError {
+    fn from(error: PackedError) -> Self {
+        Self::Corrupt(error.to_string())
+    }
+}
+
+pub(super) type Result<T> = std::result::Result<T, QueueError>;
+
+impl Grade for RedisError {
+    fn class(&self) -> Class {
+        match self.kind() {
+            // Asked first: the connection is gone, or nothing can be said about it.
+            ErrorKind::Io if self.is_timeout() => Class::CacheTransient,
+            ErrorKind::Server(
+                ServerErrorKind::BusyLoading
+                | ServerErrorKind::TryAgain
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask
+                | ServerErrorKind::NoScript,
+            ) => Class::CacheTransient,
+            ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => Class::CacheReadOnly,
+            _ => match self.code() {
+                Some("OOM") => Class::CacheFull,
+                Some("MISCONF" | "NOREPLICAS") => Class::CacheReadOnly,
+                Some("BUSY") => Class::CacheTransient,
+                Some("WRONGTYPE") => Class::CacheCorrupt,
+                // A script that stumbles over what it finds.
+                Some("ERR") if self.detail().is_some_and(|detail| detail.contains("user_script")) => {
+                    Class::CacheCorrupt
+                }
+                _ if self.kind() == ErrorKind::UnexpectedReturnType => Class::CacheCorrupt,
+                _ => Class::CacheDown,
+            },
+        }
+    }
+}
+
+impl Grade for QueueError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Epoch => Class::CacheTransient,
+            Self::Redis(error) => error.class(),
+            Self::Corrupt(_) => Class::CacheCorrupt,
+            Self::Shards(_) => Class::CacheReadOnly,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redis_errors_are_graded() {
+        let said = |line: &str| {
+            let (code, detail) = line.split_once(' ').expect("a code and a text");
+            redis::make_extension_error(code.to_owned(), Some(detail.to_owned()))
+        };
+        for (error, class) in [
+            (RedisError::from(io::Error::from(io::ErrorKind::TimedOut)), Class::CacheTransient),
+            (RedisError::from(io::Error::from(io::ErrorKind::ConnectionRefused)), Class::CacheDown),
+            (RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe)), Class::CacheDown),
+            (RedisError::from((ErrorKind::Server(ServerErrorKind::BusyLoading), "loading")), Class::CacheTransient),
+            (RedisError::from((ErrorKind::Server(ServerErrorKind::ReadOnly), "replica")), Class::CacheReadOnly),
+            (said("OOM command not allowed"), Class::CacheFull),
+            (said("MISCONF no disk"), Class::CacheReadOnly),
+            (said("NOREPLICAS too few"), Class::CacheReadOnly),
+            (said("WRONGTYPE not a list"), Class::CacheCorrupt),
+            (RedisError::from((ErrorKind::AuthenticationFailed, "password")), Class::CacheDown),
+        ] {
+            assert_eq!(error.class(), class, "{error}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The queue of one shard, and how its scripts are called.
+
+use std::sync::Arc;
+
+use redis::{Cmd, FromRedisValue};
+
+use super::errors::Result;
+use super::replies::{Reply, Word, from_value};
+use super::scripts::{LOOK, Script};
+use super::server::Redis;
+use crate::protocol::Shard;
+use crate::protocol::keys::ShardKeys;
+
+/// The queue of one shard. Cheap to clone.
+#[derive(Clone)]
+pub struct Queue {
+    pub(super) redis: Redis,
+    pub(super) keys: Arc<ShardKeys>,
+    shard: Shard,
+}
+
+impl Redis {
+    /// The queue of one shard.
+    #[must_use]
+    pub fn shard(&self, shard: Shard) -> Queue {
+        Queue { redis: self.clone(), keys: Arc::new(ShardKeys::new(shard)), shard }
+    }
+}
+
+impl Queue {
+    /// The server that it is in.
+    #[must_use]
+    pub fn redis(&self) -> &Redis {
+        &self.redis
+    }
+
+    /// Which shard this is.
+    #[must_use]
+    pub fn shard(&self) -> Shard {
+        self.shard
+    }
+
+    /// Runs a script; answers its first word and the rest.
+    pub(super) async fn call(&self, script: &'static Script, call: Cmd) -> Result<(Word, Reply)> {
+        Reply::parse(self.redis.server.script(script, call).await?)
+    }
+
+    /// Commands that only read, at one moment.
+    pub(super) async fn at_once<T: FromRedisValue>(&self, commands: redis::Pipeline) -> Result<T> {
+        let words: Vec<Vec<&[u8]>> = commands
+            .cmd_iter()
+            .map(|command| {
+                let word = |word| if let redis::Arg::Simple(word) = word { Some(word) } else { None };
+                command.args_iter().filter_map(word).collect()
+            })
+            .collect();
+        let mut call = LOOK.call(words.iter().map(|words| std::str::from_utf8(words[1]).expect("our keys are text")));
+        for words in &words {
+            call.arg(words[0]).arg(words.len() - 2).arg(&words[2..]);
+        }
+        Ok(from_value(self.redis.server.script(&LOOK, call).await?)?)
+    }
+}

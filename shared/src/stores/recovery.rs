@@ -1,0 +1,204 @@
+//! Opens a Redis data set that no recovery has opened in this life of its server: after a restart, a
+//! fail-over, FLUSHALL or the very first start. Any process may do it; the first one to begin the next epoch does.
+//!
+//! Each epoch that is begun ends all others, so processes that begin one after the other would keep each other from opening
+//! any. Whoever sees that another has begun one gives it time to open it; and whoever has begun one and was overtaken in
+//! Redis by the opening of an older one opens his own, instead of beginning yet another.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use crate::mysql::{Fences, StoreError};
+use crate::protocol::errors::{Class, Grade};
+use crate::protocol::{DataSet, Decision, Progress, Recovery};
+use crate::redis::{Queue, QueueError};
+use crate::service::random;
+use crate::service::telemetry::{self, IntCounter};
+
+static RECOVERIES: LazyLock<IntCounter> = LazyLock::new(|| {
+    telemetry::counter("footfall_recoveries_total", "Times that this process opened a Redis data set.")
+});
+
+/// How long a process that has begun an epoch may take to open it, at least, before another begins the next one.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// At most: it doubles each time that it was not enough.
+const PATIENCE_MAX: Duration = Duration::from_secs(8);
+
+/// Why a shard could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// Redis failed; try again.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// MySQL failed; try again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Redis has trimmed entries, because MySQL had them, that MySQL does not have any more.
+    /// Going on would hide the loss: a person must decide.
+    #[error(
+        "MySQL is older than Redis: it is at epoch {} and position {} of shard {shard}, but epoch {} was begun and \
+         position {} acknowledged; was MySQL restored from a backup? This shard stands still: bring MySQL forward, or run `footfall accept-restore`",
+        .stored.0, .stored.1, .known.0, .known.1
+    )]
+    StoreIsOlder {
+        /// Which shard.
+        shard: u16,
+        /// Epoch and position in MySQL.
+        stored: (u64, u64),
+        /// Epoch and position that MySQL is known to have had.
+        known: (u64, u64),
+    },
+}
+
+impl Grade for RecoveryError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Queue(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::StoreIsOlder { .. } => Class::DbBehind,
+        }
+    }
+}
+
+/// Makes sure that the shard's data set is open; answers the epoch under which it is.
+pub async fn open(queue: &Queue, store: &dyn Fences, shards: u16) -> Result<u64, RecoveryError> {
+    open_or_discard(queue, store, shards, None).await
+}
+
+/// Sets the data set that is open under `epoch` aside, because it does not add up, and begins with an empty one: the
+/// producers send again what MySQL does not have. Answers the new epoch.
+pub async fn discard(queue: &Queue, store: &dyn Fences, shards: u16, epoch: u64) -> Result<u64, RecoveryError> {
+    open_or_discard(queue, store, shards, Some(epoch)).await
+}
+
+async fn open_or_discard(
+    queue: &Queue,
+    store: &dyn Fences,
+    shards: u16,
+    damaged: Option<u64>,
+) -> Result<u64, RecoveryError> {
+    let mut others = Others::default();
+    let mut begun: Option<Recovery> = None;
+    loop {
+        let state = queue.state().await?;
+        let fence = match store.fence(queue.shard()).await {
+            Ok(fence) => fence,
+            // Redis takes views while MySQL is away or its tables wait to be mended.
+            Err(StoreError::Db(_) | StoreError::Unreachable { .. } | StoreError::Schema(_))
+                if let Some(epoch) = state.usable(damaged) =>
+            {
+                return Ok(epoch);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let stored = Progress::from(&fence);
+        let is_damaged = match state.decide(stored, damaged) {
+            Decision::IsOpen(epoch) => return Ok(epoch),
+            Decision::Halt(known) => return Err(store_is_older(queue, stored, known)),
+            Decision::Reopen { is_damaged } => is_damaged,
+        };
+        store.check_schema(shards).await?;
+        let is_ours = |begun: &Recovery| {
+            (begun.epoch, begun.position, begun.version) == (fence.epoch, fence.position, fence.version)
+        };
+        let recovery = match begun.take().filter(is_ours) {
+            // Redis has refused to open it, because the data set was not the one that was seen.
+            Some(begun) => begun,
+            None if others.are_opening(state.data, fence.epoch) => {
+                others.wait().await;
+                continue;
+            }
+            // From here on no older epoch can flush (I6).
+            None => match store.next_epoch(queue.shard(), fence.epoch).await? {
+                Some(recovery) => recovery,
+                None => {
+                    others.wait().await;
+                    continue;
+                }
+            },
+        };
+        // And again, on the row that was locked: MySQL may have been restored in between.
+        let stored = Progress::from(&recovery);
+        if let Some(known) = state.lacking(stored) {
+            return Err(store_is_older(queue, stored, known));
+        }
+        let Some(state) = queue.carry(state, &recovery).await? else { continue };
+        // Sent once per epoch: a second one, after FLUSHALL, would open the epoch once more without what it had taken.
+        let reopened = match queue.reopen(&state, &recovery, shards, is_damaged).await {
+            // It cannot even be trimmed.
+            Err(error) if error.class() == Class::CacheCorrupt && !is_damaged => {
+                queue.reopen(&state, &recovery, shards, true).await
+            }
+            reopened => reopened,
+        };
+        match reopened? {
+            Some(false) => {
+                RECOVERIES.inc();
+                info!(shard = %queue.shard(), epoch = recovery.epoch, "redis opened");
+                return Ok(recovery.epoch);
+            }
+            Some(true) => {
+                RECOVERIES.inc();
+                error!(
+                    shard = %queue.shard(), epoch = recovery.epoch,
+                    "redis held an overtaken or damaged history: its log was set aside as footfall:{{{}}}:aside:{}:*",
+                    queue.shard(), recovery.epoch
+                );
+                return Ok(recovery.epoch);
+            }
+            None => {
+                warn!(shard = %queue.shard(), "redis changed while it was opened: looking again");
+                begun = Some(recovery);
+            }
+        }
+    }
+}
+
+/// What is known of other processes that are at it.
+struct Others {
+    /// The epoch that MySQL had at the first look.
+    first: Option<u64>,
+    /// The one that it had last, and since when.
+    last: (u64, Instant),
+    patience: Duration,
+}
+
+impl Default for Others {
+    fn default() -> Self {
+        Self { first: None, last: (0, Instant::now()), patience: PATIENCE + spread(PATIENCE) }
+    }
+}
+
+impl Others {
+    /// Whether another process has begun this epoch of MySQL's a moment ago, so that it may be about to open it. If it has
+    /// died instead, that is over after a while.
+    fn are_opening(&mut self, data: Option<DataSet>, epoch: u64) -> bool {
+        let first = *self.first.get_or_insert(epoch);
+        if self.last.0 != epoch {
+            self.last = (epoch, Instant::now());
+        }
+        // A data set that is empty or older says nothing by itself: it may be that nobody has noticed yet.
+        let is_begun = epoch > first || data.is_some_and(|data| data.is_current && data.epoch < epoch);
+        if is_begun && self.last.1.elapsed() >= self.patience {
+            self.patience = (self.patience * 2).min(PATIENCE_MAX);
+            return false;
+        }
+        is_begun
+    }
+
+    async fn wait(&self) {
+        tokio::time::sleep(Duration::from_millis(10) + spread(Duration::from_millis(40))).await;
+    }
+}
+
+/// A random part of it: what has begun together is not to go on together.
+fn spread(of: Duration) -> Duration {
+    of.mul_f64(random::number() as f64 / u64::MAX as f64)
+}
+
+fn store_is_older(queue: &Queue, stored: Progress, known: (u64, u64)) -> RecoveryError {
+    RecoveryError::StoreIsOlder { shard: queue.shard().0, stored: (stored.epoch, stored.position), known }
+}
