@@ -205,7 +205,7 @@ impl Report {
         }
     }
 
-    /// All of it for people, and for the README.
+    /// All of it for people, and for docs/performance.md.
     pub(crate) fn markdown(&self) -> String {
         let mut out = String::new();
         let mut tables: Vec<&str> = self.rows.iter().map(|row| row.table).collect();

@@ -23,7 +23,7 @@ const PAGE: u32 = 1_000;
 ///
 /// Two things wait here for a person. A row, named by its number, are views that MySQL refused, with its reason; or views
 /// that were lost with a damaged journal: their reader and article are not known, so they can only be dropped. A log,
-/// named aside:<shard>:<epoch>:<first>, are the batches of an overtaken or damaged history of Redis: usually all of
+/// named `aside:<shard>:<epoch>:<first>`, are the batches of an overtaken or damaged history of Redis: usually all of
 /// them were sent again and are counted, and `list` says how many are not.
 ///
 /// The exit code is 0 if all was done, 1 if something had to stay.
@@ -54,7 +54,7 @@ enum Action {
 
 #[derive(clap::Args)]
 struct Which {
-    /// A number, or aside:<shard>:<epoch>:<first>, as `list` shows them
+    /// A number, or `aside:<shard>:<epoch>:<first>`, as `list` shows them
     #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
     ids: Vec<Id>,
     /// Everything there is

@@ -97,7 +97,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
     }
 }
 
-/// As [`print`], for those who need to know when nobody reads any more.
+/// As [`print()`], for those who need to know when nobody reads any more.
 pub(crate) fn print_all(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;

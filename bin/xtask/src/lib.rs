@@ -1,4 +1,4 @@
-//! Footfall's own commands for developers: `cargo xtask up`, `test`, `chaos`, `bench` and `package`.
+//! Footfall's own commands for developers: `cargo xtask up`, `test`, `chaos`, `bench`, `package` and `docs`.
 //!
 //! It is a library too, for the tests in `tests/`.
 
@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 pub mod bench;
 pub mod chaos;
 pub mod checks;
+pub mod docs;
 mod logs;
 pub mod notices;
 pub mod package;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use footfall_drill::packages::Missing;
-use xtask::{bench, chaos, checks, package, up};
+use xtask::{bench, chaos, checks, docs, package, up};
 
 /// Footfall's commands for developers.
 #[derive(Parser)]
@@ -18,6 +18,8 @@ enum Cli {
     Test,
     /// Build a Debian package.
     Package,
+    /// Write what docs/cli.md has of the programs' own help.
+    Docs(docs::Args),
 }
 
 fn main() -> ExitCode {
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         Cli::Bench(args) => bench::run(&args),
         Cli::Test => checks::run(),
         Cli::Package => package::run(),
+        Cli::Docs(args) => docs::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

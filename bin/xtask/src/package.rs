@@ -14,6 +14,9 @@ pub const PROGRAMS: [&str; 4] = ["footfall", "footfall-ingest", "footfall-flushe
 
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
+/// What is installed beside the folder `docs`.
+const DOCUMENTS: [&str; 4] = ["README.md", "README.zh-CN.md", "CHANGELOG.md", "LICENSE-MIT"];
+
 /// Files of `/etc/footfall` that everybody may read; the others are secrets.
 const PUBLIC: [&str; 2] = ["footfall.toml", "env"];
 
@@ -52,18 +55,16 @@ pub fn lay_out(binaries: &Path, version: &str, tree: &Path) -> anyhow::Result<()
         install(&file, &tree.join("etc/footfall").join(name(&file)), mode)?;
         conffiles += &format!("/etc/footfall/{}\n", name(&file));
     }
-    // As in the repository, so that links between them hold.
+    // As in the repository, so that links from one document to another hold.
     let documents = tree.join("usr/share/doc/footfall");
     install(&source.join("systemd/debian/copyright"), &documents.join("copyright"), 0o644)?;
     let notices = documents.join("third-party-licences");
     fs::write(&notices, notices::of(&PROGRAMS)?)?;
     fs::set_permissions(&notices, fs::Permissions::from_mode(0o644))?;
-    install(&source.join("README.md"), &documents.join("README.md"), 0o644)?;
-    for folder in ["docs", "docs/prometheus"] {
-        for file in files(&source.join(folder))? {
-            install(&file, &documents.join(folder).join(name(&file)), 0o644)?;
-        }
+    for file in DOCUMENTS {
+        install(&source.join(file), &documents.join(file), 0o644)?;
     }
+    install_all(&source.join("docs"), &documents.join("docs"))?;
 
     let debian = tree.join("DEBIAN");
     for script in SCRIPTS {
@@ -116,6 +117,19 @@ fn install(from: &Path, to: &Path, mode: u32) -> anyhow::Result<()> {
     fs::create_dir_all(to.parent().unwrap_or(to))?;
     fs::copy(from, to).with_context(|| from.display().to_string())?;
     Ok(fs::set_permissions(to, fs::Permissions::from_mode(mode))?)
+}
+
+/// Installs a folder with all that is in it, but for what Python leaves behind where it was run.
+fn install_all(from: &Path, to: &Path) -> anyhow::Result<()> {
+    for file in files(from)? {
+        install(&file, &to.join(name(&file)), 0o644)?;
+    }
+    for entry in fs::read_dir(from)?.flatten().map(|entry| entry.path()) {
+        if entry.is_dir() && name(&entry) != "__pycache__" {
+            install_all(&entry, &to.join(name(&entry)))?;
+        }
+    }
+    Ok(())
 }
 
 /// What it takes on a disk, about.

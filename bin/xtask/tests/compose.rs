@@ -75,10 +75,10 @@ fn drift(compose: &str, dockerfile: &str) -> Vec<String> {
     drift
 }
 
-/// docs/haproxy.cfg sends to the services of these names, at their addresses and ports, and is reached at its own.
+/// docs/examples/haproxy.cfg sends to the services of these names, at their addresses and ports, and is reached at its own.
 fn drift_of_balancer(services: &Map<String, Value>) -> Vec<String> {
     let mut drift = Vec::new();
-    let sample = text("docs/haproxy.cfg");
+    let sample = text("docs/examples/haproxy.cfg");
     let beside = beside(&sample);
     let address = |name: &str| services.get(name)?["networks"]["default"]["ipv4_address"].as_str();
     for server in sample.lines().filter_map(|line| line.trim().strip_prefix("server ")) {
@@ -97,7 +97,7 @@ fn drift_of_balancer(services: &Map<String, Value>) -> Vec<String> {
     if bound.and_then(port) != port(published) {
         drift.push(format!("haproxy: nothing listens at the port of {published}"));
     }
-    if !haproxy["volumes"][0].as_str().is_some_and(|volume| volume.starts_with("./docs/haproxy.cfg:")) {
+    if !haproxy["volumes"][0].as_str().is_some_and(|volume| volume.starts_with("./docs/examples/haproxy.cfg:")) {
         drift.push("haproxy: it does not have the sample".to_owned());
     }
     for service in services.values().filter(|service| !service["build"].is_null()) {
@@ -202,7 +202,7 @@ fn compose_and_image_are_those_of_the_programs() {
         ("TRUSTED_PROXIES: 10.0.0.4", "TRUSTED_PROXIES: 10.0.0.5", "it is not believed"),
         ("    FOOTFALL_INGEST__VIEWS_PER_SECOND: 50\n", "", "wants other settings"),
         ("NEW_ARTICLES_PER_MINUTE: 300", "NEW_ARTICLES_PER_MINUTE: 30", "wants other settings"),
-        ("./docs/haproxy.cfg", "./docs/nginx.conf", "does not have the sample"),
+        ("./docs/examples/haproxy.cfg", "./docs/examples/nginx.conf", "does not have the sample"),
         ("journal:/var/lib/footfall/journal", "journal:/var/lib/journal", "not on a volume"),
         ("mem_limit: 3g", "mem_limit: 2g", "ingest1: its memory is not limited"),
         ("    mem_limit: 1g\n", "", "flusher: its memory is not limited"),
@@ -226,7 +226,7 @@ fn compose_and_image_are_those_of_the_programs() {
 
 #[test]
 fn both_samples_limit_what_one_client_is_counted_for() {
-    let [haproxy, nginx] = ["docs/haproxy.cfg", "docs/nginx.conf"].map(|path| beside(&text(path)));
+    let [haproxy, nginx] = ["docs/examples/haproxy.cfg", "docs/examples/nginx.conf"].map(|path| beside(&text(path)));
     assert_eq!((&haproxy.http, &haproxy.ingest), (&nginx.http, &nginx.ingest));
     assert!(haproxy.ingest.views_per_second.is_some() && haproxy.ingest.new_articles_per_minute.is_some());
     assert!(!haproxy.http.trusted_proxies.is_empty());

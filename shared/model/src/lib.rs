@@ -9,7 +9,7 @@
 //!
 //! # What is modelled
 //! One shard, with one article and one reader of it; a batch holds one view, and is known by producer, path and number.
-//! - **Redis** ([`redis::Server`]): up to two servers. A request may reach either at any time, so both may be in use at
+//! - **Redis** ([`server::Server`]): up to two servers. A request may reach either at any time, so both may be in use at
 //!   once: a fail-over, an old master that goes on answering, an empty server that takes its place. A copy that nobody
 //!   opens grows old, and is what a restart with a lost tail, a stale replica or a restored dump come up with.
 //! - **The log** ([`log::Log`]): a list, with the positions of its oldest and its newest entry beside it, as in Redis, so
@@ -19,9 +19,9 @@
 //! - **Ingest** ([`state::Producer`]): two paths, a journal, a sender that may be registered under an epoch that is over.
 //!   Killed, it is adopted at once. What it has ever sent on either path may be executed at any later time and again.
 //! - **Flushers, recoverers, readers** ([`steps`]): what they hold between two steps may be out of date, and they may stop
-//!   anywhere. One that holds still is a request that is late. Flushers and readers have the same [`redis::Follower`].
+//!   anywhere. One that holds still is a request that is late. Flushers and readers have the same [`server::Follower`].
 //!
-//! [`redis`] and [`mysql`] have the scripts and transactions with their rules, [`healing`] what becomes of a state without
+//! [`server`] and [`mysql`] have the scripts and transactions with their rules, [`healing`] what becomes of a state without
 //! more faults: in *every* reached state, and for either server, that must end with everything acknowledged counted exactly
 //! once (I10).
 //!

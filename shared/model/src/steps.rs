@@ -1,6 +1,6 @@
 //! What each actor may do next, one step at a time. Between two steps of an actor anything may happen, so what it
 //! holds may be out of date; the scripts and transactions that it calls, with the rules that guard them, are in
-//! [`crate::redis`] and [`crate::mysql`]. A request may reach any server: a client that connects again may find another one, and an old
+//! [`crate::server`] and [`crate::mysql`]. A request may reach any server: a client that connects again may find another one, and an old
 //! server may go on answering.
 
 mod faults;

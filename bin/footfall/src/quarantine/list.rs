@@ -33,7 +33,7 @@ pub(super) struct ListArgs {
 /// Shows one entry with everything that is known about it
 #[derive(clap::Args)]
 pub(super) struct ShowArgs {
-    /// A number, or aside:<shard>:<epoch>:<first>, as `list` shows them
+    /// A number, or `aside:<shard>:<epoch>:<first>`, as `list` shows them
     #[arg(value_name = "ID")]
     id: Id,
     /// As a JSON object

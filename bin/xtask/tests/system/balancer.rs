@@ -1,4 +1,4 @@
-//! Behind a load balancer, as docs/haproxy.cfg and docs/nginx.conf have it.
+//! Behind a load balancer, as docs/examples/haproxy.cfg and docs/examples/nginx.conf have it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,12 +30,12 @@ fn command(packages: &Unpacked, name: &str) -> Command {
 #[test]
 fn the_samples_are_valid() {
     let mut haproxy = command(&HAPROXY, "haproxy");
-    haproxy.args(["-c", "-f"]).arg(xtask::root().join("docs/haproxy.cfg"));
+    haproxy.args(["-c", "-f"]).arg(xtask::root().join("docs/examples/haproxy.cfg"));
     let (valid, said) = output(haproxy);
     assert!(valid && !said.contains("[WARNING]"), "{said}");
 
     let folder = tempfile::tempdir().expect("temporary folder");
-    let file = around_nginx(folder.path(), &xtask::root().join("docs/nginx.conf"));
+    let file = around_nginx(folder.path(), &xtask::root().join("docs/examples/nginx.conf"));
     let mut nginx = command(&NGINX, "nginx");
     nginx.args(["-e", "stderr", "-t", "-c"]).arg(&file);
     let (valid, said) = output(nginx);
@@ -76,7 +76,7 @@ pub(crate) fn start_nginx(folder: &Path, port: u16, ingests: [&str; 2], dashboar
     let front = own_address(port);
     let listen = ["listen 80;", &format!("listen {front};")];
     let site = folder.join("footfall.conf");
-    fs::write(&site, with_addresses(&sample("docs/nginx.conf"), listen, ingests, dashboard)).expect("written");
+    fs::write(&site, with_addresses(&sample("docs/examples/nginx.conf"), listen, ingests, dashboard)).expect("written");
     let mut nginx = command(&NGINX, "nginx");
     nginx.args(["-e", "stderr", "-c"]).arg(around_nginx(folder, &site));
     let mut process = Process::spawn(nginx, &folder.join("nginx.log")).expect("nginx starts");
@@ -94,7 +94,7 @@ pub(crate) fn start_haproxy(
 ) -> (Process, String) {
     let front = own_address(port);
     let listen = ["bind :80\n", &format!("bind {front}\n")];
-    let mut config = with_addresses(&sample("docs/haproxy.cfg"), listen, ingests, dashboard);
+    let mut config = with_addresses(&sample("docs/examples/haproxy.cfg"), listen, ingests, dashboard);
     for (of_sample, other) in changes {
         assert!(config.contains(of_sample), "{of_sample}");
         config = config.replace(of_sample, other);

@@ -141,7 +141,7 @@ fn everything_is_killed_ten_times_in_a_row() {
     }
 }
 
-/// The cell of the README's table that says what a journal is for: without one, what MySQL did not have is lost; nothing
+/// The cell of the table in docs/guarantees.md that says what a journal is for: without one, what MySQL did not have is lost; nothing
 /// else is, and nothing is doubled.
 #[test]
 fn without_a_journal_the_loss_is_what_mysql_did_not_have() {

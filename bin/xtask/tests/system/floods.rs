@@ -82,7 +82,7 @@ fn many(article: &str, views: usize) -> String {
 
 #[test]
 fn one_client_is_counted_its_share_and_nobody_else_waits() {
-    let sample = fs::read_to_string(xtask::root().join("docs/haproxy.cfg")).expect("the sample");
+    let sample = fs::read_to_string(xtask::root().join("docs/examples/haproxy.cfg")).expect("the sample");
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(xtask::settings_beside(&sample).as_bytes()).expect("written");
     let config = Config::load(Some(file.path()), HashMap::<String, String>::new()).expect("settings").ingest;

@@ -197,7 +197,10 @@ impl Drop for Site {
 /// Python that runs `script` and finds the middleware.
 fn python(ingest: &str, script: &str) -> Command {
     let mut python = Command::new("python3");
-    python.args(["-B", "-c", script]).current_dir(xtask::root().join("docs")).env("FOOTFALL_INGEST__URL", ingest);
+    python
+        .args(["-B", "-c", script])
+        .current_dir(xtask::root().join("docs/examples"))
+        .env("FOOTFALL_INGEST__URL", ingest);
     python
 }
 
@@ -323,6 +326,41 @@ for case in json.load(open("page-names.json", encoding="utf-8")):
 fn the_middleware_names_a_page_as_the_table_says() {
     let (fine, said) = output(python("http://127.0.0.1:9", NAMES));
     assert!(fine && said.lines().count() > 25, "{said}");
+}
+
+/// The lines of a document that call `curl`, as somebody would copy them, with the addresses of a stack put in.
+fn curls(document: &str, running: &Running) -> Vec<String> {
+    let text = std::fs::read_to_string(xtask::root().join(document)).expect(document);
+    let shown = text.lines().filter(|line| line.starts_with("curl "));
+    shown.map(|line| line.replace("http://127.0.0.1:8000", &running.ingest())).collect()
+}
+
+#[test]
+fn what_the_documents_show_can_be_copied() {
+    let mut running = start(|_| {});
+    let run = |line: &str| {
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &line.replacen("curl ", "curl --fail --silent --show-error ", 1)]);
+        let (fine, said) = output(bash);
+        assert!(fine, "{line}: {said}");
+        said
+    };
+    let [counts, reads] = &*curls("README.md", &running) else { panic!("two lines are shown") };
+    run(counts);
+    // On a busy machine a store may seem to be away, and then the number is not known for a moment.
+    eventually("the number is known", PATIENT, || run(reads).contains(r#""views":1,"#));
+    assert_eq!(curls("README.zh-CN.md", &running).len(), 2);
+
+    let [sends, reads] = &*curls("docs/site.md", &running) else { panic!("two lines are shown") };
+    // As it says there.
+    run(sends);
+    run(sends);
+    assert!(run(reads).to_lowercase().contains("access-control-allow-origin: *"), "{}", run(reads));
+    let counted = "SELECT article, user, views FROM reader_counts ORDER BY article";
+    let counted = |running: &mut Running| running.stack.mariadb.query(counted).expect("query");
+    eventually("all is counted", PATIENT, || {
+        counted(&mut running) == [["/articles/1", "7", "1"], ["yumo", "123456", "1"]]
+    });
 }
 
 #[test]

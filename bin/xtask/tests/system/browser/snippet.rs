@@ -236,6 +236,21 @@ fn the_tag_of_the_readme_works_as_shown_behind_each_sample() {
 }
 
 #[test]
+fn the_page_among_the_examples_counts_and_shows() {
+    let (mut running, browser) = start_with_browser(|_| {});
+    let page = std::fs::read_to_string(xtask::root().join("docs/examples/page.html")).expect("an example");
+    let page = page.replace("http://127.0.0.1:8000", &running.ingest());
+    let site = Site::new();
+    site.serve(&running.ingest(), move |_| page.clone());
+    browser.visit(&site.url());
+    let views = "SELECT views FROM article_counts WHERE article = 'an article'";
+    eventually("a view", SOON, || running.sql(views).as_deref() == Some("1"));
+    browser.reload();
+    browser.wait_for("#counts", "Read 2 times, by 1 people", SOON);
+    browser.assert_no_errors();
+}
+
+#[test]
 fn what_is_not_counted_is_said_in_the_console_and_on_the_dashboard() {
     let site = Site::new();
     let (mut running, browser) = start_with_browser(|options| {
@@ -307,7 +322,7 @@ struct Named {
 
 #[test]
 fn a_page_is_named_as_the_table_says() {
-    let table = std::fs::read_to_string(xtask::root().join("docs/page-names.json")).expect("the table");
+    let table = std::fs::read_to_string(xtask::root().join("docs/examples/page-names.json")).expect("the table");
     let site = Site::new();
     let here = site.named();
     let port = here.rsplit(':').next().expect("a port").to_owned();

@@ -1,22 +1,17 @@
-//! README.md says what is so: its table of settings is the configuration, and its commands exist. So do the settings and
-//! commands that docs/operations.md and docs/security.md name, the latter has every limit, and the sample configuration
-//! shows the defaults.
+//! The table of settings is the configuration, and so is every setting that a document names; docs/security.md has every
+//! limit, and the sample configuration shows the defaults.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use footfall_shared::service::config::Config;
 use serde_json::Value;
 
-const README: &str = "README.md";
-const OPERATIONS: &str = "docs/operations.md";
-const SECURITY: &str = "docs/security.md";
+use crate::names::product;
+use crate::{document, documents};
 
-fn document(path: &str) -> String {
-    fs::read_to_string(xtask::root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
+const CONFIGURATION: &str = "docs/configuration.md";
+const SECURITY: &str = "docs/security.md";
 
 /// All settings with their defaults, as they are written into a file: `section.key`, and `key` outside the sections.
 fn settings() -> BTreeMap<String, String> {
@@ -74,21 +69,22 @@ fn differences(text: &str, settings: &BTreeMap<String, String>) -> Vec<String> {
     let mut missing: BTreeSet<&String> = settings.keys().collect();
     for Row { line, key, default } in rows(text) {
         match settings.get(&key) {
-            None => differences.push(format!("README.md:{line}: there is no setting `{key}`")),
+            None => differences.push(format!("{CONFIGURATION}:{line}: there is no setting `{key}`")),
             Some(_) if !missing.remove(&key) => {
-                differences.push(format!("README.md:{line}: `{key}` is in the table twice"));
+                differences.push(format!("{CONFIGURATION}:{line}: `{key}` is in the table twice"));
             }
             Some(real) if *real != default => {
-                differences.push(format!("README.md:{line}: the default of `{key}` is `{real}`, not `{default}`"));
+                differences
+                    .push(format!("{CONFIGURATION}:{line}: the default of `{key}` is `{real}`, not `{default}`"));
             }
             Some(_) => {}
         }
     }
     differences.extend(missing.iter().map(|key| {
         let default = &settings[*key];
-        format!("README.md: no table of settings has a row that begins with | `{key}` | `{default}` |")
+        format!("{CONFIGURATION}: no table of settings has a row that begins with | `{key}` | `{default}` |")
     }));
-    differences.extend(unknown_settings(README, text, settings));
+    differences.extend(unknown_settings(CONFIGURATION, text, settings));
     differences
 }
 
@@ -128,59 +124,13 @@ fn variables(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// What is shown to be typed after the name of the tool, for example `footfall load --views 1`, each with its line.
-fn calls(text: &str) -> Vec<(usize, Vec<&str>)> {
-    let mut calls = Vec::new();
-    let mut is_code = false;
-    for (index, line) in text.lines().enumerate() {
-        if line.trim_start().starts_with("```") {
-            is_code = !is_code;
-            continue;
-        }
-        // In a block all is code; else what is between the first and the second backtick, the third and the fourth ...
-        let parts: Vec<&str> = if is_code { vec![line] } else { line.split('`').skip(1).step_by(2).collect() };
-        for part in parts {
-            let mut words = part.split_whitespace();
-            let is_tool = |word: &str| word == "footfall" || word == "$footfall" || word.ends_with("/footfall");
-            let arguments: Vec<&str> = words
-                .by_ref()
-                .skip_while(|word| !is_tool(word))
-                .skip(1)
-                // Until the comment, or until the shell goes on with something else.
-                .take_while(|word| !word.starts_with(['#', '|', ';', '&', '>', '\\']))
-                .collect();
-            if arguments.first().is_some_and(|word| word.starts_with(|first: char| first.is_ascii_lowercase())) {
-                calls.push((index + 1, arguments));
-            }
-        }
-    }
-    calls
-}
-
-/// The first column of the table of commands.
-fn commands(text: &str) -> BTreeSet<&str> {
-    let table = text.lines().skip_while(|line| !line.starts_with("| command |")).skip(2);
-    table
-        .take_while(|line| line.starts_with('|'))
-        .filter_map(|line| line.trim_start_matches(['|', ' ', '`']).split('`').next())
-        .collect()
-}
-
-/// The commands in a text of clap's `--help`.
-fn commands_in_help(text: &str) -> BTreeSet<&str> {
-    let list = text.lines().skip_while(|line| *line != "Commands:").skip(1);
-    list.take_while(|line| !line.is_empty())
-        // A description goes on in lines that begin further to the right.
-        .filter_map(|line| {
-            line.strip_prefix("  ")?.split(' ').next().filter(|name| !name.is_empty() && *name != "help")
-        })
-        .collect()
-}
-
 #[test]
 fn the_settings_are_those_of_the_program() {
-    let mut differences = differences(&document(README), &settings());
-    differences.extend(unknown_settings(OPERATIONS, &document(OPERATIONS), &settings()));
+    let settings = settings();
+    let mut differences = differences(&document(CONFIGURATION), &settings);
+    for (path, text) in documents() {
+        differences.extend(unknown_settings(&path, &text, &settings));
+    }
     assert!(differences.is_empty(), "the documents have drifted:\n{}", differences.join("\n"));
 }
 
@@ -266,24 +216,6 @@ fn metrics(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// What the services are made of, all in one.
-fn product() -> String {
-    fn collect(folder: &Path, text: &mut String) {
-        for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
-            if entry.is_dir() {
-                collect(&entry, text);
-            } else if entry.extension().is_some_and(|extension| extension == "rs") {
-                text.push_str(&fs::read_to_string(&entry).expect("text"));
-            }
-        }
-    }
-    let mut text = String::new();
-    for folder in ["shared/src", "shared/journal/src", "bin/ingest/src", "bin/flusher/src", "bin/dashboard/src"] {
-        collect(&xtask::root().join(folder), &mut text);
-    }
-    text
-}
-
 /// Where the table of limits is not the programs', a sentence each.
 fn drift_of_limits(text: &str, settings: &BTreeMap<String, String>, product: &str) -> Vec<String> {
     let mut drift = unknown_settings(SECURITY, text, settings);
@@ -321,90 +253,22 @@ fn every_limit_is_in_the_document_on_security() {
 }
 
 #[test]
-fn the_two_commands_are_named_and_exist() {
-    let (readme, help) = (document(README), help(Path::new(env!("CARGO_BIN_EXE_xtask")), &["--help"]));
-    for command in ["up", "test"] {
-        assert!(readme.contains(&format!("cargo xtask {command}")), "README.md does not name `cargo xtask {command}`");
-        assert!(commands_in_help(&help).contains(command), "{help}");
-    }
-}
-
-#[test]
-fn every_program_explains_itself() {
-    for name in ["footfall", "footfall-ingest", "footfall-flusher", "footfall-dashboard"] {
-        let help = help(&program(name), &["--help"]);
-        assert!(help.contains(&format!("Usage: {name}")) && help.contains("FOOTFALL_"), "{name}: {help}");
-    }
-}
-
-#[test]
-fn the_commands_of_the_tool_are_those_of_the_program() {
-    let help = help(&program("footfall"), &["--help"]);
-    let readme = document(README);
-    assert_eq!(commands(&readme), commands_in_help(&help), "README.md's table of commands, and `footfall --help`");
-    for (path, text) in [(README, readme), (OPERATIONS, document(OPERATIONS)), (SECURITY, document(SECURITY))] {
-        for (line, mut arguments) in calls(&text) {
-            let call = arguments.join(" ");
-            // It reads all that is before this, and then does nothing.
-            arguments.push("--help");
-            let (ok, text) = run(&program("footfall"), &arguments);
-            assert!(ok, "{path}:{line}: `footfall {call}` is refused: {text}");
-        }
-    }
-}
-
-/// A program that was built with this test.
-fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its program");
-    let folder = test.parent().and_then(Path::parent).expect("tests are built into target/PROFILE/deps");
-    let program = folder.join(name);
-    assert!(
-        program.exists(),
-        "{} is missing: build the workspace first, as `cargo xtask test` does",
-        program.display()
-    );
-    program
-}
-
-fn run(program: &Path, arguments: &[&str]) -> (bool, String) {
-    let output = Command::new(program).args(arguments).output().expect("it starts");
-    (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
-}
-
-#[track_caller]
-fn help(program: &Path, arguments: &[&str]) -> String {
-    let (ok, text) = run(program, arguments);
-    assert!(ok, "{} {}: {text}", program.display(), arguments.join(" "));
-    text
-}
-
-#[test]
 fn every_drift_is_seen() {
     let settings = BTreeMap::from([("a.n", "7"), ("a.url", "x://y"), ("top", "1")].map(|(k, v)| (k.into(), v.into())));
     let fine = "| other | table of `a.n`, `c.x`, `a.txt2` |\n|---|---|\n| `b.c` | 3 |\n\n| setting | default | meaning |\n|---|---:|---|\n| `a.n` | 7 | m |\n\
                 | `a.url` | `x://y` | m |\n\n|key|Default|\n|-|-|\n|`top`|1|\n`FOOTFALL_A__URL_FILE`, FOOTFALL_A__N=3, FOOTFALL_... FOOTFALL_CONFIG";
     assert_eq!(differences(fine, &settings), Vec::<String>::new());
     for (from, to, said) in [
-        ("| 7 |", "| 8 |", "README.md:7: the default of `a.n` is `7`, not `8`"),
-        ("`a.n`", "`a.m`", "README.md:7: there is no setting `a.m`"),
+        ("| 7 |", "| 8 |", "docs/configuration.md:7: the default of `a.n` is `7`, not `8`"),
+        ("`a.n`", "`a.m`", "docs/configuration.md:7: there is no setting `a.m`"),
         ("| `a.n` | 7 | m |\n", "", "begins with | `a.n` | `7` |"),
-        ("|`top`|1|", "|`top`|1|\n|`top`|1|", "README.md:13: `top` is in the table twice"),
-        ("A__N=3", "A__M=3", "README.md:13: `FOOTFALL_A__M` sets nothing"),
-        ("FOOTFALL_... ", "`a.x` ", "README.md:13: there is no setting `a.x`"),
+        ("|`top`|1|", "|`top`|1|\n|`top`|1|", "docs/configuration.md:13: `top` is in the table twice"),
+        ("A__N=3", "A__M=3", "docs/configuration.md:13: `FOOTFALL_A__M` sets nothing"),
+        ("FOOTFALL_... ", "`a.x` ", "docs/configuration.md:13: there is no setting `a.x`"),
     ] {
         let changed = fine.replace(from, to);
         assert_ne!(changed, fine);
         let differences = differences(&changed, &settings);
         assert!(differences.iter().any(|difference| difference.contains(said)), "{said}: {differences:?}");
     }
-}
-
-#[test]
-fn commands_are_found() {
-    let text = "Run `footfall init`, footfall is nice, `x footfall`.\n```sh\n$ target/release/footfall load --views 1 # x\n\
-                footfall --help\n$footfall verify | less\n```\n| command | does |\n|-|-|\n| `init` | a |\n| `load` | b |\n\nx";
-    assert_eq!(calls(text), [(1, vec!["init"]), (3, vec!["load", "--views", "1"]), (5, vec!["verify"])]);
-    assert_eq!(commands(text), BTreeSet::from(["init", "load"]));
-    let help = "Does\n\nCommands:\n  init  a\n        more\n  load  b\n  help  c\n\nOptions:\n  -h";
-    assert_eq!(commands_in_help(help), BTreeSet::from(["init", "load"]));
 }
