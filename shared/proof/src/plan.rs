@@ -93,6 +93,20 @@ record! {
     }
 }
 
+impl Settings {
+    /// Refuses a system in which nothing could ever happen.
+    fn checked(self) -> Result<Self, String> {
+        let Self { shards, hosts, journal_bytes_max, poll_ms, transaction_views_max, ids_bytes_max, .. } = self;
+        let Self { batch_views_max, traffic_ms, articles, .. } = self;
+        let all =
+            [shards.into(), journal_bytes_max, poll_ms, transaction_views_max, ids_bytes_max, traffic_ms, articles];
+        match all.contains(&0) || hosts == 0 || batch_views_max == 0 {
+            false => Ok(self),
+            true => Err("in a simulated setup only lease, timeouts, requests and percentages may be 0".to_owned()),
+        }
+    }
+}
+
 /// The system that is hurt. In the order in which the kinds of stack are used: those of few faults before that of most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Setup {
@@ -130,7 +144,7 @@ impl FromStr for Setup {
             "clock" => Ok(Self::Clock),
             "usual" => Ok(Self::Usual),
             _ => match text.strip_prefix("simulated ") {
-                Some(settings) => settings.parse().map(Self::Simulated),
+                Some(settings) => settings.parse().and_then(Settings::checked).map(Self::Simulated),
                 None => Err(format!("{text:?} is none of no-leases, small-disk, clock, usual, simulated ...")),
             },
         }
@@ -344,6 +358,15 @@ mod tests {
             let error = plan.replacen(from, to, 1).parse::<Plan>().expect_err(to);
             assert!(error.contains(why), "{to}: {error}");
         }
+        let simulated = |hosts: usize| {
+            format!(
+                "simulated shards=1 hosts={hosts} has_journal=true journal_bytes_max=1 lease_ms=0 poll_ms=1 \
+                 flush_timeout_ms=0 redis_patience_ms=1 answer_timeout_ms=1 transaction_views_max=1 batch_views_max=1 \
+                 ids_bytes_max=1 traffic_ms=1 requests=0 articles=1 ids_percent=0 poison_percent=0 is_upgrade=false"
+            )
+            .parse::<Setup>()
+        };
+        assert!(simulated(1).is_ok() && simulated(0).is_err_and(|why| why.contains("may be 0")));
     }
 
     #[test]
