@@ -13,7 +13,6 @@ mod direct_path;
 mod durability;
 mod flight;
 mod housekeeping;
-pub(crate) mod ids;
 pub(crate) mod metrics;
 pub(crate) mod mode;
 mod status;
@@ -34,12 +33,12 @@ use footfall_shared::service::config;
 use tokio::time::Instant;
 
 use crate::graded::GradedError;
+use crate::ids::{IdsLimit, Rotation, ViewIds};
 use crate::lane::{Lane, Outcome, Step};
 
 use direct_path::DirectPath;
 use durability::Durability;
 use housekeeping::{Housekeeping, Report};
-use ids::{IdsLimit, Rotation, ViewIds};
 use metrics::{Kept, Metrics};
 use mode::Health;
 use upstream::Upstream;

@@ -17,10 +17,10 @@ use tracing::info;
 
 use crate::adopt::{self, Adopter};
 use crate::batch::Batcher;
-use crate::batch::ids::IdsLimit;
 use crate::batch::metrics::Metrics;
 use crate::batch::task::Task;
 use crate::blocking::Blocking;
+use crate::ids::IdsLimit;
 use crate::intake::Intake;
 use crate::lane::Lane;
 use crate::link::Link;
