@@ -301,14 +301,15 @@ impl World {
 }
 
 fn config_of(settings: &Settings) -> Config {
-    let mut config = Config { shards: settings.shards, ..Config::default() };
-    config.ingest.journal_bytes_max = settings.journal_bytes_max;
-    config.ingest.batch_views_max = settings.batch_views_max;
-    config.ingest.ids_bytes_max = settings.ids_bytes_max;
-    config.ingest.answer_timeout_ms = ms(settings.answer_timeout_ms);
-    config.flusher.lease_ms = ms(settings.lease_ms);
-    config.flusher.poll_ms = ms(settings.poll_ms);
-    config.flusher.transaction_views_max = settings.transaction_views_max;
-    config.flusher.timeout_ms = ms(settings.flush_timeout_ms);
+    const POSITIVE: &str = "no plan has a 0 here";
+    let mut config = Config { shards: NonZero::new(settings.shards).expect(POSITIVE), ..Config::default() };
+    config.ingest.journal_bytes_max = NonZero::new(settings.journal_bytes_max).expect(POSITIVE);
+    config.ingest.batch_views_max = NonZero::new(settings.batch_views_max).expect(POSITIVE);
+    config.ingest.ids_bytes_max = NonZero::new(settings.ids_bytes_max).expect(POSITIVE);
+    config.ingest.answer_timeout = ms(settings.answer_timeout_ms);
+    config.flusher.lease = Some(ms(settings.lease_ms)).filter(|lease| !lease.is_zero());
+    config.flusher.poll = ms(settings.poll_ms);
+    config.flusher.transaction_views_max = NonZero::new(settings.transaction_views_max).expect(POSITIVE);
+    config.flusher.timeout = ms(settings.flush_timeout_ms);
     config
 }
