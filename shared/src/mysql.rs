@@ -7,7 +7,7 @@
 //! | `known` | users that need not be written again |
 //! | `lists`, `audit` | what is read for people, and one look at everything for `footfall verify` |
 //! | `quarantine`, `restore`, `forget`, `clean` | what the operator's tool changes |
-//! | `tables`, `schema`, `settings` | how tables and server must be, and whether they are |
+//! | `tables`, `look`, `schema`, `settings` | how tables and server must be, and whether they are |
 //! | `sql`, `errors`, `url` | what all statements have in common, what can go wrong, how a server is reached |
 
 mod audit;
@@ -17,6 +17,7 @@ mod fences;
 mod forget;
 mod known;
 mod lists;
+mod look;
 mod quarantine;
 mod reach;
 mod restore;
@@ -34,9 +35,10 @@ pub use errors::StoreError;
 pub use fences::Fences;
 pub use forget::{COUNTED_MAX, Forgotten, Which};
 pub use lists::{By, ListedArticle, RisingArticle};
+pub use look::{Found, Look};
 pub use quarantine::{Quarantined, Replayed};
 pub use restore::{Known, Lost};
-pub use schema::{Found, Look, SCHEMA_VERSION, recorded};
+pub use schema::{SCHEMA_VERSION, recorded};
 pub use store::{Step, Store};
 pub use tables::{BYTEWISE, TABLES, TABLES_BEFORE, Table, VIEWS_OF_COUNTS, View};
-pub use url::{check, connect_options, exposure, is_local};
+pub use url::connect_options;

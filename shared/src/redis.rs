@@ -11,7 +11,7 @@
 //! | `watch`, `hits`, `presence` | what is told beside the log, for whoever watches |
 //! | `admin` | what the operator's tool looks at and sets right |
 //! | `queue`, `scripts`, `replies`, `errors` | how scripts are called, what they answer, what can go wrong |
-//! | `server`, `url`, `settings` | how the server is reached, and whether it keeps what it is given |
+//! | `server`, `settings` | how the server is reached, and whether it keeps what it is given |
 
 mod admin;
 mod append;
@@ -29,7 +29,6 @@ mod scripts;
 mod server;
 mod settings;
 mod trim;
-mod url;
 mod watch;
 
 pub use admin::{LogReader, Moment};
@@ -40,5 +39,4 @@ pub use follow::{Entry, MEMORY_PERCENT_MAX, Page};
 pub use queue::Queue;
 pub use scripts::{Script, WhenFull, scripts};
 pub use server::{Answer, Redis, Server};
-pub use url::{check, exposure, is_local};
 pub use watch::Books;

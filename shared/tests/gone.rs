@@ -7,7 +7,7 @@ use footfall_shared::protocol::errors::{Class, Grade};
 use footfall_shared::protocol::packed::Packed;
 use footfall_shared::protocol::{Article, Batch, Producer, Recovery, Shard, User, View};
 use footfall_shared::redis::{Queue, Redis};
-use footfall_shared::service::config::{self, SecretUrl};
+use footfall_shared::service::config;
 
 const EPOCH: u64 = 1;
 const LOG: &str = "footfall:{0}:log";
@@ -24,7 +24,7 @@ async fn append(queue: &Queue, producer: u64, number: u64) -> Result<(), Class> 
 async fn an_entry_that_is_gone_is_noticed() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let server = footfall_sandbox::Redis::start(dir.path(), &RedisOptions::default()).expect("Redis");
-    let config = config::Redis { url: SecretUrl(server.url()), ..config::Redis::default() };
+    let config = config::Redis { url: server.url().parse().expect("a URL"), ..config::Redis::default() };
     let queue = Redis::new(&config, Duration::from_secs(5)).expect("a URL").shard(Shard(0));
     let recovery = Recovery { epoch: EPOCH, position: 0, flush_epoch: 0, version: 0, producers: vec![] };
     let state = queue.state().await.expect("state");

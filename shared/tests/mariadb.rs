@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use footfall_sandbox::{MariaDb, MariaDbOptions};
 use footfall_shared::mysql::{BYTEWISE, By, Fences, Store, TABLES, VIEWS_OF_COUNTS, Which};
 use footfall_shared::protocol::{Article, Committed, Flush, Part, Producer, Row, Shard, User, total};
-use footfall_shared::service::config::{self, SecretUrl};
+use footfall_shared::service::config;
 
 const PRODUCER: Producer = Producer(u64::MAX);
 
@@ -41,7 +41,7 @@ impl Fixture {
                 .query(&format!("INSERT INTO footfall_shard_fence (shard, epoch) VALUES ({shard}, 1)"))
                 .expect("a fence");
         }
-        let database = config::Database { url: SecretUrl(mariadb.url()), ..config::Database::default() };
+        let database = config::Database { url: mariadb.url().parse().expect("a URL"), ..config::Database::default() };
         let store = Store::new(&database).await.expect("a URL");
         Self { mariadb, store, shards, _dir: dir }
     }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use footfall_ingest::posted::{self, Posted};
-use footfall_ingest::request::{self, Refusal, Sent};
+use footfall_ingest::request::{self, Rejection, Sent};
 use footfall_shared::protocol::View;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -108,14 +108,14 @@ async fn serve(args: &Args, counter: Counter) -> anyhow::Result<()> {
 }
 
 async fn answer(request: Request<Incoming>, counter: Counter) -> Result<Response<Full<Bytes>>, Infallible> {
-    let refuse = |status, sentence: String| {
-        let mut answer = Response::new(Full::from(sentence));
+    let refuse = |status, message: String| {
+        let mut answer = Response::new(Full::from(message));
         *answer.status_mut() = status;
         Ok(answer)
     };
     let views = match views(request).await {
         Ok(views) => views,
-        Err(refusal) => return refuse(refusal.reason.status(), refusal.sentence),
+        Err(rejection) => return refuse(rejection.reason.status(), rejection.message),
     };
     for view in &views {
         if let Err(error) = counter.count(view).await {
@@ -127,7 +127,7 @@ async fn answer(request: Request<Incoming>, counter: Counter) -> Result<Response
     Ok(answer)
 }
 
-async fn views(request: Request<Incoming>) -> Result<Vec<View>, Refusal> {
+async fn views(request: Request<Incoming>) -> Result<Vec<View>, Rejection> {
     if request.method() == Method::GET {
         request::article_in_path(request.uri().path().strip_prefix("/v1/articles/").unwrap_or_default())?;
         return Ok(vec![]);

@@ -33,7 +33,7 @@ function render() {
   renderStatus(connection);
   page?.update(connection);
   const n = connection.numbers;
-  const lead = isLive(connection) ? say("# views", whole(n.views)) : connection.state === 'lost' ? say("Not connected") : null;
+  const lead = isLive(connection) ? say("# views", whole(n.views)) : connection.state === 'lost' ? say("Reconnecting") : null;
   const title = [page?.title, lead, 'Footfall'].filter(Boolean).join(' · ');
   if (document.title !== title) document.title = title;
 }
@@ -54,7 +54,7 @@ function openPage() {
   else if (place === 'reader' && name !== null) page = openReader(main, name);
   else {
     main.replaceChildren(copy('nothing'));
-    page = { title: say("There is no such page"), close() {}, update() {} };
+    page = { title: say("Page not found"), close() {}, update() {} };
   }
   const section = { article: '#/articles', reader: '#/readers' }[place] ?? `#/${place}`;
   for (const link of document.querySelectorAll('nav a')) {

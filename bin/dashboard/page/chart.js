@@ -54,7 +54,7 @@ export class Bars {
     this.axis = make('div', { 'class': 'axis', 'aria-hidden': 'true' }, make('span'), make('span'), make('span'));
     this.rows = make('tbody');
     const head = make('tr', {}, make('th', { scope: 'col' }, unit), make('th', { scope: 'col' }, say("Views")));
-    this.table = make('details', {}, make('summary', {}, say("As a table")), make('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': title },
+    this.table = make('details', {}, make('summary', {}, say("Show as table")), make('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': title },
       make('table', { class: 'plain' }, make('thead', {}, head), this.rows)));
     root.classList.add('chart');
     root.append(make('div', { class: 'line' }, make('h2', {}, title), this.reading), this.plot, this.axis, this.table);
@@ -108,7 +108,7 @@ export class Bars {
     });
     show(this.most, whole(top));
     const read = (span) => (span.views === null
-      ? say("#: not known, at least # views", this.time(span.from), whole(span.at_least))
+      ? say("#: unknown, at least # views", this.time(span.from), whole(span.at_least))
       : say("#: # views", this.time(span.from), whole(span.views)));
     const chosen = spans[this.#chosen ?? last];
     const summary = say("now # · highest # at #", counted(spans[last]), counted(highest), this.time(highest.from));

@@ -9,8 +9,8 @@ export const REFRESH_MS = 15000;
 // Reads a list. Fails with a sentence and, if one is needed, `needsToken`.
 export async function read(url) {
   const answer = await fetch(url).catch(() => null);
-  if (answer === null) throw Object.assign(new Error(say("The dashboard does not answer.")), { needsToken: false });
-  if (answer.status === 401) throw Object.assign(new Error(say("Who reads what is shown only to those who have a token.")), { needsToken: true });
+  if (answer === null) throw Object.assign(new Error(say("The dashboard does not respond.")), { needsToken: false });
+  if (answer.status === 401) throw Object.assign(new Error(say("A token is required to see who reads what.")), { needsToken: true });
   const text = await answer.text();
   if (!answer.ok) throw Object.assign(new Error(say(text.trim())), { needsToken: false });
   return JSON.parse(text);
@@ -18,7 +18,7 @@ export async function read(url) {
 
 // How old a list is, and why if that is too old.
 export const age = ({ read_at: readAt, degraded }) =>
-  both(say("As MySQL had it at #.", clock(readAt)), degraded && say("It may lack something: #.", say(degraded)));
+  both(say("Read from MySQL at #.", clock(readAt)), degraded && say("May be incomplete: #.", say(degraded)));
 
 // What went wrong, with the way out.
 export function problem(error) {
@@ -48,10 +48,10 @@ export class List {
     this.nothing = make('p', {}, nothing);
     this.nothing.hidden = true;
     this.problem = make('div', { role: 'alert' });
-    this.more = make('button', { type: 'button' }, say("More"));
+    this.more = make('button', { type: 'button' }, say("Load more"));
     this.more.hidden = true;
     this.more.addEventListener('click', () => this.#read());
-    this.note = make('p', { class: 'note' }, say("Reading …"));
+    this.note = make('p', { class: 'note' }, say("Loading …"));
     root.replaceChildren(this.table, this.nothing, this.problem, make('p', { class: 'more' }, this.more), this.note);
     this.#read();
   }

@@ -6,13 +6,13 @@ import { clock, duration, percent, say, whole } from './words.js';
 
 const cells = (count) => () => make('tr', {}, make('th', { scope: 'row' }), ...Array.from({ length: count - 1 }, () => make('td')));
 
-const INTERFACES = { article: "an article's numbers", lists: "lists of articles", readers: "readers of an article", users: "users and what they read" };
+const INTERFACES = { article: "single articles", lists: "article lists", readers: "readers of an article", users: "users and their articles" };
 
 export function renderHits({ query_hits: all, redis_hits: redis, interface_hits: interfaces }) {
   const lines = [
     ["all reads", all],
     ...Object.entries(interfaces).map(([name, hits]) => [INTERFACES[name] ?? name, hits]),
-    ["look-ups in Redis", redis],
+    ["Redis lookups", redis],
   ];
   fit(byId('hits'), lines, cells(3), ({ cells: [name, minute, total] }, [text, hits]) => {
     show(name, say(text));

@@ -1,4 +1,4 @@
-// The page of now.
+// The live page.
 
 import { sparkline } from './chart.js';
 import { byId, copy, show } from './dom.js';
@@ -49,7 +49,7 @@ const LAG_MS_MAX = 5000;
 function renderTiles(n, history) {
   show(byId('views'), counted(n));
   const parts = n.views === null ? '' : say("# in MySQL + # pending", whole(n.stored_views), whole(n.pending_views));
-  show(byId('views-note'), n.views === null && n.at_least > 0 ? say("at least so many; how many is not known") : parts);
+  show(byId('views-note'), n.views === null && n.at_least > 0 ? say("lower bound; the exact number is unknown") : parts);
   show(byId('rate'), tenths(n.views_per_second));
   show(byId('rate-note'), say("# per second into MySQL", tenths(n.stored_views_per_second)));
   show(byId('readers'), whole(n.readers));

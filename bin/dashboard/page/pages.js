@@ -19,7 +19,7 @@ export function openArticles(main) {
     list?.close();
     list = new List(byId('list'), { url: `/v1/articles?${query}&limit=${PAGE}`, entries: 'articles', columns: articleColumns(), row: articleRow, nothing });
   };
-  const openBy = (order) => open(`by=${order}`, say("No article was viewed yet."));
+  const openBy = (order) => open(`by=${order}`, say("No views yet."));
   const choose = tabs(main, orders, byId('list'), (order) => {
     byId('search').value = '';
     openBy(order);
@@ -27,7 +27,7 @@ export function openArticles(main) {
   searchField(byId('search'), (prefix) => {
     choose(prefix === '' ? 'views' : null);
     if (prefix === '') openBy('views');
-    else open(`prefix=${encodeURIComponent(prefix)}`, say("No article begins with that."));
+    else open(`prefix=${encodeURIComponent(prefix)}`, say("No matching articles."));
   });
   choose('views');
   openBy('views');
@@ -43,7 +43,7 @@ export function openArticle(main, article) {
     entries: 'readers',
     columns: [say("Reader"), say("Views")],
     row: ({ user, views }) => [linkTo('reader', user), whole(views)],
-    nothing: say("Nobody has read it yet."),
+    nothing: say("No readers yet."),
   });
   const hours = openHours(byId('hours'), `${path}/hours?last=48`);
   const live = new Connection(`/realtime?article=${encodeURIComponent(article)}`, () => {
@@ -98,7 +98,7 @@ export function openReaders(main) {
     entries: 'users',
     columns: [say("Reader")],
     row: ({ user }) => [linkTo('reader', user)],
-    nothing: say("Nobody has read anything yet."),
+    nothing: say("No readers yet."),
   });
   return { title: say("All readers"), close: () => list.close(), update() {} };
 }
@@ -111,7 +111,7 @@ export function openReader(main, user) {
     entries: 'articles',
     columns: [say("Article"), say("Views")],
     row: ({ article, views }) => [linkTo('article', article), whole(views)],
-    nothing: say("This reader has read nothing yet."),
+    nothing: say("No articles yet."),
   });
   return { title: user, close: () => list.close(), update() {} };
 }

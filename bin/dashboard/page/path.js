@@ -1,4 +1,4 @@
-// The way of a view, as a picture: what flows, what waits, and how each part does. Below it the books: every view that
+// The pipeline as a picture: what flows, what waits, and how each part does. Below it the conservation check: every view that
 // was ever accepted is in exactly one place.
 
 import { draw, fit, isStill, make, mark, set, show } from './dom.js';
@@ -7,7 +7,7 @@ import { clock, duration, say, tenths, together, whole } from './words.js';
 
 const PARTS = ['ingest', 'redis', 'flusher', 'mysql'];
 const NAMES = { ingest: 'ingest', redis: 'Redis', flusher: 'flusher', mysql: 'MySQL' };
-const STATES = { ok: "works", degraded: "degraded", down: "down", unknown: "unknown" };
+const STATES = { ok: "OK", degraded: "degraded", down: "down", unknown: "unknown" };
 export const stateWord = (state) => say(STATES[state] ?? state);
 
 // Of what is not there nothing is said.
@@ -55,10 +55,10 @@ export class Path {
     const quiet = n.views_per_second === 0;
     const ingest = n.views_per_second === null ? { state: 'unknown', reason: null } : { state: 'ok', reason: null };
     const sides = n.conservation?.is_current ? n.conservation : null;
-    this.#show('ingest', ingest, quiet ? say("quiet") : say("counting"), together(some(sides?.journalled, "# view only in a journal", "# views only in a journal")));
+    this.#show('ingest', ingest, quiet ? say("idle") : say("active"), together(some(sides?.journalled, "# view only in a journal", "# views only in a journal")));
     this.#show('redis', n.redis, null, together(some(n.pending_views, "# view waits", "# views wait"), some(n.log_entries, "# log entry", "# log entries")));
     const inQuarantine = some(sides?.quarantined, "# view in quarantine", "# views in quarantine");
-    this.#show('flusher', n.flusher, n.pending_views === 0 && quiet ? say("nothing to do") : null, together(n.lag_ms !== null && say("lag #", duration(n.lag_ms)), inQuarantine));
+    this.#show('flusher', n.flusher, n.pending_views === 0 && quiet ? say("idle") : null, together(n.lag_ms !== null && say("lag #", duration(n.lag_ms)), inQuarantine));
     this.#show('mysql', n.mysql, null, n.stored_views !== null ? say("# views in # rows", whole(n.stored_views), whole(n.reader_pairs)) : '');
 
     const rates = [n.views_per_second, n.stored_views_per_second, n.stored_views_per_second];
@@ -114,8 +114,8 @@ export class Path {
     });
     set(this.verdict, 'data-level', isWrong ? 'down' : books.is_current ? 'ok' : 'unknown');
     const [added, differed] = books.is_current
-      ? ["It adds up: every accepted view is in exactly one place.", "does not add up by #"]
-      : ["Not known now. It added up when it was last looked at.", "When it was last looked at it did not add up, by #."];
+      ? ["Balanced: every accepted view is in exactly one place.", "out of balance by #"]
+      : ["Currently unknown. Balanced at the last check.", "Currently unknown. Out of balance by # at the last check."];
     const verdict = isWrong ? say(differed, whole(books.unaccounted)) : say(added);
     show(this.verdict.lastElementChild, together(verdict, say("as of #", clock(books.as_of))));
   }

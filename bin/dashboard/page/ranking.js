@@ -15,17 +15,17 @@ const ORDERS = {
   views: { heads: ["Views", "Readers"], entry: numbers },
   readers: { heads: ["Views", "Readers"], entry: (article) => ({ ...numbers(article), weight: article.readers }), url: `/v1/articles?by=readers&limit=${LINES}` },
   rise: {
-    heads: ["Last hour", "Rise per hour"],
+    heads: ["Last hour", "Increase per hour"],
     entry: ({ article, last_hour: lastHour, rise }) => ({ article, weight: rise, cells: [tenths(lastHour), `+${tenths(rise)}`] }),
     url: `/v1/articles?by=rise&limit=${LINES}`,
   },
   search: { heads: ["Views", "Readers"], entry: numbers },
 };
 const NOTHING = {
-  views: "No article was viewed yet.",
-  readers: "No article was viewed yet.",
-  rise: "Nothing is read more than the day before.",
-  search: "No article begins with that.",
+  views: "No views yet.",
+  readers: "No views yet.",
+  rise: "No article is rising.",
+  search: "No matching articles.",
 };
 
 // Tabs, as a keyboard expects them: one of them can be reached, the arrows go to the others. Answers how to choose one.
@@ -101,7 +101,7 @@ export class Ranking {
     if (this.#order !== 'views') return;
     this.#render(top.map(ORDERS.views.entry), this.#remember(top));
     const nothing = asOf !== null && top.length === 0 ? say(NOTHING.views) : '';
-    show(this.note, isCurrent || asOf === null ? nothing : say("Readers, and which articles these are, as MySQL had it at #.", clock(asOf)));
+    show(this.note, isCurrent || asOf === null ? nothing : say("Readers and the choice of articles are from MySQL at #.", clock(asOf)));
     this.last = top;
   }
 

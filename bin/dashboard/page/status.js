@@ -5,15 +5,15 @@ import { both, clock, say } from './words.js';
 
 // For each `stale.code` the next action.
 const ADVICE = {
-  starting: "The first numbers arrive within seconds.",
-  redis_down: "Check that Redis runs and that redis.url is right. The numbers go on by themselves.",
-  recovering: "Nothing to do if it takes seconds; else check that MySQL, ingest and flusher run.",
-  schema: "The reason beside MySQL below names what differs and how to mend it. Views wait in Redis meanwhile.",
-  mysql_down: "Check that MySQL runs and that database.url is right. Views wait in Redis meanwhile.",
-  mysql_older: "Was it restored from a backup? Counting stands still until a person decides.",
-  unsettled: "Check that a flusher runs; it finishes the flush when it starts.",
-  journalled: "They arrive as soon as Redis has room and the ingests reach it.",
-  catching_up: "Ingest sends again what Redis lost. If it takes minutes, check that ingest runs.",
+  starting: "The first data arrives within seconds.",
+  redis_down: "Check that Redis is running and that redis.url is correct. The numbers resume automatically.",
+  recovering: "No action is needed if it takes seconds; otherwise check that MySQL, ingest and flusher are running.",
+  schema: "The reason next to MySQL below says what differs and how to fix it. Views wait in Redis meanwhile.",
+  mysql_down: "Check that MySQL is running and that database.url is correct. Views wait in Redis meanwhile.",
+  mysql_older: "Was it restored from a backup? Counting is paused until an operator decides.",
+  unsettled: "Check that a flusher is running; it completes the flush when it starts.",
+  journalled: "They arrive as soon as Redis has room and ingest reaches it.",
+  catching_up: "Ingest resends what Redis lost. If it takes minutes, check that ingest is running.",
 };
 const SINCE = { unknown: "Starting since #", degraded: "Degraded since #", down: "Not live since #" };
 
@@ -24,10 +24,10 @@ export function isLive({ state, numbers }) {
 
 function judge({ state, numbers }) {
   if (state !== 'live') {
-    const old = numbers?.as_of ? say("What you see is from #.", clock(numbers.as_of)) : null;
-    if (state === 'connecting') return ['unknown', say("Connecting"), say("Waiting for the first numbers.")];
-    if (state === 'denied') return ['down', say("Not logged in"), both(say("The session has ended."), old), '/login'];
-    return ['down', say("Not connected to the dashboard"), both(say("Trying again by itself."), old, say("If it lasts, check that footfall-dashboard runs."))];
+    const old = numbers?.as_of ? say("Showing data from #.", clock(numbers.as_of)) : null;
+    if (state === 'connecting') return ['unknown', say("Connecting"), say("Waiting for the first data.")];
+    if (state === 'denied') return ['down', say("Not logged in"), both(say("Your session has expired."), old), '/login'];
+    return ['down', say("Connection to the dashboard lost"), both(say("Reconnecting automatically."), old, say("If this persists, check that footfall-dashboard is running."))];
   }
   const { stale, flusher, conservation } = numbers;
   if (stale !== null) {
@@ -35,19 +35,19 @@ function judge({ state, numbers }) {
     return [stale.level, say(SINCE[stale.level], clock(stale.since)), both(say(stale.reason), advice && say(advice))];
   }
   if (flusher.state !== 'ok') {
-    const advice = flusher.state === 'down' ? "Start footfall-flusher." : "If it lasts, look at its log and at the load of MySQL.";
+    const advice = flusher.state === 'down' ? "Start footfall-flusher." : "If this persists, check its log and the load on MySQL.";
     return [flusher.state, say("Flushing is behind"), both(say("The flusher #.", say(flusher.reason ?? '')), say("Views are counted and wait in Redis."), say(advice))];
   }
   if (conservation?.is_current && isBroken(conservation)) {
-    return ['down', say("The books do not add up"), both(say("Views are missing or counted too often: see the way of a view below."), say("Run footfall verify and keep the logs."))];
+    return ['down', say("Conservation check failed"), both(say("Views are missing or counted more than once: see Pipeline below."), say("Run footfall verify and keep the logs."))];
   }
-  return ['ok', say("All is well"), say("Every view is counted, and on its way to MySQL or there.")];
+  return ['ok', say("All systems operational"), say("Every view is counted, and stored in MySQL or about to be.")];
 }
 
 // Repeats in Redis are known only once they are flushed.
 export const isBroken = (books) => books.unaccounted < 0 || (books.pending === 0 && books.unaccounted !== 0);
 
-const WORDS = { connecting: "connecting", live: "live", lost: "not connected", denied: "not logged in" };
+const WORDS = { connecting: "connecting", live: "live", lost: "reconnecting", denied: "not logged in" };
 let announced = '';
 
 export function renderStatus(connection) {
@@ -76,5 +76,5 @@ export function renderStatus(connection) {
   document.body.classList.toggle('old', !live);
   document.body.classList.toggle('lost', state !== 'live');
   const asOf = numbers?.as_of;
-  show(byId('as-of'), asOf ? say("Numbers as of #", clock(asOf)) : '');
+  show(byId('as-of'), asOf ? say("Updated at #", clock(asOf)) : '');
 }

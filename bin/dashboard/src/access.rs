@@ -1,72 +1,39 @@
-//! Who may see what: an open loopback, tokens, sessions of browsers; and how often one address may ask.
+//! Who may see what: an open loopback address, tokens, browser sessions; and how many requests one address may send.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `scope` | what somebody may see |
+//! | `token` | the two tokens, and the sessions that they seal |
+//! | `guesses` | how many wrong tokens one network may try |
 
-use std::net::{IpAddr, Ipv6Addr};
+mod guesses;
+mod scope;
+mod token;
+
+use std::net::IpAddr;
 use std::time::Duration;
 
 use footfall_shared::service::config;
 use footfall_shared::service::http;
 use footfall_shared::service::limit::Limit;
 use footfall_shared::service::telemetry::{self, IntCounter};
-use hmac::{Hmac, KeyInit, Mac};
 use hyper::Uri;
 use hyper::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use quick_cache::sync::Cache;
-use sha2::Sha256;
 use tokio::time::Instant;
 
-/// What somebody may see; each sees also what those before it see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scope {
-    /// Whether the process lives, and the page to log in.
-    Nothing,
-    /// Numbers of articles and of the site.
-    Numbers,
-    /// Also who reads what.
-    Everything,
-}
+use self::guesses::Guesses;
+use self::token::{Token, is_same};
 
-/// Why somebody sees nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Denied {
-    /// The token is neither of the two.
-    WrongToken,
-    /// This address tried too many wrong tokens, or asks too often.
-    TooOften,
-}
+pub(crate) use self::scope::{Denied, Scope};
 
-/// A token, and what it opens.
-struct Token {
-    scope: Scope,
-    text: String,
-    /// Seals sessions. Stretched from the token, so that nobody who has seen a session can try tokens on it by the million.
-    seal_key: [u8; 32],
-}
-
-impl Token {
-    fn new(scope: Scope, text: &str) -> Self {
-        let mut seal_key = [0; 32];
-        // The same in every process with this token: a session holds in all of them.
-        let salt = b"sessions of footfall's dashboard";
-        pbkdf2::pbkdf2_hmac::<Sha256>(text.as_bytes(), salt, STRETCHING_ROUNDS, &mut seal_key);
-        Self { scope, text: text.to_owned(), seal_key }
-    }
-
-    fn seal(&self, expires_s: u64) -> String {
-        let bytes = mac(&self.seal_key, &expires_s.to_string()).finalize().into_bytes();
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
-/// Some ten milliseconds, once at the start.
-const STRETCHING_ROUNDS: u32 = 100_000;
-
-/// Decides about requests.
-pub struct Access {
+/// Decides which requests may see what.
+pub(crate) struct Access {
     /// What is seen without a token.
     open: Scope,
     tokens: Vec<Token>,
     session: Duration,
-    /// Whether browsers come over TLS, so that the cookie can be kept to it.
+    /// Whether browsers connect over TLS, so that the cookie can be marked `Secure`.
     is_secure: bool,
     /// The name in `dashboard.url`.
     name: Option<String>,
@@ -74,8 +41,8 @@ pub struct Access {
     origin: Option<String>,
     requests: Limit,
     guesses: Guesses,
-    /// What sessions that were looked at open, if anything. One that is known costs nothing to look at, and the same wrong
-    /// one again is no new guess: a browser goes on sending what it has.
+    /// What recent sessions open, if anything. A known session costs no computation, and the same wrong one is not counted as
+    /// another guess: a browser goes on sending what it has.
     sessions: Cache<String, Option<Scope>>,
     denied: IntCounter,
     limited: IntCounter,
@@ -84,9 +51,9 @@ pub struct Access {
 /// Seconds' worth of requests that may come at once.
 const REQUESTS_BURST_S: u32 = 5;
 const COOKIE_NAME: &str = "footfall";
-/// Sessions in one request that are looked at: a browser sends one, and perhaps one more of another path.
+/// Sessions that are checked in one request: a browser sends one, and perhaps one more of another path.
 const SESSIONS_MAX: usize = 2;
-/// Sessions that are remembered; a new session of one that was forgotten is looked at again.
+/// Sessions that are cached; one that was evicted is checked again.
 const SESSIONS_KNOWN_MAX: usize = 10_000;
 /// Digits, a dot, and 32 bytes in hexadecimal digits.
 const SESSION_BYTES_MAX: usize = 20 + 1 + 64;
@@ -94,7 +61,7 @@ const SESSION_BYTES_MAX: usize = 20 + 1 + 64;
 impl Access {
     /// As configured.
     #[must_use]
-    pub fn new(config: &config::Dashboard) -> Self {
+    pub(crate) fn new(config: &config::Dashboard) -> Self {
         let tokens: Vec<Token> = [(Scope::Everything, config.token.get()), (Scope::Numbers, config.read_token.get())]
             .into_iter()
             .filter_map(|(scope, token)| Some(Token::new(scope, token?)))
@@ -104,12 +71,12 @@ impl Access {
             (true, false) => Scope::Numbers,
             (false, _) => Scope::Nothing,
         };
-        let per_second = config.requests_per_second;
+        let per_second = config.requests_per_second.get();
         let url = config.url.as_str().parse::<Uri>().ok();
         Self {
             open,
             tokens,
-            session: config.session_ms,
+            session: config.session,
             is_secure: config.url.as_str().starts_with("https:"),
             name: url.as_ref().and_then(|url| url.host().map(str::to_owned)),
             origin: url.and_then(|url| {
@@ -132,12 +99,12 @@ impl Access {
 
     /// Whether a request was sent to a name of ours. It matters only where something is shown without a token: nobody
     /// else's page has one, nor the cookie.
-    pub fn knows_host(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn knows_host(&self, headers: &HeaderMap) -> bool {
         self.open == Scope::Nothing || http::names_us(headers, self.name.as_deref())
     }
 
     /// Whether a request comes from a page of this very host or of `dashboard.url`, or from no page at all.
-    pub fn is_same_origin(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn is_same_origin(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(ORIGIN) else {
             return headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none");
         };
@@ -152,22 +119,22 @@ impl Access {
         is_host || self.origin.as_ref().is_some_and(|ours| ours.eq_ignore_ascii_case(&format!("{scheme}://{page}")))
     }
 
-    /// Takes one request of this address; whether it may ask now.
-    pub fn may_ask(&self, peer: IpAddr) -> bool {
-        let may = self.requests.take(peer, 1, Instant::now()).is_ok();
-        if !may {
+    /// Counts one request of this address, and says whether it may be served now.
+    pub(crate) fn admits(&self, peer: IpAddr) -> bool {
+        let is_admitted = self.requests.take(peer, 1, Instant::now()).is_ok();
+        if !is_admitted {
             self.limited.inc();
         }
-        may
+        is_admitted
     }
 
     /// A request did not get what it asked for.
-    pub fn count_denied(&self) {
+    pub(crate) fn count_denied(&self) {
         self.denied.inc();
     }
 
     /// What a request with these headers may see.
-    pub fn scope(&self, peer: IpAddr, headers: &HeaderMap, now_s: u64) -> Result<Scope, Denied> {
+    pub(crate) fn scope(&self, peer: IpAddr, headers: &HeaderMap, now_s: u64) -> Result<Scope, Denied> {
         if self.tokens.is_empty() {
             return Ok(self.open);
         }
@@ -183,7 +150,7 @@ impl Access {
     }
 
     /// What a token opens.
-    pub fn scope_of(&self, peer: IpAddr, token: &str) -> Result<Scope, Denied> {
+    pub(crate) fn scope_of(&self, peer: IpAddr, token: &str) -> Result<Scope, Denied> {
         // Looked at before the token is: whoever guesses does not learn that this one would have been right.
         if !self.guesses.are_left(peer) {
             self.limited.inc();
@@ -200,7 +167,7 @@ impl Access {
     /// The value of `Set-Cookie` for a browser that has shown a token of this scope. `Lax`: it comes along with a link
     /// from another site, as from a mail, and with nothing else that others begin; what is shown by a link changes nothing.
     #[must_use]
-    pub fn session_cookie(&self, scope: Scope, now_s: u64) -> Option<String> {
+    pub(crate) fn session_cookie(&self, scope: Scope, now_s: u64) -> Option<String> {
         let token = self.tokens.iter().find(|token| token.scope == scope)?;
         let expires_s = now_s + self.session.as_secs();
         let secure = if self.is_secure { "; Secure" } else { "" };
@@ -213,7 +180,7 @@ impl Access {
 
     /// The value of `Set-Cookie` that ends a browser's session.
     #[must_use]
-    pub fn end_of_session() -> String {
+    pub(crate) fn end_of_session() -> String {
         format!("{COOKIE_NAME}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax")
     }
 
@@ -258,231 +225,5 @@ fn without_default_port<'a>(scheme: &str, authority: &'a str) -> &'a str {
     authority.strip_suffix(port).unwrap_or(authority)
 }
 
-fn mac(key: &[u8], text: &str) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key may have any length");
-    mac.update(text.as_bytes());
-    mac
-}
-
-/// Takes the same time wherever the first difference is.
-fn is_same(known: &str, given: &str) -> bool {
-    const COMPARED: &[u8] = b"compared";
-    mac(COMPARED, known).verify(&mac(COMPARED, given).finalize().into_bytes()).is_ok()
-}
-
-/// How often wrong tokens and sessions were shown, by those whose first 64 bits are the same, and by those whose first 48
-/// are: a network that somebody rents has 65,536 of the first kind.
-struct Guesses {
-    near: Limit,
-    wide: Limit,
-}
-
-impl Default for Guesses {
-    fn default() -> Self {
-        Self { near: Limit::new("guesses", 1.0 / 6.0, 10), wide: Limit::new("guesses_of_48", 0.5, 30) }
-    }
-}
-
-impl Guesses {
-    fn are_left(&self, peer: IpAddr) -> bool {
-        let now = Instant::now();
-        self.near.has_left(peer, now) && self.wide.has_left(site(peer), now)
-    }
-
-    fn count(&self, peer: IpAddr) {
-        let now = Instant::now();
-        // Nothing is left where nothing can be taken.
-        let _ = self.near.take(peer, 1, now);
-        let _ = self.wide.take(site(peer), 1, now);
-    }
-}
-
-/// What a network of IPv6 has in common.
-fn site(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80))),
-        address => address,
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use footfall_shared::service::config::Token;
-
-    const TOKEN: &str = "the token that opens everything";
-    const READ_TOKEN: &str = "the token of the wall";
-    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-
-    fn access(listen: &str, tokens: [&str; 2]) -> Access {
-        let [token, read_token] = tokens.map(|token| Token(token.into()));
-        let listen = listen.parse().expect("an address");
-        Access::new(&config::Dashboard { listen, token, read_token, ..config::Dashboard::default() })
-    }
-
-    fn headers(name: hyper::header::HeaderName, value: &str) -> HeaderMap {
-        HeaderMap::from_iter([(name, HeaderValue::from_str(value).expect("printable"))])
-    }
-
-    #[test]
-    fn a_token_opens_what_the_address_does_not() {
-        for (listen, tokens, without, with_read_token) in [
-            ("127.0.0.1:0", ["", ""], Scope::Everything, None),
-            ("127.0.0.1:0", [TOKEN, READ_TOKEN], Scope::Numbers, Some(Scope::Numbers)),
-            ("[::1]:0", [TOKEN, ""], Scope::Numbers, None),
-            ("0.0.0.0:0", [TOKEN, READ_TOKEN], Scope::Nothing, Some(Scope::Numbers)),
-        ] {
-            let access = access(listen, tokens);
-            let scope = |headers: &HeaderMap| access.scope(PEER, headers, 0);
-            let bearer = |token: &str| headers(AUTHORIZATION, &format!("Bearer {token}"));
-            assert_eq!(scope(&HeaderMap::new()), Ok(without));
-            assert_eq!(scope(&bearer(TOKEN)), Ok(Scope::Everything));
-            if let Some(expected) = with_read_token {
-                assert_eq!(scope(&bearer(READ_TOKEN)), Ok(expected));
-            }
-            if !tokens[0].is_empty() {
-                assert_eq!(scope(&bearer("another")), Err(Denied::WrongToken));
-            }
-        }
-    }
-
-    #[test]
-    fn a_session_ends_with_its_time_and_with_its_token() {
-        let first = access("0.0.0.0:0", [TOKEN, READ_TOKEN]);
-        for scope in [Scope::Everything, Scope::Numbers] {
-            let cookie = first.session_cookie(scope, 1_000).expect("a session");
-            assert!(cookie.contains("; HttpOnly; SameSite=Lax") && !cookie.contains("Secure"), "{cookie}");
-            let session = cookie.split(';').next().expect("a pair");
-            let session = headers(COOKIE, &format!("other=1; {session}"));
-            let seconds = first.session.as_secs();
-            assert_eq!(first.scope(PEER, &session, 1_000 + seconds - 1), Ok(scope));
-            assert_eq!(first.scope(PEER, &session, 1_000 + seconds), Ok(Scope::Nothing));
-            let later = access("0.0.0.0:0", ["another token for everything", "another token of the wall"]);
-            assert_eq!(later.scope(PEER, &session, 1_000), Ok(Scope::Nothing));
-        }
-        let over_tls = Access { is_secure: true, ..access("0.0.0.0:0", [TOKEN, ""]) };
-        assert!(over_tls.session_cookie(Scope::Everything, 0).is_some_and(|cookie| cookie.ends_with("; Secure")));
-        // Its end cannot be moved.
-        let cookie = first.session_cookie(Scope::Everything, 1_000).expect("a session");
-        let (_, sealed) = cookie.split_once('.').expect("a seal");
-        let forged = headers(COOKIE, &format!("footfall=99999999999.{}", sealed.split(';').next().expect("a seal")));
-        assert_eq!(first.scope(PEER, &forged, 1_000), Ok(Scope::Nothing));
-    }
-
-    #[test]
-    fn guesses_are_limited_whatever_way_they_come() {
-        let access = access("0.0.0.0:0", [TOKEN, ""]);
-        let cookie = access.session_cookie(Scope::Everything, 1_000).expect("a session");
-        let right = cookie.split(';').next().expect("a pair").to_owned();
-        let ask = |peer: &str, cookies: &str| {
-            access.scope(peer.parse().expect("an address"), &headers(COOKIE, cookies), 1_000)
-        };
-        let wrong = |number: u32| format!("footfall=9999999999.{number:064x}");
-        // At most two are looked at, whatever comes behind them.
-        let many: Vec<String> = (0..360).map(wrong).collect();
-        assert_eq!(ask("192.0.2.1", &many.join("; ")), Ok(Scope::Nothing));
-        assert_eq!(access.sessions.len(), 2);
-        assert_eq!(ask("192.0.2.2", &format!("{}; {}; {right}", wrong(0), wrong(1))), Ok(Scope::Nothing));
-        assert_eq!(ask("192.0.2.2", &format!("{}; {right}", wrong(0))), Ok(Scope::Everything));
-        // A browser that goes on sending the same old one is not shut out; whoever tries another each time is, for tokens
-        // too.
-        for _ in 0..100 {
-            assert_eq!(ask("192.0.2.2", &wrong(7)), Ok(Scope::Nothing));
-        }
-        assert_eq!(access.scope_of("192.0.2.2".parse().expect("an address"), TOKEN), Ok(Scope::Everything));
-        for number in 100..120 {
-            assert_eq!(ask("192.0.2.2", &wrong(number)), Ok(Scope::Nothing));
-        }
-        assert_eq!(access.scope_of("192.0.2.2".parse().expect("an address"), TOKEN), Err(Denied::TooOften));
-        // Who is logged in stays so, even from the same address.
-        assert_eq!(ask("192.0.2.2", &right), Ok(Scope::Everything));
-        // A network of its own does not give more than a few.
-        for number in 0..60 {
-            let _ = access.scope_of(format!("2001:db8:1:{number:x}::1").parse().expect("an address"), "wrong");
-        }
-        let of = |peer: &str| access.scope_of(peer.parse().expect("an address"), TOKEN);
-        assert_eq!((of("2001:db8:1:ffff::1"), of("2001:db8:2::1")), (Err(Denied::TooOften), Ok(Scope::Everything)));
-    }
-
-    #[test]
-    fn only_our_names_reach_what_needs_no_token() {
-        let listen = |listen: &str, tokens| {
-            let mut access = access(listen, tokens);
-            access.name = Some("Numbers.example".into());
-            access
-        };
-        let open = listen("127.0.0.1:0", ["", ""]);
-        let with_token = listen("[::1]:0", [TOKEN, ""]);
-        for ours in [
-            "127.0.0.1",
-            "127.0.0.1:8001",
-            "[::1]:8001",
-            "192.0.2.1",
-            "localhost",
-            "LOCALHOST:8001",
-            "localhost.",
-            "a.localhost:1",
-            "numbers.example",
-            "numbers.example:443",
-        ] {
-            let headers = headers(HOST, ours);
-            assert!(open.knows_host(&headers) && with_token.knows_host(&headers), "{ours}");
-        }
-        assert!(open.knows_host(&HeaderMap::new()), "whoever sends none is no browser");
-        let everywhere = listen("0.0.0.0:0", [TOKEN, ""]);
-        for other in [
-            "evil.example",
-            "evil.example:8001",
-            "127.0.0.1.evil.example",
-            "localhost.evil.example",
-            "notlocalhost",
-            "numbers.example.evil.example",
-            "127.0.0.1@evil.example",
-            "",
-            ":8001",
-            "a b",
-        ] {
-            let headers = headers(HOST, other);
-            assert!(!open.knows_host(&headers) && !with_token.knows_host(&headers), "{other}");
-            assert!(everywhere.knows_host(&headers), "the token keeps it");
-        }
-        let mut twice = headers(HOST, "localhost");
-        twice.append(HOST, HeaderValue::from_static("evil.example"));
-        assert!(!open.knows_host(&twice));
-    }
-
-    #[test]
-    fn a_page_of_another_site_is_known_by_its_origin() {
-        let access = access("127.0.0.1:0", ["", ""]);
-        for (host, origin, is_ours) in [
-            ("numbers.example", "http://numbers.example", true),
-            ("numbers.example:80", "http://numbers.example", true),
-            ("numbers.example:443", "https://numbers.example", true),
-            ("numbers.example:8080", "http://numbers.example:8080", true),
-            ("[::1]:8001", "http://[::1]:8001", true),
-            ("numbers.example:443", "http://numbers.example", false),
-            ("numbers.example:8080", "http://numbers.example", false),
-            ("numbers.example", "http://evil.example", false),
-            ("numbers.example", "null", false),
-        ] {
-            let mut headers = headers(HOST, host);
-            headers.insert(ORIGIN, HeaderValue::from_static(origin));
-            assert_eq!(access.is_same_origin(&headers), is_ours, "{host} {origin}");
-        }
-        for (site, is_ours) in [("same-origin", true), ("none", true), ("cross-site", false), ("same-site", false)] {
-            assert_eq!(access.is_same_origin(&headers("sec-fetch-site".parse().expect("a name"), site)), is_ours);
-        }
-        assert!(access.is_same_origin(&HeaderMap::new()), "no browser");
-    }
-
-    #[test]
-    fn whoever_guesses_is_not_told_when_it_was_right() {
-        let access = access("0.0.0.0:0", [TOKEN, ""]);
-        for _ in 0..10 {
-            assert_eq!(access.scope_of(PEER, "guess"), Err(Denied::WrongToken));
-        }
-        assert_eq!(access.scope_of(PEER, TOKEN), Err(Denied::TooOften));
-        let other = "192.0.2.2".parse().expect("an address");
-        assert_eq!(access.scope_of(other, TOKEN), Ok(Scope::Everything));
-    }
-}
+mod tests;

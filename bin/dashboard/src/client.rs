@@ -1,5 +1,5 @@
-//! One viewer's WebSocket: gets what the feed says, is asked for a sign of life, and is dropped when
-//! it stops reading. It never queues: a viewer who is late gets the latest snapshot and nothing between.
+//! The WebSocket of one viewer. The viewer gets the feed's frames, is pinged, and is dropped when it stops reading. Nothing
+//! is queued: a viewer that is late gets the latest snapshot and nothing in between.
 
 use std::time::Duration;
 
@@ -17,17 +17,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::frame::Frame;
-use crate::quiet::Quiet;
+use crate::inbound::InboundLimit;
 
-/// The answer to the upgrade must be on its way within this time.
+/// The upgrade must be done within this time.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 const PING_PERIOD: Duration = Duration::from_secs(20);
-/// A viewer that says nothing for this long, not even in answer to a ping, is gone.
+/// A viewer that sends nothing for this long, not even a pong, is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// A viewer that takes longer to receive one message has stopped reading.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
-/// Viewers have nothing to say; a few words are forgiven.
-const WORDS_MAX: u32 = 16;
+/// Viewers have nothing to say; a few messages are tolerated.
+const MESSAGES_MAX: u32 = 16;
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 
 /// The library's defaults are made for bulk data: they take 142 KB per connection, these 5 KB.
@@ -41,7 +41,7 @@ fn limits() -> WebSocketConfig {
 }
 
 /// Serves one viewer until one of the sides ends it.
-pub async fn serve(upgrade: OnUpgrade, frames: watch::Receiver<Frame>, stop: CancellationToken) {
+pub(crate) async fn serve(upgrade: OnUpgrade, frames: watch::Receiver<Frame>, stop: CancellationToken) {
     match timeout(UPGRADE_TIMEOUT, upgrade).await {
         Ok(Ok(upgraded)) => show(TokioIo::new(upgraded), frames, stop).await,
         _ => debug!("a viewer left before the upgrade was done"),
@@ -52,15 +52,15 @@ async fn show<S>(stream: S, mut frames: watch::Receiver<Frame>, stop: Cancellati
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut socket = WebSocketStream::from_raw_socket(Quiet::new(stream), Role::Server, Some(limits())).await;
+    let mut socket = WebSocketStream::from_raw_socket(InboundLimit::new(stream), Role::Server, Some(limits())).await;
     let mut seen = None;
-    let mut words = 0;
+    let mut messages = 0;
     let mut heard_at = Instant::now();
     let mut pings = interval(PING_PERIOD);
     pings.reset();
     frames.mark_changed();
-    let farewell = loop {
-        let news = tokio::select! {
+    let close = loop {
+        let text = tokio::select! {
             () = stop.cancelled() => break Some((CloseCode::Away, "the dashboard is being stopped")),
             changed = frames.changed() => {
                 if changed.is_err() {
@@ -74,10 +74,10 @@ where
             _ = pings.tick() => None,
             heard = timeout_at(heard_at + SILENCE_MAX, socket.next()) => {
                 match heard {
-                    Ok(Some(Ok(Message::Text(_) | Message::Binary(_)))) if words == WORDS_MAX => {
+                    Ok(Some(Ok(Message::Text(_) | Message::Binary(_)))) if messages == MESSAGES_MAX => {
                         break Some((CloseCode::Policy, "viewers listen only"));
                     }
-                    Ok(Some(Ok(Message::Text(_) | Message::Binary(_)))) => words += 1,
+                    Ok(Some(Ok(Message::Text(_) | Message::Binary(_)))) => messages += 1,
                     // Pings are answered, and the closing handshake is finished, inside the library.
                     Ok(Some(Ok(_))) => {}
                     Ok(Some(Err(error))) => {
@@ -92,7 +92,7 @@ where
             }
         };
         let sending = async {
-            match news {
+            match text {
                 Some(text) => send_text(&mut socket, &text).await,
                 None => socket.send(Message::Ping(Bytes::new())).await,
             }
@@ -109,19 +109,19 @@ where
             }
         }
     };
-    if let Some((code, reason)) = farewell {
-        let farewell = CloseFrame { code, reason: reason.into() };
+    if let Some((code, reason)) = close {
+        let frame = CloseFrame { code, reason: reason.into() };
         // One second: the process does not wait longer for a viewer who does not read.
-        let _ = timeout(Duration::from_secs(1), socket.close(Some(farewell))).await;
+        let _ = timeout(Duration::from_secs(1), socket.close(Some(frame))).await;
     }
 }
 
-/// Sends a text beside the library, which would copy it for every viewer and keep the room that it took.
+/// Sends a text without the library, which would copy it for every viewer and keep the buffer.
 async fn send_text<S>(socket: &mut WebSocketStream<S>, text: &Utf8Bytes) -> Result<(), tungstenite::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    // What the library has begun to say comes first.
+    // What the library has begun to send comes first.
     socket.flush().await?;
     let mut head = Vec::with_capacity(HEAD_BYTES_MAX);
     write_head(text.len(), &mut head);
@@ -132,7 +132,7 @@ where
 
 const HEAD_BYTES_MAX: usize = 10;
 
-/// The head of a text of `len` bytes, whole and not masked (RFC 6455, section 5.2).
+/// The frame header of a text of `len` bytes, unfragmented and not masked (RFC 6455, section 5.2).
 fn write_head(len: usize, to: &mut Vec<u8>) {
     to.push(0x81);
     match (u8::try_from(len), u16::try_from(len)) {
@@ -156,7 +156,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::frame::Snapshot;
+    use crate::snapshot::Snapshot;
 
     struct Served {
         stream: DuplexStream,
@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn snapshot(views: u64) -> Snapshot {
-        Snapshot { views: Some(views), ..Snapshot::before_the_first_look("s".into()) }
+        Snapshot { views: Some(views), ..Snapshot::initial("s".into()) }
     }
 
     fn next(frames: &watch::Sender<Frame>) {

@@ -1,47 +1,48 @@
-//! The books of all views: what was accepted is stored, pending, journalled or in quarantine, at any moment.
+//! The conservation check: every view that was accepted is stored, pending, journalled or in quarantine, at any moment.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use footfall_shared::mysql::{self, Store, StoreError, column};
+use footfall_shared::mysql::{self, column};
 use footfall_shared::protocol::shown;
-use footfall_shared::redis::{self, Queue, QueueError};
-use footfall_shared::service::clock;
+use footfall_shared::redis;
 use footfall_shared::service::telemetry::{self, IntGaugeVec};
 use tokio::time::Instant;
 use tracing::{error, info};
 
-use crate::frame::{Books, Conservation};
+use crate::now::Now;
+use crate::snapshot::{Conservation, ConservationCheck};
 
-/// Looks until no flush comes between the two stores.
-const LOOKS_MAX: u32 = 3;
 /// An ingest that has not reported for so long has ended, or is cut off.
 const REPORT_AGE_MAX: Duration = Duration::from_secs(5);
+/// A check that is older than this does not hold any more: flushes may have come between each time, or a store is away.
+const CHECK_AGE_MAX: Duration = Duration::from_secs(5);
 
-/// Books that could not be kept for so long are old: flushes may have come between each time, or a store is away.
-const AGE_MAX: Duration = Duration::from_secs(5);
+/// Both stores as they were read for one check.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    /// Per shard, what Redis says of its views.
+    pub(crate) held: Vec<redis::Books>,
+    /// What each ingest reported last: producer, beat, views that only its journal holds.
+    pub(crate) reports: Vec<(String, u64, u64)>,
+    /// Per shard, what MySQL says, read after Redis.
+    pub(crate) stored: Vec<mysql::Books>,
+}
 
-/// Keeps the books.
+/// The last check, and what it needs to remember.
 pub(crate) struct Ledger {
-    /// What was found last, and when.
-    found: Option<(Instant, Books)>,
-    /// What each ingest said last: its beat, journalled views, and when the beat was first seen.
+    last: Option<(Instant, ConservationCheck)>,
+    /// What each ingest reported last: its beat, journalled views, and when the beat was first seen.
     reports: HashMap<String, (u64, u64, Instant)>,
     is_broken: bool,
     gauge: IntGaugeVec,
     timestamp: IntGaugeVec,
 }
 
-/// A look could not be had.
-pub(crate) enum Unreadable {
-    Redis(QueueError),
-    MySql(StoreError),
-}
-
 impl Ledger {
     pub(crate) fn new() -> Self {
         Self {
-            found: None,
+            last: None,
             reports: HashMap::new(),
             is_broken: false,
             gauge: telemetry::gauges(
@@ -58,61 +59,43 @@ impl Ledger {
         }
     }
 
-    /// The books as they were found last. `is_readable`: whether both stores can be read at the moment.
-    pub(crate) fn books(&mut self, is_readable: bool) -> Option<Books> {
-        let (found_at, books) = self.found.as_mut()?;
-        let is_current = is_readable && found_at.elapsed() < AGE_MAX;
+    /// The last check. `is_readable`: whether both stores can be read at the moment.
+    pub(crate) fn last(&mut self, now: Instant, is_readable: bool) -> Option<ConservationCheck> {
+        let (checked_at, check) = self.last.as_mut()?;
+        let is_current = is_readable && now - *checked_at < CHECK_AGE_MAX;
         if !is_current {
             self.gauge.reset();
         }
-        books.is_current = is_current;
-        Some(books.clone())
+        check.is_current = is_current;
+        Some(check.clone())
     }
 
-    /// Looks at all shards, unless flushes or a recovery come between each time.
-    pub(crate) async fn look(
-        &mut self,
-        queues: impl Iterator<Item = &Queue> + Clone,
-        store: &Store,
-    ) -> Result<(), Unreadable> {
-        for _ in 0..LOOKS_MAX {
-            let mut held = Vec::new();
-            let mut journalled = 0;
-            for queue in queues.clone() {
-                let Some(books) = queue.books().await.map_err(Unreadable::Redis)? else { return Ok(()) };
-                held.push(books);
-                let reports = queue.reports().await.map_err(Unreadable::Redis)?;
-                journalled = u64::saturating_add(journalled, self.journalled(reports));
-            }
-            let stored = store.books().await.map_err(Unreadable::MySql)?;
-            if let Some(found) = add_up(&held, &stored, journalled) {
-                self.show(&found);
-                let as_of = clock::rfc3339(clock::unix_ms());
-                self.found = Some((Instant::now(), Books { as_of, is_current: true, found }));
-                return Ok(());
-            }
-        }
-        Ok(())
+    /// Makes a check. Returns false if a flush or a recovery came between the two stores: then read both again.
+    pub(crate) fn check(&mut self, now: Now, reading: Reading) -> bool {
+        let journalled = self.journalled(now.at, reading.reports);
+        let Some(found) = add_up(&reading.held, &reading.stored, journalled) else { return false };
+        self.show(now, &found);
+        self.last = Some((now.at, ConservationCheck { as_of: now.rfc3339(), is_current: true, found }));
+        true
     }
 
-    /// What the ingests that live say that only their journals hold.
-    fn journalled(&mut self, reports: Vec<(String, u64, u64)>) -> u64 {
-        let now = Instant::now();
+    /// The views that only journals hold, as the running ingests report them.
+    fn journalled(&mut self, now: Instant, reports: Vec<(String, u64, u64)>) -> u64 {
         let mut sum = 0;
         for (producer, beat, views) in reports {
             let known = self.reports.entry(producer).or_insert((beat, views, now));
             if known.0 != beat {
                 *known = (beat, views, now);
             }
-            if known.2.elapsed() < REPORT_AGE_MAX {
+            if now - known.2 < REPORT_AGE_MAX {
                 sum = u64::saturating_add(sum, views);
             }
         }
-        self.reports.retain(|_, (.., seen)| seen.elapsed() < REPORT_AGE_MAX * 100);
+        self.reports.retain(|_, (.., seen)| now - *seen < REPORT_AGE_MAX * 100);
         sum
     }
 
-    fn show(&mut self, found: &Conservation) {
+    fn show(&mut self, now: Now, found: &Conservation) {
         let part = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         for (name, value) in [
             ("accepted", part(found.accepted)),
@@ -126,23 +109,19 @@ impl Ledger {
         ] {
             self.gauge.with_label_values(&[name]).set(value);
         }
-        self.timestamp.with_label_values(&["conservation"]).set(seconds());
+        self.timestamp.with_label_values(&["conservation"]).set(i64::try_from(now.unix_ms / 1_000).unwrap_or(i64::MAX));
         if found.is_broken() != self.is_broken {
             self.is_broken = found.is_broken();
             if self.is_broken {
-                error!("the books do not add up: {found:?}; run `footfall verify --live`");
+                error!("the conservation check failed: {found:?}; run `footfall verify --live`");
             } else {
-                info!("the books add up again");
+                info!("the conservation check passes again");
             }
         }
     }
 }
 
-fn seconds() -> i64 {
-    i64::try_from(clock::unix_ms() / 1_000).unwrap_or(i64::MAX)
-}
-
-/// None if the two stores were looked at in different states of the flusher.
+/// None if the two stores were read in different states of the flusher.
 fn add_up(held: &[redis::Books], stored: &[mysql::Books], journalled: u64) -> Option<Conservation> {
     // Wide enough for any counts, also for those of an older version, which had no limit.
     let journalled = u128::from(journalled);

@@ -1,304 +1,272 @@
-//! The one reader of Redis and MySQL: makes a snapshot at a fixed pace, whatever the number of viewers.
+//! The live numbers, as a state machine without I/O: [`Feed::poll`] says what is to be read next, [`Feed::handle`] takes
+//! what was read. It never reads a clock. `reader` carries the actions out.
 //!
-//! A total is right only if both stores are looked at in one state of the flusher: Redis first, then the fence in MySQL,
-//! and again if entries were trimmed in between. While nothing is flushed, MySQL is asked once a second.
+//! Both stores are read once for all viewers. Their numbers make a right total only if both were read in one state of the
+//! flusher: Redis first, then the fence in MySQL, and again if entries were trimmed in between. While nothing is flushed,
+//! MySQL is asked once a second.
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `shard` | what is known of one shard, of both stores |
-//! | `mysql` | when MySQL is asked, and when it is left alone |
+//! | `action` | what crosses the border to the stores |
+//! | `schedule` | which step comes when |
+//! | `stores` | whether the stores can be read, and when MySQL may be asked |
+//! | `shard` | what is known of one shard, from both stores |
 //! | `total` | the numbers of all shards as they are shown |
 //! | `hits` | how often reads were answered from a cache |
-//! | `words` | how each part does, and why numbers may be behind |
+//! | `health` | how each part does, and why numbers may be behind |
 
+mod action;
+mod health;
 mod hits;
-mod mysql;
+mod schedule;
 mod shard;
+mod stores;
 mod total;
-mod words;
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::time::Duration;
 
-use footfall_shared::mysql::Store;
-use footfall_shared::protocol::errors::Level;
+use footfall_shared::protocol::Fence;
 use footfall_shared::protocol::{Article, Shard};
-use footfall_shared::redis::{QueueError, Redis};
-use footfall_shared::service::clock;
-use footfall_shared::service::lifecycle::Refusal;
-use footfall_shared::service::telemetry::{HealthState, Readiness, Reason};
-use footfall_shared::stores::reads::Reads;
-use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use footfall_shared::service::telemetry::HealthState;
+use tokio::time::Instant;
+use tracing::{error, warn};
 
+pub(crate) use self::action::{Action, Activity, Input};
+use self::health::Assessment;
 use self::hits::Hits;
-use self::mysql::MySql;
-use self::shard::ShardView;
-use self::total::{Known, Readable, Total};
-use crate::conservation::{Ledger, Unreadable};
-use crate::events::{self, Event};
-use crate::frame::{Frame, Snapshot, Stale};
-use crate::history::History;
+use self::schedule::{Schedule, Step};
+use self::shard::{FenceCopy, ShardView};
+use self::stores::Stores;
+use self::total::{Completeness, Readable, Total};
+use crate::conservation::Ledger;
+use crate::events;
 use crate::instances::Instances;
-use crate::numbers::{Ranking, StoredUntil, Totals};
+use crate::now::Now;
+use crate::numbers::{Ranking, Totals};
+use crate::snapshot::{Event, Snapshot, Stale};
 
-/// Looks at Redis and MySQL in one tick, until no flush came between.
-const LOOKS_MAX: u32 = 3;
-/// The pace of what nobody needs to see four times a second.
-const SLOW_PERIOD: Duration = Duration::from_secs(1);
-/// A waiting view older than this means that flushing is behind.
-pub(crate) const LAG_MS_MAX: u64 = 5_000;
-
-/// Reads both stores for all viewers.
-pub struct Feed {
-    redis: Redis,
-    /// They follow the logs.
-    reads: Arc<Reads>,
-    mysql: MySql,
-    redis_error: Option<String>,
+/// Makes a snapshot of both stores, once per period.
+pub(crate) struct Feed {
+    schedule: Schedule,
+    stores: Stores,
     shards: Vec<ShardView>,
     ranking: Ranking,
-    /// When it was read.
-    ranked_at: Option<Instant>,
     total: Total,
     hits: Hits,
     ledger: Ledger,
     instances: Instances,
-    slow_due: Instant,
-    stored_until: Arc<StoredUntil>,
     snapshot: Snapshot,
 }
 
 impl Feed {
-    /// A feed that has read nothing yet. It tells up to when MySQL has everything.
-    #[must_use]
-    pub fn new(redis: Redis, reads: Arc<Reads>, store: Store, shards: u16, stored_until: Arc<StoredUntil>) -> Self {
-        let now = Instant::now();
+    /// A feed that has read nothing yet.
+    pub(crate) fn new(now: Now, period: Duration, shards: u16) -> Self {
         Self {
-            shards: Shard::all(shards).map(|shard| ShardView::new(redis.shard(shard))).collect(),
-            redis,
-            reads,
-            mysql: MySql::new(store),
-            redis_error: None,
+            schedule: Schedule::new(now.at, period),
+            stores: Stores::default(),
+            shards: Shard::all(shards).map(ShardView::new).collect(),
             ranking: Ranking::default(),
-            ranked_at: None,
-            total: Total::new(now),
+            total: Total::new(now.at),
             hits: Hits::default(),
             ledger: Ledger::new(),
             instances: Instances::default(),
-            slow_due: now,
-            stored_until,
-            snapshot: Snapshot::before_the_first_look(clock::rfc3339(clock::unix_ms())),
+            snapshot: Snapshot::initial(now.rfc3339()),
         }
     }
 
-    /// What viewers see before the feed has begun.
-    #[must_use]
-    pub fn first_frame(&self) -> Frame {
-        Frame::first(&self.snapshot)
+    /// What is shown, as of the last [`Action::Publish`].
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
     }
 
-    /// Sends a frame per period until `stop`. Fails only if the database belongs to another version.
-    pub async fn run(
-        mut self,
-        period: Duration,
-        frames: watch::Sender<Frame>,
-        history: Arc<History>,
-        readiness: Readiness,
-        stop: CancellationToken,
-    ) -> anyhow::Result<()> {
-        let mut ticks = interval(period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_ready = false;
+    /// The last errors of the stores that cannot be read.
+    pub(crate) fn store_errors(&self) -> Option<String> {
+        self.stores.errors()
+    }
+
+    /// What of the tables in MySQL is not as this build needs them.
+    pub(crate) fn schema_error(&self) -> Option<&str> {
+        self.stores.mysql.schema_error()
+    }
+
+    /// What to do next. [`Action::Wait`] and [`Action::Publish`] have no result; the result of every other action is to be
+    /// given to [`Self::handle`] before the next call.
+    pub(crate) fn poll(&mut self, now: Now) -> Action {
         loop {
-            let before = self.snapshot.clone();
-            let look = async {
-                ticks.tick().await;
-                self.look().await
+            let step = match self.schedule.next(now.at, self.shards.len()) {
+                Ok(step) => step,
+                Err(until) => return Action::Wait(until),
             };
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                looked = look => looked?,
+            if let Some(action) = self.begin(&step, now.at) {
+                if !matches!(action, Action::Publish { .. }) {
+                    self.schedule.await_input(step);
+                }
+                return action;
             }
-            let new = events::between(&before, &self.snapshot);
-            events::add(&mut self.snapshot.events, new);
-            history.add(Instant::now(), &self.snapshot);
-            readiness.set_degraded(
-                "tables",
-                self.mysql
-                    .tables_differ()
-                    .map(|what| (Level::Critical, Reason::new("the tables are not as this build needs them", what))),
-            );
-            // Once: later on it is not this task that decides.
-            if !is_ready && self.snapshot.as_of.is_some() {
-                is_ready = true;
-                readiness.set(None);
-                info!("the first numbers were read");
-            } else if !is_ready && let Some(why) = self.why_unreadable() {
-                readiness.set(Some(Reason::new("no numbers were read yet", why)));
-            }
-            frames.send_modify(|frame| *frame = frame.next(&self.snapshot));
         }
     }
 
-    /// Brings the snapshot up to date, as far as the stores answer.
-    async fn look(&mut self) -> Result<(), Refusal> {
-        self.mysql.check_schema(self.shards_count()).await?;
-        self.rank().await;
-        let looked = self.look_at_redis().await;
-        if looked.is_err() {
-            // What was read of it before it failed belongs to another moment than the rest.
-            for view in &mut self.shards {
-                view.look = None;
+    /// What a step needs to be done; none if there is no need, or no use.
+    fn begin(&mut self, step: &Step, now: Instant) -> Option<Action> {
+        let mysql = &self.stores.mysql;
+        match *step {
+            Step::CheckSchema => mysql.is_schema_check_due(now).then_some(Action::CheckSchema),
+            Step::ReadRanking => {
+                let is_flushed = !self.shards.iter().all(ShardView::is_ranked);
+                let is_due = self.ranking.read_at().is_none_or(|at| is_flushed && Schedule::is_slow_due(now, at));
+                (is_due && mysql.is_readable(now)).then_some(Action::ReadTopArticles)
             }
-            for shard in 0..self.shards.len() {
-                // Redis may be down because all is down: say so of MySQL too.
-                if self.shards[shard].is_fence_due() {
-                    self.read_fence(shard).await;
+            Step::ReadRankingFence { shard } => mysql.is_readable(now).then(|| self.read_fence(shard)),
+            Step::Follow { shard, .. } => Some(Action::Follow(self.shards[shard].shard)),
+            Step::ReadFence { shard, .. } => {
+                (self.shards[shard].is_fence_due(now) && mysql.is_readable(now)).then(|| self.read_fence(shard))
+            }
+            Step::CopyFence { shard } => {
+                let view = &self.shards[shard];
+                view.fence_copy(mysql.error().is_some()).map(|copy| match copy {
+                    FenceCopy::Write(fence) => Action::WriteFenceCopy(view.shard, fence),
+                    FenceCopy::Read => Action::ReadFenceCopy(view.shard),
+                })
+            }
+            Step::ReadActivity => Some(Action::ReadActivity),
+            Step::ForgetPresence(ref report) => Some(Action::ForgetPresence(report.clone())),
+            Step::CheckConservation { .. } => mysql.is_readable(now).then_some(Action::ReadConservation),
+            Step::RedisAnswered => {
+                self.stores.redis.answered();
+                None
+            }
+            Step::AddUp => Some(Action::CountWaiting(self.unranked())),
+            Step::Publish { stored_until_ms } => Some(Action::Publish { stored_until_ms }),
+        }
+    }
+
+    /// Takes the result of the last action.
+    pub(crate) fn handle(&mut self, input: Input, now: Now) {
+        match (self.schedule.take_current(), input) {
+            (_, Input::Done) => {}
+            (_, Input::RedisFailed(error)) => {
+                self.stores.redis.failed(&error);
+                // What was read of it before it failed is of another moment than the rest.
+                self.shards.iter_mut().for_each(|shard| shard.set_look(None));
+                self.schedule.skip_redis(now.at, self.shards.len());
+            }
+            (_, Input::MySqlFailed(error)) => self.stores.mysql.failed(now.at, &error),
+            (Some(Step::CheckSchema), Input::SchemaIsRight) => self.stores.mysql.schema_is_right(),
+            (Some(Step::ReadRanking), Input::TopArticles(articles)) => {
+                self.ranking.set(now.at, articles);
+                self.snapshot.top_as_of = Some(now.rfc3339());
+                self.shards.iter_mut().for_each(|shard| shard.ranked = None);
+                self.schedule.insert((0..self.shards.len()).map(|shard| Step::ReadRankingFence { shard }));
+            }
+            (Some(Step::ReadRankingFence { shard }), Input::Fence { fence, stored_views }) => {
+                self.take_fence(shard, fence, stored_views, now);
+                self.shards[shard].ranked = Some(fence);
+            }
+            (Some(Step::Follow { shard, looks_left }), Input::Followed(look)) => {
+                self.shards[shard].set_look(look);
+                self.schedule.insert([Step::ReadFence { shard, looks_left }]);
+            }
+            (Some(Step::ReadFence { shard, looks_left }), Input::Fence { fence, stored_views }) => {
+                self.take_fence(shard, fence, stored_views, now);
+                if let Some(looks_left) = looks_left.checked_sub(1) {
+                    self.schedule.insert([Step::Follow { shard, looks_left }]);
                 }
             }
-        }
-        self.redis_failed(looked.err());
-        self.add_up();
-        Ok(())
-    }
-
-    /// Reads the ranking again if something was flushed since, at most once per period.
-    async fn rank(&mut self) {
-        let flushed = !self.shards.iter().all(ShardView::is_ranked);
-        let is_due = self.ranked_at.is_none_or(|at| flushed && at.elapsed() >= SLOW_PERIOD);
-        if !is_due {
-            return;
-        }
-        let Some(candidates) = self.mysql.top_articles().await else { return };
-        self.ranking.set(candidates);
-        self.snapshot.top_as_of = Some(clock::rfc3339(clock::unix_ms()));
-        self.ranked_at = Some(Instant::now());
-        for shard in 0..self.shards.len() {
-            // Read after the ranking: no entry behind its position can be in it.
-            let is_known = self.read_fence(shard).await;
-            let view = &mut self.shards[shard];
-            view.ranked = view.fence().filter(|_| is_known);
-        }
-    }
-
-    async fn look_at_redis(&mut self) -> Result<(), QueueError> {
-        for shard in 0..self.shards.len() {
-            for _ in 0..LOOKS_MAX {
-                let view = &mut self.shards[shard];
-                view.look(&self.reads).await?;
-                if !view.is_fence_due() || !self.read_fence(shard).await {
-                    break;
+            (Some(Step::CopyFence { shard }), Input::FenceCopyWritten(is_written)) => {
+                self.shards[shard].copy_written(is_written);
+            }
+            (Some(Step::CopyFence { shard }), Input::FenceCopy(copy)) => self.shards[shard].copy_read(now.at, copy),
+            (Some(Step::ReadActivity), Input::Activity(activity)) => self.take_activity(activity, now.at),
+            (Some(Step::CheckConservation { tries_left }), Input::Conservation(Some(reading))) => {
+                if !self.ledger.check(now, reading)
+                    && let Some(tries_left) = tries_left.checked_sub(1)
+                {
+                    self.schedule.insert([Step::CheckConservation { tries_left }]);
                 }
             }
-            let is_mysql_away = self.mysql.error().is_some();
-            self.shards[shard].share_fence(is_mysql_away).await?;
+            (Some(Step::CheckConservation { .. }), Input::Conservation(None)) => {}
+            (Some(Step::AddUp), Input::Waiting(waiting)) => self.add_up(&waiting, now),
+            (step, input) => error!("{input:?} is no result of {step:?}: it is ignored"),
         }
-        if self.slow_due <= Instant::now() {
-            self.look_at_the_rest().await?;
-            self.slow_due = Instant::now() + SLOW_PERIOD;
-        }
-        Ok(())
     }
 
-    async fn look_at_the_rest(&mut self) -> Result<(), QueueError> {
-        for view in &mut self.shards {
-            view.is_leased = view.queue.lease_holder().await?.is_some();
-        }
-        self.hits.look(&self.redis, &mut self.snapshot).await?;
-        let reports = self.redis.presence().await?;
-        for silent in self.instances.look(Instant::now(), reports) {
-            self.redis.forget_presence(&silent).await?;
-        }
-        let Some(store) = self.mysql.readable() else { return Ok(()) };
-        match self.ledger.look(self.shards.iter().map(|view| &view.queue), store).await {
-            Ok(()) => {}
-            Err(Unreadable::Redis(error)) => return Err(error),
-            Err(Unreadable::MySql(error)) => self.mysql.failed(&error),
-        }
-        Ok(())
+    fn read_fence(&self, shard: usize) -> Action {
+        let ShardView { shard, look, .. } = self.shards[shard];
+        Action::ReadFence { shard, look }
     }
 
-    /// Whether MySQL answered.
-    async fn read_fence(&mut self, shard: usize) -> bool {
-        let view = &mut self.shards[shard];
-        let Some(fence) = self.mysql.fence(view.queue.shard()).await else { return false };
-        if view.set_fence(fence, &self.reads) {
+    fn take_fence(&mut self, shard: usize, fence: Fence, stored_views: Option<u64>, now: Now) {
+        self.stores.mysql.answered();
+        if self.shards[shard].set_fence(now.at, fence, stored_views) {
             warn!("the numbers in mysql went back: it was emptied or restored; showing what it has now");
             self.total.forget();
-            let text = "The numbers in MySQL went back: it was emptied or restored.";
-            events::add(&mut self.snapshot.events, [Event::new(HealthState::Degraded, text)]);
             self.ranking = Ranking::default();
-            self.ranked_at = None;
+            let text = "The numbers in MySQL went back: it was emptied or restored.";
+            let event = Event::new(&now.rfc3339(), HealthState::Degraded, text);
+            events::add(&mut self.snapshot.events, [event]);
         }
-        true
     }
 
-    fn redis_failed(&mut self, error: Option<QueueError>) {
-        match (&error, &self.redis_error) {
-            (Some(error), None) => warn!("redis cannot be read: {error}"),
-            (None, Some(_)) => info!("redis answers again"),
-            _ => {}
+    fn take_activity(&mut self, activity: Activity, now: Instant) {
+        for (shard, is_leased) in self.shards.iter_mut().zip(activity.leases) {
+            shard.is_leased = is_leased;
         }
-        self.redis_error = error.map(|error| error.to_string());
+        self.hits.add(now, activity.keyspace, activity.reads, &mut self.snapshot);
+        let silent = self.instances.look(now, activity.reports);
+        self.schedule.activity_read(now, silent);
     }
 
-    /// Makes the snapshot of what is known now.
-    fn add_up(&mut self) {
-        let now = Instant::now();
-        let found = |view: &ShardView| (view.fence(), view.look.zip(view.pending()));
-        let totals = Totals::of(self.shards.iter().map(found));
-        let can = Readable {
-            redis: self.redis_error.is_none() && self.is_redis_current(),
-            mysql: self.mysql.error().is_none(),
+    /// The ranked articles, each with the epoch and position behind which its views are not in the ranking yet. Where that
+    /// is not known nothing is added: rather too few views for a moment than one view twice.
+    fn unranked(&self) -> Vec<(Article, u64, u64)> {
+        let shards = u16::try_from(self.shards.len()).expect("there is one for each number below a u16");
+        let unranked = |article: &Article| {
+            let (epoch, position) = self.shards[usize::from(Shard::of(article, shards).0)].unranked_from()?;
+            Some((article.clone(), epoch, position))
         };
-        let known = self.total.show(now, &totals, can, &mut self.snapshot);
-        if known == Known::All {
-            self.stored_until.set(clock::unix_ms().saturating_sub(totals.lag_ms));
-        }
+        self.ranking.articles().filter_map(unranked).collect()
+    }
+
+    /// Makes the snapshot from what is known now. `waiting`: views of ranked articles that are not in the ranking yet.
+    fn add_up(&mut self, waiting: &HashMap<Article, u64>, now: Now) {
+        let before = self.snapshot.clone();
+        let snapshot = &mut self.snapshot;
+        let totals = Totals::of(self.shards.iter().map(|shard| (shard.fence(), shard.look.zip(shard.pending()))));
+        let is_redis_up = self.stores.redis.error().is_none();
+        let can = Readable {
+            redis: is_redis_up && self.shards.iter().all(|shard| shard.look.is_some()),
+            mysql: self.stores.mysql.error().is_none(),
+        };
+        let completeness = self.total.show(now, &totals, can, snapshot);
         // While a long log is being read, it is not known yet whose views wait in it.
-        let is_read = self.shards.iter().all(|view| view.look.is_some_and(|look| look.is_whole));
-        let pending = self.ranking.articles().map(|article| (article.clone(), self.pending_of(article))).collect();
-        self.snapshot.top = self.ranking.top(&pending, is_read && known != Known::Part);
-        self.snapshot.shards = self.shards.iter().map(ShardView::backlog).collect();
-        self.snapshot.conservation = self.ledger.books(can.redis && can.mysql);
-        if self.redis_error.is_some() {
-            self.instances.missed(now);
-            self.hits.missed(&self.redis, &mut self.snapshot);
-            self.slow_due = now;
+        let is_read = self.shards.iter().all(|shard| shard.look.is_some_and(|look| look.is_whole));
+        snapshot.top = self.ranking.top(waiting, is_read && completeness != Completeness::Partial);
+        snapshot.shards = self.shards.iter().map(ShardView::backlog).collect();
+        snapshot.conservation = self.ledger.last(now.at, can.redis && can.mysql);
+        if !is_redis_up {
+            self.instances.missed(now.at);
+            self.hits.missed(snapshot);
         }
-        self.snapshot.instances = self.instances.show(now, self.redis_error.is_none());
-        self.snapshot.redis = self.redis_health();
-        self.snapshot.mysql = self.mysql.health();
-        self.snapshot.flusher = self.flusher_health();
-        let since = self.snapshot.stale.take().map(|stale| stale.since);
-        self.snapshot.stale = self.why_stale().map(|(code, level, reason)| Stale {
+        snapshot.instances = self.instances.show(now.at, is_redis_up);
+        let assessment = Assessment { now: now.at, stores: &self.stores, shards: &self.shards, total: &self.total };
+        snapshot.redis = assessment.redis();
+        snapshot.mysql = self.stores.mysql.health();
+        snapshot.flusher = assessment.flusher();
+        let since = snapshot.stale.take().map(|stale| stale.since);
+        snapshot.stale = assessment.stale().map(|(code, level, reason)| Stale {
             code,
             level,
             reason,
-            since: since.unwrap_or_else(|| clock::rfc3339(clock::unix_ms())),
+            since: since.unwrap_or_else(|| now.rfc3339()),
         });
-    }
-
-    /// Views of a ranked article that wait, left out where they could be in the ranking already: rather too few for a
-    /// moment than one view twice.
-    fn pending_of(&self, article: &Article) -> u64 {
-        let view = &self.shards[usize::from(Shard::of(article, self.shards_count()).0)];
-        match (view.look, view.ranked) {
-            (Some(look), Some(ranked)) if look.age.epoch == ranked.epoch => {
-                self.reads.waiting(article, ranked.epoch, ranked.position)
-            }
-            _ => 0,
-        }
-    }
-
-    fn is_redis_current(&self) -> bool {
-        self.shards.iter().all(|view| view.look.is_some())
-    }
-
-    fn shards_count(&self) -> u16 {
-        u16::try_from(self.shards.len()).expect("there is one for each number below a u16")
+        let new = events::between(now, &before, snapshot);
+        events::add(&mut snapshot.events, new);
+        let stored_until_ms =
+            (completeness == Completeness::Complete).then(|| now.unix_ms.saturating_sub(totals.lag_ms));
+        self.schedule.insert([Step::Publish { stored_until_ms }]);
     }
 }
+
+#[cfg(test)]
+mod tests;

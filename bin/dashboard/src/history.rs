@@ -1,16 +1,16 @@
-//! The last minutes of the live numbers, so that a page that is opened now shows where they come from.
+//! The last minutes of the live numbers, so that a page that is opened now shows how they developed.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use footfall_shared::service::clock;
 use footfall_shared::service::http::{self, Answer};
 use hyper::StatusCode;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::frame::Snapshot;
+use crate::now::Now;
+use crate::snapshot::Snapshot;
 
 /// Time between two samples.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -19,7 +19,7 @@ const SAMPLES_MAX: usize = 120;
 
 /// Samples of the live numbers, the oldest first.
 #[derive(Default)]
-pub struct History(Mutex<Samples>);
+pub(crate) struct History(Mutex<Samples>);
 
 #[derive(Default)]
 struct Samples {
@@ -43,17 +43,17 @@ struct Sample {
 
 impl History {
     /// Takes a snapshot if a sample is due; none before anything is known.
-    pub(crate) fn add(&self, now: Instant, snapshot: &Snapshot) {
+    pub(crate) fn add(&self, now: Now, snapshot: &Snapshot) {
         let mut kept = self.samples();
-        if snapshot.as_of.is_none() || kept.last_at.is_some_and(|at| now - at < PERIOD) {
+        if snapshot.as_of.is_none() || kept.last_at.is_some_and(|at| now.at - at < PERIOD) {
             return;
         }
-        kept.last_at = Some(now);
+        kept.last_at = Some(now.at);
         if kept.samples.len() == SAMPLES_MAX {
             kept.samples.pop_front();
         }
         kept.samples.push_back(Sample {
-            at: clock::rfc3339(clock::unix_ms()),
+            at: now.rfc3339(),
             views: snapshot.views,
             views_per_second: snapshot.views_per_second,
             stored_views_per_second: snapshot.stored_views_per_second,
@@ -65,8 +65,8 @@ impl History {
         });
     }
 
-    /// All samples.
-    pub(crate) fn answer(&self) -> Answer {
+    /// The response with all samples.
+    pub(crate) fn response(&self) -> Answer {
         #[derive(Serialize)]
         struct Shown<'a> {
             period_ms: u128,
@@ -89,16 +89,16 @@ mod tests {
     fn samples_are_taken_at_their_pace_and_the_oldest_are_forgotten() {
         let history = History::default();
         let start = Instant::now();
-        let mut snapshot = Snapshot::before_the_first_look("s".into());
-        history.add(start, &snapshot);
+        let at = |seconds| Now { at: start + Duration::from_secs(seconds), unix_ms: 1_000 * seconds };
+        let mut snapshot = Snapshot::initial("s".into());
+        history.add(at(0), &snapshot);
         assert!(history.samples().samples.is_empty(), "nothing is known yet");
         snapshot.as_of = Some("t".into());
         for second in 0..=(SAMPLES_MAX as u64 * 5) {
             snapshot.views = Some(second);
-            history.add(start + Duration::from_secs(second), &snapshot);
+            history.add(at(second), &snapshot);
         }
-        let end = start + Duration::from_secs(SAMPLES_MAX as u64 * 5 + 5);
-        history.add(end, &Snapshot { views: None, ..snapshot });
+        history.add(at(SAMPLES_MAX as u64 * 5 + 5), &Snapshot { views: None, ..snapshot });
         let views: Vec<Option<u64>> = history.samples().samples.iter().map(|sample| sample.views).collect();
         let gap = &views[SAMPLES_MAX - 2..];
         assert_eq!((views.len(), views[0], gap), (SAMPLES_MAX, Some(10), &[Some(600), None][..]));

@@ -1,4 +1,5 @@
-//! Which processes there are, by what each says of itself in Redis. Silence is measured by our own clock.
+//! Which processes there are, by what each reports in Redis. Silence is measured with our own clock, because clocks of other
+//! machines may be wrong.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,31 +8,32 @@ use footfall_shared::redis::presence::{PERIOD, Report};
 use footfall_shared::service::telemetry::{Health, HealthState};
 use tokio::time::Instant;
 
-use crate::frame::Instance;
+use crate::snapshot::Instance;
 
-/// A process that says nothing for so long has died, or cannot reach Redis.
+/// A process that reports nothing for so long has died, or cannot reach Redis.
 const SILENCE_MAX: Duration = PERIOD.saturating_mul(5);
-/// A report that is gone for so long was taken back; before, Redis may have lost it, and the next one is on its way.
+/// A report that is gone for so long was deleted by its process. Until then Redis may just have lost it, and the next one
+/// is on its way.
 const ABSENCE_MAX: Duration = PERIOD.saturating_mul(3);
-/// Who is silent for so long is no news any more.
+/// A process that is silent for so long is of no interest any more.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
-/// All processes that were heard of.
+/// All processes that have reported.
 #[derive(Default)]
 pub(crate) struct Instances(BTreeMap<(String, String), Known>);
 
 struct Known {
     report: Report,
-    /// Whether it has said anything since we know of it.
+    /// Whether it has reported anything new since we know of it.
     is_heard: bool,
-    /// When it said something last, or when we came to know of it.
+    /// When it reported last, or when we came to know of it.
     heard_at: Instant,
     /// When its report was there last.
     there_at: Instant,
 }
 
 impl Instances {
-    /// Takes all reports that are there; answers those that nobody needs to see any more.
+    /// Takes all reports that are there, and returns those that are to be deleted.
     pub(crate) fn look(&mut self, now: Instant, reports: Vec<Report>) -> Vec<Report> {
         for report in reports {
             let key = (report.role.clone(), report.name.clone());
@@ -47,7 +49,7 @@ impl Instances {
         silent.map(|known| known.report.clone()).collect()
     }
 
-    /// Redis could not be read: nobody is silent or absent for that.
+    /// Redis could not be read: no process is silent or absent because of that.
     pub(crate) fn missed(&mut self, now: Instant) {
         for known in self.0.values_mut() {
             known.there_at = now;
@@ -61,7 +63,7 @@ impl Instances {
         let health = |known: &Known| {
             let silence = now - known.heard_at;
             if !is_redis_readable {
-                Health::because(HealthState::Unknown, "cannot be seen without Redis")
+                Health::because(HealthState::Unknown, "unknown without Redis")
             } else if silence >= SILENCE_MAX {
                 Health::because(HealthState::Down, format!("not heard for {} s", silence.as_secs()))
             } else if known.is_heard {

@@ -1,28 +1,40 @@
 //! The dashboard: live numbers for people, over a page and a WebSocket.
 //!
-//! `feed` reads Redis and MySQL, once for all; `numbers` adds up; `conservation` keeps the books; `frame` says it in
-//! JSON; `events` tells what happened, `history` where the numbers come from, `instances` who is there; `access` says who
-//! may see what; `client` is one viewer; `lists` answers pages of lists; `watched` is one article, live; `routes` is who
-//! gets what.
+//! | module | what |
+//! | --- | --- |
+//! | `feed` | the live numbers, as a state machine without I/O |
+//! | `reader` | reads Redis and MySQL for the feed, once for all viewers |
+//! | `numbers`, `conservation`, `events`, `instances` | the arithmetic of the feed |
+//! | `snapshot`, `frame` | what is shown at one moment, and the messages made of it |
+//! | `client`, `inbound` | the WebSocket of one viewer |
+//! | `watched` | the live numbers of one article |
+//! | `history` | the last minutes of the live numbers |
+//! | `lists` | lists from MySQL, page by page |
+//! | `access` | who may see what |
+//! | `routes`, `assets` | which request gets which response |
 
 // They panic when nobody reads, or a disk is full.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
-pub mod access;
+mod access;
 mod assets;
-pub mod client;
-pub mod conservation;
-pub mod events;
-pub mod feed;
-pub mod frame;
-pub mod history;
+mod client;
+mod conservation;
+mod events;
+mod feed;
+mod frame;
+mod history;
+mod inbound;
 mod instances;
-pub mod lists;
-pub mod numbers;
-mod quiet;
-pub mod routes;
-pub mod watched;
+mod lists;
+mod now;
+mod numbers;
+mod reader;
+mod routes;
+mod snapshot;
+mod watched;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,17 +55,20 @@ use tokio::sync::watch;
 
 use crate::access::Access;
 use crate::feed::Feed;
+use crate::frame::Frame;
 use crate::history::History;
 use crate::lists::Lists;
+use crate::now::Now;
 use crate::numbers::StoredUntil;
+use crate::reader::{Outputs, Reader};
 use crate::routes::Routes;
 use crate::watched::Watched;
 
-/// How long a store may take to answer, if the configuration does not say less: a viewer shall hear of
-/// a hanging store within about two seconds.
+/// How long a store may take to answer, unless the configuration says less: a viewer shall learn of a hanging store within
+/// about two seconds.
 const STORE_TIMEOUT_MAX: Duration = ms(1_000);
 /// The one reader needs one connection, and one more while a lost one is given up.
-const DATABASE_CONNECTIONS_MAX: u32 = 2;
+const DATABASE_CONNECTIONS_MAX: NonZeroU32 = NonZeroU32::new(2).expect("it is not 0");
 
 /// Where the dashboard listens.
 pub struct Listeners {
@@ -69,24 +84,30 @@ pub fn run(config: Config, listeners: Listeners, lifecycle: Lifecycle) -> Servic
 }
 
 async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
-    let timeout = config.redis.timeout_ms.min(STORE_TIMEOUT_MAX);
+    let timeout = config.redis.timeout.min(STORE_TIMEOUT_MAX);
     let redis = Redis::new(&config.redis, timeout)?;
     let store = Store::new(&Database {
         connections_max: config.database.connections_max.min(DATABASE_CONNECTIONS_MAX),
-        timeout_ms: config.database.timeout_ms.min(STORE_TIMEOUT_MAX),
+        timeout: config.database.timeout.min(STORE_TIMEOUT_MAX),
         ..config.database.clone()
     })
     .await?;
-    stores::check(&redis, &store, config.shards).await?;
+    stores::check(&redis, &store, config.shards.get()).await?;
 
     let readiness = Readiness::not_yet("no numbers were read yet");
-    // A pool of their own: lists that take their time must not stop the live numbers.
+    // Lists have a pool of their own: slow ones must not hold up the live numbers.
     let counts = HitCounts::default();
     let history = Store::new(&config.database).await?;
-    let reads =
-        Arc::new(Reads::new(&redis, Arc::new(history.clone()), counts.clone(), &config.reads, config.shards, timeout));
+    let reads = Arc::new(Reads::new(
+        &redis,
+        Arc::new(history.clone()),
+        counts.clone(),
+        &config.reads,
+        config.shards.get(),
+        timeout,
+    ));
     let stored_until = Arc::new(StoredUntil::default());
-    let lists = Lists::new(history, &config.database, counts.clone(), config.reads.ttl_ms, Arc::clone(&stored_until));
+    let lists = Lists::new(history, &config.database, counts.clone(), config.reads.ttl, Arc::clone(&stored_until));
     lifecycle.spawn("report of hit rates", {
         let (redis, stop) = (redis.clone(), lifecycle.stop());
         async move {
@@ -97,22 +118,27 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     let port = listeners.page.local_addr()?.port();
     let presence = presence::report(redis.clone(), "dashboard", port, readiness.clone(), lifecycle.stop());
     lifecycle.spawn("presence", presence);
-    let feed = Feed::new(redis, Arc::clone(&reads), store, config.shards, stored_until);
-    let history = Arc::new(History::default());
-    let (sender, frames) = watch::channel(feed.first_frame());
     let period = Duration::from_secs(1) / config.dashboard.updates_per_second;
+    let feed = Feed::new(Now::read(), period, config.shards);
+    let (sender, frames) = watch::channel(Frame::first(feed.snapshot()));
+    let history = Arc::new(History::default());
+    let outputs = Outputs { frames: sender, history: Arc::clone(&history), stored_until, readiness: readiness.clone() };
+    let reader = Reader::new(redis, Arc::clone(&reads), store, config.shards);
+    lifecycle.spawn("feed", reader.run(feed, outputs, lifecycle.stop()));
     let watched = Arc::new(Watched::new(Arc::clone(&reads), period));
-    lifecycle.spawn("feed", feed.run(period, sender, Arc::clone(&history), readiness.clone(), lifecycle.stop()));
     lifecycle.spawn("admin server", admin::serve(listeners.admin, readiness.clone(), lifecycle.stop()));
 
-    let viewers_max =
-        lifecycle::connections_max("dashboard.connections_max", config.dashboard.connections_max, config.shards);
-    let drain = config.dashboard.drain_ms;
+    let viewers_max = lifecycle::connections_max(
+        "dashboard.connections_max",
+        config.dashboard.connections_max.get(),
+        config.shards.get(),
+    );
+    let drain = config.dashboard.drain.unwrap_or_default();
     let limits = Limits {
         connections_max: viewers_max,
-        connections_per_address_max: config.http.connections_per_address_max,
+        connections_per_address_max: config.http.connections_per_address_max.get(),
         trusted_proxies: config.http.trusted_proxies.clone(),
-        header_timeout: config.dashboard.header_timeout_ms,
+        header_timeout: config.dashboard.header_timeout,
         drain,
         announced_by: config.http.announced_by(),
     };
@@ -133,7 +159,7 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
         move |peer, request: Request<Incoming>| {
             let client = proxies.client(peer, request.headers());
             let routes = Arc::clone(&routes);
-            async move { routes.answer(client, request).await }
+            async move { routes.respond(client, request).await }
         }
     };
     let stop = lifecycle.stop();
@@ -148,6 +174,6 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
         readiness.set(Some("this process is stopping".into()));
         Ok(())
     });
-    // Viewers are told to go at once; this is for one that does not read just then.
+    // Viewers are told to leave at once; the two seconds are for one that does not read just then.
     lifecycle.run(drain + Duration::from_secs(2)).await
 }

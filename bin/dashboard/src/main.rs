@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use footfall_dashboard::{Listeners, run};
-use footfall_shared::service::{admin, lifecycle};
+use footfall_shared::service::{admin, config, lifecycle};
 
 /// Shows what is being read, live: a page, a WebSocket, and JSON.
 ///
@@ -13,7 +13,11 @@ use footfall_shared::service::{admin, lifecycle};
 /// FOOTFALL_REDIS__URL, FOOTFALL_DATABASE__URL, FOOTFALL_DASHBOARD__LISTEN.
 /// SIGTERM: /readyz says 503, viewers are told to come back, exit 0. A second one, after a second or more, ends at once.
 #[derive(Parser)]
-#[command(name = "footfall-dashboard", version)]
+#[command(
+    name = "footfall-dashboard",
+    version,
+    after_long_help = config::help(&["redis", "database", "log", "http", "reads", "dashboard"])
+)]
 struct Flags {
     /// The configuration file.
     #[arg(long, env = "FOOTFALL_CONFIG", value_name = "FILE")]

@@ -1,23 +1,29 @@
-//! The arithmetic of what is shown: one total out of two stores, rates, and numbers that only move
-//! forward. Pure: times come in as parameters.
+//! The arithmetic of what is shown: one total out of two stores, rates, and numbers that only grow. Pure: times come in
+//! as parameters.
 
-use std::collections::{HashMap, VecDeque};
+mod ranking;
+mod rates;
+
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use footfall_shared::protocol::{Article, Fence, Position, shown};
+use footfall_shared::protocol::Fence;
+use footfall_shared::protocol::Position;
+use footfall_shared::protocol::shown;
 use footfall_shared::stores::reads::Look;
-use tokio::time::Instant;
 
-use crate::frame::{HitPercent, TopArticle};
+pub(crate) use self::ranking::{CANDIDATES, Ranking};
+pub(crate) use self::rates::{HitRate, Rate};
+
+/// A waiting view that is older than this means that flushing is behind.
+pub(crate) const LAG_MS_MAX: u64 = 5_000;
 
 /// Views that wait in Redis above a position in MySQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pending {
-    /// How many; too few rather than too many.
-    pub views: u64,
-    /// Whether it is neither.
-    pub is_exact: bool,
+pub(crate) struct Pending {
+    /// At most as many as there are.
+    pub(crate) views: u64,
+    /// Whether these are all.
+    pub(crate) is_exact: bool,
 }
 
 impl Pending {
@@ -25,11 +31,11 @@ impl Pending {
     /// is known. No view is counted in both, whichever was read first: `fence` counts entries up to its position, and only
     /// those behind it are added here.
     #[must_use]
-    pub fn above(fence: &Fence, look: &Look, stored_views: Option<u64>) -> Self {
+    pub(crate) fn above(fence: &Fence, look: &Look, stored_views: Option<u64>) -> Self {
         let Position { first, tail } = look.position;
         let is_stored = fence.position > tail;
         let views = match stored_views {
-            // A recovery decides at this moment what of the data set is still to be counted.
+            // A recovery is deciding what of the data set is still to be counted.
             _ if look.age.epoch != fence.epoch => None,
             // All that was in the log is in MySQL by now.
             _ if fence.position >= tail => Some(0),
@@ -38,7 +44,7 @@ impl Pending {
             // Between COMMIT and ACK: some of the entries are in MySQL already.
             stored_views => stored_views.map(|stored| look.pending_views.saturating_sub(stored)),
         };
-        // By something else than a flush, MySQL's counts were changed since the fence was read.
+        // Something other than a flush has changed MySQL's counts since the fence was read.
         let is_changed = look.age.version > fence.version;
         let is_missed = fence.position.saturating_add(1) < first;
         Self { views: views.unwrap_or(0), is_exact: views.is_some() && !is_changed && !is_missed && !is_stored }
@@ -47,32 +53,32 @@ impl Pending {
 
 /// All shards added up, of each store as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Totals {
+pub(crate) struct Totals {
     /// Views in MySQL.
-    pub stored_views: u64,
+    pub(crate) stored_views: u64,
     /// Views that wait in Redis.
-    pub pending_views: u64,
+    pub(crate) pending_views: u64,
     /// Distinct users in MySQL.
-    pub readers: u64,
+    pub(crate) readers: u64,
     /// Distinct (article, user) pairs in MySQL.
-    pub reader_pairs: u64,
+    pub(crate) reader_pairs: u64,
     /// Distinct articles in MySQL.
-    pub articles: u64,
+    pub(crate) articles: u64,
     /// Entries of the log that are not acknowledged.
-    pub log_entries: u64,
+    pub(crate) log_entries: u64,
     /// Age of the oldest view that waits, in milliseconds.
-    pub lag_ms: u64,
+    pub(crate) lag_ms: u64,
     /// Whether MySQL was ever read for all shards.
-    pub is_stored_known: bool,
+    pub(crate) is_stored_known: bool,
     /// Whether acknowledged views may be in neither store.
-    pub is_behind: bool,
+    pub(crate) is_behind: bool,
     /// Whether `stored_views + pending_views` is every view in the two stores, not too few.
-    pub is_exact: bool,
+    pub(crate) is_exact: bool,
 }
 
 impl Totals {
-    /// Adds up; of each shard what MySQL has, and what was found in Redis with the part of it above that.
-    pub fn of(shards: impl Iterator<Item = (Option<Fence>, Option<(Look, Pending)>)>) -> Self {
+    /// Adds up all shards: of each, what MySQL has, and what was found in Redis with the part of it that MySQL lacks.
+    pub(crate) fn of(shards: impl Iterator<Item = (Option<Fence>, Option<(Look, Pending)>)>) -> Self {
         let mut sum = Self { is_stored_known: true, is_exact: true, ..Self::default() };
         for (fence, found) in shards {
             if let Some(fence) = fence {
@@ -99,7 +105,7 @@ impl Totals {
 
     /// Every view that is known of.
     #[must_use]
-    pub fn views(&self) -> u64 {
+    pub(crate) fn views(&self) -> u64 {
         shown(self.stored_views.saturating_add(self.pending_views))
     }
 }
@@ -107,7 +113,7 @@ impl Totals {
 /// Whether MySQL lacks what it once had: acknowledged entries, or an epoch that was begun in it.
 /// `fence` must have been read after `look`.
 #[must_use]
-pub fn is_store_older(fence: &Fence, look: &Look) -> bool {
+pub(crate) fn is_store_older(fence: &Fence, look: &Look) -> bool {
     let Look { age, position, .. } = look;
     fence.epoch < age.epoch || (fence.epoch == age.epoch && fence.position.saturating_add(1) < position.first)
 }
@@ -115,144 +121,39 @@ pub fn is_store_older(fence: &Fence, look: &Look) -> bool {
 /// Whether MySQL was emptied (`footfall clean`) or put back to an older state between two looks: the
 /// only cases in which numbers may go back. A flush moves `flush_epoch` only together with `position`.
 #[must_use]
-pub fn is_reset(before: &Fence, after: &Fence) -> bool {
+pub(crate) fn is_reset(before: &Fence, after: &Fence) -> bool {
     after.views < before.views
         || after.position < before.position
         || (after.position == before.position && after.flush_epoch != before.flush_epoch)
 }
 
-/// Up to when MySQL is known to have every view: what is listed of later times is a part. Shared by the feed, which finds
-/// out, and the lists.
+/// Up to when MySQL is known to have every view: lists of later times are incomplete. The feed finds it out, and the lists
+/// read it.
 #[derive(Debug, Default)]
-pub struct StoredUntil(AtomicU64);
+pub(crate) struct StoredUntil(AtomicU64);
 
 impl StoredUntil {
     /// All views before this time are in MySQL; milliseconds since 1970.
-    pub fn set(&self, unix_ms: u64) {
+    pub(crate) fn set(&self, unix_ms: u64) {
         self.0.store(unix_ms, Ordering::Relaxed);
     }
 
     /// None until it was known once.
     #[must_use]
-    pub fn get(&self) -> Option<u64> {
+    pub(crate) fn get(&self) -> Option<u64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|unix_ms| *unix_ms > 0)
-    }
-}
-
-/// Growth per second of a number, over a sliding window.
-#[derive(Debug, Default)]
-pub struct Rate(VecDeque<(Instant, u64)>);
-
-/// Long enough that natural batches do not make the number jump, short enough to see a change at once.
-const RATE_WINDOW: Duration = Duration::from_secs(5);
-/// A rate over less says more about the moment than about the traffic.
-const RATE_WINDOW_MIN: Duration = Duration::from_secs(1);
-
-impl Rate {
-    /// Takes the number of now; answers its growth per second, once the window is long enough.
-    pub fn add(&mut self, now: Instant, value: u64) -> Option<f64> {
-        self.0.push_back((now, value));
-        // One sample beyond the window stays: after a pause, growth is spread over the whole pause.
-        while self.0.len() > 2 && now - self.0[1].0 >= RATE_WINDOW {
-            self.0.pop_front();
-        }
-        let (since, first) = self.0[0];
-        let span = now - since;
-        (span >= RATE_WINDOW_MIN).then(|| {
-            let grown = value.saturating_sub(first) as f64;
-            (grown / span.as_secs_f64() * 10.0).round() / 10.0
-        })
-    }
-}
-
-/// Turns two ever-growing counters into a hit rate.
-#[derive(Debug, Default)]
-pub struct HitRate(VecDeque<(Instant, u64, u64)>);
-
-impl HitRate {
-    /// Nothing could be learnt for a while: the last minute begins anew.
-    pub fn missed(&mut self) {
-        self.0.clear();
-    }
-
-    /// Takes hits and misses of now; answers the rate.
-    pub fn add(&mut self, now: Instant, hits: u64, misses: u64) -> HitPercent {
-        // Counters that went back were started anew, with Redis.
-        if self.0.back().is_some_and(|last| hits < last.1 || misses < last.2) {
-            self.0.clear();
-        }
-        self.0.push_back((now, hits, misses));
-        while self.0.len() > 2 && now - self.0[1].0 >= Duration::from_secs(60) {
-            self.0.pop_front();
-        }
-        let (_, hits_before, misses_before) = self.0[0];
-        HitPercent { minute: percent(hits - hits_before, misses - misses_before), total: percent(hits, misses) }
-    }
-}
-
-/// Rounded down, so that 100 means all.
-fn percent(hits: u64, misses: u64) -> Option<f64> {
-    let all = hits.saturating_add(misses);
-    (all > 0).then(|| (hits as f64 * 10_000.0 / all as f64).floor() / 100.0)
-}
-
-/// The most viewed articles, by what MySQL has and what waits on top.
-#[derive(Debug, Default)]
-pub struct Ranking {
-    candidates: Vec<(Article, u64, u64)>,
-    /// The greatest number shown of each article: pending views can be gone for a moment.
-    marks: HashMap<Article, u64>,
-}
-
-/// Lines shown.
-pub const TOP: usize = 10;
-/// Lines read: what waits can lift an article of these into the ranking.
-pub const CANDIDATES: u32 = 30;
-/// Articles that came and went are forgotten at this number.
-const MARKS_MAX: usize = 1_000;
-
-impl Ranking {
-    /// Takes the articles with the most views in MySQL: article, views, readers.
-    pub fn set(&mut self, candidates: Vec<(Article, u64, u64)>) {
-        if self.marks.len() > MARKS_MAX {
-            self.marks.retain(|article, _| candidates.iter().any(|candidate| candidate.0 == *article));
-        }
-        self.candidates = candidates;
-    }
-
-    /// The articles whose pending views are of interest.
-    pub fn articles(&self) -> impl Iterator<Item = &Article> {
-        self.candidates.iter().map(|(article, _, _)| article)
-    }
-
-    /// The ranking with `pending` views on top; an article that is missing there has none, or it is
-    /// not known. `is_known`: whether no view is missing.
-    pub fn top(&mut self, pending: &HashMap<Article, u64>, is_known: bool) -> Vec<TopArticle> {
-        let mut lines: Vec<TopArticle> = Vec::with_capacity(self.candidates.len());
-        for (article, stored_views, readers) in &self.candidates {
-            let stored_views = shown(*stored_views);
-            let views = shown(stored_views.saturating_add(pending.get(article).copied().unwrap_or(0)));
-            let mark = self.marks.entry(article.clone()).or_default();
-            *mark = views.max(*mark);
-            lines.push(TopArticle {
-                article: article.to_string(),
-                views: is_known.then_some(*mark),
-                at_least: (!is_known).then_some(*mark),
-                stored_views,
-                readers: shown(*readers),
-            });
-        }
-        let views = |line: &TopArticle| line.views.or(line.at_least);
-        lines.sort_by(|a, b| views(b).cmp(&views(a)).then_with(|| a.article.cmp(&b.article)));
-        lines.truncate(TOP);
-        lines
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::HashMap;
+
+    use footfall_shared::protocol::Article;
     use footfall_shared::protocol::keys::Age;
+    use tokio::time::Instant;
+
+    use super::*;
 
     fn fence(position: u64) -> Fence {
         Fence { epoch: 1, position, flush_epoch: 1, version: 0, views: 100, readers: 0, users: 0, articles: 0 }
@@ -287,6 +188,9 @@ mod tests {
         assert_eq!(Pending::above(&next_epoch, &look(7, 9), None), Pending { views: 0, is_exact: false });
         let changed = Look { age: Age { epoch: 1, version: 1 }, ..look(7, 9) };
         assert_eq!(Pending::above(&fence(6), &changed, None), Pending { views: 43, is_exact: false });
+        // The fence is as new as that change.
+        let read_since = Fence { version: 1, ..fence(6) };
+        assert_eq!(Pending::above(&read_since, &changed, None), Pending { views: 43, is_exact: true });
     }
 
     proptest::proptest! {
@@ -304,9 +208,9 @@ mod tests {
             proptest::prop_assert!(totals.views() <= footfall_shared::protocol::VIEWS_MAX);
             let article = Article::parse(b"a").expect("test id");
             let mut ranking = Ranking::default();
-            ranking.set(vec![(article.clone(), views, readers)]);
+            ranking.set(Instant::now(), vec![(article.clone(), views, readers)]);
             ranking.top(&HashMap::from([(article, pending_views)]), true);
-            let _ = (percent(first, tail), HitRate::default().add(Instant::now(), first, tail));
+            let _ = (rates::percent(first, tail), HitRate::default().add(Instant::now(), first, tail));
         }
     }
 
@@ -323,6 +227,11 @@ mod tests {
         assert_eq!((sum.views(), sum.is_exact, sum.is_stored_known), (243, false, true));
         let sum = totals(&[good, (None, Some((look(7, 9), Pending { is_exact: false, ..all })))]);
         assert_eq!((sum.views(), sum.is_exact, sum.is_stored_known), (186, false, false));
+        let late = |lag_ms| (Some(fence(6)), Some((Look { lag_ms, ..look(7, 9) }, all)));
+        assert_eq!(totals(&[late(5), late(7), late(6)]).lag_ms, 7, "the oldest view of all shards");
+        let of_mysql = Fence { users: 3, readers: 4, articles: 2, ..fence(6) };
+        let sum = totals(&[(Some(of_mysql), None), (Some(of_mysql), None)]);
+        assert_eq!((sum.readers, sum.reader_pairs, sum.articles), (6, 8, 4));
         let behind = Look { is_behind: true, ..look(7, 9) };
         let sum = totals(&[good, (Some(fence(6)), Some((behind, all)))]);
         assert!(sum.is_exact && sum.is_behind, "{sum:?}");
@@ -343,51 +252,18 @@ mod tests {
         assert!(is_reset(&before, &cleaned));
         let cleaned_before_the_first_flush = Fence { epoch: 2, flush_epoch: 2, ..before };
         assert!(is_reset(&before, &cleaned_before_the_first_flush));
+        assert!(is_reset(&before, &Fence { views: before.views + 1, position: 5, ..before }), "an older position");
+        assert!(is_reset(&before, &Fence { views: before.views - 1, position: 7, ..before }), "fewer views");
         let recovered = Fence { epoch: 2, ..before };
         let flushed = Fence { epoch: 2, flush_epoch: 2, position: 7, ..before };
         assert!(!is_reset(&before, &before) && !is_reset(&before, &recovered) && !is_reset(&before, &flushed));
     }
 
     #[test]
-    fn a_rate_is_growth_over_the_last_seconds() {
-        let start = Instant::now();
-        let mut rate = Rate::default();
-        assert_eq!(rate.add(start, 1_000), None);
-        for second in 1..=10 {
-            assert_eq!(rate.add(start + Duration::from_secs(second), 1_000 + 20 * second), Some(20.0));
-        }
-        for second in 11..=14 {
-            rate.add(start + Duration::from_secs(second), 1_200);
-        }
-        assert_eq!(rate.add(start + Duration::from_secs(15), 1_200), Some(0.0));
-        // 40 s without a look: not a burst of the last 5 s.
-        assert_eq!(rate.add(start + Duration::from_secs(55), 1_600), Some(10.0));
-    }
-
-    #[test]
-    fn a_hit_rate_forgets_what_is_older_than_a_minute() {
-        let start = Instant::now();
-        let mut rate = HitRate::default();
-        assert_eq!(rate.add(start, 0, 0), HitPercent::default());
-        let after = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(rate.add(after(30), 50, 50), HitPercent { minute: Some(50.0), total: Some(50.0) });
-        assert_eq!(rate.add(after(90), 100_049, 51), HitPercent { minute: Some(99.99), total: Some(99.94) });
-        // Redis was restarted.
-        assert_eq!(rate.add(after(91), 3, 1), HitPercent { minute: None, total: Some(75.0) });
-    }
-
-    #[test]
-    fn an_article_never_goes_back() {
-        let article = |id: &str| Article::parse(id.as_bytes()).expect("test id");
-        let mut ranking = Ranking::default();
-        ranking.set(vec![(article("a"), 10, 2), (article("b"), 9, 2)]);
-        let views =
-            |lines: Vec<TopArticle>| lines.into_iter().map(|line| (line.article, line.views)).collect::<Vec<_>>();
-        let pending = HashMap::from([(article("b"), 5)]);
-        assert_eq!(views(ranking.top(&pending, true)), [("b".into(), Some(14)), ("a".into(), Some(10))]);
-        assert_eq!(views(ranking.top(&HashMap::new(), true)), [("b".into(), Some(14)), ("a".into(), Some(10))]);
-        let lines = ranking.top(&HashMap::new(), false);
-        assert_eq!((lines[0].at_least, lines[1].at_least), (Some(14), Some(10)));
-        assert_eq!(views(lines), [("b".into(), None), ("a".into(), None)]);
+    fn until_it_is_known_once_mysql_has_nothing_up_to_no_time() {
+        let until = StoredUntil::default();
+        assert_eq!(until.get(), None);
+        until.set(1_000);
+        assert_eq!(until.get(), Some(1_000));
     }
 }

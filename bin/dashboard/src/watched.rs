@@ -1,4 +1,4 @@
-//! Articles that somebody watches: each is read once per period, however many watch it.
+//! Articles that viewers watch: each is read once per period, whatever the number of viewers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,8 +16,8 @@ use crate::frame::Frame;
 /// Articles that can be watched at once.
 const ARTICLES_MAX: usize = 1_000;
 
-/// All articles that are watched now.
-pub struct Watched {
+/// The articles that are watched now.
+pub(crate) struct Watched {
     reads: Arc<Reads>,
     period: Duration,
     articles: Mutex<HashMap<Article, watch::Sender<Frame>>>,
@@ -26,7 +26,7 @@ pub struct Watched {
 
 /// What a viewer of one article sees; null what is not known.
 #[derive(Debug, Clone, Serialize)]
-struct Seen {
+struct ArticleSnapshot {
     article: String,
     views: Option<u64>,
     /// The views that are known of, where that is a part.
@@ -38,8 +38,8 @@ struct Seen {
     degraded: Option<&'static str>,
 }
 
-impl Seen {
-    fn nothing_of(article: &Article) -> Self {
+impl ArticleSnapshot {
+    fn initial(article: &Article) -> Self {
         let article = article.to_string();
         Self { article, views: None, at_least: Some(0), readers: None, pending: None, as_of: None, degraded: None }
     }
@@ -53,13 +53,13 @@ impl Seen {
 impl Watched {
     /// Reads each article once per `period`.
     #[must_use]
-    pub fn new(reads: Arc<Reads>, period: Duration) -> Self {
+    pub(crate) fn new(reads: Arc<Reads>, period: Duration) -> Self {
         let articles_now = telemetry::gauge("footfall_dashboard_watched_articles", "Articles that somebody watches.");
         Self { reads, period, articles: Mutex::default(), articles_now }
     }
 
     /// The numbers of an article from now on; none if too many articles are watched.
-    pub fn watch(self: &Arc<Self>, article: Article) -> Option<watch::Receiver<Frame>> {
+    pub(crate) fn watch(self: &Arc<Self>, article: Article) -> Option<watch::Receiver<Frame>> {
         let mut articles = self.articles();
         if let Some(frames) = articles.get(&article) {
             return Some(frames.subscribe());
@@ -67,7 +67,7 @@ impl Watched {
         if articles.len() >= ARTICLES_MAX {
             return None;
         }
-        let (sender, frames) = watch::channel(Frame::first(&Seen::nothing_of(&article)));
+        let (sender, frames) = watch::channel(Frame::first(&ArticleSnapshot::initial(&article)));
         articles.insert(article.clone(), sender);
         self.articles_now.inc();
         tokio::spawn(Arc::clone(self).read(article));
@@ -80,12 +80,12 @@ impl Watched {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let seen = Seen::of(self.reads.article(&article).await);
-            // Who begins to watch holds the lock too: nobody is left with an article that is not read any more.
+            let snapshot = ArticleSnapshot::of(self.reads.article(&article).await);
+            // A new viewer subscribes under the same lock: so no viewer is left with an article that is not read any more.
             let mut articles = self.articles();
             match articles.get(&article) {
                 Some(frames) if frames.receiver_count() > 0 => {
-                    frames.send_modify(|frame| *frame = frame.next(&seen));
+                    frames.send_modify(|frame| *frame = frame.next(&snapshot));
                 }
                 _ => {
                     articles.remove(&article);

@@ -68,7 +68,7 @@ const SCHEMA_PERIOD: Duration = Duration::from_secs(10);
 /// Flushes one shard.
 pub struct Flusher {
     config: config::Flusher,
-    /// See [`config::Reads::warm_ttl_ms`].
+    /// See [`config::Reads::warm_ttl`].
     warm: Duration,
     shards: u16,
     queue: Queue,
@@ -104,8 +104,8 @@ impl Flusher {
     ) -> Self {
         Self {
             config: config.flusher.clone(),
-            warm: config.reads.warm_ttl_ms,
-            shards: config.shards,
+            warm: config.reads.warm_ttl.unwrap_or_default(),
+            shards: config.shards.get(),
             queue,
             store,
             readiness,
@@ -122,13 +122,13 @@ impl Flusher {
 
     /// Flushes whenever a trigger says so, until `stop`; then once more whatever is there.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut poll = tokio::time::interval(self.config.poll_ms);
+        let mut poll = tokio::time::interval(self.config.poll);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut pause = self.config.poll_ms;
+        let mut pause = self.config.poll;
         while stop.run_until_cancelled(poll.tick()).await.is_some() {
             self.pulse.beat();
             if self.turn(false).await {
-                pause = self.config.poll_ms;
+                pause = self.config.poll;
             } else {
                 let spread = (random::number() % 100) as f64 / 100.0;
                 stop.run_until_cancelled(tokio::time::sleep(pause.mul_f64(0.5 + spread))).await;
@@ -223,7 +223,7 @@ impl Flusher {
         }
         let held = self.held.as_mut().ok_or(QueueError::Epoch)?;
         loop {
-            let most = if held.views() < self.config.transaction_views_max { PAGE_BYTES } else { 0 };
+            let most = if held.views() < self.config.transaction_views_max.get() { PAGE_BYTES } else { 0 };
             let (epoch, cursor) = (held.follower().epoch(), held.follower().cursor());
             let page = self.queue.follow(epoch, cursor, most, None).await?;
             held.take(&page, Instant::now())?;
@@ -240,10 +240,10 @@ impl Flusher {
         let Some(held) = self.held.as_ref().filter(|held| !held.is_empty()) else { return false };
         let waited = held.since().map_or(Duration::ZERO, |since| since.elapsed());
         let rests = self.rest_until.is_some_and(|until| Instant::now() < until);
-        let triggers = || held.views() >= self.config.updates || held.has_articles(self.config.articles);
+        let triggers = || held.views() >= self.config.updates.get() || held.has_articles(self.config.articles.get());
         flush_all
-            || held.views() >= self.config.transaction_views_max
-            || waited >= self.config.timeout_ms
+            || held.views() >= self.config.transaction_views_max.get()
+            || waited >= self.config.timeout
             || !rests && triggers()
     }
 
@@ -272,7 +272,7 @@ impl Flusher {
             }
             let Some(held) = self.held.as_ref().filter(|held| !held.is_empty()) else { return Ok(()) };
             let age = Age { epoch: held.follower().epoch(), version: page.version };
-            let (log, batches) = held.first(self.config.transaction_views_max);
+            let (log, batches) = held.first(self.config.transaction_views_max.get());
             let flush = fold(log, batches)?;
             let started = Instant::now();
             self.pulse.beat();
@@ -281,13 +281,13 @@ impl Flusher {
             let took = started.elapsed();
             self.metrics.seconds.observe(took.as_secs_f64());
             let Some(stored) = self.committed(committed, age, &flush).await? else { return Ok(()) };
-            self.rest_until = Some(Instant::now() + (took * REST).min(self.config.timeout_ms));
+            self.rest_until = Some(Instant::now() + (took * REST).min(self.config.timeout));
             self.queue.ack(age.epoch, stored.position, stored.version, stored.are_bases_advanced).await?;
             if let Some(held) = &mut self.held {
                 held.stored(stored.position, Instant::now());
             }
             page = self.follow().await?;
-            if self.held.as_ref().is_none_or(|held| held.views() < self.config.transaction_views_max) {
+            if self.held.as_ref().is_none_or(|held| held.views() < self.config.transaction_views_max.get()) {
                 return Ok(());
             }
         }
@@ -352,9 +352,9 @@ impl Flusher {
 
     /// Takes or renews the lease. It only keeps flushers from doing the same work twice.
     async fn has_lease(&self) -> Result<bool, Obstacle> {
-        if self.config.lease_ms.is_zero() {
-            return Ok(true);
+        match self.config.lease {
+            None => Ok(true),
+            Some(duration) => Ok(self.queue.lease(&self.holder, duration).await?),
         }
-        Ok(self.queue.lease(&self.holder, self.config.lease_ms).await?)
     }
 }

@@ -18,7 +18,7 @@ use footfall_shared::mysql::{Fences, Store};
 use footfall_shared::protocol::Shard;
 use footfall_shared::redis::Redis;
 use footfall_shared::redis::presence;
-use footfall_shared::service::config::Config;
+use footfall_shared::service::config::{self, Config};
 use footfall_shared::service::lifecycle::{self, Lifecycle, Watchdog};
 use footfall_shared::service::{admin, telemetry};
 use footfall_shared::stores;
@@ -33,7 +33,11 @@ use tokio::task::JoinSet;
 /// FOOTFALL_REDIS__URL, FOOTFALL_DATABASE__URL, FOOTFALL_FLUSHER__UPDATES.
 /// SIGTERM: flushes once more, exit 0. A second one, after a second or more, ends at once, which loses nothing either.
 #[derive(Parser)]
-#[command(name = "footfall-flusher", version)]
+#[command(
+    name = "footfall-flusher",
+    version,
+    after_long_help = config::help(&["redis", "database", "log", "reads", "flusher"])
+)]
 struct Flags {
     /// The configuration file.
     #[arg(long, env = "FOOTFALL_CONFIG", value_name = "FILE")]
@@ -43,13 +47,13 @@ struct Flags {
     announce: Option<PathBuf>,
 }
 
-/// The whole program; `store` may replace the store, which is for tests.
-pub fn main(store: fn(Store) -> Store) -> ExitCode {
+/// The whole program.
+pub fn main() -> ExitCode {
     let flags = Flags::parse();
     lifecycle::main(flags.config.as_deref(), |config, lifecycle| async move {
         let admin = lifecycle::bind(config.flusher.admin).await?;
         admin::announce(flags.announce.as_deref(), &[("admin", &admin)])?;
-        let store = store(Store::new(&config.database).await?);
+        let store = Store::new(&config.database).await?;
         run(config, store, admin, lifecycle).await
     })
 }
@@ -58,8 +62,8 @@ pub fn main(store: fn(Store) -> Store) -> ExitCode {
 const LAST_FLUSH: Duration = Duration::from_secs(10);
 
 async fn run(config: Config, store: Store, admin: TcpListener, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
-    let redis = Redis::new(&config.redis, config.redis.timeout_ms)?;
-    stores::check(&redis, &store, config.shards).await?;
+    let redis = Redis::new(&config.redis, config.redis.timeout)?;
+    stores::check(&redis, &store, config.shards.get()).await?;
     let readiness = telemetry::Readiness::default();
     let metrics = metrics::Metrics::new();
     let port = admin.local_addr()?.port();
@@ -69,7 +73,7 @@ async fn run(config: Config, store: Store, admin: TcpListener, mut lifecycle: Li
     let store: Arc<dyn Fences> = Arc::new(store);
     let watchdog = Watchdog::default();
     let mut shards = JoinSet::new();
-    for shard in Shard::all(config.shards) {
+    for shard in Shard::all(config.shards.get()) {
         readiness.set_part(&format!("shard {shard}"), Some("not looked at yet".into()));
         let flusher = flush::Flusher::new(
             &config,

@@ -1,5 +1,5 @@
 //! `footfall-flusher`: see `--help`.
 
 fn main() -> std::process::ExitCode {
-    footfall_flusher::main(|store| store)
+    footfall_flusher::main()
 }

@@ -41,10 +41,10 @@ pub(crate) struct Args {
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let store = Store::new(&config.database).await?;
     let redis = failure::redis(config)?;
-    store.check_schema(config.shards).await?;
+    store.check_schema(config.shards.get()).await?;
     let mut views = 0;
     let mut behind = Vec::new();
-    for shard in Shard::all(config.shards) {
+    for shard in Shard::all(config.shards.get()) {
         let lost = store.accept_restore(shard, &known(&redis, shard).await?, false).await?;
         if lost.is_behind {
             views += lost.views;
@@ -84,7 +84,7 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
 
 async fn accept(config: &Config, store: &Store, redis: &Redis, shard: Shard) -> Result<Lost> {
     let lost = store.accept_restore(shard, &known(redis, shard).await?, true).await?;
-    recovery::open(&redis.shard(shard), store, config.shards).await?;
+    recovery::open(&redis.shard(shard), store, config.shards.get()).await?;
     Ok(lost)
 }
 

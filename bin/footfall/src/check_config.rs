@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn what_is_printed_is_a_configuration_without_its_passwords() {
         let mut config = Config::default();
-        config.database.url.0 = "mysql://u:secret@db/footfall".into();
+        config.database.url = "mysql://u:secret@db/footfall".parse().expect("a URL");
         let Value::Object(settings) = serde_json::to_value(&config).expect("has a JSON form") else {
             panic!("not an object")
         };
@@ -75,7 +75,7 @@ mod tests {
         std::fs::write(&file, &text).expect("temporary folder");
         let again = Config::load(Some(&file), std::iter::empty::<(String, String)>());
         std::fs::remove_file(&file).expect("was just written");
-        config.database.url.0 = "mysql://***@db/footfall".into();
+        config.database.url = "mysql://***@db/footfall".parse().expect("a URL");
         assert_eq!(again.expect("valid"), config);
     }
 }

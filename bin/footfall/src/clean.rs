@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use footfall_shared::mysql::{self, Fences, Store};
+use footfall_shared::mysql::{Fences, Store};
 use footfall_shared::protocol::Shard;
-use footfall_shared::redis::{self, Redis};
+use footfall_shared::redis::Redis;
 use footfall_shared::service::config::Config;
 use tokio::net::TcpStream;
 
@@ -32,8 +32,8 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let stores = [
-        ("database.url", &config.database.url, mysql::is_local(&config.database)),
-        ("redis.url", &config.redis.url, redis::is_local(&config.redis)),
+        ("database.url", config.database.url.to_string(), config.database.url.is_local()),
+        ("redis.url", config.redis.url.to_string(), config.redis.url.is_local()),
     ];
     if let Some((name, remote, _)) = stores.iter().find(|(_, _, is_local)| !is_local)
         && !args.even_remote
@@ -44,7 +44,7 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     }
     let store = Store::new(&config.database).await?;
     let redis = failure::redis(config)?;
-    store.check_schema(config.shards).await?;
+    store.check_schema(config.shards.get()).await?;
     refuse_while_services_run(config, &redis).await?;
     let (database, queue) = (&config.database.url, &config.redis.url);
     let question = format!("Delete all counts in {database} and {queue}? Are all ingests and flushers stopped?");
@@ -78,7 +78,7 @@ async fn refuse_while_services_run(config: &Config, redis: &Redis) -> Result<()>
             return Err(refuse(format!("the {service} answers at {address}")));
         }
     }
-    for shard in Shard::all(config.shards) {
+    for shard in Shard::all(config.shards.get()) {
         if let Some(holder) = redis.shard(shard).lease_holder().await? {
             return Err(refuse(format!("the flusher {holder} is at work")));
         }

@@ -3,9 +3,9 @@
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use footfall_drill::{Campaign, Event, Fault, Plan, Scale, Verdict, packages};
+use footfall_drill::{Campaign, Event, Verdict, packages};
+use footfall_proof::{Plan, Recipe, Scale};
 use footfall_shared::redis;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -26,7 +26,7 @@ use crate::{DIFFERENCE_FOUND, INTERRUPTED, Result};
 pub(crate) struct Args {
     /// Only this fault; repeat it for several
     #[arg(long = "fault", value_name = "NAME", value_parser = find)]
-    faults: Vec<&'static Fault>,
+    faults: Vec<&'static Recipe>,
     /// Show all faults, and do nothing
     #[arg(long)]
     list: bool,
@@ -47,8 +47,8 @@ pub(crate) struct Args {
     scripts: bool,
 }
 
-fn find(name: &str) -> std::result::Result<&'static Fault, String> {
-    footfall_drill::find(name).ok_or_else(|| "there is no such fault; `footfall drill --list` names them".to_owned())
+fn find(name: &str) -> std::result::Result<&'static Recipe, String> {
+    footfall_proof::find(name).ok_or_else(|| "there is no such fault; `footfall drill --list` names them".to_owned())
 }
 
 /// Blocks: nothing else happens in this process.
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args) -> Result {
         return Ok(ExitCode::SUCCESS);
     }
     if args.list {
-        print(&format!("{}\n", footfall_drill::list(footfall_drill::all())))?;
+        print(&format!("{}\n", footfall_drill::list(footfall_proof::all())))?;
         return Ok(ExitCode::SUCCESS);
     }
     packages::require(packages::STORES).map_err(|missing| Failure::Dependency(missing.to_string()))?;
@@ -73,12 +73,9 @@ pub(crate) fn run(args: &Args) -> Result {
 
 fn drill(args: &Args, binaries: &Path) -> anyhow::Result<ExitCode> {
     let seed = args.seed.unwrap_or_else(footfall_drill::random_seed);
-    let plan = |fault| {
-        let plan = Plan::of_fault(fault, seed, Scale::Short);
-        plan.altered(args.rate, args.seconds.map(Duration::from_secs))
-    };
+    let plan = |recipe| Plan::of(recipe, seed, Scale::Short).altered(args.rate, args.seconds.map(|s| s * 1_000));
     let plans: Vec<Plan> = if args.faults.is_empty() {
-        footfall_drill::all().map(plan).collect()
+        footfall_proof::all().map(plan).collect()
     } else {
         args.faults.iter().copied().map(plan).collect()
     };
@@ -89,7 +86,7 @@ fn drill(args: &Args, binaries: &Path) -> anyhow::Result<ExitCode> {
         ProgressStyle::with_template("{bar:30} {pos} of {len} faults  {msg}").expect("the template is valid"),
     );
     let outcomes = campaign.run(plans, |event| match event {
-        Event::Begins(plan) => bar.set_message(plan.name),
+        Event::Begins(plan) => bar.set_message(plan.name.clone()),
         Event::Ended(outcome) => {
             bar.inc(1);
             if !io::stderr().is_terminal() {
@@ -99,9 +96,8 @@ fn drill(args: &Args, binaries: &Path) -> anyhow::Result<ExitCode> {
     })?;
     bar.finish_and_clear();
 
-    let failures = footfall_drill::failures(&outcomes.done, |name, seed| match name {
-        Some(name) => format!("footfall drill --fault {name} --seed {seed}"),
-        None => unreachable!("a drill has no random schedules"),
+    let failures = footfall_drill::failures(&outcomes.done, |plan| {
+        vec![format!("footfall drill --fault {} --seed {}", plan.name, plan.seed)]
     });
     let mut report = format!("{}\n{failures}", footfall_drill::table(&outcomes.done));
     for outcome in outcomes.done.iter().filter(|_| args.keep) {

@@ -54,7 +54,7 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let deadline = Instant::now() + Duration::from_secs(args.wait);
     let (store, redis) = (Store::new(&config.database).await?, failure::redis(config)?);
     let unchanged = |failure: Failure| Failure::Dependency(format!("{failure}. Nothing was changed"));
-    store.check_schema(config.shards).await.map_err(|error| unchanged(error.into()))?;
+    store.check_schema(config.shards.get()).await.map_err(|error| unchanged(error.into()))?;
     let question =
         format!("Replace the user {user} by random names, in {} and {}?", config.database.url, config.redis.url);
     confirm(&question, "nothing was changed", args.yes).await?;
@@ -114,10 +114,10 @@ async fn erase(
     let left = loop {
         // In the direction in which views travel, so that none slips by: journal, Redis, MySQL.
         let mut left = Vec::new();
-        for shard in Shard::all(config.shards) {
+        for shard in Shard::all(config.shards.get()) {
             left.extend(ingests.look(shard, redis.shard(shard).reports().await?, Instant::now()));
         }
-        for shard in Shard::all(config.shards) {
+        for shard in Shard::all(config.shards.get()) {
             let views = waiting(&redis.shard(shard), user).await?;
             if views > 0 {
                 left.push(format!("{} of the user wait in Redis, shard {shard}, for MySQL", count(views, "view")));
@@ -129,10 +129,10 @@ async fn erase(
         tokio::time::sleep(PAUSE).await;
     };
     // Only now, and once: a row that is renamed before its reader's next view arrives makes two readers of one.
-    for shard in Shard::all(config.shards) {
+    for shard in Shard::all(config.shards.get()) {
         done.logs += rename_aside(&redis.shard(shard), user).await?;
     }
-    done.rows += store.erase(user, config.shards).await?;
+    done.rows += store.erase(user, config.shards.get()).await?;
     Ok(left)
 }
 

@@ -82,7 +82,7 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
 
 async fn open(config: &Config) -> Result<Store> {
     let store = Store::new(&config.database).await?;
-    store.check_schema(config.shards).await?;
+    store.check_schema(config.shards.get()).await?;
     Ok(store)
 }
 

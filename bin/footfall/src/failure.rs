@@ -111,7 +111,7 @@ impl From<RecoveryError> for Failure {
 
 /// Checks `redis.url`; connects later.
 pub(crate) fn redis(config: &footfall_shared::service::config::Config) -> crate::Result<footfall_shared::redis::Redis> {
-    let timeout = config.redis.timeout_ms;
+    let timeout = config.redis.timeout;
     footfall_shared::redis::Redis::new(&config.redis, timeout)
         .map_err(|error| Failure::Configuration(format!("redis.url (FOOTFALL_REDIS__URL) cannot be used: {error}")))
 }

@@ -63,7 +63,7 @@ impl Args {
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let (which, named) = (args.which()?, args.named());
     let store = Store::new(&config.database).await?;
-    store.check_schema(config.shards).await?;
+    store.check_schema(config.shards.get()).await?;
     let (articles, quarantined) = store.forgettable(&which).await?;
     if articles == 0 && quarantined == 0 {
         print(&format!("NOT FOUND: {named}, in {}; nothing was forgotten\n", config.database.url))?;
@@ -81,7 +81,7 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let style = ProgressStyle::with_template("{spinner} {human_pos} readers forgotten, {elapsed}");
     let bar = ProgressBar::no_length().with_style(style.expect("the template is valid"));
     let mut all = Forgotten::default();
-    let result = store.forget(&which, config.shards, |part| {
+    let result = store.forget(&which, config.shards.get(), |part| {
         all.add(part);
         bar.set_position(all.readers);
     });

@@ -81,14 +81,14 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
         return Err(Failure::Usage(why.into()));
     }
     let store = Store::new(&config.database).await?;
-    store.check_schema(config.shards).await?;
+    store.check_schema(config.shards.get()).await?;
     let interrupt = Interrupt::listen()?;
     let folder = args.temporary_folder.clone().unwrap_or_else(std::env::temp_dir);
     let taken = Arc::new(AtomicU64::new(0));
     let source = Source::open(&args.file)?;
     let progress = Progress::new(source.bytes, "byte");
-    let reader = Reader::open(source, Arc::clone(&taken), user, config.shards)?;
-    let shards = config.shards;
+    let reader = Reader::open(source, Arc::clone(&taken), user, config.shards.get())?;
+    let shards = config.shards.get();
     // A thread of its own: a pipe may keep it waiting, and then Ctrl-C is heard all the same.
     let (reply, answer) = oneshot::channel();
     let skip = args.skip_bad_lines;

@@ -35,12 +35,12 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
             Level::Degraded | Level::Info => note(format_args!("warning: {sentence}")),
         }
     }
-    let notes = footfall_migrations::migrate(&config.database, config.shards).await.map_err(failure)?;
+    let notes = footfall_migrations::migrate(&config.database, config.shards.get()).await.map_err(failure)?;
     for sentence in notes {
         note(format_args!("note: {sentence}"));
     }
-    store.check_schema(config.shards).await?;
-    let shards = match config.shards {
+    store.check_schema(config.shards.get()).await?;
+    let shards = match config.shards.get() {
         1 => "1 shard".to_owned(),
         shards => format!("{shards} shards"),
     };
@@ -65,7 +65,7 @@ async fn wait_for_database(store: &Store, config: &Config, patience: Duration) -
     let deadline = Instant::now() + patience;
     let mut told = false;
     loop {
-        match store.check_schema(config.shards).await {
+        match store.check_schema(config.shards.get()).await {
             Ok(()) => return Ok(true),
             Err(StoreError::Schema(_) | StoreError::Corrupt(_) | StoreError::RefusesAll(_)) => return Ok(false),
             // Every other error is waited out, "access denied" too: a fresh server lets users in last.

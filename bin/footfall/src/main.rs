@@ -15,7 +15,6 @@ mod forget;
 mod import;
 mod init;
 mod interrupt;
-mod ledger;
 mod load;
 mod quarantine;
 mod terminal;

@@ -102,7 +102,7 @@ struct Stores<'a> {
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let store = Store::new(&config.database).await?;
     let stores = Stores { config, store, redis: failure::redis(config)? };
-    stores.store.check_schema(config.shards).await?;
+    stores.store.check_schema(config.shards.get()).await?;
     match &args.action {
         Action::List(args) => list::list(&stores, args).await,
         Action::Show(args) => list::show(&stores, args).await,

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use footfall_proof::ledger;
 use footfall_shared::mysql::{Fences, Store, column};
 use footfall_shared::protocol::{Article, Row};
 use footfall_shared::redis::Redis;
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::failure::{self, Failure};
 use crate::terminal::{count, note, print, seconds};
-use crate::{DIFFERENCE_FOUND, Result, ledger};
+use crate::{DIFFERENCE_FOUND, Result};
 use checks::Check;
 use compare::{Comparison, Difference, Place};
 use look::Look;
@@ -73,7 +74,7 @@ impl Args {
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let store = Store::new(&config.database).await?;
     let redis = failure::redis(config)?;
-    store.check_schema(config.shards).await?;
+    store.check_schema(config.shards.get()).await?;
     let mut was_right = true;
     if args.live {
         was_right = live::watch(config, &store, &redis, args.seconds.map(Duration::from_secs)).await?;
@@ -89,7 +90,7 @@ async fn compare(config: &Config, args: &Args, store: &Store, redis: &Redis) -> 
     let deadline = Instant::now() + Duration::from_secs(args.wait);
     let mut comparison = read_ledgers(&args.ledgers)?;
     let articles = articles_of(&comparison)?;
-    let look = compare_when_quiet(store, redis, config.shards, &articles, &mut comparison, deadline).await?;
+    let look = compare_when_quiet(store, redis, config.shards.get(), &articles, &mut comparison, deadline).await?;
     let (report, broken) = report(&comparison, &look, articles.len(), args.list);
     let result = comparison.result();
     let invariants = match broken {
@@ -198,12 +199,12 @@ fn report(comparison: &Comparison, look: &Look, articles: usize, list: usize) ->
         format!(
             "counted      {:>13}  (MySQL {}, still in Redis {})",
             HumanCount(result.sum.counted()).to_string(),
-            HumanCount(result.sum.mysql),
-            HumanCount(result.sum.redis)
+            HumanCount(result.sum.stored),
+            HumanCount(result.sum.pending)
         ),
         format!(
             "quarantined  {:>13}  (footfall quarantine list shows all {})",
-            HumanCount(result.sum.quarantine).to_string(),
+            HumanCount(result.sum.quarantined).to_string(),
             HumanCount(column(look.audit.quarantined_views))
         ),
         String::new(),

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use footfall_journal::{DeadJournal, Disk, Location, adopt};
-use footfall_shared::protocol::errors::{Class, Grade, Level};
+use footfall_shared::protocol::errors::{Class, Level};
 use footfall_shared::protocol::packed::{Path, Record, decode_record};
-use footfall_shared::protocol::{Batch, Direct, Producer, Shard};
+use footfall_shared::protocol::{Batch, Producer, Shard};
 use footfall_shared::service::breaker::Breaker;
 use footfall_shared::service::telemetry::{self, IntCounter, IntGauge, Readiness, Reason};
 use tokio::task::JoinSet;
@@ -17,17 +17,19 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::batch::warn_of_quarantine;
 use crate::blocking::Blocking;
-use crate::lane::{Lane, Link, Retained, Step};
+use crate::direct::{DirectBatch, DirectLane};
+use crate::graded::GradedError;
+use crate::lane::{Lane, Retained, Step};
+use crate::link::Link;
 
-/// How often it is looked for journals whose ingest has died.
+/// Interval between searches for journals whose ingest has died.
 const PERIOD: Duration = Duration::from_secs(3);
-/// How often it is asked whether MySQL has everything.
+/// Interval between looks at how far MySQL is, when Redis has everything.
 const LOOK_PERIOD: Duration = Duration::from_millis(300);
-/// How often it is told how much is left.
+/// Interval between reports of how much is left.
 const REPORT_PERIOD: Duration = Duration::from_millis(500);
-/// Beats of such reports: more than the dead ingest can have made.
+/// Reports are numbered from here on: above all that the dead ingest can have made itself.
 const FIRST_BEAT: u64 = 1 << 48;
 
 /// Adopts what dies, until `stop`.
@@ -116,34 +118,21 @@ struct Replay {
 /// What such a journal holds.
 struct Left {
     lane: Lane,
-    direct: Kept,
+    direct: DirectLane,
+    /// Views on the way through Redis.
     views: u64,
 }
 
 impl Left {
     /// Views that only the journal holds.
     fn journalled_views(&self) -> u64 {
-        let Kept { batches, views_before, .. } = &self.direct;
-        let direct = batches.back().map_or(0, |last| last.cumulative_views.saturating_sub(*views_before));
-        self.lane.backlog_views().saturating_add(direct)
+        self.lane.backlog_views().saturating_add(self.direct.views())
     }
 
     /// What MySQL must have before it can take what is left, of each path.
     fn kept_behind(&self) -> [(u64, u64); 2] {
-        let Kept { batches, views_before, stored } = &self.direct;
-        let direct = batches.front().map_or(*stored, |first| first.number - 1);
-        [self.lane.kept_behind(), (direct, *views_before)]
+        [self.lane.kept_behind(), self.direct.kept_behind()]
     }
-}
-
-/// What it holds of one path.
-struct Kept {
-    /// In order, without holes.
-    batches: VecDeque<Retained>,
-    /// Views before the first one.
-    views_before: u64,
-    /// MySQL had batches up to this one.
-    stored: u64,
 }
 
 impl Replay {
@@ -174,7 +163,7 @@ impl Replay {
                 Ok(false) => {
                     breaker.succeeded();
                 }
-                Err((class, why)) => {
+                Err(GradedError { class, why }) => {
                     class.count();
                     breaker.failed(class, now);
                     if shown != Some(class) && !breaker.is_closed() {
@@ -200,39 +189,22 @@ impl Replay {
     }
 
     /// One step towards MySQL having everything; true when it has.
-    async fn step(&self, left: &mut Option<Left>) -> Result<bool, (Class, String)> {
-        let said = |error: &io::Error| (error.class(), error.to_string());
+    async fn step(&self, left: &mut Option<Left>) -> Result<bool, GradedError> {
         let Some(left) = left else {
-            *left = Some(self.read().await.map_err(|error| said(&error))?);
+            *left = Some(self.read().await.map_err(|error| GradedError::of(&error))?);
             return Ok(false);
         };
-        if let Some(first) = left.direct.batches.front() {
-            let batch = self.batch(first);
-            match self.link.fences.commit_direct(self.link.queue.shard(), &batch).await {
-                Ok(stored @ (Direct::Now { .. } | Direct::Before)) => {
-                    warn_of_quarantine(stored, self.link.queue.shard());
-                    left.direct.views_before = first.cumulative_views;
-                    left.direct.batches.pop_front();
-                }
-                Ok(Direct::Behind { number }) if number >= left.direct.stored => {
-                    let Kept { batches, views_before, .. } = &mut left.direct;
-                    for missing in (number + 1..batch.number).rev() {
-                        batches.push_front(Retained::lost(missing, *views_before));
-                    }
-                }
-                Ok(Direct::Behind { number }) => {
-                    let why = format!("MySQL has direct batch {number} as the last before {}", batch.number);
-                    return Err((Class::DbBehind, why));
-                }
-                Err(error) => return Err((error.class(), error.to_string())),
-            }
+        if let Some(batch) = left.direct.next(|batch| self.direct_batch(batch)) {
+            let stored = self.link.commit(&batch).await;
+            // The journal goes as a whole, at the end.
+            left.direct.on(stored).map_err(|error| GradedError::of(&error))?;
             return Ok(false);
         }
         if left.lane.retained() > 0 {
             let next = self.lane_step(&mut left.lane);
             let is_look = matches!(next, Step::Look);
             let outcome = self.link.clone().perform(self.producer, next).await;
-            left.lane.on(outcome).map_err(|obstacle| (obstacle.class(), obstacle.to_string()))?;
+            left.lane.on(outcome).map_err(|error| GradedError::of(&error))?;
             if is_look {
                 tokio::time::sleep(LOOK_PERIOD).await;
             }
@@ -240,7 +212,7 @@ impl Replay {
         }
         let journal = self.lock().take();
         if let Some(journal) = journal {
-            self.blocking.run(move || journal.finished()).await.map_err(|error| said(&error))?;
+            self.blocking.run(move || journal.finished()).await.map_err(|error| GradedError::of(&error))?;
         }
         let _ = self.link.queue.forget_report(self.producer).await; // Only a number on the dashboard.
         self.metrics.adopted_views.sub(i64::try_from(left.views).unwrap_or(i64::MAX));
@@ -257,12 +229,9 @@ impl Replay {
         lane.next(read).unwrap_or(Step::Look)
     }
 
-    fn batch(&self, retained: &Retained) -> Batch {
-        let payload = retained.location.and_then(|location| self.lock().as_ref()?.read(location).ok());
-        match payload.and_then(|payload| decode_record(&payload).ok()?.batch.batch().ok()) {
-            Some(batch) => batch,
-            None => Batch::lost(self.producer, retained.number, retained.cumulative_views),
-        }
+    fn direct_batch(&self, batch: &DirectBatch) -> Option<Batch> {
+        let payload = self.lock().as_ref()?.read(batch.location?).ok()?;
+        decode_record(&payload).ok()?.batch.batch().ok()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<DeadJournal>> {
@@ -288,11 +257,14 @@ impl Replay {
             self.metrics.torn_bytes.inc_by(torn_bytes);
             warn!(%producer, "the journal of a dead ingest ends in {torn_bytes} bytes that cannot be read: an append that was cut off, or, if the disk damaged them, views that are lost unless Redis or MySQL has them");
         }
-        let [Kept { batches, views_before, stored }, direct] = heads.map(Heads::complete);
+        let [through_redis, direct] = heads;
+        let (batches, views_before, stored) = through_redis.complete(Retained::kept);
         let last = batches.back().map_or(views_before, |batch| batch.cumulative_views);
         let views = last.saturating_sub(views_before);
         self.metrics.adopted_views.add(i64::try_from(views).unwrap_or(i64::MAX));
-        Ok(Left { lane: Lane::new(producer, batches, views_before, stored), direct, views })
+        let lane = Lane::new(producer, batches, views_before, stored);
+        let (batches, views_before, stored) = direct.complete(DirectBatch::kept);
+        Ok(Left { lane, direct: DirectLane::new(producer, batches, views_before, stored), views })
     }
 }
 
@@ -327,15 +299,17 @@ fn read_heads(journal: &mut DeadJournal, producer: Producer) -> io::Result<([Hea
 }
 
 impl Heads {
-    /// All batches in order, with a lost one for each that is missing in between.
-    fn complete(self) -> Kept {
+    /// All batches in order, with a lost one for each that is missing in between; the views before the first one; and the
+    /// last batch that MySQL is known to have had.
+    fn complete<T>(self, kept: fn(u64, u64, Option<Location>) -> T) -> (VecDeque<T>, u64, u64) {
         let views_before = self.batches.values().next().map_or(0, |(_, _, before)| *before);
-        let mut batches: VecDeque<Retained> = VecDeque::new();
+        let mut batches = VecDeque::new();
+        let mut next = None;
         for (number, (location, cumulative_views, before)) in self.batches {
-            let next = batches.back().map_or(number, |last| last.number + 1);
-            batches.extend((next..number).map(|missing| Retained::lost(missing, before)));
-            batches.push_back(Retained::kept(number, cumulative_views, Some(location)));
+            batches.extend((next.unwrap_or(number)..number).map(|missing| kept(missing, before, None)));
+            batches.push_back(kept(number, cumulative_views, Some(location)));
+            next = Some(number + 1);
         }
-        Kept { batches, views_before, stored: self.stored }
+        (batches, views_before, self.stored)
     }
 }

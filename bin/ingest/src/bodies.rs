@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::request::{Reason, Refusal};
+use crate::request::{Reason, Rejection};
 
 /// So much of each body needs no room from the budget: whoever holds all of it with large bodies that never end does not
 /// keep out the small ones, which are nearly all that browsers send. What they take is bounded by the connections.
@@ -47,14 +47,14 @@ impl Whole {
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoBody {
     /// Because of what was sent.
-    Refused(Refusal),
+    Rejected(Rejection),
     /// Because of what others send: there is no room at the moment.
     Crowded,
 }
 
-impl From<Refusal> for NoBody {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+impl From<Rejection> for NoBody {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
     }
 }
 
@@ -76,9 +76,9 @@ impl Bodies {
     #[must_use]
     pub fn new(config: &Ingest) -> Self {
         Self {
-            budget: Arc::new(Semaphore::new(config.bodies_bytes_max.min(Semaphore::MAX_PERMITS))),
-            bytes_max: config.body_bytes_max,
-            timeout: config.body_timeout_ms,
+            budget: Arc::new(Semaphore::new(config.bodies_bytes_max.get().min(Semaphore::MAX_PERMITS))),
+            bytes_max: config.body_bytes_max.get(),
+            timeout: config.body_timeout,
             in_flight: telemetry::gauge(
                 "footfall_bodies_bytes",
                 "Memory of requests' bodies that are on their way or being answered, in bytes.",
@@ -95,9 +95,9 @@ impl Bodies {
     where
         B: Body<Data: Buf, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
     {
-        let sentence = || format!("the body did not arrive within {:?}", self.timeout);
+        let message = || format!("the body did not arrive within {:?}", self.timeout);
         let read = tokio::time::timeout(self.timeout, self.read(body)).await;
-        read.unwrap_or_else(|_| Err(Refusal::new(Reason::Slow, sentence()).into()))
+        read.unwrap_or_else(|_| Err(Rejection::new(Reason::Slow, message()).into()))
     }
 
     async fn read<B>(&self, body: B) -> Result<Whole, NoBody>
@@ -110,7 +110,7 @@ impl Bodies {
         let mut whole = self.nothing();
         let mut length = 0;
         while let Some(frame) = body.frame().await {
-            let unreadable = |error| Refusal::new(Reason::Malformed, format!("the body could not be read: {error}"));
+            let unreadable = |error| Rejection::new(Reason::Malformed, format!("the body could not be read: {error}"));
             let Ok(mut data) = frame.map_err(unreadable)?.into_data() else { continue };
             length += data.remaining();
             if length > self.bytes_max {
@@ -127,8 +127,8 @@ impl Bodies {
             }
         }
         if length > self.bytes_max {
-            let sentence = format!("the body has {length} bytes: at most {} are allowed", self.bytes_max);
-            return Err(Refusal::new(Reason::TooLarge, sentence).into());
+            let message = format!("the body has {length} bytes: at most {} are allowed", self.bytes_max);
+            return Err(Rejection::new(Reason::TooLarge, message).into());
         }
         Ok(whole)
     }
@@ -170,12 +170,13 @@ mod tests {
     use http_body_util::StreamBody;
     use hyper::body::Frame;
     use std::convert::Infallible;
+    use std::num::NonZero;
 
     fn bodies(bodies_bytes_max: usize) -> Bodies {
         let config = Ingest {
-            bodies_bytes_max,
-            body_bytes_max: 64 << 10,
-            body_timeout_ms: Duration::from_millis(500),
+            bodies_bytes_max: NonZero::new(bodies_bytes_max).expect("room"),
+            body_bytes_max: NonZero::new(64 << 10).expect("room"),
+            body_timeout: Duration::from_millis(500),
             ..Ingest::default()
         };
         Bodies::new(&config)
@@ -212,7 +213,7 @@ mod tests {
         assert_eq!(bodies.whole(parts(60, true)).await.map(|_| ()), Err(NoBody::Crowded));
         // Whoever stalls is sent away, and what was held is free again.
         let first = held.remove(0);
-        assert!(matches!(first.await, Err(NoBody::Refused(Refusal { reason: Reason::Slow, .. }))));
+        assert!(matches!(first.await, Err(NoBody::Rejected(Rejection { reason: Reason::Slow, .. }))));
         drop(held);
         assert_eq!(free(), 256 << 10);
         let whole = bodies.whole(parts(60, true)).await.map_err(|_| ()).expect("room");
@@ -228,8 +229,11 @@ mod tests {
         let _read_on = begin(&bodies, 200).await;
         assert_eq!(bodies.budget.available_permits(), 64 << 10);
         for (kib, reason) in [(65, Reason::TooLarge), (1023, Reason::TooLarge), (1025, Reason::Malformed)] {
-            let refusal = bodies.whole(parts(kib, true)).await.map(|_| ()).expect_err("too large");
-            assert!(matches!(&refusal, NoBody::Refused(refusal) if refusal.reason == reason), "{kib}: {refusal:?}");
+            let rejection = bodies.whole(parts(kib, true)).await.map(|_| ()).expect_err("too large");
+            assert!(
+                matches!(&rejection, NoBody::Rejected(rejection) if rejection.reason == reason),
+                "{kib}: {rejection:?}"
+            );
         }
         // The largest one that is allowed fits, whatever it is made of.
         assert!(bodies.whole(parts(64, true)).await.is_ok());

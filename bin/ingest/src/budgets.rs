@@ -11,7 +11,7 @@ use footfall_shared::service::telemetry::{self, IntGauge};
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use crate::request::{Reason, Refusal};
+use crate::request::{Reason, Rejection};
 
 /// Seconds' worth of views that may come at once.
 const VIEWS_BURST_S: u32 = 10;
@@ -26,16 +26,20 @@ impl Budgets {
     /// As configured; none if all limits are off.
     #[must_use]
     pub fn new(config: &config::Ingest) -> Option<Self> {
-        let (per_second, per_minute) = (config.views_per_second, config.new_articles_per_minute);
-        let views = (per_second > 0).then(|| Limit::new("views", f64::from(per_second), per_second * VIEWS_BURST_S));
-        let articles = (per_minute > 0)
-            .then(|| (Limit::new("new_articles", f64::from(per_minute) / 60.0, per_minute), Seen::default()));
+        let views = config.views_per_second.map(|per_second| {
+            let per_second = per_second.get();
+            Limit::new("views", f64::from(per_second), per_second * VIEWS_BURST_S)
+        });
+        let articles = config.new_articles_per_minute.map(|per_minute| {
+            let per_minute = per_minute.get();
+            (Limit::new("new_articles", f64::from(per_minute) / 60.0, per_minute), Seen::default())
+        });
         (views.is_some() || articles.is_some()).then_some(Self { views, articles })
     }
 
     /// Takes what these views cost from the budget of this address, if it has one. A request is taken as a whole or not
     /// at all; one that brings too many new articles has used up its views, as if it had been taken.
-    pub(crate) fn take(&self, client: Option<IpAddr>, views: &[View], now: Instant) -> Result<(), Refusal> {
+    pub(crate) fn take(&self, client: Option<IpAddr>, views: &[View], now: Instant) -> Result<(), Rejection> {
         if let (Some(limit), Some(client)) = (&self.views, client) {
             take(limit, client, views.len(), "views", now)?;
         }
@@ -50,17 +54,17 @@ impl Budgets {
     }
 }
 
-fn take(limit: &Limit, client: IpAddr, count: usize, what: &str, now: Instant) -> Result<(), Refusal> {
+fn take(limit: &Limit, client: IpAddr, count: usize, what: &str, now: Instant) -> Result<(), Rejection> {
     let burst = limit.burst();
     let Some(count) = u32::try_from(count).ok().filter(|count| *count <= burst) else {
-        let sentence = format!("{count} {what} in one request: one address may send {burst} at once");
-        return Err(Refusal::new(Reason::TooLarge, sentence));
+        let message = format!("{count} {what} in one request: one address may send {burst} at once");
+        return Err(Rejection::new(Reason::TooLarge, message));
     };
     limit.take(client, count, now).map_err(|wait| {
         // Said in whole seconds, and never too early.
         let wait_s = wait.saturating_add(Duration::from_nanos(999_999_999)).as_secs();
-        let sentence = format!("too many {what} from the address {client}: send them again in {wait_s} s");
-        Refusal::new(Reason::TooOften { wait_s }, sentence)
+        let message = format!("too many {what} from the address {client}: send them again in {wait_s} s");
+        Rejection::new(Reason::TooOften { wait_s }, message)
     })
 }
 
@@ -111,12 +115,18 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZero;
+
     use footfall_shared::protocol::{Article, User};
 
     use super::*;
 
     fn budgets(views_per_second: u32, new_articles_per_minute: u32) -> Budgets {
-        let config = config::Ingest { views_per_second, new_articles_per_minute, ..config::Ingest::default() };
+        let config = config::Ingest {
+            views_per_second: NonZero::new(views_per_second),
+            new_articles_per_minute: NonZero::new(new_articles_per_minute),
+            ..config::Ingest::default()
+        };
         Budgets::new(&config).expect("limits")
     }
 
@@ -145,10 +155,10 @@ mod tests {
         let now = Instant::now();
         let take = |of, count, at| budgets.take(client(of), &views(0..count), at);
         assert_eq!(take(1, 450, now), Ok(()), "ten seconds' worth at once");
-        let refusal = take(1, 100, now).expect_err("50 are left");
-        assert_eq!((refusal.reason, refusal.reason.status().as_u16()), (Reason::TooOften { wait_s: 1 }, 429));
-        assert_eq!(refusal.sentence, "too many views from the address 192.0.2.1: send them again in 1 s");
-        assert_eq!(take(1, 50, now), Ok(()), "the refused ones have taken nothing");
+        let rejection = take(1, 100, now).expect_err("50 are left");
+        assert_eq!((rejection.reason, rejection.reason.status().as_u16()), (Reason::TooOften { wait_s: 1 }, 429));
+        assert_eq!(rejection.message, "too many views from the address 192.0.2.1: send them again in 1 s");
+        assert_eq!(take(1, 50, now), Ok(()), "the rejected ones have taken nothing");
         assert_eq!(take(1, 1, now).expect_err("none is left").reason, Reason::TooOften { wait_s: 1 }, "not in 0 s");
         assert_eq!(take(2, 1, now), Ok(()), "another one");
         assert_eq!(take(1, 50, now + Duration::from_secs(1)), Ok(()), "a second later");

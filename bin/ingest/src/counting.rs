@@ -3,7 +3,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use footfall_journal::{Disk, Journal, Life, Limits};
 use footfall_shared::mysql::Fences;
@@ -12,31 +11,36 @@ use footfall_shared::redis::Redis;
 use footfall_shared::service::config::Config;
 use footfall_shared::service::telemetry::Readiness;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::adopt::{self, Adopter};
-use crate::batch::{self, Batcher, Parts};
+use crate::batch::Batcher;
+use crate::batch::ids::IdsLimit;
+use crate::batch::metrics::Metrics;
+use crate::batch::task::Task;
 use crate::blocking::Blocking;
 use crate::intake::Intake;
-use crate::lane::{Lane, Link};
+use crate::lane::Lane;
+use crate::link::Link;
 
 /// Largest segment of a journal, in bytes.
 const SEGMENT_BYTES_MAX: u64 = 8 << 20;
 
-/// What it lives in: real stores, or simulated ones.
-pub struct World {
+/// What ingest depends on: real stores, or simulated ones.
+pub struct Dependencies {
     /// Redis.
     pub redis: Redis,
     /// MySQL.
     pub fences: Arc<dyn Fences>,
-    /// Where the journals are; none for no journal.
+    /// Where the journals are; none if the journal is off.
     pub disk: Option<Arc<dyn Disk>>,
-    /// Where the disk is waited for.
+    /// Where work that waits for the disk is done.
     pub blocking: Blocking,
-    /// Names this life. Never used before.
+    /// Names this life. It must never have been used before.
     pub producer: Producer,
-    /// What it says about itself.
+    /// Where this life says whether it can count.
     pub readiness: Readiness,
 }
 
@@ -56,38 +60,40 @@ impl Counting {
     /// # Errors
     ///
     /// If the journal cannot be begun.
-    pub fn start(config: &Config, world: World) -> io::Result<Self> {
-        let World { redis, fences, disk, blocking, producer, readiness } = world;
+    pub fn start(config: &Config, dependencies: Dependencies) -> io::Result<Self> {
+        let Dependencies { redis, fences, disk, blocking, producer, readiness } = dependencies;
         info!(%producer, "this life of ingest");
         let life = match &disk {
             Some(disk) => Some(Life::begin(Arc::clone(disk), &producer.to_string())?),
             None => None,
         };
-        let bytes_max = config.ingest.journal_bytes_max;
+        let bytes_max = config.ingest.journal_bytes_max.get();
         let limits = Limits { bytes_max, segment_bytes: SEGMENT_BYTES_MAX.min(bytes_max / 4), ..Limits::default() };
-        let (intake, offers) =
+        let (intake, submissions) =
             Intake::new(config.shards, config.ingest.queue_views_max, config.ingest.answer_timeout_ms);
         let links: Vec<Link> = Shard::all(config.shards)
             .map(|shard| Link {
                 queue: redis.shard(shard),
                 fences: Arc::clone(&fences),
                 shards: config.shards,
-                ids_max: Arc::new(AtomicU64::new(batch::ids_max(config.ingest.ids_bytes_max, config.shards, 0))),
+                ids: IdsLimit::new(config.ingest.ids_bytes_max, config.shards),
             })
             .collect();
-        let metrics = batch::Metrics::new();
+        let metrics = Metrics::new();
         let mut batchers = JoinSet::new();
-        for (link, offers) in links.iter().zip(offers) {
-            let batcher = Batcher::new(Parts {
-                config: config.ingest.clone(),
-                link: link.clone(),
-                blocking,
-                readiness: readiness.clone(),
-                metrics: metrics.clone(),
-                journal: life.as_ref().map(|life| Journal::new(life, link.queue.shard().0, limits)),
-                lane: Lane::new(producer, [].into(), 0, 0),
-            });
-            batchers.spawn(batcher.run(offers));
+        for (link, submissions) in links.iter().zip(submissions) {
+            let shard = link.queue.shard();
+            let journal = life.as_ref().map(|life| Journal::new(life, shard.0, limits));
+            let gauges = metrics.of(shard, if journal.is_some() { bytes_max } else { 0 });
+            let batcher = Batcher::new(
+                config.ingest.clone(),
+                Lane::new(producer, [].into(), 0, 0),
+                journal,
+                link.ids.clone(),
+                metrics.clone(),
+                Instant::now(),
+            );
+            batchers.spawn(Task::new(batcher, link.clone(), blocking, readiness.clone(), gauges).run(submissions));
         }
         let stop = CancellationToken::new();
         let mut adopter = JoinSet::new();

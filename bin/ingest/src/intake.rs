@@ -19,9 +19,19 @@ pub enum NotCounted {
 }
 
 /// Views of one request on their way to a batch.
-pub(crate) struct Offer {
+pub(crate) struct Submission {
     pub(crate) views: Vec<View>,
     pub(crate) client: Client,
+}
+
+/// Where the acknowledgement of a submission arrives.
+pub(crate) type Acknowledgement = oneshot::Receiver<Result<(), NotCounted>>;
+
+impl Submission {
+    pub(crate) fn new(views: Vec<View>, permits: OwnedSemaphorePermit) -> (Self, Acknowledgement) {
+        let (answer, acknowledgement) = oneshot::channel();
+        (Self { views, client: Client { answer, _permits: permits } }, acknowledgement)
+    }
 }
 
 /// A request that waits for the acknowledgement of some of its views. The permits bound how many wait.
@@ -39,19 +49,19 @@ impl Client {
 /// Where requests hand in their views. Cheap to clone; when all clones are gone the batchers end.
 #[derive(Clone)]
 pub struct Intake {
-    shards: Arc<[(mpsc::UnboundedSender<Offer>, Arc<Semaphore>)]>,
+    shards: Arc<[(mpsc::UnboundedSender<Submission>, Arc<Semaphore>)]>,
     answer_timeout: Duration,
     metrics: Metrics,
 }
 
 impl Intake {
     /// An intake for so many shards, of each of which at most `queue_views_max` views wait, and for each shard where the
-    /// offers arrive.
+    /// submissions arrive.
     pub(crate) fn new(
         shards: u16,
         queue_views_max: usize,
         answer_timeout: Duration,
-    ) -> (Self, Vec<mpsc::UnboundedReceiver<Offer>>) {
+    ) -> (Self, Vec<mpsc::UnboundedReceiver<Submission>>) {
         let room = || Arc::new(Semaphore::new(queue_views_max.min(Semaphore::MAX_PERMITS)));
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards)
             .map(|_| {
@@ -66,7 +76,7 @@ impl Intake {
     pub async fn count(&self, views: Vec<View>) -> Result<(), NotCounted> {
         let count = views.len() as u64;
         let waiting = Waiting::new(&self.metrics.waiting, count);
-        let result = self.offer(views).await;
+        let result = self.submit(views).await;
         drop(waiting);
         match result {
             Ok(()) => self.metrics.accepted.inc_by(count),
@@ -76,28 +86,29 @@ impl Intake {
         result
     }
 
-    async fn offer(&self, views: Vec<View>) -> Result<(), NotCounted> {
+    async fn submit(&self, views: Vec<View>) -> Result<(), NotCounted> {
         let all = async {
             let shards = u16::try_from(self.shards.len()).expect("there are at most u16::MAX shards");
             let shard_of = |view: &View| usize::from(Shard::of(&view.article, shards).0);
             if let [only] = views.as_slice() {
-                return self.seat(shard_of(only), 1)?.take(views)?.await.unwrap_or(Err(NotCounted::Unknown));
+                return self.permit(shard_of(only), 1)?.submit(views)?.await.unwrap_or(Err(NotCounted::Unknown));
             }
             let mut by_shard = vec![vec![]; self.shards.len()];
             for view in views {
                 by_shard[shard_of(&view)].push(view);
             }
-            self.offer_parts(by_shard).await
+            self.submit_parts(by_shard).await
         };
         tokio::time::timeout(self.answer_timeout, all).await.unwrap_or(Err(NotCounted::Unknown))
     }
 
-    async fn offer_parts(&self, by_shard: Vec<Vec<View>>) -> Result<(), NotCounted> {
+    async fn submit_parts(&self, by_shard: Vec<Vec<View>>) -> Result<(), NotCounted> {
         let parts = by_shard.into_iter().enumerate().filter(|(_, views)| !views.is_empty());
-        // All seats before the first view is handed in: a refused request has counted nothing.
-        let seats: Vec<_> =
-            parts.map(|(shard, views)| Ok((self.seat(shard, views.len())?, views))).collect::<Result<_, _>>()?;
-        let answers: Vec<_> = seats.into_iter().map(|(seat, views)| seat.take(views)).collect::<Result<_, _>>()?;
+        // All permits before the first view is submitted: a refused request has counted nothing.
+        let permits: Vec<_> =
+            parts.map(|(shard, views)| Ok((self.permit(shard, views.len())?, views))).collect::<Result<_, _>>()?;
+        let answers: Vec<_> =
+            permits.into_iter().map(|(permit, views)| permit.submit(views)).collect::<Result<_, _>>()?;
         let parts = answers.len();
         let mut result = Ok(());
         for answered in answers {
@@ -111,27 +122,26 @@ impl Intake {
         result
     }
 
-    fn seat(&self, shard: usize, views: usize) -> Result<Seat<'_>, NotCounted> {
+    fn permit(&self, shard: usize, views: usize) -> Result<Permit<'_>, NotCounted> {
         let (sender, room) = &self.shards[shard];
         let views = u32::try_from(views).map_err(|_| NotCounted::Full)?;
         let permits = Arc::clone(room).try_acquire_many_owned(views).map_err(|_| NotCounted::Full)?;
-        Ok(Seat { sender, permits })
+        Ok(Permit { sender, permits })
     }
 }
 
 /// Room for views of one shard.
-struct Seat<'a> {
-    sender: &'a mpsc::UnboundedSender<Offer>,
+struct Permit<'a> {
+    sender: &'a mpsc::UnboundedSender<Submission>,
     permits: OwnedSemaphorePermit,
 }
 
-impl Seat<'_> {
+impl Permit<'_> {
     /// Hands the views in; the answer comes later.
-    fn take(self, views: Vec<View>) -> Result<oneshot::Receiver<Result<(), NotCounted>>, NotCounted> {
-        let (answer, answered) = oneshot::channel();
-        let client = Client { answer, _permits: self.permits };
-        self.sender.send(Offer { views, client }).map_err(|_| NotCounted::Unknown)?;
-        Ok(answered)
+    fn submit(self, views: Vec<View>) -> Result<Acknowledgement, NotCounted> {
+        let (submission, acknowledgement) = Submission::new(views, self.permits);
+        self.sender.send(submission).map_err(|_| NotCounted::Unknown)?;
+        Ok(acknowledgement)
     }
 }
 

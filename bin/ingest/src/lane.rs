@@ -1,56 +1,57 @@
-//! The way of one producer's batches into Redis: what the next step is, and what its outcome means. Pure, but for
-//! [`Link::perform`], which carries a step out.
+//! The way of one producer's batches into Redis: what the next step is, and what its outcome means. Pure: the steps are
+//! carried out in [`crate::link`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use footfall_journal::Location;
-use footfall_shared::mysql::Fences;
 use footfall_shared::protocol::errors::{Class, Grade};
 use footfall_shared::protocol::packed::Packed;
 use footfall_shared::protocol::{Batch, DataSet, Position, Producer};
-use footfall_shared::redis::{Applied, Queue, QueueError};
-use footfall_shared::stores::recovery::{self, RecoveryError};
-use futures_util::future::join_all;
+use footfall_shared::redis::{Applied, QueueError};
+use footfall_shared::stores::recovery::RecoveryError;
 
 /// So many batches are under way at once, at most: where each costs Redis an fsync, those that arrive together share it.
 const APPLIED_TOGETHER_MAX: u64 = 16;
 
 /// A batch that MySQL may not have yet.
 #[derive(Debug)]
-pub struct Retained {
-    /// Its number.
-    pub number: u64,
+pub(crate) struct Retained {
+    pub(crate) number: u64,
     /// Views of the producer on this path up to and including it.
-    pub cumulative_views: u64,
+    pub(crate) cumulative_views: u64,
     /// Where the journal has it.
-    pub location: Option<Location>,
+    pub(crate) location: Option<Location>,
     /// None if only the journal has it.
-    pub batch: Option<Arc<Packed>>,
+    pub(crate) batch: Option<Arc<Packed>>,
     /// What is sent instead: without views that the open data set has counted before.
-    pub trimmed: Option<Arc<Packed>>,
+    pub(crate) trimmed: Option<Arc<Packed>>,
     /// Memory of a batch that no journal has.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     /// At least its position in the log; none while Redis has not taken it.
-    pub position: Option<u64>,
+    pub(crate) position: Option<u64>,
 }
 
 impl Retained {
     /// Stands for a batch that was lost, with those before it, up to a batch that has `views_before`.
-    #[must_use]
-    pub fn lost(number: u64, views_before: u64) -> Self {
+    pub(crate) fn lost(number: u64, views_before: u64) -> Self {
         Self::kept(number, views_before, None)
     }
 
     /// A batch that is not in memory.
-    #[must_use]
-    pub fn kept(number: u64, cumulative_views: u64, location: Option<Location>) -> Self {
+    pub(crate) fn kept(number: u64, cumulative_views: u64, location: Option<Location>) -> Self {
         Self { number, cumulative_views, location, batch: None, trimmed: None, bytes: 0, position: None }
     }
 
+    /// The next batch of this life.
+    pub(crate) fn built(batch: Packed, location: Option<Location>) -> Self {
+        let bytes = if location.is_none() { batch.memory() } else { 0 };
+        let (number, cumulative_views) = (batch.number, batch.cumulative_views);
+        Self { bytes, batch: Some(Arc::new(batch)), ..Self::kept(number, cumulative_views, location) }
+    }
+
     /// Lets go of the memory, if the journal has it.
-    pub fn unload(&mut self) {
+    fn unload(&mut self) {
         if self.location.is_some() {
             self.batch = None;
         }
@@ -59,7 +60,7 @@ impl Retained {
 
 /// Why a shard makes no progress at the moment.
 #[derive(Debug, thiserror::Error)]
-pub enum Obstacle {
+pub(crate) enum LaneError {
     /// The data set could not be opened.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
@@ -72,7 +73,6 @@ pub enum Obstacle {
          restored from a backup? This shard stands still: bring MySQL forward, or run `footfall accept-restore`", last + 1
     )]
     Forgotten {
-        /// Whose.
         producer: Producer,
         /// The last batch that is known.
         last: u64,
@@ -81,7 +81,7 @@ pub enum Obstacle {
     },
 }
 
-impl Grade for Obstacle {
+impl Grade for LaneError {
     fn class(&self) -> Class {
         match self {
             Self::Recovery(error) => error.class(),
@@ -93,14 +93,14 @@ impl Grade for Obstacle {
 
 /// What a lane wants done next.
 #[derive(Debug)]
-pub enum Step {
+pub(crate) enum Step {
     /// Find out what Redis has, opening it if need be.
     Open,
     /// Send batches, in order.
     Apply {
         /// The epoch under which Redis is open.
         epoch: u64,
-        /// What to send: one as a rule, more while Redis is caught up with.
+        /// One as a rule, more while Redis catches up.
         batches: Vec<Arc<Packed>>,
     },
     /// See how far MySQL is, and whether Redis still has what it had.
@@ -109,56 +109,17 @@ pub enum Step {
 
 /// What a step came to.
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Epoch, last batch that Redis has, position.
-    Opened(Result<(u64, u64, Position), Obstacle>),
+    Opened(Result<(u64, u64, Position), LaneError>),
     /// Numbers of the batches, in order.
     Applied(Vec<(u64, Result<Applied, QueueError>)>),
     /// None if no recovery has opened the data set.
     Looked(Result<Option<DataSet>, QueueError>),
 }
 
-/// What a step needs. Cheap to clone.
-#[derive(Clone)]
-pub struct Link {
-    /// The shard's queue.
-    pub queue: Queue,
-    /// MySQL.
-    pub fences: Arc<dyn Fences>,
-    /// How many there are.
-    pub shards: u16,
-    /// View ids added between two rotations, at most; the memory that Redis has may change it.
-    pub ids_max: Arc<AtomicU64>,
-}
-
-impl Link {
-    /// Carries a step out.
-    pub async fn perform(self, producer: Producer, step: Step) -> Outcome {
-        match step {
-            Step::Open => Outcome::Opened(self.open(producer).await),
-            Step::Apply { epoch, batches } => {
-                // Redis takes them one after the other: what follows one that it did not take is refused.
-                let ids_max = self.ids_max.load(Ordering::Relaxed);
-                let applied =
-                    batches.iter().map(|batch| async { (batch.number, self.queue.apply(epoch, batch, ids_max).await) });
-                Outcome::Applied(join_all(applied).await)
-            }
-            Step::Look => {
-                let state = self.queue.state().await;
-                Outcome::Looked(state.map(|state| state.data.filter(|data| data.is_current && !data.is_damaged)))
-            }
-        }
-    }
-
-    async fn open(&self, producer: Producer) -> Result<(u64, u64, Position), Obstacle> {
-        let epoch = recovery::open(&self.queue, &*self.fences, self.shards).await?;
-        let (last, position) = self.queue.register(epoch, producer, self.shards).await?;
-        Ok((epoch, last, position))
-    }
-}
-
 /// The batches of one producer that go through Redis.
-pub struct Lane {
+pub(crate) struct Lane {
     producer: Producer,
     /// The epoch under which Redis is open; none: open it first.
     epoch: Option<u64>,
@@ -181,8 +142,7 @@ pub struct Lane {
 impl Lane {
     /// The lane of a producer that has kept `retained`, with `views_before` before that. MySQL once had what came before,
     /// up to the batch `stored`; what is missing behind it was lost.
-    #[must_use]
-    pub fn new(producer: Producer, retained: VecDeque<Retained>, views_before: u64, stored: u64) -> Self {
+    pub(crate) fn new(producer: Producer, retained: VecDeque<Retained>, views_before: u64, stored: u64) -> Self {
         let newest = retained.back().map_or((0, views_before), |last| (last.number, last.cumulative_views));
         Self {
             producer,
@@ -197,68 +157,57 @@ impl Lane {
         }
     }
 
-    /// Whose lane it is.
-    #[must_use]
-    pub fn producer(&self) -> Producer {
+    pub(crate) fn producer(&self) -> Producer {
         self.producer
     }
 
     /// Number of the newest batch, and the views up to and including it.
-    #[must_use]
-    pub fn newest(&self) -> (u64, u64) {
+    pub(crate) fn newest(&self) -> (u64, u64) {
         self.newest
     }
 
     /// Number of the last batch that Redis is known to have.
-    #[must_use]
-    pub fn applied(&self) -> u64 {
+    pub(crate) fn applied(&self) -> u64 {
         self.applied
     }
 
     /// Batches that Redis is not known to have.
-    #[must_use]
-    pub fn backlog(&self) -> u64 {
+    pub(crate) fn backlog(&self) -> u64 {
         self.newest.0.saturating_sub(self.applied)
     }
 
     /// Views that Redis is not known to have.
-    #[must_use]
-    pub fn backlog_views(&self) -> u64 {
+    pub(crate) fn backlog_views(&self) -> u64 {
         self.newest.1.saturating_sub(self.applied_views)
     }
 
     /// Batches that MySQL is not known to have.
-    #[must_use]
-    pub fn retained(&self) -> usize {
+    pub(crate) fn retained(&self) -> usize {
         self.retained.len()
     }
 
     /// Number of the last batch that MySQL is known to have.
-    #[must_use]
-    pub fn stored(&self) -> u64 {
+    pub(crate) fn stored(&self) -> u64 {
         self.stored.0
     }
 
     /// What MySQL must have before it can take what is kept here: a batch, and the views up to and including it.
-    #[must_use]
-    pub fn kept_behind(&self) -> (u64, u64) {
+    pub(crate) fn kept_behind(&self) -> (u64, u64) {
         (self.retained.front().map_or(self.stored.0, |oldest| oldest.number - 1), self.stored.1)
     }
 
     /// Memory of retained batches that no journal has.
-    #[must_use]
-    pub fn retained_bytes(&self) -> usize {
+    pub(crate) fn retained_bytes(&self) -> usize {
         self.retained_bytes
     }
 
     /// The epoch under which Redis is open, as far as is known.
-    #[must_use]
-    pub fn epoch(&self) -> Option<u64> {
+    pub(crate) fn epoch(&self) -> Option<u64> {
         self.epoch
     }
 
     /// Adds the next batch.
-    pub fn push(&mut self, batch: Retained) {
+    pub(crate) fn push(&mut self, batch: Retained) {
         debug_assert_eq!(batch.number, self.newest.0 + 1, "numbers are consecutive");
         self.newest = (batch.number, batch.cumulative_views);
         self.retained_bytes += batch.bytes;
@@ -266,23 +215,36 @@ impl Lane {
     }
 
     /// All batches that are kept, in order.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Retained> {
-        self.retained.iter_mut()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Retained> {
+        self.retained.iter()
     }
 
-    /// A batch that is kept.
-    pub fn get_mut(&mut self, number: u64) -> Option<&mut Retained> {
+    /// A batch is on the disk: it needs no memory until it is sent.
+    pub(crate) fn unload(&mut self, number: u64) {
+        if let Some(retained) = self.get_mut(number) {
+            retained.unload();
+        }
+    }
+
+    /// A batch was written to another place of the journal.
+    pub(crate) fn moved(&mut self, number: u64, location: Location) {
+        if let Some(retained) = self.get_mut(number) {
+            retained.location = Some(location);
+        }
+    }
+
+    fn get_mut(&mut self, number: u64) -> Option<&mut Retained> {
         let oldest = self.retained.front()?.number;
         self.retained.get_mut(usize::try_from(number.checked_sub(oldest)?).ok()?)
     }
 
     /// What MySQL has since the last call: the journal need not keep it.
-    pub fn released(&mut self) -> Vec<Location> {
+    pub(crate) fn released(&mut self) -> Vec<Location> {
         std::mem::take(&mut self.released)
     }
 
     /// The next step; none if Redis has everything. `read` gets a batch back from the journal, or says that it is lost.
-    pub fn next(&mut self, mut read: impl FnMut(&Retained) -> Option<Packed>) -> Option<Step> {
+    pub(crate) fn next(&mut self, mut read: impl FnMut(&Retained) -> Option<Packed>) -> Option<Step> {
         let Some(epoch) = self.epoch else { return Some(Step::Open) };
         let (producer, applied) = (self.producer, self.applied);
         let batches: Vec<Arc<Packed>> = (applied + 1..=applied + APPLIED_TOGETHER_MAX)
@@ -299,7 +261,7 @@ impl Lane {
     }
 
     /// Takes note of what a step came to.
-    pub fn on(&mut self, outcome: Outcome) -> Result<(), Obstacle> {
+    pub(crate) fn on(&mut self, outcome: Outcome) -> Result<(), LaneError> {
         match outcome {
             Outcome::Opened(opened) => self.opened(opened?)?,
             Outcome::Applied(batches) => {
@@ -318,7 +280,7 @@ impl Lane {
     }
 
     /// Takes note of what became of a batch; false if Redis has not taken it, so that those behind it were refused.
-    fn on_applied(&mut self, number: u64, applied: Result<Applied, QueueError>) -> Result<bool, Obstacle> {
+    fn on_applied(&mut self, number: u64, applied: Result<Applied, QueueError>) -> Result<bool, LaneError> {
         let Some(applied) = self.unless_closed(applied)? else { return Ok(false) };
         match applied {
             Applied::Ok(position) => {
@@ -346,7 +308,7 @@ impl Lane {
     }
 
     /// A data set that is not open under our epoch has to be opened; other errors stay errors.
-    fn unless_closed<T>(&mut self, result: Result<T, QueueError>) -> Result<Option<T>, Obstacle> {
+    fn unless_closed<T>(&mut self, result: Result<T, QueueError>) -> Result<Option<T>, LaneError> {
         match result {
             Ok(value) => Ok(Some(value)),
             Err(QueueError::Epoch) => {
@@ -357,11 +319,11 @@ impl Lane {
         }
     }
 
-    fn opened(&mut self, (epoch, last, position): (u64, u64, Position)) -> Result<(), Obstacle> {
+    fn opened(&mut self, (epoch, last, position): (u64, u64, Position)) -> Result<(), LaneError> {
         let (stored, stored_views) = self.stored;
         let kept_from = self.retained.front().map_or(self.newest.0 + 1, |oldest| oldest.number);
         if last < stored && last + 1 < kept_from {
-            return Err(Obstacle::Forgotten { producer: self.producer, last, stored });
+            return Err(LaneError::Forgotten { producer: self.producer, last, stored });
         }
         for number in (last + 1..kept_from).rev() {
             self.retained.push_front(Retained::lost(number, stored_views));
@@ -391,3 +353,6 @@ impl Lane {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

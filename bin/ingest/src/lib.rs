@@ -3,22 +3,26 @@
 // They panic when nobody reads, or a disk is full.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
-pub mod batch;
+mod adopt;
+mod batch;
 pub mod blocking;
 pub mod bodies;
+mod bots;
 pub mod budgets;
 pub mod counting;
+mod direct;
+#[cfg(test)]
+mod fixture;
+mod graded;
 pub mod intake;
-pub mod lane;
+mod lane;
+mod link;
+mod origins;
 pub mod page;
 pub mod posted;
 pub mod request;
 pub mod routes;
 pub mod visitor;
-
-mod adopt;
-mod bots;
-mod origins;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +41,7 @@ use tokio::net::TcpListener;
 use tracing::warn;
 
 use crate::blocking::Blocking;
-use crate::counting::{Counting, World};
+use crate::counting::{Counting, Dependencies};
 use crate::visitor::{Salts, Visitors};
 
 /// Where the service listens.
@@ -54,14 +58,20 @@ pub fn run(config: Config, listeners: Listeners, lifecycle: Lifecycle) -> Servic
 }
 
 async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -> anyhow::Result<()> {
-    let redis = Redis::new(&config.redis, config.redis.timeout_ms)?;
+    let redis = Redis::new(&config.redis, config.redis.timeout)?;
     let store = Store::new(&config.database).await?;
-    stores::check(&redis, &store, config.shards).await?;
+    stores::check(&redis, &store, config.shards.get()).await?;
     let readiness = telemetry::Readiness::default();
-    let patience = config.redis.timeout_ms.min(READ_PATIENCE_MAX);
+    let patience = config.redis.timeout.min(READ_PATIENCE_MAX);
     let counts = HitCounts::default();
-    let reads =
-        Arc::new(Reads::new(&redis, Arc::new(store.clone()), counts.clone(), &config.reads, config.shards, patience));
+    let reads = Arc::new(Reads::new(
+        &redis,
+        Arc::new(store.clone()),
+        counts.clone(),
+        &config.reads,
+        config.shards.get(),
+        patience,
+    ));
     lifecycle.spawn("report of hit rates", {
         let (redis, stop) = (redis.clone(), lifecycle.stop());
         async move {
@@ -80,7 +90,7 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     let disk = journal_folder(&config.ingest.journal)?;
     let counting = Counting::start(
         &config,
-        World {
+        Dependencies {
             redis,
             fences: Arc::new(store),
             disk,
@@ -100,16 +110,16 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
         }
     });
 
-    let drain = config.ingest.drain_ms;
+    let drain = config.ingest.drain.unwrap_or_default();
     let limits = http::Limits {
         connections_max: lifecycle::connections_max(
             "ingest.connections_max",
-            config.ingest.connections_max,
-            config.shards,
+            config.ingest.connections_max.get(),
+            config.shards.get(),
         ),
-        connections_per_address_max: config.http.connections_per_address_max,
+        connections_per_address_max: config.http.connections_per_address_max.get(),
         trusted_proxies: config.http.trusted_proxies.clone(),
-        header_timeout: config.ingest.header_timeout_ms,
+        header_timeout: config.ingest.header_timeout,
         drain,
         announced_by: config.http.announced_by(),
     };

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use footfall_ingest::{Listeners, run};
-use footfall_shared::service::{admin, lifecycle};
+use footfall_shared::service::{admin, config, lifecycle};
 
 /// Counts views over HTTP and keeps them in Redis until the flusher has moved them to MySQL.
 ///
@@ -13,7 +13,11 @@ use footfall_shared::service::{admin, lifecycle};
 /// FOOTFALL_REDIS__URL, FOOTFALL_DATABASE__URL, FOOTFALL_INGEST__LISTEN.
 /// SIGTERM: /readyz says 503, open requests are answered, exit 0. A second one, after a second or more, ends at once.
 #[derive(Parser)]
-#[command(name = "footfall-ingest", version)]
+#[command(
+    name = "footfall-ingest",
+    version,
+    after_long_help = config::help(&["redis", "database", "log", "http", "reads", "ingest"])
+)]
 struct Flags {
     /// The configuration file.
     #[arg(long, env = "FOOTFALL_CONFIG", value_name = "FILE")]

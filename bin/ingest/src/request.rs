@@ -6,15 +6,15 @@ use hyper::StatusCode;
 
 /// A request that is not counted: why, and what the client reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{sentence}")]
-pub struct Refusal {
+#[error("{message}")]
+pub struct Rejection {
     /// What kind of mistake it is.
     pub reason: Reason,
     /// One sentence.
-    pub sentence: String,
+    pub message: String,
 }
 
-/// Why a request is refused.
+/// Why a request is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// It names no reader, and must.
@@ -83,19 +83,19 @@ impl Reason {
     }
 }
 
-impl Refusal {
-    pub(crate) fn new(reason: Reason, sentence: impl Into<String>) -> Self {
-        Self { reason, sentence: sentence.into() }
+impl Rejection {
+    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
     }
 }
 
-impl From<IdError> for Refusal {
+impl From<IdError> for Rejection {
     fn from(error: IdError) -> Self {
         Self::new(Reason::BadId, error.to_string())
     }
 }
 
-impl From<NotEncoded> for Refusal {
+impl From<NotEncoded> for Rejection {
     fn from(error: NotEncoded) -> Self {
         Self::new(Reason::Malformed, error.to_string())
     }
@@ -113,16 +113,16 @@ pub struct Sent {
 }
 
 /// The article in a path such as `/v1/articles/{article}`: everything behind the prefix.
-pub fn article_in_path(encoded: &str) -> Result<Article, Refusal> {
+pub fn article_in_path(encoded: &str) -> Result<Article, Rejection> {
     countable(Article::parse(&paths::decode(encoded)?)?)
 }
 
-fn countable(article: Article) -> Result<Article, Refusal> {
+fn countable(article: Article) -> Result<Article, Rejection> {
     if can_be_asked_for(article.as_str()) { Ok(article) } else { Err(no_path("article")) }
 }
 
 /// A user id from the query parameter `name`, if it is there.
-pub fn user_in_query(query: Option<&str>, name: &str) -> Result<Option<User>, Refusal> {
+pub fn user_in_query(query: Option<&str>, name: &str) -> Result<Option<User>, Rejection> {
     let user = parameter(query, name)?.map(|user| User::parse(&user)).transpose()?;
     match user {
         Some(user) if !can_be_asked_for(user.as_str()) => Err(no_path("user")),
@@ -131,30 +131,30 @@ pub fn user_in_query(query: Option<&str>, name: &str) -> Result<Option<User>, Re
 }
 
 /// An article id from the query parameter `name`.
-pub fn article_in_query(query: Option<&str>, name: &str) -> Result<Article, Refusal> {
-    let missing = || Refusal::new(Reason::Malformed, missing_in_query(name).sentence);
+pub fn article_in_query(query: Option<&str>, name: &str) -> Result<Article, Rejection> {
+    let missing = || Rejection::new(Reason::Malformed, missing_in_query(name).message);
     countable(Article::parse(&parameter(query, name)?.ok_or_else(missing)?)?)
 }
 
 /// An optional view id from the query parameter `name`.
-pub fn view_id_in_query(query: Option<&str>, name: &str) -> Result<Option<ViewId>, Refusal> {
+pub fn view_id_in_query(query: Option<&str>, name: &str) -> Result<Option<ViewId>, Rejection> {
     Ok(parameter(query, name)?.map(|id| ViewId::parse(&id)).transpose()?)
 }
 
 /// The query parameter `name`, which names the reader, is needed.
 #[must_use]
-pub fn missing_in_query(name: &str) -> Refusal {
-    Refusal::new(Reason::NoUser, format!("the query parameter `{name}` is missing"))
+pub fn missing_in_query(name: &str) -> Rejection {
+    Rejection::new(Reason::NoUser, format!("the query parameter `{name}` is missing"))
 }
 
 /// A query parameter as bytes; as forms write it, with `+` for a space. Those that others have added are not looked at.
-fn parameter(query: Option<&str>, name: &str) -> Result<Option<Vec<u8>>, Refusal> {
+fn parameter(query: Option<&str>, name: &str) -> Result<Option<Vec<u8>>, Rejection> {
     let pairs = query.unwrap_or("").split('&').filter_map(|pair| pair.split_once('='));
     let mut values = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value);
     let value = values.next().map(|value| paths::decode(&value.replace('+', " "))).transpose()?;
     match values.next() {
         None => Ok(value),
-        Some(_) => Err(Refusal::new(Reason::Malformed, format!("the query parameter `{name}` is there twice"))),
+        Some(_) => Err(Rejection::new(Reason::Malformed, format!("the query parameter `{name}` is there twice"))),
     }
 }
 
@@ -165,9 +165,9 @@ pub(crate) fn can_be_asked_for(id: &str) -> bool {
 }
 
 /// An id of this kind is `.` or `..`.
-pub(crate) fn no_path(kind: &str) -> Refusal {
-    let sentence = format!("the {kind} id is `.` or `..`, which no browser can ask for in a path: choose another one");
-    Refusal::new(Reason::BadId, sentence)
+pub(crate) fn no_path(kind: &str) -> Rejection {
+    let message = format!("the {kind} id is `.` or `..`, which no browser can ask for in a path: choose another one");
+    Rejection::new(Reason::BadId, message)
 }
 
 #[cfg(test)]
@@ -185,12 +185,12 @@ mod tests {
             assert_eq!(user(Some(query)).expect_err("bad").reason.status().as_u16(), 422, "{query}");
         }
         for id in [".", "%2e", "..", ".%2E"] {
-            let refusals = [
+            let rejections = [
                 article_in_path(id).expect_err(id),
                 article_in_query(Some(&format!("article={id}")), "article").expect_err(id),
                 user_in_query(Some(&format!("usrid={id}")), "usrid").expect_err(id),
             ];
-            assert!(refusals.iter().all(|refusal| refusal.reason == Reason::BadId), "{refusals:?}");
+            assert!(rejections.iter().all(|rejection| rejection.reason == Reason::BadId), "{rejections:?}");
         }
         assert_eq!(article_in_path("%2e%2e%2e").expect("valid").as_str(), "...");
         assert_eq!(article_in_query(None, "article").expect_err("bad").reason.status().as_u16(), 400);

@@ -1,5 +1,7 @@
 //! The HTTP interface: one table of routes, and what each of them does.
 
+mod failure;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,23 +12,23 @@ use footfall_shared::service::paths::{self, id_in};
 use footfall_shared::service::telemetry::{self, IntCounter, IntCounterVec, Readiness};
 use footfall_shared::stores::reads::Reads;
 use hyper::body::Incoming;
-use hyper::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
-};
+use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::bodies::{Bodies, NoBody};
+use crate::bodies::Bodies;
 use crate::budgets::Budgets;
-use crate::intake::{Intake, NotCounted};
+use crate::intake::Intake;
 use crate::origins::Origins;
 use crate::page;
 use crate::posted::{self, Posted};
-use crate::request::{self, Reason, Refusal, Sent};
+use crate::request::{self, Reason, Rejection, Sent};
 use crate::visitor::{Fate, LeftOut, Visitor, Visitors};
+
+use failure::Failure;
 
 /// What all requests share.
 pub struct Routes {
@@ -136,63 +138,6 @@ struct RejectedView {
     error: String,
 }
 
-/// Everything that is not a plain answer.
-enum Failure {
-    Refused(Refusal),
-    NotCounted(NotCounted),
-    /// The bodies of others have all the room.
-    Crowded,
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<NoBody> for Failure {
-    fn from(no_body: NoBody) -> Self {
-        match no_body {
-            NoBody::Refused(refusal) => Self::Refused(refusal),
-            NoBody::Crowded => Self::Crowded,
-        }
-    }
-}
-
-impl From<NotCounted> for Failure {
-    fn from(not_counted: NotCounted) -> Self {
-        Self::NotCounted(not_counted)
-    }
-}
-
-impl Failure {
-    fn answer(self) -> Answer {
-        match self {
-            Self::Refused(Refusal { reason: Reason::Encoded, sentence }) => http::unsupported_encoding(&sentence),
-            Self::Refused(Refusal { reason: reason @ Reason::TooOften { wait_s }, sentence }) => {
-                retry_later(reason.status(), &sentence, wait_s)
-            }
-            Self::Refused(Refusal { reason: Reason::Slow, sentence }) => {
-                http::closing(http::sentence(Reason::Slow.status(), &sentence))
-            }
-            Self::Refused(Refusal { reason, sentence }) => http::sentence(reason.status(), &sentence),
-            Self::NotCounted(error) => retry_later(StatusCode::SERVICE_UNAVAILABLE, &error.to_string(), 1),
-            // What is still on its way of this body is not waited for.
-            Self::Crowded => http::closing(retry_later(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "there is no room for more large requests at the moment; this one was not counted: try again later",
-                1,
-            )),
-        }
-    }
-}
-
-fn retry_later(status: StatusCode, sentence: &str, wait_s: u64) -> Answer {
-    let mut answer = http::sentence(status, sentence);
-    answer.headers_mut().insert(RETRY_AFTER, wait_s.into());
-    answer
-}
-
 /// Says with an answer that a view is not counted, and why.
 fn tell(answer: &mut Answer, left_out: Option<LeftOut>) {
     if let Some(why) = left_out {
@@ -219,7 +164,7 @@ impl Routes {
             ),
             dashboard_url: config.dashboard.url.as_str().trim_end_matches('/').to_owned(),
             bodies: Bodies::new(&config.ingest),
-            request_views_max: config.ingest.request_views_max,
+            request_views_max: config.ingest.request_views_max.get(),
         }
     }
 
@@ -238,17 +183,17 @@ impl Routes {
             if path == "*" && head.method == Method::OPTIONS {
                 return http::other_method(&head.method, path, "GET, HEAD, POST, OPTIONS");
             }
-            let sentence = "there is nothing here: see /demopage/{article}?usrid=U, /v1/views and /v1/articles/{article}, \
+            let message = "there is nothing here: see /demopage/{article}?usrid=U, /v1/views and /v1/articles/{article}, \
                             where a / in the article is written %2F";
-            return http::sentence(StatusCode::NOT_FOUND, sentence);
+            return http::sentence(StatusCode::NOT_FOUND, message);
         };
         let counts = matches!(endpoint, Endpoint::Views | Endpoint::Pixel | Endpoint::Demopage(_));
         // What the script in pages of other sites asks for.
         let is_for_pages = matches!(endpoint, Endpoint::Views | Endpoint::Article(_));
         let mut answer = if endpoint.takes(&head.method) {
             self.serve(endpoint, peer, head, body).await.unwrap_or_else(|failure| {
-                if let (true, Failure::Refused(refusal)) = (counts, &failure) {
-                    self.reject(refusal.reason, 1, Some(refusal));
+                if let (true, Failure::Rejected(rejection)) = (counts, &failure) {
+                    self.reject(rejection.reason, 1, Some(rejection));
                 }
                 failure.answer()
             })
@@ -291,10 +236,10 @@ impl Routes {
     }
 
     /// Whoever sends a view may not look at the answer: so the operator is told too.
-    fn reject(&self, reason: Reason, views: usize, example: Option<&Refusal>) {
+    fn reject(&self, reason: Reason, views: usize, example: Option<&Rejection>) {
         self.rejected.with_label_values(&[reason.label()]).inc_by(views as u64);
         if self.readiness.note(reason.note()) {
-            let example = example.map(|refusal| format!(": {refusal}")).unwrap_or_default();
+            let example = example.map(|rejection| format!(": {rejection}")).unwrap_or_default();
             warn!("{}{example}; further ones are only counted", reason.note());
         }
     }
@@ -315,7 +260,7 @@ impl Routes {
             .and_then(|value| value.to_str().ok())
             .is_some_and(|value| value.to_ascii_lowercase().contains("ndjson"));
         if let Some(reason) = http::compressed(headers) {
-            return Err(Refusal::new(Reason::Encoded, reason).into());
+            return Err(Rejection::new(Reason::Encoded, reason).into());
         }
         let body = self.bodies.whole(body).await?;
         match posted::posted(body.bytes(), is_ndjson, self.request_views_max)? {
@@ -326,7 +271,7 @@ impl Routes {
             }
             Posted::Many(many) => {
                 let mut views = Vec::with_capacity(many.sent.len());
-                let (mut left_out, mut why, mut refused) = (0, None, many.refused);
+                let (mut left_out, mut why, mut rejected) = (0, None, many.rejected);
                 for (index, sent) in many.sent {
                     match visitor.view(sent, posted::missing_in_body) {
                         Ok(Ok(view)) => views.push(view),
@@ -334,23 +279,23 @@ impl Routes {
                             left_out += 1;
                             why = Some(reason);
                         }
-                        Err(refusal) => refused.add(index, refusal.reason, || refusal),
+                        Err(rejection) => rejected.add(index, rejection.reason, || rejection),
                     }
                 }
-                for (reason, views) in &refused.reasons {
+                for (reason, views) in &rejected.reasons {
                     let example =
-                        refused.first.iter().map(|(_, refusal)| refusal).find(|first| first.reason == *reason);
+                        rejected.first.iter().map(|(_, rejection)| rejection).find(|first| first.reason == *reason);
                     self.reject(*reason, *views, example);
                 }
                 let accepted = views.len();
                 if accepted > 0 {
                     self.count_all(&visitor, views).await?;
                 }
-                let rejected = refused.count();
-                let errors = refused.first.into_iter();
+                let count = rejected.count();
+                let errors = rejected.first.into_iter();
                 let errors =
-                    errors.map(|(index, Refusal { sentence: error, .. })| RejectedView { index, error }).collect();
-                let mut answer = http::json(StatusCode::OK, &Outcome { accepted, rejected, left_out, errors });
+                    errors.map(|(index, Rejection { message: error, .. })| RejectedView { index, error }).collect();
+                let mut answer = http::json(StatusCode::OK, &Outcome { accepted, rejected: count, left_out, errors });
                 tell(&mut answer, why);
                 Ok(answer)
             }

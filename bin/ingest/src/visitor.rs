@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::bots::Bots;
-use crate::request::{Refusal, Sent};
+use crate::request::{Rejection, Sent};
 
 /// What is known of all who send views.
 pub struct Visitors {
     bots: Bots,
     proxies: Proxies,
-    /// None: a view without a user is refused.
+    /// None: a view without a user is rejected.
     salts: Option<Arc<Salts>>,
     readiness: Readiness,
     left_out: IntCounterVec,
@@ -132,8 +132,8 @@ pub(crate) struct Visitor<'a> {
 }
 
 impl Visitor<'_> {
-    /// The view to count, or why it is left out. If there must be a user and is none, the refusal says so.
-    pub(crate) fn view(&self, sent: Sent, missing: impl FnOnce() -> Refusal) -> Result<Fate, Refusal> {
+    /// The view to count, or why it is left out. If there must be a user and is none, the rejection says so.
+    pub(crate) fn view(&self, sent: Sent, missing: impl FnOnce() -> Rejection) -> Result<Fate, Rejection> {
         let Sent { article, user, id } = sent;
         let user = match (user, &self.visitors.salts, self.nobody) {
             (None, None, _) => return Err(missing()),
@@ -280,7 +280,7 @@ mod tests {
         Sent { article: Article::parse(b"a").expect("test id"), user, id: None }
     }
 
-    fn missing() -> Refusal {
+    fn missing() -> Rejection {
         crate::request::missing_in_query("user")
     }
 
@@ -312,9 +312,9 @@ mod tests {
         let view = |visitors: &Visitors, headers: &HeaderMap, user| {
             visitors.visitor(ip("192.0.2.1"), &Method::POST, headers).view(sent(user), missing)
         };
-        let user = |view: Result<Fate, Refusal>| view.expect("fine").map(|view| view.user.to_string());
+        let user = |view: Result<Fate, Rejection>| view.expect("fine").map(|view| view.user.to_string());
         assert_eq!(user(view(&strict, &person, Some("u"))).as_deref(), Ok("u"));
-        // Refused as ever, a bot too: it is answered as everybody is.
+        // Rejected as ever, a bot too: it is answered as everybody is.
         assert_eq!((view(&strict, &person, None), view(&strict, &bot, None)), (Err(missing()), Err(missing())));
         assert!(user(view(&open, &person, None)).is_ok_and(|name| name.starts_with("anon:")));
         assert_eq!(user(view(&open, &private, Some("u"))).as_deref(), Ok("u"));

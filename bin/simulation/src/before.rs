@@ -9,10 +9,9 @@ use footfall_shared::protocol::packed;
 use footfall_shared::protocol::{Article, Batch, Position, Producer, Shard, User, View};
 
 use crate::books::{Pair, rows_of};
-use crate::dice::Dice;
-use crate::plan::Setting;
 use crate::processes::World;
 use crate::stage::sleep_ms;
+use footfall_proof::{Dice, Settings};
 
 /// The script by which it appends.
 pub const APPLY: &str = include_str!("before/apply.lua");
@@ -66,13 +65,13 @@ fn pairs(batch: &Batch) -> Vec<Pair> {
 
 /// Puts into both stores what the version before has left.
 #[must_use]
-pub fn leave(world: &World, dice: &Dice, setting: &Setting) -> Vec<OldIngest> {
-    Shard::all(setting.shards).map(|shard| leave_in(world, dice.fork(), setting, shard)).collect()
+pub fn leave(world: &World, dice: &Dice, settings: &Settings) -> Vec<OldIngest> {
+    Shard::all(settings.shards).map(|shard| leave_in(world, dice.fork(), settings, shard)).collect()
 }
 
-fn leave_in(world: &World, dice: Dice, setting: &Setting, shard: Shard) -> OldIngest {
+fn leave_in(world: &World, dice: Dice, settings: &Settings, shard: Shard) -> OldIngest {
     let producer = Producer(dice.number());
-    let Setting { shards, articles, .. } = *setting;
+    let Settings { shards, articles, .. } = *settings;
     // MySQL has the generations up to `position`; Redis has those from `first` on, and the last one is open.
     let (position, open) = (dice.range(0, 3), dice.range(3, 5) + 1);
     let first = if dice.chance(50) { position + 1 } else { position.max(1) };

@@ -51,9 +51,9 @@ pub enum Destroyed {
     ByDamage,
 }
 
-/// What clients know of one article and user.
+/// What clients were told of one article and user.
 #[derive(Debug, Clone, Default)]
-pub struct Tally {
+pub struct Told {
     /// Views that may have been counted.
     pub attempted: u64,
     /// Views that were acknowledged.
@@ -77,7 +77,7 @@ pub struct Known {
 
 #[derive(Default)]
 struct State {
-    tallies: BTreeMap<Pair, Tally>,
+    told: BTreeMap<Pair, Told>,
     batches: BTreeMap<BatchName, Known>,
     /// Producers without a journal that have died.
     gone: BTreeSet<u64>,
@@ -100,15 +100,15 @@ impl Books {
     pub fn attempt(&self, pairs: &[Pair], has_ids: bool, now_ms: u64) {
         let mut state = lock(&self.0);
         for pair in pairs {
-            let tally = state.tallies.entry(pair.clone()).or_default();
-            if tally.attempted == 0 {
-                tally.first_ms = now_ms;
+            let told = state.told.entry(pair.clone()).or_default();
+            if told.attempted == 0 {
+                told.first_ms = now_ms;
             }
             if has_ids {
-                tally.tries += 1;
-                tally.attempted = 1;
+                told.tries += 1;
+                told.attempted = 1;
             } else {
-                tally.attempted += 1;
+                told.attempted += 1;
             }
         }
     }
@@ -117,12 +117,12 @@ impl Books {
     pub fn refused(&self, pairs: &[Pair], has_ids: bool) {
         let mut state = lock(&self.0);
         for pair in pairs {
-            let tally = state.tallies.entry(pair.clone()).or_default();
+            let told = state.told.entry(pair.clone()).or_default();
             if has_ids {
-                tally.tries -= 1;
-                tally.attempted = tally.tries.min(1);
+                told.tries -= 1;
+                told.attempted = told.tries.min(1);
             } else {
-                tally.attempted -= 1;
+                told.attempted -= 1;
             }
         }
     }
@@ -131,11 +131,11 @@ impl Books {
     pub fn acknowledged(&self, pairs: &[Pair], has_ids: bool) {
         let mut state = lock(&self.0);
         for pair in pairs {
-            let tally = state.tallies.entry(pair.clone()).or_default();
+            let told = state.told.entry(pair.clone()).or_default();
             if has_ids {
-                tally.acknowledged = 1;
+                told.acknowledged = 1;
             } else {
-                tally.acknowledged += 1;
+                told.acknowledged += 1;
             }
             state.acknowledged += 1;
         }
@@ -190,10 +190,10 @@ impl Books {
         lock(&self.0).forgotten.get(&shard).is_some_and(|times| times.iter().any(|time| *time >= since_ms))
     }
 
-    /// What clients know.
+    /// What clients were told.
     #[must_use]
-    pub fn tallies(&self) -> BTreeMap<Pair, Tally> {
-        lock(&self.0).tallies.clone()
+    pub fn told(&self) -> BTreeMap<Pair, Told> {
+        lock(&self.0).told.clone()
     }
 
     /// How many views were acknowledged.

@@ -7,11 +7,10 @@ use footfall_ingest::intake::NotCounted;
 use footfall_shared::protocol::{Article, User, View, ViewId};
 
 use crate::books::Pair;
-use crate::dice::Dice;
 use crate::mysql::POISON;
-use crate::plan::Setting;
 use crate::processes::World;
 use crate::stage::{INGESTS, sleep_ms};
+use footfall_proof::{Dice, Settings};
 
 /// How often a client tries again.
 const TRIES_MAX: usize = 8;
@@ -33,19 +32,19 @@ pub struct Request {
 
 /// All requests of a run.
 #[must_use]
-pub fn requests(dice: &Dice, setting: &Setting) -> Vec<Request> {
+pub fn requests(dice: &Dice, settings: &Settings) -> Vec<Request> {
     let mut users = 0;
-    let mut requests: Vec<Request> = (0..setting.requests)
+    let mut requests: Vec<Request> = (0..settings.requests)
         .map(|_| {
-            let has_ids = dice.chance(setting.ids_percent);
+            let has_ids = dice.chance(settings.ids_percent);
             let mut views: Vec<View> = vec![];
             for _ in 0..dice.pick(&[1, 1, 1, 2, 5]) {
                 users += 1;
-                let article = format!("a{}", dice.range(1, setting.articles));
+                let article = format!("a{}", dice.range(1, settings.articles));
                 // Most users come once, so that each of their views can be told from all others.
                 let user = match () {
                     () if has_ids => format!("u{users}"),
-                    () if dice.chance(setting.poison_percent) => POISON.into(),
+                    () if dice.chance(settings.poison_percent) => POISON.into(),
                     () if dice.chance(30) => format!("often{}", dice.range(1, 3)),
                     () => format!("u{users}"),
                 };
@@ -56,7 +55,7 @@ pub fn requests(dice: &Dice, setting: &Setting) -> Vec<Request> {
                 });
             }
             Request {
-                at_ms: dice.range(0, setting.traffic_ms),
+                at_ms: dice.range(0, settings.traffic_ms),
                 pairs: views.iter().map(|view| (view.article.as_str().into(), view.user.as_str().into())).collect(),
                 views,
                 has_ids,

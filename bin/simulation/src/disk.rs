@@ -8,9 +8,9 @@ use footfall_journal::{Disk, DiskFile};
 use footfall_shared::protocol::packed::{Record, decode_record};
 
 use crate::books::{BatchName, Books, Destroyed, Rows, rows_of};
-use crate::dice::Dice;
 use crate::stage::lock;
 use crate::trace::Trace;
+use footfall_proof::Dice;
 
 #[derive(Debug, Clone)]
 struct File {

@@ -10,9 +10,11 @@ use footfall_shared::protocol::{
     Article, Batch, Committed, Direct, Fence, Flush, Growth, Part, Producer, Recovery, Row, Shard, StoredArticle, User,
 };
 
+use footfall_proof::{Conservation, Invariant, Moment, Network, Who};
+
 use crate::books::{Books, Numbers, Pair, Rows};
 use crate::mutants::Mutant;
-use crate::stage::{Aim, CLIENTS, Stage, Weather, exchange, lock};
+use crate::stage::{CLIENTS, Stage, clients, exchange, lock};
 
 /// A user that MySQL refuses.
 pub const POISON: &str = "poison";
@@ -44,8 +46,10 @@ pub struct Database {
     books: Arc<Books>,
     mutant: Option<Mutant>,
     tables: Mutex<Tables>,
-    weather: Mutex<[Weather; CLIENTS]>,
+    network: Mutex<[Network; CLIENTS]>,
     is_read_only: Mutex<bool>,
+    /// Whether the next flush that is committed leaves the fence as it was.
+    forgets_fence: Mutex<bool>,
 }
 
 impl Database {
@@ -61,8 +65,9 @@ impl Database {
             books,
             mutant,
             tables: Mutex::new(tables),
-            weather: Mutex::default(),
+            network: Mutex::new([Network::CALM; CLIENTS]),
             is_read_only: Mutex::default(),
+            forgets_fence: Mutex::default(),
         })
     }
 
@@ -73,9 +78,14 @@ impl Database {
     }
 
     /// Changes the way of a client, or of all.
-    pub fn weather(&self, who: Option<usize>, weather: Weather) {
-        let mut all = lock(&self.weather);
-        (0..CLIENTS).filter(|client| who.is_none_or(|who| who == *client)).for_each(|client| all[client] = weather);
+    pub fn network(&self, who: Who, network: Network) {
+        let mut all = lock(&self.network);
+        clients(who).for_each(|client| all[client] = network);
+    }
+
+    /// The next flush that is committed leaves the fence as it was, and its client does not hear that it was committed.
+    pub fn forget_fence(&self) {
+        *lock(&self.forgets_fence) = true;
     }
 
     /// Refuses writes, or takes them again.
@@ -119,21 +129,29 @@ impl Database {
             let of_article = tables.readers.iter().filter(|((name, _), _)| name == article).map(|(_, views)| *views);
             let sums = of_article.fold((0, 0), |(sum, count), views| (sum + views, count + 1));
             if sums != (*views, *readers) {
-                wrong.push(format!("I4: {article} has {views} views and {readers} readers, its rows say {sums:?}"));
+                wrong.push(format!(
+                    "{}: {article} has {views} views and {readers} readers, its rows say {sums:?}",
+                    Invariant::I4
+                ));
             }
         }
         let counted: u64 = tables.readers.values().sum();
         let quarantined: u64 = tables.quarantine.iter().map(|(.., views)| views).sum();
         let fenced = tables.producers.values().chain(tables.direct.values());
         let (cumulative, repeats) = fenced.fold((0, 0), |sum, fenced| (sum.0 + fenced.views, sum.1 + fenced.repeats));
-        if cumulative != counted + quarantined + repeats {
-            wrong.push(format!(
-                "I9: the fences say {cumulative} views, counted are {counted}, in quarantine {quarantined}, repeats {repeats}"
-            ));
+        let conservation = Conservation {
+            accepted: cumulative.into(),
+            stored: counted.into(),
+            quarantined: quarantined.into(),
+            repeated: repeats.into(),
+            ..Conservation::default()
+        };
+        if conservation.difference() != 0 {
+            wrong.push(format!("{}: {conservation:?}", Invariant::I9));
         }
         let totals: u64 = tables.fences.values().map(|fence| fence.views).sum();
         if totals != counted {
-            wrong.push(format!("I4: the totals say {totals} views, counted are {counted}"));
+            wrong.push(format!("{}: the totals say {totals} views, counted are {counted}", Invariant::I4));
         }
         wrong
     }
@@ -155,7 +173,8 @@ impl Client {
     ) -> Step<'_, T> {
         let (database, who) = (Arc::clone(&self.database), self.who);
         Box::pin(async move {
-            let weather = lock(&database.weather)[who];
+            let network = lock(&database.network)[who];
+            let network = if network.refused { network } else { database.stage.way(who, step, network) };
             let served = {
                 let database = Arc::clone(&database);
                 async move {
@@ -164,11 +183,15 @@ impl Client {
                     } else {
                         work(&database)
                     };
-                    database.stage.aims.done(Aim { who, step });
+                    database.stage.aims.reached(who, step, Moment::Reply);
                     Some(answer)
                 }
             };
-            exchange(&database.stage, weather, patience, served).await.unwrap_or_else(|why| {
+            let answer = exchange(&database.stage, network, patience, served).await;
+            if answer.is_ok() {
+                database.stage.aims.reached(who, step, Moment::Told);
+            }
+            answer.unwrap_or_else(|why| {
                 database
                     .stage
                     .trace
@@ -216,6 +239,7 @@ impl Fences for Client {
             {
                 return Err(StoreError::timed_out(Duration::ZERO)); // Any error that says nothing else is graded alike.
             }
+            let before = lock(&database.forgets_fence).then(|| lock(&database.tables).positions());
             let committed = database.commit(shard, epoch, &flush);
             database.stage.trace.note("commit", &[who as u64, flush.first, flush.last], || {
                 format!(
@@ -223,6 +247,11 @@ impl Fences for Client {
                     flush.first, flush.last, flush.producers
                 )
             });
+            if let (Committed::Now { .. }, Some(before)) = (&committed, before) {
+                *lock(&database.forgets_fence) = false;
+                lock(&database.tables).put_back(shard, before);
+                return Err(StoreError::timed_out(Duration::ZERO)); // Any error that says nothing else is graded alike.
+            }
             Ok(committed)
         })
     }
@@ -283,7 +312,8 @@ impl Database {
         let fence = tables.fences.get_mut(&shard.0).expect("it was made with all shards");
         // I5: looked at from outside, whatever the code above has decided.
         if is_fenced && (fence.position >= flush.first || fence.flush_epoch > epoch) {
-            let what = format!("I5: position {} of epoch {epoch} was flushed behind {fence:?}", flush.first);
+            let what =
+                format!("{}: position {} of epoch {epoch} was flushed behind {fence:?}", Invariant::I5, flush.first);
             self.stage.trace.violation(what);
         }
         fence.position = flush.last;
@@ -348,7 +378,22 @@ impl Fenced {
     }
 }
 
+/// The fences of all shards and of all producers.
+type Positions = (BTreeMap<u16, Fence>, BTreeMap<(u16, u64), Fenced>);
+
 impl Tables {
+    fn positions(&self) -> Positions {
+        (self.fences.clone(), self.producers.clone())
+    }
+
+    /// A shard is at the position and its producers are at the batches of before; what was counted stays counted.
+    fn put_back(&mut self, shard: Shard, (fences, producers): Positions) {
+        if let (Some(now), Some(before)) = (self.fences.get_mut(&shard.0), fences.get(&shard.0)) {
+            (now.position, now.flush_epoch) = (before.position, before.flush_epoch);
+        }
+        self.producers = producers;
+    }
+
     /// Adds rows and all sums; answers what each article grew by, and the views that went to quarantine instead.
     fn store(&mut self, shard: Shard, rows: &[Row]) -> (Vec<Growth>, u64) {
         let mut growth: Vec<Growth> = vec![];

@@ -1,5 +1,6 @@
 //! The processes: two ingests and two flushers that run the real code, and that can be killed, ended and paused.
 
+use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -8,8 +9,9 @@ use std::time::Duration;
 use footfall_flusher::flush::Flusher;
 use footfall_flusher::metrics::Metrics;
 use footfall_ingest::blocking::Blocking;
-use footfall_ingest::counting::{Counting, World as IngestWorld};
+use footfall_ingest::counting::{Counting, Dependencies};
 use footfall_ingest::intake::Intake;
+use footfall_proof::Settings;
 use footfall_shared::protocol::{Producer, Shard};
 use footfall_shared::redis::Redis;
 use footfall_shared::service::config::{Config, ms};
@@ -23,9 +25,29 @@ use crate::books::Books;
 use crate::disk::SimulatedDisk;
 use crate::mutants::Mutant;
 use crate::mysql::Database;
-use crate::plan::{Process, Setting};
 use crate::redis::Farm;
 use crate::stage::{FLUSHERS, INGESTS, READER, Stage, lock};
+
+/// A process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Process {
+    /// Which ingest.
+    Ingest(usize),
+    /// Which flusher.
+    Flusher(usize),
+}
+
+impl Process {
+    /// The one that is this client of the stores; none if it is no process that can be hurt.
+    #[must_use]
+    pub fn of(client: usize) -> Option<Self> {
+        match client {
+            0..INGESTS => Some(Self::Ingest(client)),
+            INGESTS..READER => Some(Self::Flusher(client - INGESTS)),
+            _ => None,
+        }
+    }
+}
 
 /// The stores and what lives on them.
 pub struct World {
@@ -39,7 +61,7 @@ pub struct World {
     pub database: Arc<Database>,
     /// By host.
     pub disks: Vec<Arc<SimulatedDisk>>,
-    setting: Setting,
+    settings: Settings,
     config: Config,
     mutant: Option<Mutant>,
     ingests: [Mutex<Option<Ingest>>; INGESTS],
@@ -106,18 +128,18 @@ impl<F: Future> Future for Gated<F> {
 impl World {
     /// A world without processes.
     #[must_use]
-    pub fn new(stage: Arc<Stage>, setting: &Setting, mutant: Option<Mutant>) -> Arc<Self> {
+    pub fn new(stage: Arc<Stage>, settings: &Settings, mutant: Option<Mutant>) -> Arc<Self> {
         let books = Arc::new(Books::default());
         let disk = |_| {
             let lies = mutant == Some(Mutant::SyncLies);
             SimulatedDisk::new(stage.dice.fork(), Arc::clone(&stage.trace), Arc::clone(&books), lies)
         };
         Arc::new(Self {
-            farm: Farm::new(Arc::clone(&stage), Arc::clone(&books), setting.shards, mutant),
-            database: Database::new(Arc::clone(&stage), Arc::clone(&books), setting.shards, mutant),
-            disks: (0..setting.hosts).map(disk).collect(),
-            config: config_of(setting),
-            setting: setting.clone(),
+            farm: Farm::new(Arc::clone(&stage), Arc::clone(&books), settings.shards, mutant),
+            database: Database::new(Arc::clone(&stage), Arc::clone(&books), settings.shards, mutant),
+            disks: (0..settings.hosts).map(disk).collect(),
+            config: config_of(settings),
+            settings: *settings,
             mutant,
             ingests: Default::default(),
             flushers: Default::default(),
@@ -129,18 +151,18 @@ impl World {
     /// The host of an ingest.
     #[must_use]
     pub fn host_of(&self, ingest: usize) -> usize {
-        ingest % self.setting.hosts
+        ingest % self.settings.hosts
     }
 
     fn redis(&self, who: usize) -> Redis {
-        Redis::simulated(self.farm.client(who, Duration::from_millis(self.setting.redis_patience_ms)))
+        Redis::simulated(self.farm.client(who, Duration::from_millis(self.settings.redis_patience_ms)))
     }
 
     /// Reads as ingest and dashboard do, from now on.
     #[must_use]
     pub fn reads(&self) -> Reads {
         let (redis, mysql) = (self.redis(READER), self.database.client(READER));
-        Reads::new(&redis, mysql, HitCounts::default(), &self.config.reads, self.setting.shards, ms(500))
+        Reads::new(&redis, mysql, HitCounts::default(), &self.config.reads, self.settings.shards, ms(500))
     }
 
     /// How to reach an ingest; none if it is not there.
@@ -166,8 +188,8 @@ impl World {
             return true;
         }
         let producer = Producer(self.stage.dice.number());
-        let has_journal = self.setting.has_journal && self.mutant != Some(Mutant::NoJournal);
-        let world = IngestWorld {
+        let has_journal = self.settings.has_journal && self.mutant != Some(Mutant::NoJournal);
+        let dependencies = Dependencies {
             redis: self.redis(who),
             fences: self.database.client(who),
             disk: has_journal.then(|| self.disks[self.host_of(who)].mount()),
@@ -175,7 +197,7 @@ impl World {
             producer,
             readiness: Readiness::default(),
         };
-        let counting = match Counting::start(&self.config, world) {
+        let counting = match Counting::start(&self.config, dependencies) {
             Ok(counting) => counting,
             Err(error) => {
                 self.stage.trace.note("start", &[who as u64], || format!("ingest {who} cannot begin: {error}"));
@@ -196,7 +218,7 @@ impl World {
         let who = INGESTS + which;
         let (gate, stop, metrics) = (Arc::new(Gate::default()), CancellationToken::new(), Metrics::new());
         let redis = self.redis(who);
-        let tasks = Shard::all(self.setting.shards).map(|shard| {
+        let tasks = Shard::all(self.settings.shards).map(|shard| {
             let fences = self.database.client(who);
             let (readiness, pulse) = (Readiness::default(), Watchdog::default().watch());
             let flusher = Flusher::new(&self.config, redis.shard(shard), fences, readiness, metrics.clone(), pulse);
@@ -227,7 +249,7 @@ impl World {
     }
 
     fn ended(&self, producer: Producer) {
-        if !self.setting.has_journal {
+        if !self.settings.has_journal {
             self.books.gone(producer.0);
         }
     }
@@ -278,15 +300,15 @@ impl World {
     }
 }
 
-fn config_of(setting: &Setting) -> Config {
-    let mut config = Config { shards: setting.shards, ..Config::default() };
-    config.ingest.journal_bytes_max = setting.journal_bytes_max;
-    config.ingest.batch_views_max = setting.batch_views_max;
-    config.ingest.ids_bytes_max = setting.ids_bytes_max;
-    config.ingest.answer_timeout_ms = ms(setting.answer_timeout_ms);
-    config.flusher.lease_ms = ms(setting.lease_ms);
-    config.flusher.poll_ms = ms(setting.poll_ms);
-    config.flusher.transaction_views_max = setting.transaction_views_max;
-    config.flusher.timeout_ms = ms(setting.flush_timeout_ms);
+fn config_of(settings: &Settings) -> Config {
+    let mut config = Config { shards: settings.shards, ..Config::default() };
+    config.ingest.journal_bytes_max = settings.journal_bytes_max;
+    config.ingest.batch_views_max = settings.batch_views_max;
+    config.ingest.ids_bytes_max = settings.ids_bytes_max;
+    config.ingest.answer_timeout_ms = ms(settings.answer_timeout_ms);
+    config.flusher.lease_ms = ms(settings.lease_ms);
+    config.flusher.poll_ms = ms(settings.poll_ms);
+    config.flusher.transaction_views_max = settings.transaction_views_max;
+    config.flusher.timeout_ms = ms(settings.flush_timeout_ms);
     config
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use footfall_shared::protocol::{Article, Shard};
 
-use crate::dice::Dice;
-use crate::plan::Setting;
 use crate::processes::World;
 use crate::redis::Waiting;
 use crate::stage::sleep_ms;
+use footfall_proof::{Dice, Invariant, Settings};
 
 /// The truth about an article, if nothing stands between the stores.
 struct Truth {
@@ -37,12 +36,12 @@ impl Truth {
 }
 
 /// Reads one article after the other, for ever.
-pub async fn read(world: Arc<World>, setting: Setting, dice: Dice) {
+pub async fn read(world: Arc<World>, settings: Settings, dice: Dice) {
     let reads = world.reads();
     loop {
         sleep_ms(dice.range(20, 300)).await;
-        let article = article(dice.range(0, setting.articles));
-        let shard = Shard::of(&article, setting.shards).0;
+        let article = article(dice.range(0, settings.articles));
+        let shard = Shard::of(&article, settings.shards).0;
         let before = Truth::of(&world, shard, &article);
         let numbers = reads.article(&article).await;
         let after = Truth::of(&world, shard, &article);
@@ -58,25 +57,26 @@ pub async fn read(world: Arc<World>, setting: Setting, dice: Dice) {
         let least = if is_told { before.views + first.views - first.refused } else { 0 };
         let most = after.views + after.refused + last.views;
         if !(least..=most).contains(&views) || numbers.readers.is_some_and(|readers| readers > after.readers) {
-            let what = format!("I8: {numbers:?} was shown, but there were {least} to {most} views");
+            let what = format!("{}: {numbers:?} was shown, but there were {least} to {most} views", Invariant::I8);
             world.stage.trace.violation(what);
         }
     }
 }
 
 /// At the end everything is shown as MySQL has it.
-pub async fn read_all(world: &World, setting: &Setting) {
+pub async fn read_all(world: &World, settings: &Settings) {
     if world.stage.trace.has_violations() {
         return;
     }
     sleep_ms(3_000).await; // For so long an ingest's last word may hold that views are missing.
     let reads = world.reads();
-    for number in 0..=setting.articles {
+    for number in 0..=settings.articles {
         let article = article(number);
-        let (_, views, readers) = world.database.look_up(Shard::of(&article, setting.shards).0, &article);
+        let (_, views, readers) = world.database.look_up(Shard::of(&article, settings.shards).0, &article);
         let numbers = reads.article(&article).await;
         if (numbers.views, numbers.readers) != (Some(views), Some(readers)) {
-            let what = format!("I8: at the end {numbers:?} is shown, but MySQL has {views} views, {readers} readers");
+            let i8 = Invariant::I8;
+            let what = format!("{i8}: at the end {numbers:?} is shown, but MySQL has {views} views, {readers} readers");
             world.stage.trace.violation(what);
         }
     }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use footfall_proof::{Invariant, Moment, Network, Restart, Who, WriteMode};
 use footfall_shared::protocol::keys::ShardKeys;
 use footfall_shared::protocol::packed;
 use footfall_shared::protocol::{Article, Batch, Fence, Shard};
@@ -18,7 +19,7 @@ use crate::keyspace::{Context, Keyspace, Refused, Reply};
 use crate::lua;
 use crate::mutants::Mutant;
 use crate::mysql::POISON;
-use crate::stage::{Aim, CLIENTS, Stage, Unanswered, Weather, exchange, lock, sleep_ms};
+use crate::stage::{CLIENTS, Stage, Unanswered, clients, exchange, lock, sleep_ms};
 
 /// Time of day at the beginning of every run, in milliseconds since 1970.
 pub const BEGIN_MS: u64 = 1_790_000_000_000;
@@ -27,37 +28,15 @@ const HISTORY: usize = 80;
 /// Every so many writes a copy is put away.
 const COPY_EVERY: u64 = 25;
 
+/// Bytes of the append-only file that one write takes, about.
+const WRITE_BYTES: u64 = 1_000;
+/// A copy that is a while old is from this part of the run so far, in percent.
+const WHILE_AGO_PERCENT: u64 = 80;
+
 /// What is damaged. Of the log it is known how long it is, and its entries have checksums;
 const CHECKED: [&str; 1] = [":log"];
 /// of these only a key of another type can be found to be wrong.
 const UNCHECKED: [&str; 2] = [":producers", ":ids"];
-
-/// What a server refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mood {
-    /// Nothing.
-    #[default]
-    Well,
-    /// Writes that need memory.
-    Full,
-    /// Writes, as a replica does.
-    ReadOnly,
-    /// Writes, because it cannot write its own files.
-    Misconfigured,
-}
-
-/// What a server comes back with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Comeback {
-    /// Everything.
-    Whole,
-    /// Everything but the last so many writes.
-    WithoutTail(u64),
-    /// Nothing.
-    Empty,
-    /// A copy from this part of the run so far, in percent.
-    OldCopy(u64),
-}
 
 /// From which writes the data of a shard come: those of `branch`, and of each ancestor those up to a point.
 #[derive(Debug, Clone, Default)]
@@ -89,7 +68,7 @@ struct Data {
 struct Instance {
     /// None while it is down.
     life: Option<u64>,
-    mood: Mood,
+    mode: WriteMode,
     data: Data,
     history: VecDeque<Data>,
     /// Likewise, because they are older than they were.
@@ -100,7 +79,7 @@ struct State {
     servers: Vec<Instance>,
     /// The server that each client talks to.
     points: [usize; CLIENTS],
-    weather: [Weather; CLIENTS],
+    network: [Network; CLIENTS],
     copies: Vec<Data>,
     lives: u64,
     branches: u64,
@@ -139,7 +118,7 @@ impl Farm {
         let state = State {
             servers: vec![Instance::default()],
             points: [0; CLIENTS],
-            weather: [Weather::default(); CLIENTS],
+            network: [Network::CALM; CLIENTS],
             copies: vec![],
             lives: 1,
             branches: 0,
@@ -191,7 +170,7 @@ impl Farm {
         let arguments = [epoch, producer, number, views, cumulative_views, before::pack(batch)];
         let Some(life) = lock(&self.state).servers[newest].life else { return false };
         let is_taken = self.serve(newest, life, |state| {
-            if state.servers[newest].mood != Mood::Well {
+            if state.servers[newest].mode != WriteMode::Writable {
                 return false;
             }
             let context = self.context(state, newest);
@@ -220,18 +199,14 @@ impl Farm {
     // ---- Faults
 
     /// Changes the way of a client, or of all.
-    pub fn weather(&self, who: Option<usize>, weather: Weather) {
+    pub fn network(&self, who: Who, network: Network) {
         let mut state = lock(&self.state);
-        for client in 0..CLIENTS {
-            if who.is_none_or(|who| who == client) {
-                state.weather[client] = weather;
-            }
-        }
+        clients(who).for_each(|client| state.network[client] = network);
     }
 
     /// Changes what the servers refuse.
-    pub fn mood(&self, mood: Mood) {
-        lock(&self.state).servers.iter_mut().for_each(|server| server.mood = mood);
+    pub fn write_mode(&self, mode: WriteMode) {
+        lock(&self.state).servers.iter_mut().for_each(|server| server.mode = mode);
     }
 
     /// Moves the servers' time of day.
@@ -245,7 +220,7 @@ impl Farm {
     }
 
     /// Begins a new life of the server that was last in use; all clients find it.
-    pub fn start(&self, comeback: Comeback) {
+    pub fn start(&self, restart: Restart) {
         let mut state = lock(&self.state);
         let current = state.servers.len() - 1;
         if state.servers[current].life.is_some() {
@@ -253,15 +228,20 @@ impl Farm {
         }
         state.points = [current; CLIENTS];
         let server = &state.servers[current];
-        let old = match comeback {
-            Comeback::Whole => None,
-            Comeback::WithoutTail(writes) => {
+        let restart = match restart {
+            Restart::Truncated(bytes) => Restart::WithoutTail(1 + bytes / WRITE_BYTES),
+            Restart::Older(_) => Restart::OldCopy(WHILE_AGO_PERCENT),
+            restart => restart,
+        };
+        let old = match restart {
+            Restart::Whole | Restart::Truncated(_) | Restart::Older(_) => None,
+            Restart::WithoutTail(writes) => {
                 let back = usize::try_from(writes).unwrap_or(usize::MAX).saturating_add(1);
                 let at = server.history.len().checked_sub(back);
                 Some(at.map_or_else(Data::default, |at| server.history[at].clone()))
             }
-            Comeback::Empty => Some(Data::default()),
-            Comeback::OldCopy(percent) => {
+            Restart::Empty => Some(Data::default()),
+            Restart::OldCopy(percent) => {
                 let at = state.copies.len() * usize::try_from(percent).unwrap_or(0) / 100;
                 Some(state.copies.get(at).cloned().unwrap_or_default())
             }
@@ -271,7 +251,7 @@ impl Farm {
         }
         state.lives += 1;
         state.servers[current].life = Some(state.lives);
-        self.stage.trace.note("redis", &[state.lives], || format!("life {} begins: {comeback:?}", state.lives));
+        self.stage.trace.note("redis", &[state.lives], || format!("life {} begins: {restart}", state.lives));
     }
 
     /// Puts older data in the place of what a server holds.
@@ -431,10 +411,10 @@ impl Farm {
 
     // ---- Serving
 
-    fn route(&self, who: usize) -> (usize, Option<u64>, Weather) {
+    fn route(&self, who: usize) -> (usize, Option<u64>, Network) {
         let state = lock(&self.state);
         let server = state.points[who];
-        (server, state.servers[server].life, state.weather[who])
+        (server, state.servers[server].life, state.network[who])
     }
 
     /// None if that life has ended.
@@ -469,7 +449,7 @@ impl Farm {
         Context {
             now_ms: now.saturating_add_signed(state.clock_offset_ms),
             replid: replid(server.life.unwrap_or(0)),
-            memory: if server.mood == Mood::Full { (1010 << 20, 1000 << 20) } else { (100 << 20, 1000 << 20) },
+            memory: if server.mode == WriteMode::Full { (1010 << 20, 1000 << 20) } else { (100 << 20, 1000 << 20) },
         }
     }
 
@@ -484,10 +464,10 @@ impl Farm {
     ) -> Option<Result<Value, RedisError>> {
         let flags = script.text.lines().next().unwrap_or_default();
         let result = self.serve(server, life, |state| {
-            match state.servers[server].mood {
-                Mood::Full if !flags.contains("allow-oom") && !flags.contains("no-writes") => return Err(full()),
-                Mood::ReadOnly if !flags.contains("no-writes") => return Err(read_only()),
-                Mood::Misconfigured if !flags.contains("no-writes") => return Err(misconfigured()),
+            match state.servers[server].mode {
+                WriteMode::Full if !flags.contains("allow-oom") && !flags.contains("no-writes") => return Err(full()),
+                WriteMode::ReadOnly if !flags.contains("no-writes") => return Err(read_only()),
+                WriteMode::Misconfigured if !flags.contains("no-writes") => return Err(misconfigured()),
                 _ => {}
             }
             let context = self.context(state, server);
@@ -514,7 +494,7 @@ impl Farm {
             let arguments = arguments.iter().take(6).map(|word| String::from_utf8_lossy(word));
             format!("by {who} on {server}: {:?} -> {}", arguments.collect::<Vec<_>>(), readable(&outcome))
         });
-        self.stage.aims.done(Aim { who, step: script.name });
+        self.stage.aims.reached(who, script.name, Moment::Reply);
         Some(result)
     }
 
@@ -576,8 +556,9 @@ impl Farm {
             let lacks = position + 1 < first && trimmed.is_some_and(|trimmed| trimmed != (views, readers));
             if stored != Some((views, readers)) || lacks {
                 let what = format!(
-                    "I8: {article} is served as {views} views and {readers} readers at position {position} of a log \
-                     that begins at {first}, where MySQL had {stored:?}, and {trimmed:?} of what is trimmed"
+                    "{}: {article} is served as {views} views and {readers} readers at position {position} of a log \
+                     that begins at {first}, where MySQL had {stored:?}, and {trimmed:?} of what is trimmed",
+                    Invariant::I8
                 );
                 self.stage.trace.violation(what);
             }
@@ -588,10 +569,10 @@ impl Farm {
         self.serve(server, life, |state| {
             let name = words.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
             let writes = [b"HSET".as_slice(), b"HDEL", b"HINCRBY", b"UNLINK"].contains(&name.as_slice());
-            match state.servers[server].mood {
-                Mood::Full if writes && name.starts_with(b"HS") => return Err(full()),
-                Mood::ReadOnly if writes => return Err(read_only()),
-                Mood::Misconfigured if writes => return Err(misconfigured()),
+            match state.servers[server].mode {
+                WriteMode::Full if writes && name.starts_with(b"HS") => return Err(full()),
+                WriteMode::ReadOnly if writes => return Err(read_only()),
+                WriteMode::Misconfigured if writes => return Err(misconfigured()),
                 _ => {}
             }
             let context = self.context(state, server);
@@ -616,10 +597,14 @@ impl Client {
         name: &'static str,
         serve: impl FnOnce(Arc<Farm>, usize, u64) -> Served + Send,
     ) -> Result<Value, RedisError> {
-        let (server, life, weather) = self.farm.route(self.who);
-        let weather = Weather { refused: weather.refused || life.is_none(), ..weather };
+        let (server, life, network) = self.farm.route(self.who);
+        let network = Network { refused: network.refused || life.is_none(), ..network };
+        let network = if network.refused { network } else { self.farm.stage.way(self.who, name, network) };
         let served = serve(Arc::clone(&self.farm), server, life.unwrap_or(0));
-        let result = exchange(&self.farm.stage, weather, self.patience, served).await;
+        let result = exchange(&self.farm.stage, network, self.patience, served).await;
+        if result.is_ok() {
+            self.farm.stage.aims.reached(self.who, name, Moment::Told);
+        }
         result.unwrap_or_else(|why| {
             let numbers = [self.who as u64, why as u64];
             self.farm.stage.trace.note("no answer", &numbers, || format!("{name} by {}: {why:?}", self.who));

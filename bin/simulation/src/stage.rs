@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::dice::Dice;
 use crate::trace::Trace;
+use footfall_proof::{Dice, Hurt, Moment, Network, Who};
 
 /// Clients of the stores: two ingests, then two flushers, then one who reads.
 pub const CLIENTS: usize = 5;
@@ -23,26 +23,43 @@ pub struct Stage {
     pub dice: Dice,
     /// What has happened.
     pub trace: Arc<Trace>,
-    /// Who is to be killed at which step.
+    /// Who is to be hit at which step.
     pub aims: Aims,
+    /// Which messages get lost.
+    pub rules: Rules,
 }
 
-/// Kills that wait for a step of their victim in a store.
+/// Blows that wait for their victim to come to a step.
 #[derive(Default)]
 pub struct Aims {
     waiting: Mutex<Vec<Aim>>,
-    hit: Mutex<Vec<usize>>,
+    hit: Mutex<Vec<(usize, Aim)>>,
     /// Rings when somebody was hit.
     pub bell: Notify,
 }
 
-/// Kill `who` as soon as a store has done `step` for it, before it hears of that.
+/// What happens to whoever is hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// It is killed.
+    Dies,
+    /// It stands still.
+    StandsStill,
+}
+
+/// Hit the first of `who` that comes to a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Aim {
-    /// Which client.
-    pub who: usize,
+    /// Which clients.
+    pub who: Who,
     /// Name of the script or of the transaction.
     pub step: &'static str,
+    /// Before a store has heard of it, or before the client hears that it is done, or then.
+    pub moment: Moment,
+    /// How long until it is back; 0 for a random time.
+    pub hold_ms: u64,
+    /// What happens to it.
+    pub then: Then,
 }
 
 impl Aims {
@@ -56,42 +73,107 @@ impl Aims {
         lock(&self.waiting).clear();
     }
 
-    /// A step was done.
-    pub fn done(&self, aim: Aim) {
+    /// A client has come to a step; whether it is hit.
+    pub fn reached(&self, client: usize, step: &str, moment: Moment) -> bool {
         let mut waiting = lock(&self.waiting);
-        if let Some(at) = waiting.iter().position(|waits| *waits == aim) {
-            waiting.remove(at);
-            lock(&self.hit).push(aim.who);
-            self.bell.notify_one();
-        }
+        let is_meant =
+            |aim: &Aim| aim.step == step && aim.moment == moment && clients(aim.who).any(|who| who == client);
+        let Some(at) = waiting.iter().position(is_meant) else { return false };
+        lock(&self.hit).push((client, waiting.remove(at)));
+        self.bell.notify_one();
+        true
     }
 
     /// Who was hit since the last call.
-    pub fn take(&self) -> Vec<usize> {
+    pub fn take(&self) -> Vec<(usize, Aim)> {
         std::mem::take(&mut lock(&self.hit))
+    }
+}
+
+/// Single messages that get lost.
+#[derive(Default)]
+pub struct Rules(Mutex<(usize, Vec<Rule>)>);
+
+struct Rule {
+    number: usize,
+    who: Who,
+    step: &'static str,
+    hurt: Hurt,
+    /// By client.
+    times_left: [u64; CLIENTS],
+}
+
+impl Rules {
+    /// So many messages of a step of each of these clients are hurt. Answers the rule's number.
+    pub fn add(&self, who: Who, step: &'static str, hurt: Hurt, times: u64) -> usize {
+        let (numbers, rules) = &mut *lock(&self.0);
+        *numbers += 1;
+        rules.push(Rule { number: *numbers, who, step, hurt, times_left: [times; CLIENTS] });
+        *numbers
+    }
+
+    /// The rule does not hold any more.
+    pub fn remove(&self, number: usize) {
+        lock(&self.0).1.retain(|rule| rule.number != number);
+    }
+
+    /// None does.
+    pub fn clear(&self) {
+        lock(&self.0).1.clear();
+    }
+
+    fn find(&self, client: usize, step: &str) -> Option<Hurt> {
+        let rules = &mut lock(&self.0).1;
+        let is_meant = |rule: &&mut Rule| {
+            rule.step == step && rule.times_left[client] > 0 && clients(rule.who).any(|who| who == client)
+        };
+        let rule = rules.iter_mut().find(is_meant)?;
+        rule.times_left[client] -= 1;
+        Some(rule.hurt)
+    }
+}
+
+impl Stage {
+    /// The way of one request, which may be hurt, or be the last that its sender sends.
+    #[must_use]
+    pub fn way(&self, client: usize, step: &str, network: Network) -> Network {
+        if self.aims.reached(client, step, Moment::Request) {
+            return Network { silent: true, ..network };
+        }
+        match self.rules.find(client, step) {
+            Some(Hurt::DropRequest | Hurt::CutRequest(_)) => Network { lost_request: 100, ..network },
+            Some(Hurt::DropReply | Hurt::CutReply(_)) => Network { lost_answer: 100, ..network },
+            None => network,
+        }
+    }
+}
+
+/// The clients that are meant, by number.
+pub fn clients(who: Who) -> impl Iterator<Item = usize> {
+    let range = match who {
+        Who::All => 0..CLIENTS,
+        Who::Ingests => 0..INGESTS,
+        Who::Flushers => INGESTS..READER,
+        Who::Ingest(index) => index..index + 1,
+        Who::Flusher(index) => INGESTS + index..INGESTS + index + 1,
+        Who::Reader => READER..CLIENTS,
+    };
+    range.filter(|client| *client < CLIENTS)
+}
+
+/// Who has this number.
+#[must_use]
+pub fn client(number: usize) -> Who {
+    match number {
+        0..INGESTS => Who::Ingest(number),
+        INGESTS..READER => Who::Flusher(number - INGESTS),
+        _ => Who::Reader,
     }
 }
 
 /// Locks; a run has one thread, so that nobody ever waits.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// How the way between one client and one store is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Weather {
-    /// Connections are refused.
-    pub refused: bool,
-    /// Nothing arrives and nobody says so.
-    pub silent: bool,
-    /// So many of 100 requests get lost.
-    pub lost_request: u64,
-    /// So many of 100 answers get lost: what was asked for is done.
-    pub lost_answer: u64,
-    /// So many of 100 requests arrive after the client has given up.
-    pub late: u64,
-    /// Longest additional time under way, in milliseconds.
-    pub slow_ms: u64,
 }
 
 /// Why there is no answer.
@@ -109,25 +191,25 @@ pub enum Unanswered {
 /// if the client is gone.
 pub async fn exchange<T: Send + 'static>(
     stage: &Arc<Stage>,
-    weather: Weather,
+    network: Network,
     patience: Duration,
     serve: impl Future<Output = Option<T>> + Send + 'static,
 ) -> Result<T, Unanswered> {
     let dice = &stage.dice;
-    if weather.refused {
+    if network.refused {
         tokio::time::sleep(Duration::from_millis(1)).await;
         return Err(Unanswered::Refused);
     }
-    let is_lost = weather.silent || dice.chance(weather.lost_request);
-    let is_answer_lost = dice.chance(weather.lost_answer);
+    let is_lost = network.silent || dice.chance(network.lost_request);
+    let is_answer_lost = dice.chance(network.lost_answer);
     // Some losses are seen at once, because the connection is closed; of the others nobody hears.
-    let is_seen = !weather.silent && dice.chance(60);
+    let is_seen = !network.silent && dice.chance(60);
     let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-    let there_ms = match dice.chance(weather.late) {
+    let there_ms = match dice.chance(network.late) {
         true => patience_ms + dice.range(0, 3000),
-        false => dice.range(0, 2) + dice.range(0, weather.slow_ms),
+        false => dice.range(0, 2) + dice.range(0, network.slow_ms),
     };
-    let back_ms = dice.range(1, 2) + dice.range(0, weather.slow_ms);
+    let back_ms = dice.range(1, 2) + dice.range(0, network.slow_ms);
     let (answer, answered) = oneshot::channel();
     tokio::spawn(async move {
         sleep_ms(there_ms).await;

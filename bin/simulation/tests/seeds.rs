@@ -20,15 +20,15 @@ fn number(variable: &str, otherwise: u64) -> u64 {
 
 /// The failure of a seed, for a person.
 fn tell(report: &Report) -> String {
-    let verbose = run(report.seed, None, true);
+    let verbose = run(report.plan.seed, None, true);
     let tail = verbose.lines.len().saturating_sub(TAIL);
     format!(
         "seed {} fails:\n{}\n{}\nthe end of what happened:\n{}\nall of it: cargo run --release -p footfall-simulation -- {}",
-        report.seed,
+        report.plan.seed,
         report.violations.join("\n"),
         report.plan,
         verbose.lines[tail..].join("\n"),
-        report.seed
+        report.plan.seed
     )
 }
 

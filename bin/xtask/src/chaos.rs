@@ -1,12 +1,14 @@
 //! `cargo xtask chaos`: every fault many times, then random schedules of them, judged by the ledger of `footfall load`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use footfall_drill::packages::{CLOCK, STORES};
-use footfall_drill::{Campaign, Event, Expect, Fault, Outcomes, Plan, Scale, Setting, Verdict};
+use footfall_drill::{Campaign, Event, Outcomes, Verdict};
+use footfall_proof::{Expect, FENCE_FORGOTTEN, Plan, Recipe, Scale};
 
 use crate::packages;
 
@@ -16,11 +18,7 @@ const SHARE_MINUTES: f64 = 2.0;
 const SHARE_SCHEDULES: u64 = 3;
 /// Its seed: a failure of CI is to be seen again at a desk.
 const SHARE_SEED: u64 = 1;
-/// A flusher that trusts its lease instead of the fence.
-const UNFENCED: &str = "footfall-flusher-unfenced";
-/// What it cannot live through.
-const CONTROL: [&str; 3] = ["flushers-without-leases", "flusher-killed-after-commit", "commit-answer-dropped"];
-/// With more runs than these, only every so manieth that went well is a line.
+/// Of more runs than these, only every n-th that went well is a line.
 const LINES_MAX: usize = 100;
 
 /// Do everything that can go wrong to a private stack under load, and count every view afterwards
@@ -41,7 +39,7 @@ pub struct Args {
     seed: Option<u64>,
     /// Only this fault; repeat it for several. `footfall drill --list` names them
     #[arg(long = "fault", value_name = "NAME", value_parser = find)]
-    faults: Vec<&'static Fault>,
+    faults: Vec<&'static Recipe>,
     /// The part that CI runs, in less than 4 minutes: nearly all faults, and a control
     #[arg(long)]
     share: bool,
@@ -51,8 +49,11 @@ pub struct Args {
     /// Start no further run after so many minutes, and say what was left out
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
-    /// Run a flusher whose fence is switched off, against faults that it cannot live through: this must fail
-    #[arg(long, conflicts_with_all = ["share", "schedules"])]
+    /// Only this plan, as a failed run has saved it
+    #[arg(long, value_name = "FILE", value_parser = read_plan, conflicts_with_all = ["share", "schedules", "rounds", "faults"])]
+    plan: Option<Plan>,
+    /// Make MySQL forget its fence after a flush, so that nothing keeps it from being written twice: this must fail
+    #[arg(long, conflicts_with_all = ["share", "schedules", "plan"])]
     without_fence: bool,
     /// Keep the data and logs of all runs, not only of those that fail
     #[arg(long)]
@@ -62,8 +63,12 @@ pub struct Args {
     binaries: Option<PathBuf>,
 }
 
-fn find(name: &str) -> Result<&'static Fault, String> {
-    footfall_drill::find(name).ok_or_else(|| "there is no such fault; `footfall drill --list` names them".to_owned())
+fn find(name: &str) -> Result<&'static Recipe, String> {
+    footfall_proof::find(name).ok_or_else(|| "there is no such fault; `footfall drill --list` names them".to_owned())
+}
+
+fn read_plan(path: &str) -> Result<Plan, String> {
+    fs::read_to_string(path).map_err(|error| error.to_string())?.parse()
 }
 
 impl Args {
@@ -96,16 +101,13 @@ pub(crate) fn passes(args: &Args) -> anyhow::Result<bool> {
     let mut campaign = Campaign::new(&binaries)?;
     campaign.deadline = minutes.map(|minutes| started + Duration::from_secs_f64(minutes.max(0.0) * 60.0));
     campaign.keep_all = args.keep;
-    if args.without_fence {
-        campaign.flusher = Some(UNFENCED.to_owned());
-        campaign.keep_failed = false;
-    }
+    campaign.keep_failed = !args.without_fence;
 
     println!("{} runs, seed {seed}", plans.len());
     let outcomes = carry_out(&campaign, plans)?;
     let failed = outcomes.done.iter().filter(|outcome| matches!(outcome.verdict, Verdict::Failed(_))).count();
     println!("\n{}", footfall_drill::table(&outcomes.done));
-    print!("{}", footfall_drill::failures(&outcomes.done, |name, seed| again(args, name, seed)));
+    print!("{}", footfall_drill::failures(&outcomes.done, |plan| again(args, plan)));
     println!("\n{}", summary(&outcomes, failed, seed, started.elapsed()));
     if args.share {
         say_what_is_not_in_it();
@@ -116,13 +118,16 @@ pub(crate) fn passes(args: &Args) -> anyhow::Result<bool> {
 
 /// What is run, in order of the faults: a deadline cuts rounds off all of them, not some faults entirely.
 fn plans(args: &Args, seed: u64) -> Vec<Plan> {
+    if let Some(plan) = &args.plan {
+        return vec![plan.clone()];
+    }
     let scale = if args.long { Scale::Long } else { Scale::Short };
-    let faults: Vec<&'static Fault> = if !args.faults.is_empty() {
+    let faults: Vec<&'static Recipe> = if !args.faults.is_empty() {
         args.faults.clone()
     } else if args.without_fence {
-        CONTROL.iter().map(|name| footfall_drill::find(name).expect("they exist")).collect()
+        vec![&FENCE_FORGOTTEN]
     } else {
-        footfall_drill::all().filter(|fault| !(args.share && fault.not_in_share.is_some())).collect()
+        footfall_proof::all().filter(|fault| !(args.share && fault.not_in_share.is_some())).collect()
     };
     let rounds = args.rounds.unwrap_or(if args.share || args.without_fence { 1 } else { 20 });
     let schedules = args.schedules.unwrap_or(match (args.share, args.faults.is_empty() && !args.without_fence) {
@@ -132,10 +137,7 @@ fn plans(args: &Args, seed: u64) -> Vec<Plan> {
     });
     let mut plans = Vec::new();
     for round in 0..rounds {
-        for fault in &faults {
-            let plan = Plan::of_fault(fault, seed.wrapping_add(round), scale);
-            plans.push(if args.without_fence { plan.on(Setting::NoLeases) } else { plan });
-        }
+        plans.extend(faults.iter().map(|recipe| Plan::of(recipe, seed.wrapping_add(round), scale)));
     }
     plans.extend((0..schedules).map(|index| Plan::schedule(seed.wrapping_add(index), scale)));
     plans
@@ -153,7 +155,7 @@ fn carry_out(campaign: &Campaign, plans: Vec<Plan>) -> anyhow::Result<Outcomes> 
     })
 }
 
-/// The programs, all of them, also the one that is wrong on purpose.
+/// The programs.
 fn build() -> anyhow::Result<PathBuf> {
     println!("Building ...");
     // As `cargo xtask test` does it, tests included: what only tests need gives dependencies other features, and all would
@@ -166,15 +168,27 @@ fn build() -> anyhow::Result<PathBuf> {
     Ok(crate::target_dir().join("release"))
 }
 
-/// The command that makes a run again.
-fn again(args: &Args, name: Option<&str>, seed: u64) -> String {
-    let what = match name {
-        Some(name) => format!("--fault {name} --rounds 1"),
-        None => "--rounds 0 --schedules 1".to_owned(),
+/// The commands that make a run again: here, and in the simulation, where every step of it can be looked at.
+fn again(args: &Args, plan: &Plan) -> Vec<String> {
+    let seed = plan.seed;
+    let what = match (&args.plan, plan.is_schedule()) {
+        _ if args.without_fence => "--without-fence".to_owned(),
+        (None, false) => format!("--fault {} --rounds 1", plan.name),
+        (None, true) => "--rounds 0 --schedules 1".to_owned(),
+        (Some(_), _) => return vec![simulated(plan)],
     };
     let long = if args.long { " --long" } else { "" };
-    let fence = if args.without_fence { " --without-fence" } else { "" };
-    format!("cargo xtask chaos {what} --seed {seed}{long}{fence}")
+    vec![format!("cargo xtask chaos {what} --seed {seed}{long}"), simulated(plan)]
+}
+
+/// Saves a plan, and says how to run it in the simulation.
+fn simulated(plan: &Plan) -> String {
+    let folder = crate::target_dir().join("footfall/plans");
+    let file = folder.join(format!("{}-{}.txt", plan.name.replace(' ', "-"), plan.seed));
+    match fs::create_dir_all(&folder).and_then(|()| fs::write(&file, plan.to_string())) {
+        Ok(()) => format!("cargo run --release -p footfall-simulation -- --plan {}", file.display()),
+        Err(error) => format!("in the simulation not, because {} cannot be written: {error}", file.display()),
+    }
 }
 
 fn summary(outcomes: &Outcomes, failed: usize, seed: u64, took: Duration) -> String {
@@ -183,14 +197,14 @@ fn summary(outcomes: &Outcomes, failed: usize, seed: u64, took: Duration) -> Str
     let (lost, doubled) = outcomes
         .done
         .iter()
-        .filter(|outcome| outcome.plan.expected() != Expect::LostAsReported)
+        .filter(|outcome| outcome.plan.expect != Expect::LostAsReported)
         .fold((0, 0), |(lost, doubled), outcome| (lost + outcome.measured.lost, doubled + outcome.measured.doubled));
     let mut text = format!(
         "{runs} runs in {:.0} s, seed {seed}: {failed} failed, {lost} lost, {doubled} doubled; {skipped} skipped",
         took.as_secs_f64()
     );
     if !outcomes.left_out.is_empty() {
-        let mut names: Vec<&str> = outcomes.left_out.iter().map(|plan| plan.name).collect();
+        let mut names: Vec<&str> = outcomes.left_out.iter().map(|plan| plan.name.as_str()).collect();
         names.dedup();
         names.truncate(60);
         text += &format!("\nLEFT OUT, because time was over: {} runs ({})", outcomes.left_out.len(), names.join(", "));
@@ -199,26 +213,26 @@ fn summary(outcomes: &Outcomes, failed: usize, seed: u64, took: Duration) -> Str
 }
 
 fn say_what_is_not_in_it() {
-    for fault in footfall_drill::all() {
+    for fault in footfall_proof::all() {
         if let Some(why) = fault.not_in_share {
             println!("Not in this share: {}, because {why}.", fault.name);
         }
     }
 }
 
-/// A wrong flusher must be found out, or all the others' success says nothing.
+/// What the fence prevents must be found out where it is not prevented, or all the others' success says nothing.
 fn control(binaries: &Path) -> anyhow::Result<()> {
     let mut campaign = Campaign::new(binaries)?;
-    campaign.flusher = Some(UNFENCED.to_owned());
     campaign.keep_failed = false;
     let args = Args { without_fence: true, ..Args::share() };
-    // One of them is enough.
-    let outcomes = campaign.run(plans(&args, SHARE_SEED).into_iter().take(1).collect(), |_| {})?;
+    let outcomes = campaign.run(plans(&args, SHARE_SEED), |_| {})?;
     let doubled: u64 = outcomes.done.iter().map(|outcome| outcome.measured.doubled).sum();
     if doubled == 0 {
-        bail!("the control failed: {UNFENCED} counted nothing twice, so this drill would not have noticed");
+        bail!(
+            "the control failed: without its fence MySQL counted nothing twice, so this drill would not have noticed"
+        );
     }
-    println!("Control: without its fence, the flusher counted {doubled} views twice, and that was noticed.");
+    println!("Control: without its fence, MySQL counted {doubled} views twice, and that was noticed.");
     Ok(())
 }
 
@@ -234,22 +248,36 @@ mod tests {
 
     #[test]
     fn the_defaults_are_those_of_the_help() {
-        let faults = footfall_drill::all().count();
+        let faults = footfall_proof::all().count();
         assert_eq!(count(&Args::default()), (20 * faults, 200));
-        let long = footfall_drill::all().filter(|fault| fault.not_in_share.is_some()).count();
+        let long = footfall_proof::all().filter(|fault| fault.not_in_share.is_some()).count();
         assert_eq!(count(&Args::share()), (faults - long, 3));
         assert_eq!(count(&Args { faults: vec![find("flushall").expect("there is one")], ..Args::default() }), (20, 0));
-        assert_eq!(count(&Args { without_fence: true, ..Args::default() }), (3, 0));
+        assert_eq!(count(&Args { without_fence: true, ..Args::default() }), (1, 0));
         assert_eq!(count(&Args { rounds: Some(0), schedules: Some(1), ..Args::default() }), (0, 1));
     }
 
     #[test]
     fn a_failed_run_can_be_made_again() {
-        let args = Args::share();
-        assert_eq!(again(&args, Some("x"), 3), "cargo xtask chaos --fault x --rounds 1 --seed 3");
+        let flushall = Plan::of(find("flushall").expect("there is one"), 3, Scale::Short);
+        let commands = again(&Args::share(), &flushall);
+        assert_eq!(commands[0], "cargo xtask chaos --fault flushall --rounds 1 --seed 3");
         let long = Args { long: true, ..Args::default() };
-        assert_eq!(again(&long, None, 9), "cargo xtask chaos --rounds 0 --schedules 1 --seed 9 --long");
-        let plan = |seed| Plan::schedule(seed, Scale::Short).to_string();
-        assert_eq!(plans(&Args { rounds: Some(0), schedules: Some(3), ..Args::default() }, 5)[2].to_string(), plan(7));
+        let schedule = Plan::schedule(9, Scale::Long);
+        assert_eq!(again(&long, &schedule)[0], "cargo xtask chaos --rounds 0 --schedules 1 --seed 9 --long");
+        let plans = plans(&Args { rounds: Some(0), schedules: Some(3), ..Args::default() }, 5);
+        assert_eq!(plans[2], Plan::schedule(7, Scale::Short));
+    }
+
+    #[test]
+    fn a_failed_run_is_saved_for_the_simulation() {
+        let plan = Plan::schedule(u64::MAX, Scale::Short);
+        let command = again(&Args::default(), &plan).pop().expect("a command");
+        let (run, file) = command.split_once(" --plan ").expect("it names the file");
+        assert_eq!(run, "cargo run --release -p footfall-simulation --");
+        assert_eq!(read_plan(file), Ok(plan.clone()));
+        let given = Args { plan: Some(plan.clone()), ..Args::default() };
+        assert_eq!(plans(&given, 1), [plan]);
+        fs::remove_file(file).expect("it was just read");
     }
 }

@@ -9,7 +9,7 @@ use footfall_drill::packages::{CLOCK, STORES};
 use crate::unpacked::{HAPROXY, NGINX, PROMETHEUS};
 use crate::{chaos, packages, python};
 
-/// The cargo calls, after the packages. All features: one of them builds a flusher that is wrong on purpose, for a test.
+/// The cargo calls, after the packages.
 const STEPS: [&str; 5] = [
     "fmt --all --check",
     "clippy --release --workspace --all-targets --all-features --locked -- -D warnings",

@@ -228,6 +228,6 @@ fn compose_and_image_are_those_of_the_programs() {
 fn both_samples_limit_what_one_client_is_counted_for() {
     let [haproxy, nginx] = ["docs/examples/haproxy.cfg", "docs/examples/nginx.conf"].map(|path| beside(&text(path)));
     assert_eq!((&haproxy.http, &haproxy.ingest), (&nginx.http, &nginx.ingest));
-    assert!(haproxy.ingest.views_per_second > 0 && haproxy.ingest.new_articles_per_minute > 0);
+    assert!(haproxy.ingest.views_per_second.is_some() && haproxy.ingest.new_articles_per_minute.is_some());
     assert!(!haproxy.http.trusted_proxies.is_empty());
 }

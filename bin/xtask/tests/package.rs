@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
+use std::num::NonZeroUsize;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -93,17 +94,18 @@ fn a_service_cannot_take_the_machines_memory() {
     const ITSELF: u64 = 64 << 20;
     let Config { ingest, flusher, dashboard, .. } = Config::default();
     let bytes = |number: usize| u64::try_from(number).expect("a number");
+    let most = |number: NonZeroUsize| bytes(number.get());
     for (service, needed) in [
         (
             "footfall-ingest",
-            bytes(ingest.connections_max) * 64 * KIB
-                + 2 * bytes(ingest.bodies_bytes_max)
-                + bytes(ingest.queue_views_max) * KIB
-                + bytes(ingest.retained_bytes_max)
+            most(ingest.connections_max) * 64 * KIB
+                + 2 * most(ingest.bodies_bytes_max)
+                + most(ingest.queue_views_max) * KIB
+                + most(ingest.retained_bytes_max)
                 + bytes(FOLLOWED_BYTES_MAX),
         ),
-        ("footfall-flusher", 2 * flusher.transaction_views_max * KIB),
-        ("footfall-dashboard", bytes(dashboard.connections_max) * 64 * KIB + bytes(FOLLOWED_BYTES_MAX)),
+        ("footfall-flusher", 2 * flusher.transaction_views_max.get() * KIB),
+        ("footfall-dashboard", most(dashboard.connections_max) * 64 * KIB + bytes(FOLLOWED_BYTES_MAX)),
     ] {
         let unit = fs::read_to_string(xtask::root().join(format!("systemd/{service}.service"))).expect("a unit");
         let allowed =

@@ -76,7 +76,7 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 /// What runs in production. Tests and drills look at the stores from outside, the sandbox starts them, and the bench has
 /// other ways to count beside ours. The simulation pretends to be the stores.
 fn is_product(path: &str) -> bool {
-    let is_outside = ["shared/sandbox/", "shared/drill/", "bin/bench/", "bin/simulation/"]
+    let is_outside = ["shared/sandbox/", "shared/proof/", "shared/drill/", "bin/bench/", "bin/simulation/"]
         .iter()
         .any(|folder| path.starts_with(folder));
     path.ends_with(".rs") && path.contains("/src/") && !is_outside
@@ -177,18 +177,20 @@ fn dependencies(text: &str) -> Vec<Dependency> {
 /// The packages of this workspace that a manifest may name, beside those that its tests may.
 fn neighbours(path: &str) -> (&'static [&'static str], &'static [&'static str]) {
     match path {
-        "bin/xtask/Cargo.toml" => (&["footfall-sandbox", "footfall-drill"], &["footfall-shared"]),
+        "bin/xtask/Cargo.toml" => (&["footfall-sandbox", "footfall-proof", "footfall-drill"], &["footfall-shared"]),
         "bin/footfall/Cargo.toml" => {
-            (&["footfall-shared", "footfall-migrations", "footfall-drill"], &["footfall-sandbox"])
+            (&["footfall-shared", "footfall-migrations", "footfall-proof", "footfall-drill"], &["footfall-sandbox"])
         }
         // Its peers take the same requests apart as ingest does.
         "bin/bench/Cargo.toml" => (&["footfall-shared", "footfall-drill", "footfall-sandbox", "footfall-ingest"], &[]),
         // The code of both, in one process.
         "bin/simulation/Cargo.toml" => {
-            (&["footfall-shared", "footfall-journal", "footfall-ingest", "footfall-flusher"], &[])
+            (&["footfall-proof", "footfall-shared", "footfall-journal", "footfall-ingest", "footfall-flusher"], &[])
         }
         // As light as it is: `cargo xtask` is built with it before anything else.
-        "shared/drill/Cargo.toml" => (&["footfall-sandbox", "footfall-journal"], &[]),
+        "shared/drill/Cargo.toml" => (&["footfall-proof", "footfall-sandbox", "footfall-journal"], &[]),
+        "shared/model/Cargo.toml" => (&["footfall-proof"], &[]),
+        "shared/proof/Cargo.toml" => (&[], &[]),
         "migrations/Cargo.toml" => (&["footfall-shared"], &["footfall-sandbox"]),
         "bin/ingest/Cargo.toml" => (&["footfall-shared", "footfall-journal"], &["footfall-sandbox"]),
         "shared/Cargo.toml" => (&[], &["footfall-sandbox"]),

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use footfall_proof::{Plan, Setup};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::lab::Lab;
-use crate::plan::Plan;
 use crate::run::{self, Measured, Outcome, Verdict};
 use crate::scripts::Scripts;
-use crate::setting::Setting;
+use crate::setting;
 
 /// A stack is replaced after so many runs: `footfall verify` looks at all that is in its database.
 const RUNS_MAX: u32 = 40;
@@ -24,8 +24,6 @@ const VIEWS_MAX: u64 = 200_000;
 pub struct Campaign {
     binaries: PathBuf,
     scripts: Scripts,
-    /// The flusher's program, if it is to be another one.
-    pub flusher: Option<String>,
     /// No run is started after this moment.
     pub deadline: Option<Instant>,
     /// Whether the folder of a run stays behind that did not end as expected.
@@ -58,7 +56,6 @@ impl Campaign {
         Ok(Self {
             binaries: binaries.to_owned(),
             scripts: Scripts::of(binaries)?,
-            flusher: None,
             deadline: None,
             keep_failed: true,
             keep_all: false,
@@ -71,9 +68,9 @@ impl Campaign {
     /// process.
     pub fn run(&self, mut plans: Vec<Plan>, mut tell: impl FnMut(Event<'_>)) -> anyhow::Result<Outcomes> {
         let interrupted = catch_signals()?;
-        plans.sort_by_key(|plan| (plan.setting, plan.is_schedule()));
+        plans.sort_by_key(|plan| (plan.setup, plan.is_schedule()));
         let mut outcomes = Outcomes::default();
-        let mut obstacles: BTreeMap<Setting, Option<String>> = BTreeMap::new();
+        let mut obstacles: BTreeMap<Setup, Option<String>> = BTreeMap::new();
         let mut present: Option<(Lab, u32)> = None;
         for plan in plans {
             let is_late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
@@ -82,13 +79,13 @@ impl Campaign {
                 continue;
             }
             tell(Event::Begins(&plan));
-            if let Some(why) = obstacles.entry(plan.setting).or_insert_with(|| plan.setting.obstacle()) {
+            if let Some(why) = obstacles.entry(plan.setup).or_insert_with(|| setting::obstacle(plan.setup)) {
                 outcomes.done.push(skipped(plan, why));
             } else {
-                present = present.filter(|(lab, runs)| lab.setting == plan.setting && *runs < RUNS_MAX);
+                present = present.filter(|(lab, runs)| lab.setup == plan.setup && *runs < RUNS_MAX);
                 let (mut lab, runs) = match present.take() {
                     Some(present) => present,
-                    None => (self.start(&plan)?, 0),
+                    None => (Lab::start(plan.setup, &self.binaries, &self.scripts)?, 0),
                 };
                 let mut outcome = run::run(&mut lab, &plan);
                 let failed = matches!(outcome.verdict, Verdict::Failed(_));
@@ -102,14 +99,6 @@ impl Campaign {
             tell(Event::Ended(outcomes.done.last().expect("just pushed")));
         }
         Ok(outcomes)
-    }
-
-    fn start(&self, plan: &Plan) -> anyhow::Result<Lab> {
-        Lab::start(plan.setting, plan.scale, &self.binaries, &self.scripts, |options| {
-            if let Some(flusher) = &self.flusher {
-                options.flusher.clone_from(flusher);
-            }
-        })
     }
 }
 

@@ -5,30 +5,23 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use footfall_sandbox::{Action, Injection, Message};
+use footfall_proof::{Setup, Store, Who};
+use footfall_sandbox::{Action, Injection};
 use tempfile::TempDir;
 
 use crate::probe::{self, Target};
 use crate::scripts::Scripts;
-use crate::setting::{Mount, Setting};
-use crate::stack::{Links, Role, Stack, StackOptions};
+use crate::setting::{self, Mount};
+use crate::stack::{Links, Role, Stack};
+use crate::world::Matcher;
 
 /// How long a fault waits for the moment that it was made for.
 const OCCASION: Duration = Duration::from_secs(6);
 const POLL: Duration = Duration::from_millis(2);
 
-/// How far a run goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scale {
-    /// For CI and for a look: a few seconds per fault.
-    Short,
-    /// The real lengths: 30 s of standing still, a million readers.
-    Long,
-}
-
 /// The moment that a fault was made for did not come.
 #[derive(Debug)]
-pub(crate) struct NotHit(&'static str);
+pub(crate) struct NotHit(pub(crate) String);
 
 impl std::fmt::Display for NotHit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -50,13 +43,6 @@ impl std::fmt::Display for Skip {
 
 impl std::error::Error for Skip {}
 
-/// One of the stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Store {
-    Redis,
-    MySql,
-}
-
 /// A stack with its folder, and what faults must know of the run.
 #[derive(Debug)]
 pub(crate) struct Lab {
@@ -64,8 +50,7 @@ pub(crate) struct Lab {
     pub(crate) stack: Stack,
     _mount: Option<Mount>,
     pub(crate) scripts: Scripts,
-    pub(crate) scale: Scale,
-    pub(crate) setting: Setting,
+    pub(crate) setup: Setup,
     /// What the articles of the present load begin with.
     pub(crate) article_prefix: String,
     /// See [`crate::run::Measured::untold`]: of the present run.
@@ -76,31 +61,13 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// Starts a stack in a temporary folder. `change` may alter its options.
-    pub(crate) fn start(
-        setting: Setting,
-        scale: Scale,
-        binaries: &Path,
-        scripts: &Scripts,
-        change: impl FnOnce(&mut StackOptions),
-    ) -> anyhow::Result<Self> {
+    /// Starts a stack in a temporary folder.
+    pub(crate) fn start(setup: Setup, binaries: &Path, scripts: &Scripts) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("footfall-drill-").tempdir()?;
-        let mount = setting.prepare(dir.path())?;
-        let mut options = setting.options(dir.path(), binaries);
-        change(&mut options);
-        let stack = Stack::start(options)?;
+        let mount = setting::prepare(setup, dir.path())?;
+        let stack = Stack::start(setting::options(setup, dir.path(), binaries))?;
         let scripts = scripts.clone();
-        Ok(Self {
-            stack,
-            _mount: mount,
-            scripts,
-            scale,
-            setting,
-            article_prefix: String::new(),
-            untold: 0,
-            files: 0,
-            dir,
-        })
+        Ok(Self { stack, _mount: mount, scripts, setup, article_prefix: String::new(), untold: 0, files: 0, dir })
     }
 
     /// The folder with all data and logs.
@@ -124,51 +91,68 @@ impl Lab {
         self.dir.path().join(format!("{name}-{}", self.files))
     }
 
-    /// `short` in a short run, `long` in a long one.
-    pub(crate) fn scaled<T>(&self, short: T, long: T) -> T {
-        match self.scale {
-            Scale::Short => short,
-            Scale::Long => long,
+    /// Everyone of those that are meant.
+    pub(crate) fn each(&self, who: Who) -> Vec<Who> {
+        let ingests = || (0..self.stack.count(Role::Ingest)).map(Who::Ingest);
+        let flushers = || (0..self.stack.count(Role::Flusher)).map(Who::Flusher);
+        match who {
+            Who::All => ingests().chain(flushers()).collect(),
+            Who::Ingests => ingests().collect(),
+            Who::Flushers => flushers().collect(),
+            Who::Ingest(_) | Who::Flusher(_) => vec![who],
+            Who::Reader => vec![],
         }
     }
 
-    /// The proxies of all services of a kind, in order.
-    pub(crate) fn links(&mut self, role: Role) -> Vec<&Links> {
-        self.stack.services().iter().filter(|service| service.role() == role).map(|service| service.links()).collect()
+    /// The services that are meant.
+    pub(crate) fn services(&self, who: Who) -> Vec<(Role, usize)> {
+        let service = |who| match who {
+            Who::Ingest(index) => Some((Role::Ingest, index)),
+            Who::Flusher(index) => Some((Role::Flusher, index)),
+            _ => None,
+        };
+        self.each(who).into_iter().filter_map(service).collect()
     }
 
-    /// Puts a rule into the proxy of every service of a kind, for so many times each.
+    /// Their proxies, in the same order.
+    pub(crate) fn links(&mut self, who: Who) -> Vec<&Links> {
+        let meant = self.services(who);
+        let all = self.stack.services();
+        let of = |&(role, index)| all.iter().filter(|service| service.role() == role).nth(index);
+        meant.iter().filter_map(of).map(|service| service.links()).collect()
+    }
+
+    /// Puts a rule into the proxy of each of these services, for so many times each.
     pub(crate) fn inject_all(
         &mut self,
-        role: Role,
+        who: Who,
         store: Store,
-        matcher: &(impl Fn(&Message) -> bool + Clone + Send + 'static),
-        action: fn() -> Action,
+        matcher: &Matcher,
+        action: Action,
         times: u64,
     ) -> Vec<Injection> {
-        self.links(role)
-            .into_iter()
-            .map(|links| {
-                let proxy = match store {
-                    Store::Redis => &links.redis,
-                    Store::MySql => &links.mysql,
-                };
-                proxy.inject(matcher.clone(), action(), times)
-            })
-            .collect()
+        let inject = |links: &Links| {
+            let matcher = matcher.clone();
+            let proxy = match store {
+                Store::Redis => &links.redis,
+                Store::MySql => &links.mysql,
+            };
+            proxy.inject(move |message| matcher(message), action, times)
+        };
+        self.links(who).into_iter().map(inject).collect()
     }
 
-    /// Waits until one of the services of a kind is about to do what matches, or has done it (`HoldReply`), and holds it
-    /// there; answers which one. The others go on.
+    /// Waits until one of these services is about to do what matches, or has done it (`HoldReply`), and holds it there;
+    /// answers which one. The others go on.
     pub(crate) fn catch(
         &mut self,
-        role: Role,
+        who: Who,
         store: Store,
-        what: &'static str,
-        matcher: impl Fn(&Message) -> bool + Clone + Send + 'static,
-        action: fn() -> Action,
-    ) -> anyhow::Result<(usize, Injection)> {
-        let mut rules = self.inject_all(role, store, &matcher, action, 1);
+        what: impl std::fmt::Display,
+        matcher: &Matcher,
+        action: Action,
+    ) -> anyhow::Result<(Who, Injection)> {
+        let mut rules = self.inject_all(who, store, matcher, action, 1);
         let caught = wait(|| rules.iter().position(|rule| rule.held() > 0));
         for (index, rule) in rules.iter().enumerate() {
             rule.remove();
@@ -176,19 +160,14 @@ impl Lab {
                 rule.release();
             }
         }
-        let caught = caught.ok_or(NotHit(what))?;
-        Ok((caught, rules.swap_remove(caught)))
-    }
-
-    /// Waits until a rule was at work on at least one of the proxies.
-    pub(crate) fn wait_fired(&self, what: &'static str, rules: &[Injection]) -> anyhow::Result<()> {
-        let fired = wait(|| rules.iter().position(|rule| rule.fired() > 0));
-        Ok(fired.map(drop).ok_or(NotHit(what))?)
+        let caught = caught.ok_or_else(|| NotHit(what.to_string()))?;
+        let victim = self.each(who).into_iter().nth(caught).expect("each of them has a rule");
+        Ok((victim, rules.swap_remove(caught)))
     }
 
     /// Waits until a condition is there that the fault cannot do without.
-    pub(crate) fn wait_for(&self, what: &'static str, mut is_so: impl FnMut() -> bool) -> anyhow::Result<()> {
-        Ok(wait(|| is_so().then_some(())).ok_or(NotHit(what))?)
+    pub(crate) fn wait_for(&self, what: &str, mut is_so: impl FnMut() -> bool) -> anyhow::Result<()> {
+        Ok(wait(|| is_so().then_some(())).ok_or_else(|| NotHit(what.to_owned()))?)
     }
 
     /// What to ask about how all are.

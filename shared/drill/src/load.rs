@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use footfall_proof::Load;
+use footfall_proof::ledger::{self, Outcome};
 use footfall_sandbox::{Process, Signal};
 
 use crate::stack::{Role, Stack};
@@ -15,30 +17,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// At the given rate nobody gets to the end of these; the load ends when it is told to.
 const HOURS: u64 = 24;
 
-/// What kind of traffic is sent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
-    /// Views per second.
-    pub(crate) rate: u64,
-    /// Articles, by Zipf's law.
-    pub(crate) articles: u64,
-    /// Users, evenly.
-    pub(crate) users: u64,
-    /// Connections, spread over all ingests.
-    pub(crate) connections: u64,
-    /// Views in one request.
-    pub(crate) batch: u64,
-}
-
-impl Default for Shape {
-    fn default() -> Self {
-        Self { rate: 2_000, articles: 500, users: 20_000, connections: 32, batch: 1 }
-    }
-}
-
 /// Traffic under way.
 #[derive(Debug)]
-pub(crate) struct Load {
+pub(crate) struct Traffic {
     process: Process,
     ledger: PathBuf,
 }
@@ -58,11 +39,11 @@ pub(crate) fn article_prefix(seed: u32) -> String {
     format!("load-{seed:x}-")
 }
 
-impl Load {
+impl Traffic {
     /// Starts traffic to all ingests of a stack, written down in `ledger`.
-    pub(crate) fn start(stack: &Stack, shape: Shape, seed: u32, ledger: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(stack: &Stack, load: Load, seed: u32, ledger: &Path) -> anyhow::Result<Self> {
         let urls: Vec<String> = (0..stack.count(Role::Ingest)).map(|index| stack.url(Role::Ingest, index)).collect();
-        let Shape { rate, articles, users, connections, batch } = shape;
+        let Load { rate, articles, users, connections, batch } = load;
         let mut command = stack.tool();
         command.args(["load", "--url", &urls.join(","), "--ledger"]).arg(ledger);
         for (name, value) in [
@@ -91,25 +72,21 @@ impl Load {
         self.process.signal(Signal::INT)?;
         let status = self.process.wait(STOP_TIMEOUT)?;
         ensure!(status.success(), self.process.failure(&format!("failed ({status})")));
-        let totals = Totals::read(BufReader::new(File::open(&self.ledger)?))?;
+        let totals = Totals::read(BufReader::new(File::open(&self.ledger)?)).map_err(anyhow::Error::msg)?;
         ensure!(totals.is_complete, "the ledger {} has no end", self.ledger.display());
         Ok(totals)
     }
 }
 
 impl Totals {
-    fn read(ledger: impl BufRead) -> std::io::Result<Self> {
+    fn read(ledger: impl BufRead) -> Result<Self, String> {
         let mut totals = Self::default();
-        for line in ledger.lines() {
-            match line?.rsplit('\t').next() {
-                Some("acknowledged") => totals.acknowledged += 1,
-                Some("unknown") => totals.unknown += 1,
-                Some("refused") => totals.refused += 1,
-                Some("# end") => totals.is_complete = true,
-                _ => {} // The first line.
-            }
-        }
-        Ok(totals)
+        let kind = ledger::read(ledger, |entry| match entry.outcome {
+            Outcome::Acknowledged => totals.acknowledged += 1,
+            Outcome::Unknown => totals.unknown += 1,
+            Outcome::Refused => totals.refused += 1,
+        })?;
+        Ok(Self { is_complete: kind.is_complete, ..totals })
     }
 }
 
@@ -118,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ledger_is_summed_up() -> std::io::Result<()> {
+    fn a_ledger_is_summed_up() -> Result<(), String> {
         let text = "# footfall ledger v1 seed=1 views=3\na\tu\tacknowledged\na\tv\tunknown\na\tu\tacknowledged\n";
         let totals = Totals { acknowledged: 2, unknown: 1, refused: 0, is_complete: false };
         assert_eq!(Totals::read(text.as_bytes())?, totals);

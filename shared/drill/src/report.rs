@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use footfall_proof::{Expect, Plan, Recipe};
 use indicatif::HumanCount;
 
-use crate::fault::{Expect, Fault};
 use crate::run::{Outcome, Verdict};
 
 /// A line below the head and nothing else.
@@ -18,8 +18,8 @@ const WIDTH: u16 = 118;
 pub fn table(outcomes: &[Outcome]) -> String {
     let mut names: Vec<&str> = Vec::new();
     for outcome in outcomes {
-        if !names.contains(&outcome.plan.name) {
-            names.push(outcome.plan.name);
+        if !names.contains(&outcome.plan.name.as_str()) {
+            names.push(&outcome.plan.name);
         }
     }
     let mut table = Table::new();
@@ -51,7 +51,7 @@ fn skipped(outcomes: &[Outcome]) -> String {
     let mut reasons: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for outcome in outcomes {
         if let Verdict::Skipped(why) = &outcome.verdict {
-            reasons.entry(why).or_default().insert(outcome.plan.name);
+            reasons.entry(why).or_default().insert(&outcome.plan.name);
         }
     }
     let line = |(why, names): (&str, BTreeSet<&str>)| {
@@ -99,19 +99,22 @@ fn result(runs: &[&Outcome]) -> String {
     }
 }
 
-/// What is to be known about each run that failed: why, its plan, where its data are, and how to do it again with
-/// `again`, which is given the name of the fault, or none for a schedule, and the seed.
-pub fn failures(outcomes: &[Outcome], again: impl Fn(Option<&str>, u64) -> String) -> String {
+/// What is to be known about each run that failed: why, its plan, where its data are, and the commands that do it again.
+pub fn failures(outcomes: &[Outcome], again: impl Fn(&Plan) -> Vec<String>) -> String {
     let mut text = String::new();
     for outcome in outcomes {
         let Verdict::Failed(why) = &outcome.verdict else { continue };
         let plan = &outcome.plan;
-        let name = (!plan.is_schedule()).then_some(plan.name);
-        text += &format!("\n{} with seed {} FAILED: {why}\n  plan   {plan}\n", plan.name, plan.seed);
+        text += &format!("\n{} with seed {} FAILED: {why}\n", plan.name, plan.seed);
+        for step in &plan.steps {
+            text += &format!("  plan   {step}\n");
+        }
         if let Some(kept) = &outcome.kept {
             text += &format!("  data   {}\n", kept.display());
         }
-        text += &format!("  again  {}\n", again(name, plan.seed));
+        for command in again(plan) {
+            text += &format!("  again  {command}\n");
+        }
     }
     text
 }
@@ -132,34 +135,34 @@ pub fn line(outcome: &Outcome) -> String {
 }
 
 /// All faults with their sentences.
-pub fn list<'a>(faults: impl Iterator<Item = &'a Fault>) -> String {
+pub fn list<'a>(recipes: impl Iterator<Item = &'a Recipe>) -> String {
     let mut table = Table::new();
     table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH).set_header([
         "fault",
         "what happens",
         "acknowledged views",
     ]);
-    for fault in faults {
-        let expected = match fault.expect {
+    for recipe in recipes {
+        let expected = match recipe.expect {
             Expect::NoneLost => "none lost",
             Expect::Halts => "none lost; stands still loudly",
             Expect::Quarantined => "none lost; some in quarantine",
             Expect::LostAsReported => "what is lost is in quarantine, but for a journal's last records",
         };
-        table.add_row([fault.name, fault.about, expected]);
+        table.add_row([recipe.name, recipe.about, expected]);
     }
     table.trim_fmt()
 }
 
 #[cfg(test)]
 mod tests {
+    use footfall_proof::{Scale, all, find};
+
     use super::*;
-    use crate::lab::Scale;
-    use crate::plan::Plan;
     use crate::run::Measured;
 
     fn outcome(name: &str, seed: u64, verdict: Verdict, doubled: u64) -> Outcome {
-        let fault = crate::fault::find(name).expect("there is one");
+        let recipe = find(name).expect("there is one");
         let measured = Measured {
             acknowledged: 6_000,
             doubled,
@@ -167,7 +170,7 @@ mod tests {
             recovered: Some(Duration::from_millis(1_240)),
             ..Measured::default()
         };
-        Outcome { plan: Plan::of_fault(fault, seed, Scale::Short), verdict, measured, took: Duration::ZERO, kept: None }
+        Outcome { plan: Plan::of(recipe, seed, Scale::Short), verdict, measured, took: Duration::ZERO, kept: None }
     }
 
     #[test]
@@ -183,14 +186,14 @@ mod tests {
         assert_eq!(words("flushall"), "flushall 2 12,000 0 3 2.0 1.2 0.0 FAILED 1 of 2", "{table}");
         assert_eq!(words("clock-hour-back"), "clock-hour-back 0 0 0 0 - - - SKIPPED, see below", "{table}");
         assert!(table.ends_with("\nSKIPPED, because no faketime: clock-hour-back"), "{table}");
-        let failures = failures(&outcomes, |name, seed| format!("chaos {name:?} {seed}"));
-        assert!(failures.contains("chaos Some(\"flushall\") 2") && failures.contains("counted twice"), "{failures}");
+        let failures = failures(&outcomes, |plan| vec![format!("chaos {} {}", plan.name, plan.seed)]);
+        assert!(failures.contains("again  chaos flushall 2") && failures.contains("counted twice"), "{failures}");
         assert_eq!(failures.matches("FAILED").count(), 1);
     }
 
     #[test]
     fn the_list_names_every_fault() {
-        let list = list(crate::fault::all());
-        assert!(crate::fault::all().all(|fault| list.contains(fault.name)), "{list}");
+        let list = list(all());
+        assert!(all().all(|recipe| list.contains(recipe.name)), "{list}");
     }
 }

@@ -1,19 +1,19 @@
 //! One run: load, faults, healing, and then the ledger against the stores.
 
 use std::path::PathBuf;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
+use anyhow::{bail, ensure};
+use footfall_proof::{CarriedOut, Expect, Findings, Plan, carry_out, judge};
 
-use crate::fault::{Expect, Healing, Part};
-use crate::lab::{Lab, NotHit, Skip};
-use crate::load::{self, Load, Totals};
-use crate::plan::{Plan, Step};
+use crate::lab::{Lab, Skip};
+use crate::load::{self, Totals, Traffic};
 use crate::probe::{Prober, Timeline};
 use crate::verify::Verified;
+use crate::world::Real;
 
 /// How long the stack may take to be well again after the last healing.
 const RECOVERY_MAX: Duration = Duration::from_secs(40);
@@ -72,7 +72,7 @@ pub struct Measured {
     /// From the end of the load until every view was where it belongs, and that was proven.
     pub drained: Duration,
     /// Faults of a schedule that found no occasion.
-    pub missed: Vec<&'static str>,
+    pub missed: Vec<String>,
 }
 
 /// Runs a plan on a stack that is well. A stack on which a run failed should not be used again.
@@ -91,16 +91,15 @@ pub(crate) fn run(lab: &mut Lab, plan: &Plan) -> Outcome {
 
 fn attempt(lab: &mut Lab, plan: &Plan, measured: &mut Measured) -> anyhow::Result<()> {
     let seed = plan.load_seed();
-    lab.scale = plan.scale;
     lab.untold = 0;
     lab.article_prefix = load::article_prefix(seed);
     let ledger = lab.path("ledger");
     let quarantined_before = quarantined(lab);
-    let load = Load::start(&lab.stack, plan.shape, seed, &ledger)?;
+    let load = Traffic::start(&lab.stack, plan.load, seed, &ledger)?;
     lab.wait_for("a first answer", || load.has_begun())?;
     let prober = Prober::start(lab.targets(), format!("{}1", lab.article_prefix));
 
-    let result = carry_out(lab, plan, measured);
+    let result = hurt(lab, plan, measured);
     let healed = Instant::now();
     let result = result.and_then(|()| lab.wait_well(RECOVERY_MAX));
     if result.is_ok() {
@@ -109,7 +108,7 @@ fn attempt(lab: &mut Lab, plan: &Plan, measured: &mut Measured) -> anyhow::Resul
     // Ended in any case, so that a stack without a fault can be used again.
     let (totals, timeline) = (load.finish(), prober.finish());
     result?;
-    let drain = match plan.expected() {
+    let drain = match plan.expect {
         Expect::NoneLost | Expect::Halts => DRAIN_MAX,
         Expect::Quarantined | Expect::LostAsReported => DRAIN_LOST_MAX,
     };
@@ -119,67 +118,31 @@ fn attempt(lab: &mut Lab, plan: &Plan, measured: &mut Measured) -> anyhow::Resul
     fill_in(measured, &totals, &timeline, healed, &verified);
     measured.quarantined = quarantined(lab).saturating_sub(quarantined_before);
     measured.untold = lab.untold;
-    judge(plan, measured, &totals, &verified)
-}
-
-/// Injects and heals, in the order of the plan.
-fn carry_out(lab: &mut Lab, plan: &Plan, measured: &mut Measured) -> anyhow::Result<()> {
-    let mut wounds: Vec<Wound> = Vec::new();
-    let mut previous = Instant::now();
-    let mut result = Ok(());
-    for step in &plan.steps {
-        let parts = step.fault.parts;
-        result = heal(lab, &mut wounds, previous + step.after, |wound| shares(wound.parts, parts));
-        if result.is_err() {
-            break;
-        }
-        previous = Instant::now();
-        match inject(lab, step) {
-            Ok(healing) => wounds.push(Wound { due: Instant::now() + step.hold, parts, healing }),
-            // Among others a fault may come at a bad time. Alone it must find its occasion.
-            Err(error) if plan.is_schedule() && (error.is::<NotHit>() || error.is::<Skip>()) => {
-                measured.missed.push(step.fault.name);
-            }
-            Err(error) => {
-                result = Err(error);
-                break;
-            }
-        }
+    ensure!(totals.acknowledged > 0, "not one view was acknowledged");
+    let report = verified.report.trim();
+    let broken = if verified.is_right { vec![] } else { vec!["an invariant does not hold".to_owned()] };
+    let findings = Findings {
+        refused: totals.refused,
+        missing: measured.lost,
+        extra: measured.doubled,
+        quarantined: measured.quarantined,
+        untold: measured.untold,
+        broken,
+    };
+    match judge(plan.expect, &findings).as_slice() {
+        [] => Ok(()),
+        wrong => bail!("{}:\n{report}", wrong.join("; ")),
     }
-    // Always all of them: a wound that stays would hide what else is wrong.
-    let healed = heal(lab, &mut wounds, Instant::now(), |_| true);
-    result.and(healed)
 }
 
-/// A fault that lasts.
-struct Wound {
-    due: Instant,
-    parts: &'static [Part],
-    healing: Healing,
-}
-
-fn shares(some: &[Part], others: &[Part]) -> bool {
-    some.iter().any(|part| others.contains(part))
-}
-
-fn inject(lab: &mut Lab, step: &Step) -> anyhow::Result<Healing> {
-    (step.fault.inject)(lab, &mut StdRng::seed_from_u64(step.seed))
-}
-
-/// Waits until a moment, and until every wound that `must` be healed before is; heals each when it is due.
-fn heal(lab: &mut Lab, wounds: &mut Vec<Wound>, until: Instant, must: impl Fn(&Wound) -> bool) -> anyhow::Result<()> {
-    let mut result = Ok(());
-    loop {
-        wounds.sort_by_key(|wound| wound.due);
-        let is_needed = wounds.iter().any(&must);
-        let Some(due) = wounds.first().map(|wound| wound.due).filter(|due| is_needed || *due < until) else {
-            break;
-        };
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-        let wound = wounds.remove(0);
-        result = result.and((wound.healing)(lab));
-    }
-    thread::sleep(until.saturating_duration_since(Instant::now()));
+/// Carries the plan out.
+fn hurt(lab: &mut Lab, plan: &Plan, measured: &mut Measured) -> anyhow::Result<()> {
+    let mut real = Real::new(lab, plan.is_schedule());
+    let work = pin!(carry_out(&mut real, plan));
+    let Poll::Ready(CarriedOut { missed, result }) = work.poll(&mut Context::from_waker(Waker::noop())) else {
+        unreachable!("a real system blocks instead of waiting")
+    };
+    measured.missed = missed.into_iter().map(|(fault, _)| fault.to_string()).collect();
     result
 }
 
@@ -196,58 +159,4 @@ fn fill_in(measured: &mut Measured, totals: &Totals, timeline: &Timeline, healed
     measured.doubled = verified.extra;
     measured.degraded = timeline.degraded();
     measured.recovered = timeline.recovered(healed);
-}
-
-fn judge(plan: &Plan, measured: &Measured, totals: &Totals, verified: &Verified) -> anyhow::Result<()> {
-    let Measured { lost, doubled, quarantined, untold, .. } = *measured;
-    let report = verified.report.trim();
-    ensure!(totals.acknowledged > 0, "not one view was acknowledged");
-    ensure!(totals.refused == 0, "{} valid views were refused with 4xx", totals.refused);
-    ensure!(doubled == 0, "{doubled} views were counted twice:\n{report}");
-    match plan.expected() {
-        Expect::LostAsReported => {
-            ensure!(
-                lost <= quarantined + untold,
-                "{lost} views are lost, {quarantined} are in quarantine, and only {untold} could not be known of:\n{report}"
-            );
-            return Ok(());
-        }
-        Expect::Quarantined => ensure!(quarantined > 0, "nothing came into quarantine:\n{report}"),
-        Expect::Halts | Expect::NoneLost => {
-            ensure!(quarantined == 0, "{quarantined} views came into quarantine:\n{report}");
-        }
-    }
-    ensure!(lost == 0, "{lost} acknowledged views are lost:\n{report}");
-    ensure!(verified.is_right, "an invariant does not hold:\n{report}");
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::lab::Scale;
-
-    /// Whether a run passes in which so many views are (lost, in quarantine, beyond knowing, doubled).
-    fn passes(fault: &str, (lost, quarantined, untold, doubled): (u64, u64, u64, u64)) -> bool {
-        let plan = Plan::of_fault(crate::find(fault).expect("there is one"), 1, Scale::Short);
-        let measured = Measured { lost, quarantined, untold, doubled, ..Measured::default() };
-        let totals = Totals { acknowledged: 1_000, unknown: 0, refused: 0, is_complete: true };
-        let report = String::new();
-        let verified = Verified { missing: lost, extra: doubled, quarantined, is_right: true, report };
-        judge(&plan, &measured, &totals, &verified).is_ok()
-    }
-
-    #[test]
-    fn only_what_was_promised_to_be_lost_may_be() {
-        let spoiled = "journal-bits-flipped-redis-lost";
-        assert!(passes(spoiled, (0, 0, 0, 0)) && passes(spoiled, (32, 16, 16, 0)) && passes(spoiled, (16, 16, 0, 0)));
-        assert!(!passes(spoiled, (33, 16, 16, 0)) && !passes(spoiled, (0, 0, 0, 1)));
-        let killed = "ingest-killed";
-        assert!(passes(killed, (0, 0, 0, 0)));
-        for wrong in [(1, 0, 0, 0), (1, 0, 1, 0), (1, 1, 0, 0), (0, 1, 0, 0), (0, 0, 0, 1)] {
-            assert!(!passes(killed, wrong), "{wrong:?}");
-        }
-        assert!(passes("poison-rows", (0, 1, 0, 0)) && !passes("poison-rows", (0, 0, 0, 0)));
-        assert!(!passes("poison-rows", (1, 1, 0, 0)));
-    }
 }

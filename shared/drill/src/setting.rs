@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use footfall_proof::Setup;
 use footfall_sandbox::{AppendFsync, MariaDbOptions, RedisOptions, find_program};
 
 use crate::stack::{Journal, StackOptions};
@@ -17,89 +18,75 @@ const SMALL_DISK: &str = "64m";
 /// Where Debian's package puts it, below a folder that is named after the machine's kind.
 const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
 
-/// A kind of stack. In the order in which they are used: those of few faults before that of most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Setting {
-    /// Three flushers that know nothing of each other.
-    NoLeases,
-    /// The journals are on a small disk of their own.
-    SmallDisk,
-    /// The services' clock is in our hands.
-    Clock,
-    /// Two ingests and two flushers with leases, `appendfsync always`.
-    Usual,
+/// Why this kind of stack cannot be had on this machine, if it cannot.
+pub(crate) fn obstacle(setup: Setup) -> Option<String> {
+    match setup {
+        Setup::Usual | Setup::NoLeases => None,
+        Setup::SmallDisk => {
+            let dir = tempfile::tempdir().ok()?;
+            let mounted = Mount::tmpfs(dir.path());
+            mounted.err().map(|error| format!("a small disk cannot be mounted ({error:#})"))
+        }
+        Setup::Clock => faketime()
+            .is_none()
+            .then(|| "the package faketime is not installed (sudo apt-get install -y faketime)".to_owned()),
+        Setup::Simulated(_) => Some("this plan is for the simulation".to_owned()),
+    }
 }
 
-impl Setting {
-    /// Why it cannot be had on this machine, if it cannot.
-    pub fn obstacle(self) -> Option<String> {
-        match self {
-            Self::Usual | Self::NoLeases => None,
-            Self::SmallDisk => {
-                let dir = tempfile::tempdir().ok()?;
-                let mounted = Mount::tmpfs(dir.path());
-                mounted.err().map(|error| format!("a small disk cannot be mounted ({error:#})"))
+/// The stack's options.
+pub(crate) fn options(setup: Setup, dir: &Path, binaries: &Path) -> StackOptions {
+    let mut options = StackOptions {
+        redis: RedisOptions { append_fsync: AppendFsync::Always, ..RedisOptions::default() },
+        mariadb: MariaDbOptions { buffer_pool_mib: 128, ..StackOptions::new(dir, binaries).mariadb },
+        ingests: 2,
+        flushers: 2,
+        dashboards: 0,
+        proxies: true,
+        database_user: "footfall".to_owned(),
+        ..StackOptions::new(dir, binaries)
+    };
+    let mut set = |name: &str, value: String| options.env.push((format!("FOOTFALL_{name}"), value));
+    // Shorter than usual, so that what hangs is noticed within a short run.
+    set("REDIS__TIMEOUT_MS", "500".to_owned());
+    set("DATABASE__TIMEOUT_MS", "1000".to_owned());
+    set("INGEST__DRAIN_MS", "600".to_owned());
+    set("FLUSHER__LEASE_MS", LEASE.as_millis().to_string());
+    match setup {
+        Setup::Usual | Setup::Simulated(_) => {}
+        Setup::NoLeases => {
+            set("FLUSHER__LEASE_MS", "0".to_owned());
+            options.flushers = 3;
+        }
+        Setup::SmallDisk => options.journal = Journal::At(dir.join("small")),
+        Setup::Clock => {
+            let library = faketime().expect("this setup has no obstacle");
+            for (name, value) in [
+                ("LD_PRELOAD", library.display().to_string()),
+                ("FAKETIME_TIMESTAMP_FILE", clock_file(dir).display().to_string()),
+                // Only the time of day: waiting goes on as ever, as when somebody sets a machine's clock.
+                ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+                ("FAKETIME_CACHE_DURATION", "1".to_owned()),
+            ] {
+                options.env.push((name.to_owned(), value));
             }
-            Self::Clock => faketime()
-                .is_none()
-                .then(|| "the package faketime is not installed (sudo apt-get install -y faketime)".to_owned()),
         }
     }
+    options
+}
 
-    /// The stack's options.
-    pub(crate) fn options(self, dir: &Path, binaries: &Path) -> StackOptions {
-        let mut options = StackOptions {
-            redis: RedisOptions { append_fsync: AppendFsync::Always, ..RedisOptions::default() },
-            mariadb: MariaDbOptions { buffer_pool_mib: 128, ..StackOptions::new(dir, binaries).mariadb },
-            ingests: 2,
-            flushers: 2,
-            dashboards: 0,
-            proxies: true,
-            database_user: "footfall".to_owned(),
-            ..StackOptions::new(dir, binaries)
-        };
-        let mut set = |name: &str, value: String| options.env.push((format!("FOOTFALL_{name}"), value));
-        // Shorter than usual, so that what hangs is noticed within a short run.
-        set("REDIS__TIMEOUT_MS", "500".to_owned());
-        set("DATABASE__TIMEOUT_MS", "1000".to_owned());
-        set("INGEST__DRAIN_MS", "600".to_owned());
-        set("FLUSHER__LEASE_MS", LEASE.as_millis().to_string());
-        match self {
-            Self::Usual => {}
-            Self::NoLeases => {
-                set("FLUSHER__LEASE_MS", "0".to_owned());
-                options.flushers = 3;
-            }
-            Self::SmallDisk => options.journal = Journal::At(dir.join("small")),
-            Self::Clock => {
-                let library = faketime().expect("this setting has no obstacle");
-                for (name, value) in [
-                    ("LD_PRELOAD", library.display().to_string()),
-                    ("FAKETIME_TIMESTAMP_FILE", clock_file(dir).display().to_string()),
-                    // Only the time of day: waiting goes on as ever, as when somebody sets a machine's clock.
-                    ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-                    ("FAKETIME_CACHE_DURATION", "1".to_owned()),
-                ] {
-                    options.env.push((name.to_owned(), value));
-                }
-            }
+/// What must be there before the stack is started, and is taken away after it has ended.
+pub(crate) fn prepare(setup: Setup, dir: &Path) -> anyhow::Result<Option<Mount>> {
+    match setup {
+        Setup::Usual | Setup::NoLeases | Setup::Simulated(_) => Ok(None),
+        Setup::SmallDisk => {
+            let small = dir.join("small");
+            fs::create_dir(&small)?;
+            Mount::tmpfs(&small).map(Some)
         }
-        options
-    }
-
-    /// What must be there before the stack is started, and is taken away after it has ended.
-    pub(crate) fn prepare(self, dir: &Path) -> anyhow::Result<Option<Mount>> {
-        match self {
-            Self::Usual | Self::NoLeases => Ok(None),
-            Self::SmallDisk => {
-                let small = dir.join("small");
-                fs::create_dir(&small)?;
-                Mount::tmpfs(&small).map(Some)
-            }
-            Self::Clock => {
-                set_clock(dir, 0)?;
-                Ok(None)
-            }
+        Setup::Clock => {
+            set_clock(dir, 0)?;
+            Ok(None)
         }
     }
 }

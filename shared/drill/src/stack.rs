@@ -94,8 +94,6 @@ pub struct StackOptions {
     pub flushers: usize,
     /// How many `footfall-dashboard` to start.
     pub dashboards: usize,
-    /// Name of the flusher's program: a test runs one that is wrong on purpose.
-    pub flusher: String,
     /// Where the services listen.
     pub addresses: Addresses,
     /// Where ingests keep their journals.
@@ -120,7 +118,6 @@ impl StackOptions {
             ingests: 1,
             flushers: 1,
             dashboards: 1,
-            flusher: "footfall-flusher".to_owned(),
             addresses: Addresses::default(),
             journal: Journal::default(),
             proxies: false,
@@ -317,10 +314,6 @@ impl Stack {
             Role::Flusher => (None, addresses.flusher_admin),
             Role::Dashboard => (Some(addresses.dashboard), addresses.dashboard_admin),
         };
-        let program = match role {
-            Role::Flusher => self.options.flusher.clone(),
-            role => format!("footfall-{role}"),
-        };
         let links = self.options.proxies.then(|| Links::start(&self.redis, &self.mariadb)).transpose()?;
         let mut env = self.env();
         if role == Role::Ingest {
@@ -335,7 +328,7 @@ impl Stack {
         }
         let launch = Launch {
             role,
-            program: self.options.binaries.join(program),
+            program: self.options.binaries.join(format!("footfall-{role}")),
             env,
             links,
             log: self.options.dir.join(format!("logs/{name}.log")),

@@ -1,5 +1,6 @@
 //! What must hold in every state, and what must happen in some.
 
+use footfall_proof::sentence;
 use stateright::Property;
 
 use crate::Protocol;
@@ -8,44 +9,39 @@ use crate::log::{Batch, Batches, Log, PRODUCERS};
 use crate::server::{Follower, Server};
 use crate::state::{Base, Flusher, Path, State};
 
+/// Healing is always possible without a person (I10).
+pub const NOBODY_STOPS: &str = concat!(sentence!(I10), " (nobody has to stop, unless MySQL went back)");
+/// And it ends with everything counted (I10).
+pub const HEALS: &str = concat!(sentence!(I10), " (whatever the state that is healed)");
+
 /// The properties of a run, fewer where its bounds leave out what they speak of.
 pub(crate) fn properties(protocol: &Protocol) -> Vec<Property<Protocol>> {
     let bounds = &protocol.bounds;
     let mut properties = vec![
-        Property::always("I1 MySQL holds a prefix of every producer and path, up to its fence", |_, state: &State| {
+        Property::always(sentence!(I1), |_, state: &State| {
             state.mysql.counted == Batches::up_to(state.mysql.producers, state.mysql.direct)
         }),
-        Property::always(
-            "I2 no batch is counted twice, nor will be by what may be flushed",
-            |protocol: &Protocol, state: &State| once(protocol, state),
-        ),
-        Property::always("I3 what is acknowledged is counted, or in the log, or retained", |_, state: &State| {
+        Property::always(sentence!(I2), |protocol: &Protocol, state: &State| once(protocol, state)),
+        Property::always(sentence!(I3), |_, state: &State| {
             state.was_restored || (0..PRODUCERS).all(|p| kept(state, p))
         }),
-        Property::always("I4 readers = number of reader rows", |_, state: &State| {
-            state.mysql.readers == u8::from(state.mysql.has_row)
-        }),
-        Property::always("I5 epoch and position never go back", |_, state: &State| {
+        Property::always(sentence!(I4), |_, state: &State| state.mysql.readers == u8::from(state.mysql.has_row)),
+        Property::always(sentence!(I5), |_, state: &State| {
             state.was_restored || (state.mysql.epoch, state.mysql.position) == state.highest
         }),
-        Property::always("I6 one server at most is open under an epoch", |_, state: &State| {
+        Property::always(sentence!(I6), |_, state: &State| {
             let [a, b] = &state.servers;
             state.was_restored || !(a.is_open() && b.is_open() && a.epoch == b.epoch)
         }),
-        Property::always("I7 an entry never changes, and positions are consecutive", |_, state: &State| {
-            state.was_restored || unchanged(state)
-        }),
-        Property::always("I9 views = sum of the fences", |_, state: &State| {
+        Property::always(sentence!(I7), |_, state: &State| state.was_restored || unchanged(state)),
+        Property::always(sentence!(I9), |_, state: &State| {
             let fences: u8 = state.mysql.producers.iter().chain(&state.mysql.direct).sum();
             state.mysql.counted.views() == u32::from(fences)
         }),
-        Property::always("I10 nobody has to stop, unless MySQL went back", |_, state: &State| !state.alarm),
-        Property::always(
-            "I10 healed, everything acknowledged is counted once",
-            |protocol: &Protocol, state: &State| {
-                (0..protocol.bounds.servers).all(|server| heals(protocol, state, server))
-            },
-        ),
+        Property::always(NOBODY_STOPS, |_, state: &State| !state.alarm),
+        Property::always(HEALS, |protocol: &Protocol, state: &State| {
+            (0..protocol.bounds.servers).all(|server| heals(protocol, state, server))
+        }),
         Property::sometimes("everything is counted", |protocol: &Protocol, state: &State| {
             (0..PRODUCERS).all(|p| {
                 state.mysql.producers[p] == protocol.bounds.batches[p]
@@ -55,11 +51,10 @@ pub(crate) fn properties(protocol: &Protocol) -> Vec<Property<Protocol>> {
     ];
     if bounds.readers > 0 {
         properties.extend([
-            Property::always(
-                "I8 a valid base + the log behind it = MySQL + what is not flushed",
-                |_, state: &State| (0..state.servers.len()).all(|server| base_is_true(state, server)),
-            ),
-            Property::always("I8 an answer = MySQL + what is not flushed", |_, state: &State| !state.wrong_answer),
+            Property::always(concat!(sentence!(I8), " (a cached base and the log behind it)"), |_, state: &State| {
+                (0..state.servers.len()).all(|server| base_is_true(state, server))
+            }),
+            Property::always(concat!(sentence!(I8), " (an answer)"), |_, state: &State| !state.wrong_answer),
             Property::sometimes("a base with views is cached", |_, state: &State| {
                 let has_views = |base: &Base| base.counted.views() > 0;
                 state.servers.iter().any(|server| server.is_open() && server.base.as_ref().is_some_and(has_views))

@@ -3,7 +3,9 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
+use footfall_model::invariants::{HEALS, NOBODY_STOPS};
 use footfall_model::{Bounds, Protocol, Rules};
+use footfall_proof::sentence;
 use stateright::{Checker, HasDiscoveries, Model};
 
 /// Every state within the bounds, and every property in it.
@@ -36,25 +38,25 @@ fn full_protocol_holds_in_larger_bounds() {
     holds(&Bounds::LARGER);
 }
 
-/// The invariant that a rule keeps, by the beginning of its name, and a small world in which it breaks without the rule.
+/// The invariant that a rule keeps, and a small world in which it breaks without the rule.
 /// The whole protocol holds in each: see above.
 fn what_breaks(rule: &str) -> (&'static str, Bounds) {
     match rule {
-        "commit_checks_hole" => ("I10 healed", Bounds::RESTORED_TWO_PRODUCERS),
-        "commit_checks_producers" => ("I10 healed", Bounds::BOTH_RESTORED),
-        "halts_when_mysql_is_older" | "next_epoch_halts_too" | "reopen_is_exact" => ("I10 healed", Bounds::RESTORED),
-        "follow_checks_epoch" => ("I10 nobody", Bounds::TWO_PRODUCERS),
-        "follower_begins_anew" => ("I7", Bounds::TWO_PRODUCERS),
-        "ack_checks_epoch" => ("I3", Bounds::TWO_PRODUCERS),
-        "reopen_sets_aside" => ("I10 healed", Bounds::TWO_PRODUCERS),
-        "next_epoch_compares" => ("I6", Bounds::TWO_RECOVERERS),
-        "reopen_once" => ("I10 healed", Bounds::TWO_RECOVERERS),
-        "direct_checks_fence" => ("I1", Bounds::ADOPTION),
-        "direct_locks" => ("I4", Bounds::ADOPTION),
-        "journal_before_send" => ("I3", Bounds::ADOPTION),
-        "fsync_before_acknowledge" => ("I3", Bounds::POWER),
-        "direct_raises_version" | "fill_checks_version" => ("I8", Bounds::READS),
-        "fill_checks_epoch" => ("I8", Bounds::READS_OVERTAKEN),
+        "commit_checks_hole" => (HEALS, Bounds::RESTORED_TWO_PRODUCERS),
+        "commit_checks_producers" => (HEALS, Bounds::BOTH_RESTORED),
+        "halts_when_mysql_is_older" | "next_epoch_halts_too" | "reopen_is_exact" => (HEALS, Bounds::RESTORED),
+        "follow_checks_epoch" => (NOBODY_STOPS, Bounds::TWO_PRODUCERS),
+        "follower_begins_anew" => (sentence!(I7), Bounds::TWO_PRODUCERS),
+        "ack_checks_epoch" => (sentence!(I3), Bounds::TWO_PRODUCERS),
+        "reopen_sets_aside" => (HEALS, Bounds::TWO_PRODUCERS),
+        "next_epoch_compares" => (sentence!(I6), Bounds::TWO_RECOVERERS),
+        "reopen_once" => (HEALS, Bounds::TWO_RECOVERERS),
+        "direct_checks_fence" => (sentence!(I1), Bounds::ADOPTION),
+        "direct_locks" => (sentence!(I4), Bounds::ADOPTION),
+        "journal_before_send" => (sentence!(I3), Bounds::ADOPTION),
+        "fsync_before_acknowledge" => (sentence!(I3), Bounds::POWER),
+        "direct_raises_version" | "fill_checks_version" => (sentence!(I8), Bounds::READS),
+        "fill_checks_epoch" => (sentence!(I8), Bounds::READS_OVERTAKEN),
         "fill_checks_first"
         | "base_has_position"
         | "read_adds_behind_base"
@@ -63,14 +65,14 @@ fn what_breaks(rule: &str) -> (&'static str, Bounds) {
         | "advance_checks_position"
         | "advance_stops_fills"
         | "ack_ends_unmoved_bases"
-        | "bases_end_with_epoch" => ("I8", Bounds::READS_AND_RESTART),
-        "paths_are_kept" => ("I2", Bounds::TWO_FLUSHERS),
-        "apply_checks_number" | "reopen_trims" | "reopen_raises_producers" => ("I2", Bounds::STALE_COPY),
-        "ack_moves_first" | "reopen_moves_first" => ("I7", Bounds::STALE_COPY),
-        "commit_before_trim" | "retained_until_first" => ("I3", Bounds::STALE_COPY),
-        "commit_checks_position" => ("I10 nobody", Bounds::STALE_COPY),
-        "epoch_before_reopen" => ("I6", Bounds::STALE_COPY),
-        _ => ("I10 healed", Bounds::STALE_COPY),
+        | "bases_end_with_epoch" => (sentence!(I8), Bounds::READS_AND_RESTART),
+        "paths_are_kept" => (sentence!(I2), Bounds::TWO_FLUSHERS),
+        "apply_checks_number" | "reopen_trims" | "reopen_raises_producers" => (sentence!(I2), Bounds::STALE_COPY),
+        "ack_moves_first" | "reopen_moves_first" => (sentence!(I7), Bounds::STALE_COPY),
+        "commit_before_trim" | "retained_until_first" => (sentence!(I3), Bounds::STALE_COPY),
+        "commit_checks_position" => (NOBODY_STOPS, Bounds::STALE_COPY),
+        "epoch_before_reopen" => (sentence!(I6), Bounds::STALE_COPY),
+        _ => (HEALS, Bounds::STALE_COPY),
     }
 }
 

@@ -76,16 +76,6 @@ pub fn column(sum: u128) -> u64 {
     u64::try_from(sum).unwrap_or(u64::MAX)
 }
 
-impl Audit {
-    /// I9: every view that a producer numbered, and that MySQL's fences have passed, is counted, in quarantine, was
-    /// dropped from there, or is a repeat. Answers both sides, which must be equal.
-    #[must_use]
-    pub fn conservation(&self) -> (u64, u64) {
-        let accounted = self.reader_views + self.quarantined_views + self.dropped_views + self.repeats;
-        (column(self.fenced_views + self.direct_views), column(accounted))
-    }
-}
-
 impl Store {
     /// One consistent look for `footfall verify`: the fences, the sums of I4 and I9, and the views of
     /// every pair of the given articles.

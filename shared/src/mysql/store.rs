@@ -27,8 +27,6 @@ pub struct Store {
     pub(super) reach: Arc<Reach>,
     pub(super) known: KnownUsers,
     pub(super) timeout: Duration,
-    #[cfg(feature = "mutants")]
-    fence_is_off: bool,
 }
 
 /// MySQL ends a session that is silent for so long, and with it the locks of a flusher that stands still or was cut off.
@@ -49,11 +47,11 @@ impl Store {
     }
 
     async fn checked(database: &config::Database) -> Result<Self> {
-        let timeout = database.timeout_ms;
+        let timeout = database.timeout;
         let mut options = url::connect_options(database);
         options
             .connect_lazy(true)
-            .max_connections(database.connections_max)
+            .max_connections(database.connections_max.get())
             .idle_timeout(SESSION_IDLE_MAX / 2)
             .map_sqlx_mysql_pool_opts(move |pool| {
                 pool.after_connect(|connection, _| {
@@ -79,31 +77,11 @@ impl Store {
                 })
             });
         Ok(Self {
-            reach: Arc::new(Reach::new(url::place(database), url::mysql_options(database)?, timeout)),
+            reach: Arc::new(Reach::new(database.url.place(), url::mysql_options(database)?, timeout)),
             db: Database::connect(options).await?,
             known: KnownUsers::default(),
             timeout,
-            #[cfg(feature = "mutants")]
-            fence_is_off: false,
         })
-    }
-
-    /// The same store without its fence, to show that the tests notice.
-    #[cfg(feature = "mutants")]
-    #[must_use]
-    pub fn without_fence(mut self) -> Self {
-        self.fence_is_off = true;
-        self
-    }
-
-    #[cfg(not(feature = "mutants"))]
-    pub(super) fn fence_is_on(&self) -> bool {
-        true
-    }
-
-    #[cfg(feature = "mutants")]
-    pub(super) fn fence_is_on(&self) -> bool {
-        !self.fence_is_off
     }
 
     /// A transaction on a connection of its own.

@@ -89,7 +89,7 @@ pub(super) async fn commit(store: &Store, shard: Shard, epoch: u64, flush: &Flus
 async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poison: Poison) -> Result<Committed> {
     let transaction = store.begin().await?;
     let fence = lock(&transaction, shard).await?;
-    if let Some(refused) = fence.refuses(epoch, flush.first).filter(|_| store.fence_is_on()) {
+    if let Some(refused) = fence.refuses(epoch, flush.first) {
         transaction.rollback().await?;
         return Ok(refused);
     }
@@ -100,7 +100,6 @@ async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poi
         match part.follows(fenced.get(&part.producer).copied().unwrap_or_default()) {
             Some(0) => {}
             Some(views) => lost.push((part, views)),
-            None if !store.fence_is_on() => {}
             None => {
                 transaction.rollback().await?;
                 return Ok(Committed::Gap { producer: part.producer });

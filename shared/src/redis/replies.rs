@@ -32,22 +32,24 @@ pub(super) enum Word {
     Before,
 }
 
+/// How scripts say it.
+const WORDS: [(&str, Word); 11] = [
+    ("OK", Word::Ok),
+    ("EPOCH", Word::Epoch),
+    ("DAMAGED", Word::Damaged),
+    ("MOVED", Word::Moved),
+    ("BEHIND", Word::Behind),
+    ("SEEN", Word::Seen),
+    ("SHARDS", Word::Shards),
+    ("NONE", Word::None),
+    ("STALE", Word::Stale),
+    ("CURRENT", Word::Current),
+    ("BEFORE", Word::Before),
+];
+
 impl Word {
-    fn parse(word: &str) -> Option<Self> {
-        Some(match word {
-            "OK" => Self::Ok,
-            "EPOCH" => Self::Epoch,
-            "DAMAGED" => Self::Damaged,
-            "MOVED" => Self::Moved,
-            "BEHIND" => Self::Behind,
-            "SEEN" => Self::Seen,
-            "SHARDS" => Self::Shards,
-            "NONE" => Self::None,
-            "STALE" => Self::Stale,
-            "CURRENT" => Self::Current,
-            "BEFORE" => Self::Before,
-            _ => return None,
-        })
+    fn parse(said: &str) -> Option<Self> {
+        WORDS.iter().find(|(text, _)| *text == said).map(|(_, word)| *word)
     }
 }
 
@@ -115,5 +117,46 @@ pub(super) fn number_of(value: &Value) -> Result<u64> {
             QueueError::Corrupt(format!("a script answered {number}, which nobody can have counted to"))
         }),
         other => Err(QueueError::Corrupt(format!("a script answered {other:?} instead of a number"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::scripts::scripts;
+    use super::*;
+
+    /// Options of Redis's commands, which scripts write in the same way.
+    const OPTIONS: [&str; 4] = ["GT", "KEEPTTL", "NX", "PX"];
+
+    #[test]
+    fn every_word_that_a_script_says_is_known_and_every_known_one_is_said() {
+        let mut said = BTreeSet::new();
+        for script in scripts() {
+            let code = script.text.lines().filter_map(|line| line.split("--").next()).collect::<Vec<_>>().join("\n");
+            let quoted = code.split('\'').collect::<Vec<_>>();
+            // Every second piece is between quotation marks; a name behind `call(` is a command's.
+            for pieces in quoted.windows(2).step_by(2).filter(|pieces| !pieces[0].ends_with("call(")) {
+                let is_word = pieces[1].len() > 1 && pieces[1].bytes().all(|byte| byte.is_ascii_uppercase());
+                if is_word && !OPTIONS.contains(&pieces[1]) {
+                    assert!(Word::parse(pieces[1]).is_some(), "{}: {}", script.name, pieces[1]);
+                    said.insert(pieces[1].to_owned());
+                }
+            }
+        }
+        assert_eq!(said, WORDS.iter().map(|(text, _)| (*text).to_owned()).collect());
+    }
+
+    #[test]
+    fn what_no_script_of_ours_says_is_damage() {
+        let reply = |word: &str| Reply::parse(Value::Array(vec![Value::BulkString(word.into()), Value::Int(7)]));
+        let (word, values) = reply("OK").expect("a reply");
+        assert_eq!((word, values.number(0).expect("a number")), (Word::Ok, 7));
+        assert!(matches!(reply("EPOCH"), Err(QueueError::Epoch)));
+        for other in ["DAMAGED", "HELLO", ""] {
+            assert!(matches!(reply(other), Err(QueueError::Corrupt(_))), "{other}");
+        }
+        assert!(matches!(Reply::parse(Value::Array(vec![])), Err(QueueError::Corrupt(_))));
     }
 }

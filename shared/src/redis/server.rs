@@ -13,7 +13,6 @@ use tokio::sync::Mutex;
 
 use super::errors::Result;
 use super::scripts::{NOTE, Script};
-use super::url;
 use crate::service::config;
 use crate::service::contain::contained;
 
@@ -125,7 +124,7 @@ fn at(place: &str, error: &RedisError) -> RedisError {
 }
 
 pub(super) fn client(redis: &config::Redis) -> std::result::Result<Client, RedisError> {
-    let url = redis.url.0.as_str();
+    let url = redis.url.with_password();
     let Some(ca) = &redis.ca else { return Client::open(url) };
     let root_cert = Some(config::read_bytes(ca).map_err(io::Error::other)?);
     Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert })
@@ -141,7 +140,7 @@ impl Redis {
     /// Takes the URL apart; connects later.
     pub fn new(redis: &config::Redis, timeout: Duration) -> std::result::Result<Self, RedisError> {
         let client = client(redis)?;
-        let place = url::place(redis);
+        let place = redis.url.place();
         Ok(Self { server: Arc::new(Reached { client, place, timeout, connection: Mutex::default() }) })
     }
 
@@ -175,4 +174,29 @@ fn must_reconnect(error: &RedisError) -> bool {
         || error.is_timeout()
         || error.is_unrecoverable_error()
         || matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The configuration asks its own rules only, which must not be wider than the client's.
+    #[test]
+    fn the_client_takes_every_url_that_the_configuration_takes() {
+        for url in [
+            "redis://h",
+            "redis://u:p%40%23%2F%3F%25@h:6380/15",
+            "redis://:p@[::1]/65535",
+            "redis://127.0.0.1:6379/",
+            "rediss://:p@redis.example:6380/0",
+            "unix:///run/redis.sock",
+            "unix:///run/redis%20one.sock?db=1&user=u&pass=p@ss%2B",
+        ] {
+            client(&config::Redis { url: url.parse().expect(url), ..config::Redis::default() }).expect(url);
+        }
+        for url in ["redis://0.0.0.0", "redis://[::]:6379", "redis://h/65536", "redis://h/-1", "redis://h/0?protocol=4"]
+        {
+            url.parse::<config::RedisUrl>().expect_err(url);
+        }
+    }
 }

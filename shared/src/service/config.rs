@@ -3,13 +3,16 @@
 //! `FOOTFALL_REDIS__URL` sets `url` in `[redis]`; `FOOTFALL_REDIS__URL_FILE` names a file that holds
 //! the value, for secrets. The environment comes in as a parameter, so that this is testable.
 //!
-//! Each section is a file below, where a setting stands once with its type, default and limits. A value is read into its
-//! type by one rule, wherever it comes from: `setting` has the rules, `given` finds what was written and where.
+//! Each section is a file below, where a setting stands once with its meaning, type, default and limits: `reference` makes
+//! the documents from that. A value is read into its type by one rule, wherever it comes from: `setting` has the rules,
+//! `given` finds what was written and where. A duration's name ends in its unit in files, such as `timeout_ms`, and its
+//! field is called `timeout`.
 
 mod address;
 mod bots;
 mod dashboard;
 mod database;
+mod database_url;
 mod flusher;
 mod given;
 mod http;
@@ -19,6 +22,8 @@ mod nearest;
 mod origins;
 mod reads;
 mod redis;
+mod redis_url;
+mod reference;
 mod secret;
 mod setting;
 mod store_url;
@@ -26,6 +31,7 @@ mod store_url;
 mod tests;
 
 use std::ffi::OsString;
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,8 +39,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use self::given::{Given, Written};
 use self::nearest::did_you_mean;
-use self::setting::{Refused, Section, Setting};
-use crate::mysql;
+use self::setting::{Described, Range, Rejected, Section, Setting, nonzero};
 
 pub(crate) use self::given::read_bytes;
 
@@ -42,6 +47,7 @@ pub use self::address::WebUrl;
 pub use self::bots::Bots;
 pub use self::dashboard::Dashboard;
 pub use self::database::Database;
+pub use self::database_url::DatabaseUrl;
 pub use self::flusher::Flusher;
 pub use self::http::Http;
 pub use self::ingest::{Ingest, JOURNAL_BYTES_MIN, Journal};
@@ -49,17 +55,18 @@ pub use self::log::{Log, LogFilter, LogFormat};
 pub use self::origins::{ANY, Origins};
 pub use self::reads::Reads;
 pub use self::redis::Redis;
-pub use self::secret::{SecretUrl, Token};
-pub(crate) use self::store_url::{Parameter, Rule, StoreUrl, certificates};
+pub use self::redis_url::RedisUrl;
+pub use self::reference::{help, sample, table};
+pub use self::secret::Token;
 
-/// The most slices: each is a task and a set of keys in every process.
-const SHARDS_MAX: u64 = 1_024;
+/// Of the number of slices: each is a task and a set of keys in every process.
+const SHARDS: Range = 1..=1_024;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Number of slices of all articles; recorded by `footfall init` and fixed from then on.
-    pub shards: u16,
+    pub shards: NonZeroU16,
     /// The queue and the cache.
     pub redis: Redis,
     /// The store.
@@ -83,7 +90,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            shards: 1,
+            shards: nonzero!(1),
             redis: Redis::default(),
             database: Database::default(),
             log: Log::default(),
@@ -114,17 +121,22 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let Given { written, mut mistakes, notes } = given::collect(file, environment);
         let mut config = Self { notes, ..Self::default() };
+        let mut rejected = Vec::new();
         for Written { section, key, whence, value } in &written {
-            let refused = match config.set(section.as_deref(), key, value) {
-                Ok(()) => continue,
-                Err(refused) => refused,
-            };
-            mistakes.push(match refused {
-                Refused::Value(why) => format!("{whence} {why}"),
-                Refused::Unknown => format!("{whence} is no setting{}", did_you_mean(section.as_deref(), key)),
-            });
+            let name = section.as_ref().map_or_else(|| key.clone(), |section| format!("{section}.{key}"));
+            match config.set(section.as_deref(), key, value) {
+                Some(Ok(())) => {}
+                None => mistakes.push(format!("{whence} is no setting{}", did_you_mean(&name))),
+                Some(Err(why)) => {
+                    mistakes.push(match why {
+                        Rejected::Value(why) => format!("{whence} {why}"),
+                        Rejected::Setting(why) => format!("{name} {why}"),
+                    });
+                    rejected.push(name);
+                }
+            }
         }
-        mistakes.extend(config.mistakes());
+        mistakes.extend(config.mistakes(&rejected));
         if mistakes.is_empty() { Ok(config) } else { Err(ConfigError(mistakes)) }
     }
 
@@ -141,12 +153,18 @@ impl Config {
         ]
     }
 
-    fn set(&mut self, section: Option<&str>, key: &str, value: &setting::Value) -> Result<(), Refused> {
+    /// All settings with what is in force, by section; first the one that is in no section.
+    fn settings(&self) -> Vec<(Option<&'static str>, Vec<Described>)> {
+        let doc = "Slices of all articles; recorded by `footfall init`, fixed from then on.";
+        let shards = Described::of("shards", &self.shards, Some(SHARDS), doc);
+        let sections = self.sections().into_iter().map(|(name, section)| (Some(name), section.settings()));
+        std::iter::once((None, vec![shards])).chain(sections).collect()
+    }
+
+    /// Takes a value, unless there is no such setting.
+    fn set(&mut self, section: Option<&str>, key: &str, value: &setting::Value) -> Option<Result<(), Rejected>> {
         let section: &mut dyn Section = match (section, key) {
-            (None, "shards") => {
-                self.shards = u16::read(value, Some(1..=SHARDS_MAX)).map_err(Refused::Value)?;
-                return Ok(());
-            }
+            (None, "shards") => return Some(Setting::read(value, Some(SHARDS)).map(|shards| self.shards = shards)),
             (Some("redis"), _) => &mut self.redis,
             (Some("database"), _) => &mut self.database,
             (Some("log"), _) => &mut self.log,
@@ -155,16 +173,17 @@ impl Config {
             (Some("ingest"), _) => &mut self.ingest,
             (Some("flusher"), _) => &mut self.flusher,
             (Some("dashboard"), _) => &mut self.dashboard,
-            _ => return Err(Refused::Unknown),
+            _ => return None,
         };
         section.set(key, value)
     }
 
-    /// What no setting shows alone.
-    fn mistakes(&self) -> Vec<String> {
+    /// What no setting shows alone. Nothing is said of what rests on a default because the value for it was rejected.
+    fn mistakes(&self, rejected: &[String]) -> Vec<String> {
         let mut mistakes = Vec::new();
-        mistakes.extend(crate::redis::check(&self.redis).err());
-        mistakes.extend(mysql::check(&self.database).err());
+        if !rejected.iter().any(|name| name == "redis.url") {
+            mistakes.extend(self.redis.mistake());
+        }
         for (name, listen, admin) in [
             ("ingest", self.ingest.listen, self.ingest.admin),
             ("dashboard", self.dashboard.listen, self.dashboard.admin),
@@ -208,8 +227,8 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        warnings.extend(crate::redis::exposure(&self.redis));
-        warnings.extend(mysql::exposure(&self.database));
+        warnings.extend(self.redis.url.exposure());
+        warnings.extend(self.database.url.exposure());
         if self.http.trusted_proxies.are_everybody() {
             warnings.push(
                 "http.trusted_proxies has a network of all addresses: everybody may say whose request it is; name the \
@@ -225,9 +244,12 @@ impl Config {
 impl Serialize for Config {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("shards", &self.shards)?;
-        for (name, section) in self.sections() {
-            map.serialize_entry(name, &section.shown())?;
+        for (section, settings) in self.settings() {
+            let mut shown = settings.into_iter().map(|setting| (setting.key, setting.value));
+            match section {
+                Some(name) => map.serialize_entry(name, &shown.collect::<serde_json::Map<_, _>>())?,
+                None => shown.try_for_each(|(key, value)| map.serialize_entry(&key, &value))?,
+            }
         }
         map.end()
     }

@@ -69,7 +69,7 @@ impl Reads {
         shards: u16,
         patience: Duration,
     ) -> Self {
-        let lives = (config.ttl_ms, config.warm_ttl_ms);
+        let lives = (config.ttl, config.warm_ttl.unwrap_or_default());
         Self {
             shards: Shard::all(shards)
                 .map(|shard| Arc::new(ReadShard::new(redis.shard(shard), lives, patience)))

@@ -107,6 +107,6 @@ async fn a_word_that_acknowledged_views_are_elsewhere_ends_by_itself() {
     assert!(!is_behind().await, "before the first epoch there was nothing");
     fixture.queue.report(PRODUCER, 1, 1, [(0, 0); 2], true).await.expect("report");
     assert!(is_behind().await);
-    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    tokio::time::sleep(Duration::from_millis(5_100)).await;
     assert!(!is_behind().await);
 }

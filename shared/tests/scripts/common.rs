@@ -8,7 +8,7 @@ use footfall_shared::protocol::keys::Age;
 use footfall_shared::protocol::packed::Packed;
 use footfall_shared::protocol::{Article, Batch, Producer, Recovery, Shard, User, View, ViewId};
 use footfall_shared::redis::{Applied, Page, Queue, Redis};
-use footfall_shared::service::config::{self, SecretUrl};
+use footfall_shared::service::config;
 
 pub(crate) const META: &str = "footfall:{0}:meta";
 pub(crate) const LOG: &str = "footfall:{0}:log";
@@ -44,7 +44,7 @@ pub(crate) fn recovery(epoch: u64) -> Recovery {
 }
 
 fn connect(server: &footfall_sandbox::Redis) -> Redis {
-    let config = config::Redis { url: SecretUrl(server.url()), ..config::Redis::default() };
+    let config = config::Redis { url: server.url().parse().expect("a URL"), ..config::Redis::default() };
     Redis::new(&config, Duration::from_secs(5)).expect("a URL")
 }
 

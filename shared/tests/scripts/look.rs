@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use footfall_shared::mysql::Store;
 use footfall_shared::protocol::packed::Packed;
 use footfall_shared::protocol::{Batch, Position, Shard, User, View};
-use footfall_shared::service::config::{self, SecretUrl};
+use footfall_shared::service::config;
 use footfall_shared::stores::reads::{HitCounts, Look, Reads};
 
 use crate::common::{EPOCH, Fixture, IDS_MAX, PRODUCER, SHARDS, article, recovery};
 
 /// Its MySQL is away: a look needs none.
 async fn reads(fixture: &Fixture) -> Arc<Reads> {
-    let url = SecretUrl("mysql://nobody@127.0.0.1:1/nothing".into());
+    let url = "mysql://nobody@127.0.0.1:1/nothing".parse().expect("a URL");
     let store = Store::new(&config::Database { url, ..Default::default() }).await.expect("connects when needed");
     let config = config::Reads::default();
     Arc::new(Reads::new(&fixture.redis, Arc::new(store), HitCounts::default(), &config, SHARDS, Duration::from_secs(5)))
@@ -64,13 +64,16 @@ async fn a_log_that_is_opened_anew_is_followed_from_its_beginning() {
     let mut fixture = Fixture::open().await;
     let reads = reads(&fixture).await;
     fixture.append(&["a", "b"]).await;
-    assert_eq!(look(&reads).await.age.epoch, EPOCH);
+    let before = look(&reads).await;
+    assert_eq!((before.age.epoch, reads.views_up_to(Shard(0), &before, 1)), (EPOCH, Some(1)));
     fixture.restart();
     assert_eq!(answer(&reads).await, None, "no recovery has opened it");
     let state = fixture.queue.state().await.expect("state");
     fixture.queue.reopen(&state, &recovery(EPOCH + 1), SHARDS, false).await.expect("open").expect("nobody else");
     let opened = look(&reads).await;
     assert_eq!((opened.age.epoch, opened.pending_views, opened.is_whole), (EPOCH + 1, 2, true));
+    assert_eq!(opened.position.first, before.position.first);
+    assert_eq!(reads.views_up_to(Shard(0), &before, 1), None, "it was found in another epoch");
     assert_eq!(reads.waiting(&article("a"), EPOCH + 1, 0), 1);
     fixture.query(&["FLUSHALL"]);
     assert_eq!(answer(&reads).await, None);

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use footfall_shared::redis::{QueueError, Redis};
 use tokio::time::Instant;
 
-use crate::frame::{HitPercent, Snapshot};
 use crate::numbers::HitRate;
+use crate::snapshot::{HitPercent, Snapshot};
 
 #[derive(Default)]
 pub(super) struct Hits {
@@ -16,22 +15,26 @@ pub(super) struct Hits {
 }
 
 impl Hits {
-    pub(super) async fn look(&mut self, redis: &Redis, snapshot: &mut Snapshot) -> Result<(), QueueError> {
-        let (hits, misses) = redis.keyspace_hits().await?;
-        snapshot.redis_hits = self.keyspace.add(Instant::now(), hits, misses);
-        let (now, mut all) = (Instant::now(), (0, 0));
-        for (interface, (hits, misses)) in redis.reads().await? {
+    /// Takes hits and misses: of Redis's own lookups, and of reads by interface.
+    pub(super) fn add(
+        &mut self,
+        now: Instant,
+        (hits, misses): (u64, u64),
+        reads: BTreeMap<String, (u64, u64)>,
+        snapshot: &mut Snapshot,
+    ) {
+        snapshot.redis_hits = self.keyspace.add(now, hits, misses);
+        let mut all = (0, 0);
+        for (interface, (hits, misses)) in reads {
             all = (u64::saturating_add(all.0, hits), u64::saturating_add(all.1, misses));
-            let hits = self.interfaces.entry(interface.clone()).or_default().add(now, hits, misses);
-            snapshot.interface_hits.insert(interface, hits);
+            let percent = self.interfaces.entry(interface.clone()).or_default().add(now, hits, misses);
+            snapshot.interface_hits.insert(interface, percent);
         }
         snapshot.query_hits = self.queries.add(now, all.0, all.1);
-        Ok(())
     }
 
     /// Redis cannot be read.
-    pub(super) fn missed(&mut self, redis: &Redis, snapshot: &mut Snapshot) {
-        redis.forget_hits();
+    pub(super) fn missed(&mut self, snapshot: &mut Snapshot) {
         let all = [&mut self.keyspace, &mut self.queries].into_iter().chain(self.interfaces.values_mut());
         all.for_each(HitRate::missed);
         snapshot.redis_hits = HitPercent::default();

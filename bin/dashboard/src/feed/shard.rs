@@ -1,73 +1,79 @@
-//! What is known of one shard, of both stores.
+//! What is known of one shard, from both stores.
 
 use std::time::Duration;
 
 use footfall_shared::protocol::Fence;
-use footfall_shared::redis::{Queue, QueueError};
-use footfall_shared::stores::reads::{Look, Reads};
+use footfall_shared::protocol::Shard;
+use footfall_shared::stores::reads::Look;
 use tokio::time::Instant;
 
-use crate::frame::Backlog;
 use crate::numbers::{self, Pending};
+use crate::snapshot::Backlog;
 
-/// A fence is read again after this, even if nothing was flushed: to know whether MySQL is there, and
-/// whether it was emptied. One row by its key per second: an idle site costs MySQL next to nothing.
+/// A fence is read again after this, even if nothing was flushed: to know whether MySQL is there, and whether it was
+/// emptied. That is one row by its key per second, so an idle site costs MySQL next to nothing.
 const FENCE_AGE_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct ShardView {
-    pub(super) queue: Queue,
-    /// As of the last look; none if Redis could not be read, or no recovery has opened its log.
+    pub(super) shard: Shard,
+    /// The log as it was read last; none if Redis could not be read, or no recovery has opened the log.
     pub(super) look: Option<Look>,
-    /// How many of the views in it are in entries up to the position of the fence, if that is known.
+    /// How many of the views in the log are in entries up to the fence's position, if that is known.
     stored_views: Option<u64>,
-    /// As of the time beside it.
+    /// What MySQL has, and when it was asked.
     fence: Option<(Instant, Fence)>,
-    /// The ranking contains no entry behind the position of this one; none while that is not known.
+    /// The ranking contains no entry behind the position of this fence; none while that is not known.
     pub(super) ranked: Option<Fence>,
-    /// The fence that was kept for others.
-    kept: Option<Fence>,
-    /// Whether a flusher is at work, as of the last slow look.
+    /// The fence as Redis holds it for other dashboards.
+    shared: Option<Fence>,
+    /// Whether a flusher holds the lease.
     pub(super) is_leased: bool,
 }
 
+/// What is to be done about the copy of the fence in Redis, where a dashboard finds it that starts while MySQL is away.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum FenceCopy {
+    Write(Fence),
+    Read,
+}
+
 impl ShardView {
-    pub(super) fn new(queue: Queue) -> Self {
-        Self { queue, look: None, stored_views: None, fence: None, ranked: None, kept: None, is_leased: false }
+    pub(super) fn new(shard: Shard) -> Self {
+        Self { shard, look: None, stored_views: None, fence: None, ranked: None, shared: None, is_leased: false }
     }
 
-    /// Looks at Redis.
-    pub(super) async fn look(&mut self, reads: &Reads) -> Result<(), QueueError> {
+    /// Takes what Redis has now.
+    pub(super) fn set_look(&mut self, look: Option<Look>) {
+        self.look = look;
         self.stored_views = None;
-        self.look = reads.follow(self.queue.shard()).await?;
-        Ok(())
     }
 
     pub(super) fn fence(&self) -> Option<Fence> {
         self.fence.map(|(_, fence)| fence)
     }
 
-    /// Takes what MySQL has now; answers whether its numbers went back.
-    pub(super) fn set_fence(&mut self, fence: Fence, reads: &Reads) -> bool {
-        let shard = self.queue.shard();
-        self.stored_views = self.look.and_then(|look| reads.views_up_to(shard, &look, fence.position));
-        let before = self.fence.replace((Instant::now(), fence));
+    /// Takes what MySQL has now, and how many views of the log that are. Returns whether MySQL's numbers went back.
+    pub(super) fn set_fence(&mut self, now: Instant, fence: Fence, stored_views: Option<u64>) -> bool {
+        self.stored_views = stored_views;
+        let before = self.fence.replace((now, fence));
         before.is_some_and(|(_, before)| numbers::is_reset(&before, &fence))
     }
 
-    /// Keeps the fence in Redis, where a dashboard finds it that is started while MySQL is away; or finds it there.
-    pub(super) async fn share_fence(&mut self, is_mysql_away: bool) -> Result<(), QueueError> {
+    pub(super) fn fence_copy(&self, is_mysql_away: bool) -> Option<FenceCopy> {
         match self.fence() {
-            Some(fence) if !is_mysql_away && self.kept != Some(fence) => {
-                // Refused by a Redis that is full, it is missed by nobody who can be helped.
-                let kept = self.queue.keep_fence(&fence).await;
-                self.kept = kept.is_ok().then_some(fence);
-            }
-            None if is_mysql_away => {
-                self.fence = self.queue.kept_fence().await?.map(|fence| (Instant::now(), fence));
-            }
-            _ => {}
+            Some(fence) if !is_mysql_away && self.shared != Some(fence) => Some(FenceCopy::Write(fence)),
+            None if is_mysql_away => Some(FenceCopy::Read),
+            _ => None,
         }
-        Ok(())
+    }
+
+    /// The copy was written, or was not: a Redis that is full refuses it, and then nobody could be helped by it.
+    pub(super) fn copy_written(&mut self, is_written: bool) {
+        self.shared = self.fence().filter(|_| is_written);
+    }
+
+    pub(super) fn copy_read(&mut self, now: Instant, copy: Option<Fence>) {
+        self.fence = copy.map(|fence| (now, fence));
     }
 
     /// The views that wait above what MySQL has.
@@ -80,12 +86,12 @@ impl ShardView {
     }
 
     /// Whether MySQL must be asked before its numbers and those of Redis can be added up.
-    pub(super) fn is_fence_due(&self) -> bool {
+    pub(super) fn is_fence_due(&self, now: Instant) -> bool {
         let Some((read_at, _)) = &self.fence else {
             return true;
         };
-        let flushed = self.pending().is_some_and(|pending| !pending.is_exact);
-        flushed || read_at.elapsed() > FENCE_AGE_MAX
+        let is_flushed = self.pending().is_some_and(|pending| !pending.is_exact);
+        is_flushed || now - *read_at > FENCE_AGE_MAX
     }
 
     /// Whether the ranking contains all that is flushed.
@@ -94,10 +100,16 @@ impl ShardView {
         self.fence().zip(self.ranked).is_some_and(|(fence, ranked)| at(fence) <= at(ranked))
     }
 
+    /// The epoch and position behind which the log's views are not in the ranking yet; none if that is not known.
+    pub(super) fn unranked_from(&self) -> Option<(u64, u64)> {
+        let (look, ranked) = self.look.zip(self.ranked)?;
+        (look.age.epoch == ranked.epoch).then_some((ranked.epoch, ranked.position))
+    }
+
     pub(super) fn backlog(&self) -> Backlog {
         let look = self.look;
         Backlog {
-            shard: self.queue.shard().0,
+            shard: self.shard.0,
             epoch: look.map(|look| look.age.epoch),
             position: look.map(|look| look.position.tail),
             pending_views: look.map(|look| look.pending_views),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use footfall_proof::ledger::{self, Entry, Outcome};
 use hdrhistogram::Histogram;
 use indicatif::HumanCount;
 use tokio::sync::mpsc;
@@ -16,7 +17,6 @@ use tokio::time::Instant;
 use super::plan::{Ids, Plan};
 use crate::Result;
 use crate::failure::Failure;
-use crate::ledger::{self, Entry, Outcome};
 use crate::terminal::Progress;
 
 /// How long an entry stays in memory, at most.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use footfall_proof::ledger::Outcome;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use super::client::{Connection, Exchange};
 use super::plan::{Ids, Plan};
 use super::recorder::Record;
-use crate::ledger::Outcome;
 use crate::url::HttpUrl;
 
 /// After the first failure in a row; doubled by each further one.

@@ -24,7 +24,7 @@ const TRIES: u32 = 20;
 /// All logs, those of a shard in the order in which they were written.
 pub(super) async fn ids(stores: &Stores<'_>) -> Result<Vec<AsideId>> {
     let mut ids = Vec::new();
-    for shard in Shard::all(stores.config.shards) {
+    for shard in Shard::all(stores.config.shards.get()) {
         let logs = stores.redis.shard(shard).aside().await?;
         ids.extend(logs.into_iter().map(|(epoch, first)| AsideId { shard, epoch, first }));
     }
@@ -147,7 +147,7 @@ pub(super) async fn replay(stores: &Stores<'_>, id: AsideId) -> Result<Option<St
 
 /// Applies one batch as its producer would. Redis takes it once, whoever else sends it.
 async fn send(stores: &Stores<'_>, queue: &Queue, batch: &Batch) -> Result<()> {
-    let (shards, packed) = (stores.config.shards, Packed::new(batch.clone()));
+    let (shards, packed) = (stores.config.shards.get(), Packed::new(batch.clone()));
     let mut epoch = recovery::open(queue, &stores.store, shards).await?;
     for _ in 0..TRIES {
         match try_to_send(queue, epoch, shards, &packed).await {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use footfall_proof::{Conservation, sentence};
 use footfall_shared::mysql::{Audit, ProducerFences, column};
 use footfall_shared::protocol::{Article, Fence, Producer, Shard, total};
 
@@ -12,19 +13,16 @@ pub(super) type Check = (&'static str, Option<String>);
 
 /// The invariants that one snapshot of MySQL must fulfil.
 pub(super) fn of_mysql(audit: &Audit) -> [Check; 5] {
-    let (sent, accounted) = audit.conservation();
+    let conservation = of_producers(audit);
     let fenced = |of: fn(&Fence) -> u64| total(audit.fences.iter().map(of));
     let counted = column(audit.reader_views);
     let (views, readers, users) = (fenced(|f| f.views), fenced(|f| f.readers), fenced(|f| f.users));
     let torn: Vec<&str> = audit.torn.iter().map(Article::as_str).collect();
     [
+        (sentence!(I4), (!torn.is_empty()).then(|| format!("not so for {}", torn.join(", ")))),
         (
-            "I4: every article's views and readers are the sums of its readers' rows",
-            (!torn.is_empty()).then(|| format!("not so for {}", torn.join(", "))),
-        ),
-        (
-            "I9: views that the producers sent = counted + quarantined + dropped + repeated",
-            (sent != accounted).then(|| format!("{sent}, {accounted}")),
+            sentence!(I9),
+            (conservation.difference() != 0).then(|| format!("the difference is {}", conservation.difference())),
         ),
         ("views counted = views that were stored", (counted != views).then(|| format!("{counted}, {views}"))),
         (
@@ -43,13 +41,13 @@ pub(super) fn of_redis(look: &Look) -> [Check; 3] {
         chains.extend(chain(shard, waiting, &look.audit.through_redis));
         damage.extend(waiting.damage.iter().map(|what| format!("shard {shard}: {what}")));
     }
-    let books = Books::of(look, 0);
+    let conservation = conservation(look, 0);
     [
-        ("I1, I2: batches that wait in Redis follow those in MySQL, each once", some(chains)),
-        ("I7: the log has as many entries as its positions say, and each can be read", some(damage)),
+        (concat!(sentence!(I1), "; ", sentence!(I2)), some(chains)),
+        (sentence!(I7), some(damage)),
         (
             "accepted = stored + pending + quarantined + dropped + repeated",
-            (books.difference() != 0).then(|| format!("the difference is {}", books.difference())),
+            (conservation.difference() != 0).then(|| format!("the difference is {}", conservation.difference())),
         ),
     ]
 }
@@ -87,55 +85,40 @@ fn chain(shard: Shard, waiting: &Waiting, fences: &ProducerFences) -> Vec<String
     broken
 }
 
-/// Where all views are: accepted = stored + pending + journalled + quarantined + dropped + repeated.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Books {
-    pub(super) accepted: u128,
-    pub(super) stored: u128,
-    pub(super) pending: u128,
-    pub(super) journalled: u128,
-    pub(super) quarantined: u128,
-    pub(super) dropped: u128,
-    pub(super) repeated: u128,
+/// Where all views are that MySQL's fences have passed (I9).
+fn of_producers(audit: &Audit) -> Conservation {
+    Conservation {
+        accepted: audit.fenced_views + audit.direct_views,
+        stored: audit.reader_views,
+        quarantined: audit.quarantined_views,
+        dropped: audit.dropped_views,
+        repeated: audit.repeats,
+        ..Conservation::default()
+    }
 }
 
-impl Books {
-    /// Accepted is what the producers say, the rest is what is found.
-    pub(super) fn of(look: &Look, journalled: u64) -> Self {
-        let audit = &look.audit;
-        let mut positions = audit.through_redis.clone();
-        let mut pending: u128 = 0;
-        for (shard, waiting) in (0..).map(Shard).zip(&look.shards) {
-            for (producer, said) in &waiting.producers {
-                let known = positions.entry((shard, *producer)).or_default();
-                *known = *said.max(known);
-            }
-            let mut reached: BTreeMap<Producer, u64> = BTreeMap::new();
-            for batch in &waiting.batches {
-                let fence = audit.through_redis.get(&(shard, batch.producer)).map_or(0, |(_, views)| *views);
-                let before = reached.insert(batch.producer, batch.cumulative_views).unwrap_or(fence);
-                // A damaged journal lost views before this batch: they will be in quarantine.
-                let lost = batch.views_before().saturating_sub(before);
-                pending += u128::from(batch.numbered_views) + u128::from(lost);
-            }
+/// Where all views are. Accepted is what the producers say, the rest is what is found.
+pub(super) fn conservation(look: &Look, journalled: u64) -> Conservation {
+    let audit = &look.audit;
+    let mut positions = audit.through_redis.clone();
+    let mut pending: u128 = 0;
+    for (shard, waiting) in (0..).map(Shard).zip(&look.shards) {
+        for (producer, said) in &waiting.producers {
+            let known = positions.entry((shard, *producer)).or_default();
+            *known = *said.max(known);
         }
-        let through_redis: u128 = positions.values().map(|(_, views)| u128::from(*views)).sum();
-        Self {
-            accepted: through_redis + audit.direct_views + u128::from(journalled),
-            stored: audit.reader_views,
-            pending,
-            journalled: journalled.into(),
-            quarantined: audit.quarantined_views,
-            dropped: audit.dropped_views,
-            repeated: audit.repeats,
+        let mut reached: BTreeMap<Producer, u64> = BTreeMap::new();
+        for batch in &waiting.batches {
+            let fence = audit.through_redis.get(&(shard, batch.producer)).map_or(0, |(_, views)| *views);
+            let before = reached.insert(batch.producer, batch.cumulative_views).unwrap_or(fence);
+            // A damaged journal lost views before this batch: they will be in quarantine.
+            let lost = batch.views_before().saturating_sub(before);
+            pending += u128::from(batch.numbered_views) + u128::from(lost);
         }
     }
-
-    /// Views that are missing, or too many if below 0.
-    pub(super) fn difference(&self) -> i128 {
-        let found = [self.stored, self.pending, self.journalled, self.quarantined, self.dropped, self.repeated];
-        i128::from(column(self.accepted)) - i128::from(column(found.iter().sum()))
-    }
+    let through_redis: u128 = positions.values().map(|(_, views)| u128::from(*views)).sum();
+    let accepted = through_redis + audit.direct_views + u128::from(journalled);
+    Conservation { accepted, pending, journalled: journalled.into(), ..of_producers(audit) }
 }
 
 /// What must hold from one look to the next.
@@ -157,7 +140,7 @@ pub(super) fn between(before: &Audit, after: &Audit) -> [Check; 2] {
     }
     let (old, new) = (before.reader_views, after.reader_views);
     [
-        ("I5: fences never go back", some(back)),
+        (sentence!(I5), some(back)),
         ("views in MySQL never become fewer", (new < old).then(|| format!("{new} after {old}"))),
     ]
 }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::ledger::{Entry, Outcome};
+use footfall_proof::Tally;
+use footfall_proof::ledger::{Entry, Outcome};
 
 /// Where a view is that is accounted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,41 +13,6 @@ pub(super) enum Place {
     Redis,
     /// Not counted, but not lost either.
     Quarantine,
-}
-
-/// One pair's views, or a sum of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) acknowledged: u64,
-    unknown: u64,
-    pub(super) mysql: u64,
-    pub(super) redis: u64,
-    pub(super) quarantine: u64,
-}
-
-impl Counts {
-    /// Views that may be counted. A refused view is not among them.
-    pub(super) fn attempted(&self) -> u64 {
-        self.acknowledged.saturating_add(self.unknown)
-    }
-
-    pub(super) fn counted(&self) -> u64 {
-        self.mysql.saturating_add(self.redis)
-    }
-
-    fn accounted(&self) -> u64 {
-        self.counted().saturating_add(self.quarantine)
-    }
-
-    /// Acknowledged, but neither counted nor in quarantine.
-    pub(super) fn missing(&self) -> u64 {
-        self.acknowledged.saturating_sub(self.accounted())
-    }
-
-    /// Counted, or in quarantine, more often than attempted.
-    pub(super) fn extra(&self) -> u64 {
-        self.accounted().saturating_sub(self.attempted())
-    }
 }
 
 /// Small numbers for ids, so that millions of pairs fit into memory.
@@ -78,7 +44,7 @@ impl Ids {
 pub(super) struct Comparison {
     articles: Ids,
     users: Ids,
-    pairs: HashMap<(u32, u32), Counts>,
+    pairs: HashMap<(u32, u32), Tally>,
     refused: u64,
 }
 
@@ -102,9 +68,9 @@ impl Comparison {
         };
         let counts = self.pairs.entry((*article, self.users.number(user))).or_default();
         let sum = match place {
-            Place::MySql => &mut counts.mysql,
-            Place::Redis => &mut counts.redis,
-            Place::Quarantine => &mut counts.quarantine,
+            Place::MySql => &mut counts.stored,
+            Place::Redis => &mut counts.pending,
+            Place::Quarantine => &mut counts.quarantined,
         };
         *sum = sum.saturating_add(views);
     }
@@ -112,7 +78,7 @@ impl Comparison {
     /// Forgets what is counted, for another look at the stores.
     pub(super) fn forget_counted(&mut self) {
         for counts in self.pairs.values_mut() {
-            (counts.mysql, counts.redis, counts.quarantine) = (0, 0, 0);
+            (counts.stored, counts.pending, counts.quarantined) = (0, 0, 0);
         }
     }
 
@@ -128,9 +94,9 @@ impl Comparison {
         for counts in self.pairs.values() {
             add(&mut result.sum.acknowledged, counts.acknowledged);
             add(&mut result.sum.unknown, counts.unknown);
-            add(&mut result.sum.mysql, counts.mysql);
-            add(&mut result.sum.redis, counts.redis);
-            add(&mut result.sum.quarantine, counts.quarantine);
+            add(&mut result.sum.stored, counts.stored);
+            add(&mut result.sum.pending, counts.pending);
+            add(&mut result.sum.quarantined, counts.quarantined);
             add(&mut result.missing, counts.missing());
             add(&mut result.extra, counts.extra());
         }
@@ -160,7 +126,7 @@ impl Comparison {
 /// What a comparison comes to, in views.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
-    pub(super) sum: Counts,
+    pub(super) sum: Tally,
     pub(super) refused: u64,
     /// A sum of its own: an extra view of one pair does not make up for a missing one of another.
     pub(super) missing: u64,
@@ -172,7 +138,7 @@ pub(super) struct Verdict {
 pub(super) struct Difference<'a> {
     article: &'a str,
     user: &'a str,
-    counts: Counts,
+    counts: Tally,
 }
 
 impl Difference<'_> {
@@ -185,8 +151,8 @@ impl fmt::Display for Difference<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { article, user, counts } = self;
         write!(f, "{:>11}{:>11}{:>14}", counts.missing(), counts.extra(), counts.acknowledged)?;
-        write!(f, "{:>11}{:>11}{:>11}", counts.attempted(), counts.mysql, counts.redis)?;
-        write!(f, "{:>11}  {article}, {user}", counts.quarantine)
+        write!(f, "{:>11}{:>11}{:>11}", counts.attempted(), counts.stored, counts.pending)?;
+        write!(f, "{:>11}  {article}, {user}", counts.quarantined)
     }
 }
 

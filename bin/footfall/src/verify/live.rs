@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use footfall_proof::Conservation;
 use footfall_shared::mysql::{Store, column};
 use footfall_shared::protocol::{Article, Shard, shown, total};
 use footfall_shared::redis::Redis;
@@ -11,7 +12,7 @@ use footfall_shared::service::config::Config;
 use indicatif::HumanCount;
 use tokio::time::Instant;
 
-use super::checks::{self, Books, Check};
+use super::checks::{self, Check};
 use super::look::{self, Look};
 use super::reader::{Reader, Reading};
 use crate::Result;
@@ -83,7 +84,10 @@ impl Live<'_> {
             match self.look().await {
                 Ok((look, broken)) => {
                     self.looks += 1;
-                    print(&format!("{}\n", Line(&time, Books::of(&look, self.journalled().await.unwrap_or(0)))))?;
+                    print(&format!(
+                        "{}\n",
+                        Line(&time, checks::conservation(&look, self.journalled().await.unwrap_or(0)))
+                    ))?;
                     for (name, how) in broken {
                         print(&format!("{time}  BROKEN  {name}: {how}\n"))?;
                         self.broken.entry(name).or_insert((0, how)).0 += 1;
@@ -121,7 +125,7 @@ impl Live<'_> {
     }
 
     async fn one_look(&self) -> std::result::Result<Look, String> {
-        let look = look::look(self.store, self.redis, self.config.shards, &[]);
+        let look = look::look(self.store, self.redis, self.config.shards.get(), &[]);
         let look = tokio::time::timeout(LOOK_MAX, look)
             .await
             .map_err(|_| format!("no answer within {} s", LOOK_MAX.as_secs()))?
@@ -136,7 +140,7 @@ impl Live<'_> {
         let mut all: Vec<Check> = checks::of_mysql(&look.audit).into_iter().chain(checks::of_redis(look)).collect();
         if let Some(before) = &self.before {
             all.extend(checks::between(&before.look.audit, &look.audit));
-            let (readings, check) = check_readings(before, look, self.config.shards);
+            let (readings, check) = check_readings(before, look, self.config.shards.get());
             self.readings += readings;
             all.push(check);
         }
@@ -158,7 +162,7 @@ impl Live<'_> {
     /// Acknowledged views that only journals hold, as the ingests say.
     async fn journalled(&self) -> Result<u64> {
         let mut views = 0;
-        for shard in Shard::all(self.config.shards) {
+        for shard in Shard::all(self.config.shards.get()) {
             let reports = self.redis.shard(shard).reports().await?;
             views = total(reports.iter().map(|(.., journalled)| *journalled).chain([views]));
         }
@@ -217,7 +221,7 @@ fn check_readings(before: &Seen, after: &Look, shards: u16) -> (u64, Check) {
 }
 
 /// Where all views are, at one time.
-struct Line<'a>(&'a str, Books);
+struct Line<'a>(&'a str, Conservation);
 
 impl Line<'_> {
     const HEAD: &'static str = "time                          accepted        stored      pending   journalled  quarantined   dropped  repeated  difference";
@@ -225,10 +229,10 @@ impl Line<'_> {
 
 impl std::fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self(time, books) = self;
+        let Self(time, all) = self;
         let text = |views: u128| HumanCount(column(views)).to_string();
-        write!(f, "{time:<24}{:>14}{:>14}{:>13}", text(books.accepted), text(books.stored), text(books.pending))?;
-        write!(f, "{:>13}{:>13}{:>10}", text(books.journalled), text(books.quarantined), text(books.dropped))?;
-        write!(f, "{:>10}{:>12}", text(books.repeated), books.difference())
+        write!(f, "{time:<24}{:>14}{:>14}{:>13}", text(all.accepted), text(all.stored), text(all.pending))?;
+        write!(f, "{:>13}{:>13}{:>10}", text(all.journalled), text(all.quarantined), text(all.dropped))?;
+        write!(f, "{:>10}{:>12}", text(all.repeated), all.difference())
     }
 }

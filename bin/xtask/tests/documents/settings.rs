@@ -28,8 +28,8 @@ fn settings() -> BTreeMap<String, String> {
         }
     }
     // These two hide their passwords when they are written out.
-    settings.insert("redis.url".to_owned(), config.redis.url.0);
-    settings.insert("database.url".to_owned(), config.database.url.0);
+    settings.insert("redis.url".to_owned(), config.redis.url.with_password().to_owned());
+    settings.insert("database.url".to_owned(), config.database.url.with_password().to_owned());
     settings
 }
 

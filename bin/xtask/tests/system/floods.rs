@@ -86,14 +86,16 @@ fn one_client_is_counted_its_share_and_nobody_else_waits() {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(xtask::settings_beside(&sample).as_bytes()).expect("written");
     let config = Config::load(Some(file.path()), HashMap::<String, String>::new()).expect("settings").ingest;
+    let [views_per_second, new_articles_per_minute] = [config.views_per_second, config.new_articles_per_minute]
+        .map(|limit| limit.expect("the sample sets a limit").get());
     let mut running = start(|options| {
         options.dashboards = 1;
-        options.set("FOOTFALL_INGEST__VIEWS_PER_SECOND", &config.views_per_second.to_string());
-        options.set("FOOTFALL_INGEST__NEW_ARTICLES_PER_MINUTE", &config.new_articles_per_minute.to_string());
+        options.set("FOOTFALL_INGEST__VIEWS_PER_SECOND", &views_per_second.to_string());
+        options.set("FOOTFALL_INGEST__NEW_ARTICLES_PER_MINUTE", &new_articles_per_minute.to_string());
         // Where the balancers are here, and the server of the site.
         options.set("FOOTFALL_HTTP__TRUSTED_PROXIES", "127.0.0.1");
     });
-    let (per_second, per_minute) = (f64::from(config.views_per_second), f64::from(config.new_articles_per_minute));
+    let (per_second, per_minute) = (f64::from(views_per_second), f64::from(new_articles_per_minute));
     let address = |role| running.stack.url(role, 0).replace("http://", "");
     let (ingest, dashboard) = (address(Role::Ingest), address(Role::Dashboard));
     let logs = running.path("logs");
@@ -154,7 +156,7 @@ fn one_client_is_counted_its_share_and_nobody_else_waits() {
             format!("POST /v1/views HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}", body.len());
         exchange(connect_from(Ipv4Addr::new(127, 0, 0, from), host), format!("{head}\r\n\r\n{body}").as_bytes())
     };
-    let most = usize::try_from(config.views_per_second * 10).expect("a number");
+    let most = usize::try_from(views_per_second * 10).expect("a number");
     let never = ask(14, &many("known", most + 1));
     assert_eq!((never.status, never.header("Retry-After")), (413, None), "{}", never.body);
     assert_eq!(ask(14, &many("known", most)).status, 200, "the refused one has taken nothing");

@@ -41,7 +41,7 @@ fn who_is_there_and_what_happened_is_told() {
     running.stack.service(Role::Ingest, 0).pause().expect("pauses");
     eventually("a silent ingest is down", PATIENCE, || state(&snapshot(&running), "ingest").as_deref() == Some("down"));
     running.stack.service(Role::Ingest, 0).resume().expect("goes on");
-    eventually("it is well again", PATIENCE, || state(&snapshot(&running), "ingest").as_deref() == Some("ok"));
+    eventually("it has recovered", PATIENCE, || state(&snapshot(&running), "ingest").as_deref() == Some("ok"));
     // Redis loses everything, the reports too: nobody has come or gone for that.
     running.stack.redis.query(&["FLUSHALL"]).expect("redis");
     get(&format!("{}/demopage/yumo?usrid=1", running.ingest()));
@@ -56,8 +56,8 @@ fn who_is_there_and_what_happened_is_told() {
     eventually("a new one is there", PATIENCE, || state(&snapshot(&running), "ingest").as_deref() == Some("ok"));
     let told = events(&snapshot(&running), "ingest");
     // Whether the dashboard saw it start depends on which of the two was first.
-    let told: Vec<&String> = told.iter().skip_while(|text| *text == "was started").collect();
-    assert_eq!(told, ["is down", "is well again", "was stopped", "was started"]);
+    let told: Vec<&String> = told.iter().skip_while(|text| *text == "has started").collect();
+    assert_eq!(told, ["is down", "has recovered", "has stopped", "has started"]);
 
     running.stack.service(Role::Flusher, 0).pause().expect("pauses");
     get(&format!("{}/demopage/yumo?usrid=2", running.ingest()));

@@ -6,7 +6,7 @@
 //! | configuration and secret files | a folder, binary, huge, endless; a path that is not UTF-8 | `shared/src/service/config.rs`, `the_environment_...` |
 //! | arguments | not UTF-8, the largest number | `what_the_tool_...` |
 //! | standard input, output, error | closed, full, nobody reads, the reader is gone, a file at the limit of its size | `logs_...`, `what_the_tool_...` |
-//! | clock | 1970, its first minutes, hours and days, behind 2038 and 2106, the last time that Linux takes (2232), jumps | `a_clock_...`, `shared/src/service/clock.rs`, `bin/dashboard/src/lists.rs` |
+//! | clock | 1970, its first minutes, hours and days, behind 2038 and 2106, the last time that Linux takes (2232), jumps | `a_clock_...`, `shared/src/service/clock.rs`, `bin/dashboard/src/lists/json.rs` |
 //! | limits | 64 open files | `few_files_...` |
 //! | signals | two SIGTERMs, SIGINT, a signal at any time of the start | `an_echo_...` |
 //! | stores | replies of Redis and MySQL with bytes changed, numbers made huge, cut off | `garbage::garbage_of_stores_...` |

@@ -5,19 +5,20 @@ use crate::Protocol;
 use crate::server::Server;
 use crate::state::{Flusher, State};
 
-/// A fault.
+/// A fault, under the names of `footfall_proof::Fault`, with the server or the producer that the model has instead of
+/// processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// A server comes up with the data that a server (or itself) has now. For as long as nobody opens it, it is a copy
     /// that grows old.
-    Copy {
+    RedisRestart {
         /// Whose data.
         from: usize,
         /// Where they come up.
         to: usize,
     },
     /// FLUSHALL: the data are gone, the life of the server goes on.
-    Wipe {
+    FlushAll {
         /// Where.
         server: usize,
     },
@@ -27,14 +28,14 @@ pub enum Fault {
         producer: usize,
     },
     /// An ingest host loses power; when it is back, its journal is adopted.
-    LosePower {
+    PowerCut {
         /// Which producer.
         producer: usize,
     },
     /// MySQL is backed up: no fault yet.
     BackUp,
     /// MySQL goes back to its backup.
-    Restore,
+    MysqlOlder,
 }
 
 impl Protocol {
@@ -42,10 +43,10 @@ impl Protocol {
         let faults = &state.faults;
         for to in self.servers() {
             if faults.copies > 0 {
-                self.servers().for_each(|from| add(Fault::Copy { from, to }));
+                self.servers().for_each(|from| add(Fault::RedisRestart { from, to }));
             }
             if faults.wipes > 0 {
-                add(Fault::Wipe { server: to });
+                add(Fault::FlushAll { server: to });
             }
         }
         for producer in 0..state.producers.len() {
@@ -53,21 +54,21 @@ impl Protocol {
                 add(Fault::Kill { producer });
             }
             if faults.power_losses > 0 {
-                add(Fault::LosePower { producer });
+                add(Fault::PowerCut { producer });
             }
         }
         if faults.restores > 0 {
-            add(if state.backup.is_some() { Fault::Restore } else { Fault::BackUp });
+            add(if state.backup.is_some() { Fault::MysqlOlder } else { Fault::BackUp });
         }
     }
 
     pub(super) fn fail(&self, state: &mut State, fault: Fault) {
         match fault {
-            Fault::Copy { from, to } => {
+            Fault::RedisRestart { from, to } => {
                 state.servers[to] = Server { life: state.fresh_life(), ..state.servers[from] };
                 state.faults.copies -= 1;
             }
-            Fault::Wipe { server } => {
+            Fault::FlushAll { server } => {
                 state.servers[server] = Server { life: state.servers[server].life, ..Server::default() };
                 state.faults.wipes -= 1;
             }
@@ -75,7 +76,7 @@ impl Protocol {
                 state.die(producer);
                 state.faults.kills -= 1;
             }
-            Fault::LosePower { producer: p } => {
+            Fault::PowerCut { producer: p } => {
                 for path in [&mut state.producers[p].redis, &mut state.producers[p].direct] {
                     path.journal = path.synced;
                 }
@@ -83,7 +84,7 @@ impl Protocol {
                 state.faults.power_losses -= 1;
             }
             Fault::BackUp => state.backup = Some(state.mysql),
-            Fault::Restore => {
+            Fault::MysqlOlder => {
                 let Some(backup) = state.backup.take() else { return };
                 // Every connection broke, and with it every open transaction.
                 for flusher in &mut state.flushers {

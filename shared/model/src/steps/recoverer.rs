@@ -42,7 +42,7 @@ impl Protocol {
             Recoverer::Compared { .. } | Recoverer::Reopened { .. } => add(RecovererStep::Begin),
             Recoverer::Begun { .. } => self.servers().for_each(|server| add(RecovererStep::Reopen { server })),
             Recoverer::Refused(_) => {
-                self.servers().for_each(|server| add(RecovererStep::See { server, discard: false }))
+                self.servers().for_each(|server| add(RecovererStep::See { server, discard: false }));
             }
         }
         add(RecovererStep::Stop);

@@ -1,52 +1,53 @@
 //! Where something listens, and how it is reached.
 
 use std::fmt;
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use hyper::Uri;
 
-use super::setting::{Setting, Value, settings_of_text, text};
+use super::setting::{Range, Rejected, Setting, Value, settings_of_text, text};
 
 /// Also by name: the name is resolved when the configuration is read, and an IPv4 address of it is preferred, because that
 /// is how others write it.
 impl Setting for SocketAddr {
-    fn read(value: &Value, _: Option<RangeInclusive<u64>>) -> Result<Self, String> {
+    fn read(value: &Value, _: Option<Range>) -> Result<Self, Rejected> {
         const WANTED: &str = "an address and a port, such as 127.0.0.1:8000, localhost:8000 or [::1]:8000, or 0.0.0.0:8000 \
                               for every address of this machine";
-        text(value, |text| {
-            if let Ok(address) = text.parse::<Self>() {
-                return Ok(match address {
-                    // What this means by itself.
-                    Self::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
-                        Self::new(address.ip().to_canonical(), address.port())
-                    }
-                    address => address,
-                });
-            }
-            let named = text.rsplit_once(':').and_then(|(host, port)| {
-                let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-                let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.%:".contains(&byte);
-                // Digits alone would be an address in a form of forty years ago.
-                let is_host = host.bytes().all(is_name) && host.bytes().any(|byte| byte.is_ascii_alphabetic());
-                let is_digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-                (is_host && is_digits).then_some((host, port.parse::<u16>().ok()?))
+        let text = text(value)?;
+        if let Ok(address) = text.parse::<Self>() {
+            return Ok(match address {
+                // What this means by itself.
+                Self::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
+                    Self::new(address.ip().to_canonical(), address.port())
+                }
+                address => address,
             });
-            let named = named.ok_or_else(|| value.refuse(WANTED))?;
-            let found: Vec<Self> = named
-                .to_socket_addrs()
-                .map_err(|error| {
-                    format!("is `{text}`, which no address could be found for ({error}): it must be {WANTED}")
-                })?
-                .collect();
-            let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
-            first.copied().ok_or_else(|| value.refuse(WANTED))
-        })
+        }
+        let named = text.rsplit_once(':').and_then(|(host, port)| {
+            let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+            let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.%:".contains(&byte);
+            // Digits alone would be an address in a form of forty years ago.
+            let is_host = host.bytes().all(is_name) && host.bytes().any(|byte| byte.is_ascii_alphabetic());
+            let is_digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+            (is_host && is_digits).then_some((host, port.parse::<u16>().ok()?))
+        });
+        let named = named.ok_or_else(|| value.reject(WANTED))?;
+        let unknown = |error: io::Error| {
+            format!("is `{text}`, which no address could be found for ({error}): it must be {WANTED}")
+        };
+        let found: Vec<Self> = named.to_socket_addrs().map_err(|error| Rejected::Value(unknown(error)))?.collect();
+        let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
+        first.copied().ok_or_else(|| value.reject(WANTED))
     }
 
     fn shown(&self) -> serde_json::Value {
         self.to_string().into()
+    }
+
+    fn kind(_: Option<Range>) -> String {
+        "address and port".to_owned()
     }
 }
 
@@ -93,4 +94,4 @@ impl fmt::Display for WebUrl {
     }
 }
 
-settings_of_text!(WebUrl);
+settings_of_text!(WebUrl: "URL");

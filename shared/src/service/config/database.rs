@@ -1,19 +1,20 @@
-//! `[database]`: the store.
+//! `[database]`: what keeps the counts.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::setting::section;
-use super::{SecretUrl, ms};
+use super::setting::{nonzero, section};
+use super::{DatabaseUrl, ms};
 
 section!(
-    /// `[database]`
+    /// MySQL or MariaDB: keeps the counts.
     Database {
-        /// `mysql://user:password@host:port/database`; `?socket=/path` for a unix socket,
-        /// `?ssl-mode=VERIFY_IDENTITY&ssl-ca=/path` for TLS.
-        url: SecretUrl = SecretUrl("mysql://footfall@127.0.0.1:3306/footfall".into());
+        /// MySQL or MariaDB; `?ssl-mode=VERIFY_IDENTITY&ssl-ca=/path/ca.pem` for TLS that nobody can stand between (`ssl-ca`
+        /// alone means the same), `?socket=/path` for a unix socket.
+        url: DatabaseUrl = DatabaseUrl::default();
         /// Connections per process.
-        connections_max: u32 = 4, in 1..=10_000;
-        /// How long a connection may take to be made or to become free.
-        timeout_ms: Duration = ms(5_000);
+        connections_max: NonZeroU32 = nonzero!(4), in 1..=10_000;
+        /// For a connection and for a read.
+        timeout: Duration = ms(5_000);
     }
 );

@@ -1,27 +1,28 @@
 //! `[flusher]`: the daemon that moves counts to the database.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::ms;
-use super::setting::{FROM_ZERO_MS, section};
+use super::setting::{nonzero, section};
 
 section!(
-    /// `[flusher]`
+    /// footfall-flusher: moves counts from Redis to the database.
     Flusher {
         /// Where `/metrics`, `/livez` and `/readyz` are.
         admin: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8011));
-        /// This many views waiting start a flush,
-        updates: u64 = 30;
-        /// or this many articles touched,
-        articles: u64 = 10;
-        /// or a view waiting this long.
-        timeout_ms: Duration = ms(1_000);
-        /// How often the log and the triggers are looked at.
-        poll_ms: Duration = ms(50);
-        /// Views in one transaction, about; at least one batch. As many that wait start a flush at once.
-        transaction_views_max: u64 = 100_000, in 1..=10_000_000;
-        /// How long a flusher that died keeps the others away from its shard.
-        lease_ms: Duration = ms(3_000), in FROM_ZERO_MS;
+        /// So many waiting views start a flush.
+        updates: NonZeroU64 = nonzero!(30);
+        /// So many articles with waiting views start a flush.
+        articles: NonZeroU64 = nonzero!(10);
+        /// A view that has waited so long starts a flush.
+        timeout: Duration = ms(1_000);
+        /// How often it looks at the log and at what starts a flush.
+        poll: Duration = ms(50);
+        /// Views in one transaction, about, and at least one batch; so many that wait start a flush at once.
+        transaction_views_max: NonZeroU64 = nonzero!(100_000), in 1..=10_000_000;
+        /// How long a dead flusher keeps others from its shard. 0: no lease.
+        lease: Option<Duration> = Some(ms(3_000));
     }
 );

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::setting::{FROM_ZERO_MS, NUMBER_MAX, section, settings_of_text};
+use super::setting::{NUMBER_MAX, nonzero, section, settings_of_text};
 use super::{Bots, Origins, WebUrl, ms};
 
 /// A journal needs room for a few segments.
@@ -15,63 +16,65 @@ pub const JOURNAL_BYTES_MIN: u64 = 8 << 20;
 const IDS_BYTES_MIN: u64 = 1 << 20;
 
 section!(
-    /// `[ingest]`
+    /// footfall-ingest: counts views.
     Ingest {
         /// Where views come in.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8000));
-        /// Where `/metrics` is.
+        /// Where `/metrics`, `/livez` and `/readyz` are.
         admin: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8010));
         /// How others reach it; for `footfall load`.
         url: WebUrl = WebUrl::of(8000);
-        /// Connections at once; more are closed at once.
-        connections_max: usize = 20_000, in 1..=10_000_000;
-        /// A request's head must arrive within this time.
-        header_timeout_ms: Duration = ms(10_000);
-        /// A request's body must arrive within this time.
-        body_timeout_ms: Duration = ms(10_000);
+        /// Further connections are closed at once. A connection is an open file: see `LimitNOFILE` in the unit.
+        connections_max: NonZeroUsize = nonzero!(20_000), in 1..=10_000_000;
+        /// For a request's head; idle connections too, and clients that take nothing of an answer, or acknowledge nothing.
+        header_timeout: Duration = ms(10_000);
+        /// For a request's body.
+        body_timeout: Duration = ms(10_000);
         /// Largest body of `POST /v1/views`.
-        body_bytes_max: usize = 1 << 20, in 1..=1 << 30;
-        /// Memory for the bodies of all requests together, but for the first 4 KiB of each; beyond it 503.
-        bodies_bytes_max: usize = 64 << 20, in 1..=1 << 40;
-        /// Largest number of views in one request.
-        request_views_max: usize = 10_000, in 1..=10_000_000;
-        /// Views per second that are counted for one address (one /64, in IPv6), with ten seconds' worth at once; more
-        /// are refused with 429. 0: as many as come.
-        views_per_second: u32 = 0, in 0..=1_000_000;
-        /// Articles per minute that one address may bring up of which this ingest has not heard lately, all at once if
-        /// need be; further ones are refused with 429. 0: as many as come.
-        new_articles_per_minute: u32 = 0, in 0..=1_000_000;
-        /// Views that may wait for their batch, per shard; more are refused with 503.
-        queue_views_max: usize = 100_000, in 1..=1_000_000_000;
-        /// Views in one batch, at most.
-        batch_views_max: usize = 2_000, in 1..=100_000;
-        /// The folder of the journal, on a disk of this machine; several ingests may share it. `off`: without one, views
-        /// that Redis loses are lost if ingest ends too, and while both stores are away none is counted.
+        body_bytes_max: NonZeroUsize = nonzero!(1 << 20), in 1..=1 << 30;
+        /// Memory for the bodies of all requests together, but for the first 4 KiB of each; then 503. At least
+        /// `ingest.body_bytes_max`.
+        bodies_bytes_max: NonZeroUsize = nonzero!(64 << 20), in 1..=1 << 40;
+        /// Views in one request.
+        request_views_max: NonZeroUsize = nonzero!(10_000), in 1..=10_000_000;
+        /// Views that one ingest counts for one address (one /64, in IPv6), with ten seconds' worth at once; more are
+        /// [refused with 429](docs/operations.md#what-one-address-may-send). 0: no limit.
+        views_per_second: Option<NonZeroU32> = None, in 0..=1_000_000;
+        /// Articles of which this ingest has not heard lately that one address may bring up, all at once if need be; then
+        /// 429. 0: no limit.
+        new_articles_per_minute: Option<NonZeroU32> = None, in 0..=1_000_000;
+        /// Views that may wait for their batch, per shard; then 503.
+        queue_views_max: NonZeroUsize = nonzero!(100_000), in 1..=1_000_000_000;
+        /// Views in one batch, about.
+        batch_views_max: NonZeroUsize = nonzero!(2_000), in 1..=100_000;
+        /// Redis's memory for the view ids of the last 10 to 20 minutes, some 96 bytes each, all shards together, and never
+        /// more than a quarter of its `maxmemory`; beyond it the oldest are forgotten early.
+        ids_bytes_max: NonZeroU64 = nonzero!(256 << 20), in IDS_BYTES_MIN..=NUMBER_MAX;
+        /// A folder on a disk of ingest's machine that it may write to (the unit allows it this one); several ingests may
+        /// share it. `off`: no journal, which [promises less](README.md#what-is-promised).
         journal: Journal = Journal(Some("/var/lib/footfall/journal".into()));
-        /// Disk space of the journal, per shard; beyond it views are refused with 503.
-        journal_bytes_max: u64 = 1 << 30, in JOURNAL_BYTES_MIN..=NUMBER_MAX;
-        /// When neither Redis nor MySQL has confirmed a batch after this, the journal is brought to the disk and the
-        /// batch acknowledged.
-        journal_sync_ms: Duration = ms(100);
-        /// Without a journal: memory for batches that MySQL does not have yet, per shard; beyond it 503.
-        retained_bytes_max: usize = 256 << 20;
-        /// Redis's memory for the ids of views counted lately, all shards together, and never more than a quarter of its
-        /// `maxmemory`. What does not fit is forgotten before its time: see `footfall_view_ids_window_seconds`.
-        ids_bytes_max: u64 = 256 << 20, in IDS_BYTES_MIN..=NUMBER_MAX;
-        /// Sites whose pages may read the answers, such as `https://news.example`; `*`: all; empty: none.
+        /// Disk space of the journal, per shard; then 503.
+        journal_bytes_max: NonZeroU64 = nonzero!(1 << 30), in JOURNAL_BYTES_MIN..=NUMBER_MAX;
+        /// A batch that neither Redis nor the database has confirmed after this is brought to the journal's disk and
+        /// acknowledged.
+        journal_sync: Duration = ms(100);
+        /// Without a journal: memory for batches that the database does not have, per shard; then 503.
+        retained_bytes_max: NonZeroUsize = nonzero!(256 << 20);
+        /// Sites whose pages may [read the answers](docs/site.md#in-the-page), separated by commas, such as
+        /// `https://news.example, http://localhost:3000`; `*`: all; empty: none.
         allowed_origins: Origins = Origins::default();
-        /// Whether a view may come without a user: it is then counted for a name that is made of address and
-        /// `User-Agent`, and lasts for a day.
+        /// Whether a view may come [without a user](docs/site.md#readers-without-a-name): it then counts for a name that is made of
+        /// address and `User-Agent`, and lasts for a day.
         anonymous: bool = true;
-        /// Views are not counted if one of these is in their `User-Agent`, in whatever case.
+        /// Words in the `User-Agent` of what is [not counted](docs/site.md#bots), separated by commas, in whatever case.
         bots: Bots = Bots::default();
-        /// How long a client waits for its acknowledgement before it gets 503.
-        answer_timeout_ms: Duration = ms(10_000);
-        /// After SIGTERM: how long open connections are served before they are closed.
-        drain_ms: Duration = ms(5_000), in FROM_ZERO_MS;
+        /// Then a waiting client gets 503.
+        answer_timeout: Duration = ms(10_000);
+        /// After SIGTERM: half of it serving on with `/readyz` 503, half of it finishing. systemd waits 30 s at most.
+        drain: Option<Duration> = Some(ms(5_000));
     }
 );
-settings_of_text!(Origins, Bots, Journal);
+settings_of_text!(Origins: "list", Bots: "list", Journal: "path or `off`");
 
 /// Where the journal is, if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]

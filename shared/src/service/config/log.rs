@@ -9,11 +9,11 @@ use tracing_subscriber::filter::LevelFilter;
 use super::setting::{section, settings_of_text};
 
 section!(
-    /// `[log]`
+    /// What the services log.
     Log {
-        /// `human` or `json`.
+        /// One readable line per event, or one JSON object.
         format: LogFormat = LogFormat::Human;
-        /// `error`, `warn`, `info`, `debug`, `trace`, or a filter like `info,footfall_shared=debug`.
+        /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,footfall_shared=debug`.
         level: LogFilter = LogFilter("info".into());
     }
 );
@@ -83,4 +83,4 @@ impl fmt::Display for LogFilter {
     }
 }
 
-settings_of_text!(LogFormat, LogFilter);
+settings_of_text!(LogFormat: "`human` or `json`", LogFilter: "level or filter");

@@ -9,18 +9,17 @@ pub(super) fn variable(name: &str) -> String {
 
 /// The names of all settings, such as `redis.url`.
 pub(super) fn names() -> Vec<String> {
-    let config = Config::default();
-    let keys = config
-        .sections()
-        .into_iter()
-        .flat_map(|(section, settings)| settings.shown().into_iter().map(move |(key, _)| format!("{section}.{key}")));
-    std::iter::once("shards".to_owned()).chain(keys).collect()
+    let sections = Config::default().settings().into_iter();
+    let mut names: Vec<String> = sections
+        .flat_map(|(section, settings)| settings.into_iter().map(move |setting| setting.name(section)))
+        .collect();
+    names.sort();
+    names
 }
 
 /// For a name in a file that is no setting: what may be meant.
-pub(super) fn did_you_mean(section: Option<&str>, key: &str) -> String {
-    let name = section.map_or_else(|| key.to_owned(), |section| format!("{section}.{key}"));
-    suggest(&name, names().into_iter())
+pub(super) fn did_you_mean(name: &str) -> String {
+    suggest(name, names().into_iter())
 }
 
 /// For a variable that sets nothing: what may be meant.

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use super::ms;
-use super::setting::{FROM_ZERO_MS, section};
+use super::setting::section;
 
 section!(
-    /// `[reads]`
+    /// Reads, which are answered from a cache in Redis first.
     Reads {
-        /// How long a cached value lives after its last touch.
-        ttl_ms: Duration = ms(10_000);
-        /// How long that of an article lives after its last view was flushed, if that is longer.
-        warm_ttl_ms: Duration = ms(600_000), in FROM_ZERO_MS;
+        /// Life of a cached value after its last touch, give or take a tenth, and of a list.
+        ttl: Duration = ms(10_000);
+        /// Life of a cached value after the last flushed view of its article, if that is longer: what is being viewed stays
+        /// cached. For as long again a value is kept for reads while the database is away; each of these begins that time
+        /// anew. 0: all go by `ttl_ms`.
+        warm_ttl: Option<Duration> = Some(ms(600_000));
     }
 );

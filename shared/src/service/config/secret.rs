@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::ops::RangeInclusive;
+use std::str::FromStr;
 
-use super::setting::{Setting, Value, text};
+use super::setting::{Range, Rejected, Setting, Value, text};
 
-/// A URL that may hold a password: never shown whole.
+/// The text of a URL that may hold a password: never shown whole.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecretUrl(pub String);
+pub(super) struct SecretUrl(pub(super) String);
 
 impl fmt::Debug for SecretUrl {
     /// User and password stand before the last `@` in front of the path; the password of a unix socket is `pass`.
@@ -29,20 +29,46 @@ impl fmt::Display for SecretUrl {
     }
 }
 
-impl Setting for SecretUrl {
-    /// Taken apart with what belongs to it: see [`super::StoreUrl`].
-    fn read(value: &Value, _: Option<RangeInclusive<u64>>) -> Result<Self, String> {
-        text(value, |text| Ok(Self(text.to_owned())))
-    }
+/// A setting that is a URL with a secret: read by `FromStr`, shown by their text.
+macro_rules! secret_url {
+    ($type:ty) => {
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Debug::fmt(&self.text, f)
+            }
+        }
 
-    fn shown(&self) -> serde_json::Value {
-        self.to_string().into()
-    }
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Display::fmt(&self.text, f)
+            }
+        }
+
+        impl super::setting::Setting for $type {
+            const IS_SECRET: bool = true;
+
+            fn read(
+                value: &super::setting::Value,
+                _: Option<super::setting::Range>,
+            ) -> Result<Self, super::setting::Rejected> {
+                super::setting::text(value)?.parse().map_err(super::setting::Rejected::Setting)
+            }
+
+            fn shown(&self) -> serde_json::Value {
+                self.to_string().into()
+            }
+
+            fn kind(_: Option<super::setting::Range>) -> String {
+                "URL".to_owned()
+            }
+        }
+    };
 }
+pub(super) use secret_url;
 
 /// A word that opens something: never shown.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Token(pub String);
+pub struct Token(String);
 
 /// Shorter ones could be guessed.
 const TOKEN_CHARS_MIN: usize = 16;
@@ -139,23 +165,38 @@ impl fmt::Debug for Token {
     }
 }
 
-impl Setting for Token {
-    fn read(value: &Value, _: Option<RangeInclusive<u64>>) -> Result<Self, String> {
-        // Not by `Value::refuse`, which may repeat the value.
-        let text = text(value, |text| Ok(text.to_owned())).map_err(|_| "is not text: put it in quotes".to_owned())?;
+impl FromStr for Token {
+    type Err = String;
+
+    /// What is wrong with it does not repeat it.
+    fn from_str(text: &str) -> Result<Self, String> {
         let weakness = match text.chars().count() {
             0 => None,
             1..TOKEN_CHARS_MIN => Some(format!("has fewer than {TOKEN_CHARS_MIN} characters")),
-            _ => weakness(&text),
+            _ => weakness(text),
         };
         match weakness {
-            None => Ok(Self(text)),
+            None => Ok(Self(text.to_owned())),
             Some(why) => Err(format!("{why} and could be guessed: `openssl rand -hex 16` makes a good one")),
         }
+    }
+}
+
+impl Setting for Token {
+    const IS_SECRET: bool = true;
+
+    fn read(value: &Value, _: Option<Range>) -> Result<Self, Rejected> {
+        // Not the usual sentence, which may repeat the value.
+        let text = text(value).map_err(|_| Rejected::Value("is not text: put it in quotes".to_owned()))?;
+        text.parse().map_err(Rejected::Value)
     }
 
     fn shown(&self) -> serde_json::Value {
         format!("{self:?}").into()
+    }
+
+    fn kind(_: Option<Range>) -> String {
+        "text".to_owned()
     }
 }
 
@@ -164,7 +205,7 @@ mod tests {
     use super::*;
 
     fn read(token: &str) -> Result<Token, String> {
-        Token::read(&Value::Text(token.to_owned()), None)
+        token.parse()
     }
 
     #[test]

@@ -1,9 +1,13 @@
-//! How a setting is declared, and how a value becomes one: the same rule for every setting, from file and environment.
+//! How a setting is declared, read and described: one rule for every setting, from file and environment.
 //!
 //! In a file a value has its kind: a whole number, `true` or `false`, or text in quotes. In the environment all is text,
 //! and must read as that kind: digits, `true` or `false`. Nothing is rounded, and nothing means something else by chance.
 //! Empty text is no value, which only what may be absent can be.
+//!
+//! The type of a setting says what it may be: a [`Duration`] and a [`NonZero`] are not 0, and an `Option` of one is none
+//! when 0 is written. What the documents say of it is made from its declaration too, see [`super::reference`].
 
+use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,41 +24,86 @@ pub(super) enum Value {
     Kind(ValueKind),
 }
 
-/// Why a setting was not taken.
+/// Why a value was not taken.
 #[derive(Debug)]
-pub(super) enum Refused {
-    /// There is none of this name.
-    Unknown,
-    /// What is wrong with the value, as the end of a sentence that begins with the name.
+pub(super) enum Rejected {
+    /// The end of a sentence that begins with the place where the value was written.
     Value(String),
+    /// The end of a sentence that begins with the name of the setting.
+    Setting(String),
 }
+
+/// Limits of a number; in milliseconds for durations.
+pub(super) type Range = RangeInclusive<u64>;
 
 /// A type that a setting can have.
 pub(super) trait Setting: Sized {
-    /// Reads a value. `range` limits numbers; in milliseconds for durations.
-    fn read(value: &Value, range: Option<RangeInclusive<u64>>) -> Result<Self, String>;
+    /// The unit, at the end of the setting's name in a file and in the environment. A field has none: its type says it.
+    const UNIT: &'static str = "";
+    /// Whether it has a file of its own, so that the sample of a configuration file leaves it out.
+    const IS_SECRET: bool = false;
+
+    /// Reads a value. `range` is narrower than what the type allows.
+    fn read(value: &Value, range: Option<Range>) -> Result<Self, Rejected>;
 
     /// How it is written, without secrets.
     fn shown(&self) -> Shown;
+
+    /// What it may be, in Markdown.
+    fn kind(range: Option<Range>) -> String;
+}
+
+/// A setting with all that the documents say of it.
+#[derive(Debug, Clone)]
+pub(super) struct Described {
+    /// Its name within its section.
+    pub(super) key: String,
+    /// How its value is written, without secrets.
+    pub(super) value: Shown,
+    /// What it may be, in Markdown.
+    pub(super) kind: String,
+    /// What it means, in Markdown, on one line.
+    pub(super) meaning: &'static str,
+    pub(super) is_secret: bool,
+}
+
+impl Described {
+    /// `doc` is the comment of its field.
+    pub(super) fn of<T: Setting>(field: &str, value: &T, range: Option<Range>, doc: &'static str) -> Self {
+        let (key, value, kind) = (key::<T>(field), value.shown(), T::kind(range));
+        Self { key, value, kind, meaning: doc.trim(), is_secret: T::IS_SECRET }
+    }
+
+    /// With its section, such as `redis.url`.
+    pub(super) fn name(&self, section: Option<&str>) -> String {
+        section.map_or_else(|| self.key.clone(), |section| format!("{section}.{}", self.key))
+    }
+}
+
+/// The name of a setting within its section.
+pub(super) fn key<T: Setting>(field: &str) -> String {
+    format!("{field}{}", T::UNIT)
 }
 
 /// The settings of a section.
 pub(super) trait Section {
-    /// Takes a value.
-    fn set(&mut self, key: &str, value: &Value) -> Result<(), Refused>;
-    /// All keys, with what is in force.
-    fn shown(&self) -> serde_json::Map<String, Shown>;
+    /// What the section is about, in Markdown, on one line.
+    fn about(&self) -> &'static str;
+    /// Takes a value, unless there is no such setting.
+    fn set(&mut self, key: &str, value: &Value) -> Option<Result<(), Rejected>>;
+    /// All settings, in the order of their declaration, with what is in force.
+    fn settings(&self) -> Vec<Described>;
 }
 
-/// Declares the settings of a section, each with its type and default, and for a number that is not from 1 to
-/// [`NUMBER_MAX`], or a duration that is not from 1 ms to a year, its limits.
+/// Declares the settings of a section, each with its meaning, type and default, and with its limits where they are
+/// narrower than the type's. The comments are also the documents' text: README's table, the sample file and `--help`.
 macro_rules! section {
-    ($(#[$doc:meta])* $name:ident {
-        $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr $(, in $range:expr)?;)+
+    ($(#[doc = $about:literal])+ $name:ident {
+        $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr $(, in $range:expr)?;)+
     }) => {
-        $(#[$doc])*
+        $(#[doc = $about])+
         #[derive(Debug, Clone, PartialEq, Eq)]
-        pub struct $name { $($(#[$field_doc])* pub $field: $type,)+ }
+        pub struct $name { $($(#[doc = $doc])+ pub $field: $type,)+ }
 
         impl Default for $name {
             fn default() -> Self {
@@ -62,31 +111,43 @@ macro_rules! section {
             }
         }
 
-        impl $crate::service::config::setting::Section for $name {
+        impl super::setting::Section for $name {
+            fn about(&self) -> &'static str {
+                concat!($($about),+).trim()
+            }
+
             fn set(
                 &mut self,
                 key: &str,
-                value: &$crate::service::config::setting::Value,
-            ) -> Result<(), $crate::service::config::setting::Refused> {
-                use $crate::service::config::setting::{Refused, Setting};
-                match key {
-                    $(stringify!($field) => {
-                        let range = None $(.or(Some($range)))?;
-                        self.$field = Setting::read(value, range).map_err(Refused::Value)?;
-                    })+
-                    _ => return Err(Refused::Unknown),
-                }
-                Ok(())
+                value: &super::setting::Value,
+            ) -> Option<Result<(), super::setting::Rejected>> {
+                $(if key == super::setting::key::<$type>(stringify!($field)) {
+                    let range = None $(.or(Some($range)))?;
+                    return Some(super::setting::Setting::read(value, range).map(|read| self.$field = read));
+                })+
+                None
             }
 
-            fn shown(&self) -> serde_json::Map<String, serde_json::Value> {
-                use $crate::service::config::setting::Setting;
-                [$((stringify!($field).to_owned(), self.$field.shown()),)+].into_iter().collect()
+            fn settings(&self) -> Vec<super::setting::Described> {
+                vec![$(super::setting::Described::of(
+                    stringify!($field),
+                    &self.$field,
+                    None $(.or(Some($range)))?,
+                    concat!($($doc),+),
+                )),+]
             }
         }
     };
 }
 pub(super) use section;
+
+/// A default that is not 0, which the compiler checks.
+macro_rules! nonzero {
+    ($number:expr) => {
+        const { std::num::NonZero::new($number).expect("a default that is not 0") }
+    };
+}
+pub(super) use nonzero;
 
 /// The greatest number without a limit of its own: all sums of a few of them are far from an overflow.
 pub(super) const NUMBER_MAX: u64 = 1_000_000_000_000_000;
@@ -104,7 +165,7 @@ impl Value {
     }
 
     /// What is wrong, as the end of a sentence. What may hold a secret that was put into the wrong place is not repeated.
-    pub(super) fn refuse(&self, wanted: &str) -> String {
+    pub(super) fn reject(&self, wanted: &str) -> Rejected {
         const SHOWN_CHARS_MAX: usize = 80;
         let is = match self {
             Self::Text(text) if text.is_empty() => "is empty".to_owned(),
@@ -120,16 +181,16 @@ impl Value {
             Self::Kind(ValueKind::Array(_)) => "is a list".to_owned(),
             Self::Kind(kind) => format!("is `{kind}`"),
         };
-        format!("{is}: it must be {wanted}")
+        Rejected::Value(format!("{is}: it must be {wanted}"))
     }
 }
 
-/// Reads text; `parse` answers what is wrong with it.
-pub(super) fn text<T>(value: &Value, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, String> {
-    parse(value.text().ok_or_else(|| value.refuse("text, in quotes"))?)
+/// Reads text.
+pub(super) fn text(value: &Value) -> Result<&str, Rejected> {
+    value.text().ok_or_else(|| value.reject("text, in quotes"))
 }
 
-fn whole(value: &Value, range: RangeInclusive<u64>, unit: &str) -> Result<u64, String> {
+fn whole(value: &Value, range: &Range, unit: &str) -> Result<u64, Rejected> {
     let number = match value {
         // Not `parse` alone, which takes a sign.
         Value::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
@@ -140,87 +201,160 @@ fn whole(value: &Value, range: RangeInclusive<u64>, unit: &str) -> Result<u64, S
     let quoted = matches!(value, Value::Kind(ValueKind::String(_)));
     number.filter(|number| range.contains(number)).ok_or_else(|| {
         let without = if quoted { ", without quotes" } else { "" };
-        value.refuse(&format!("a whole number{unit} from {least} to {most}{without}"))
+        value.reject(&format!("a whole number{unit} from {least} to {most}{without}"))
     })
 }
 
-macro_rules! whole_numbers {
+/// What a whole number may be, for people: a limit that nobody comes near is none.
+fn kind_of_number(range: Option<Range>, least: u64) -> String {
+    match range.unwrap_or(least..=NUMBER_MAX).into_inner() {
+        (least, NUMBER_MAX) => format!("{least} or more"),
+        (least, most) => format!("{least} to {most}"),
+    }
+}
+
+macro_rules! numbers {
     ($($type:ty),+) => {
-        $(impl Setting for $type {
-            fn read(value: &Value, range: Option<RangeInclusive<u64>>) -> Result<Self, String> {
-                let most = NUMBER_MAX.min(u64::try_from(Self::MAX).unwrap_or(u64::MAX));
-                let range = range.unwrap_or(1..=most);
-                let number = whole(value, range.clone(), "")?;
-                Self::try_from(number).map_err(|_| value.refuse(&format!("a whole number up to {most}")))
+        $(
+            impl Setting for NonZero<$type> {
+                fn read(value: &Value, range: Option<Range>) -> Result<Self, Rejected> {
+                    let range = range.unwrap_or(1..=NUMBER_MAX);
+                    let most = NUMBER_MAX.min(u64::try_from(<$type>::MAX).unwrap_or(u64::MAX)).min(*range.end());
+                    let number = <$type>::try_from(whole(value, &(*range.start()..=most), "")?);
+                    number.ok().and_then(Self::new).ok_or_else(|| value.reject("a whole number that is not 0"))
+                }
+
+                fn shown(&self) -> Shown {
+                    self.get().into()
+                }
+
+                fn kind(range: Option<Range>) -> String {
+                    kind_of_number(range, 1)
+                }
             }
 
-            fn shown(&self) -> Shown {
-                (*self).into()
+            /// 0 is none.
+            impl Setting for Option<NonZero<$type>> {
+                fn read(value: &Value, range: Option<Range>) -> Result<Self, Rejected> {
+                    let most = range.map_or(NUMBER_MAX, |range| *range.end());
+                    match whole(value, &(0..=most), "")? {
+                        0 => Ok(None),
+                        _ => NonZero::<$type>::read(value, Some(0..=most)).map(Some),
+                    }
+                }
+
+                fn shown(&self) -> Shown {
+                    self.map_or(0, NonZero::get).into()
+                }
+
+                fn kind(range: Option<Range>) -> String {
+                    kind_of_number(range.map(|range| 0..=*range.end()), 0)
+                }
             }
-        })+
+        )+
     };
 }
-whole_numbers!(u16, u32, u64, usize);
+numbers!(u16, u32, u64, usize);
 
+fn duration(value: &Value, least_ms: u64) -> Result<Duration, Rejected> {
+    whole(value, &(least_ms..=DURATION_MS_MAX), " of milliseconds").map(Duration::from_millis)
+}
+
+/// In milliseconds.
+fn shown_duration(duration: Duration) -> Shown {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).into()
+}
+
+/// In milliseconds, at least one.
 impl Setting for Duration {
-    fn read(value: &Value, range: Option<RangeInclusive<u64>>) -> Result<Self, String> {
-        whole(value, range.unwrap_or(1..=DURATION_MS_MAX), " of milliseconds").map(Self::from_millis)
+    const UNIT: &'static str = "_ms";
+
+    fn read(value: &Value, _: Option<Range>) -> Result<Self, Rejected> {
+        duration(value, 1)
     }
 
     fn shown(&self) -> Shown {
-        u64::try_from(self.as_millis()).unwrap_or(u64::MAX).into()
+        shown_duration(*self)
+    }
+
+    fn kind(_: Option<Range>) -> String {
+        "milliseconds".to_owned()
     }
 }
 
-/// For a duration that may be none.
-pub(super) const FROM_ZERO_MS: RangeInclusive<u64> = 0..=DURATION_MS_MAX;
+/// In milliseconds; 0 is none.
+impl Setting for Option<Duration> {
+    const UNIT: &'static str = Duration::UNIT;
+
+    fn read(value: &Value, _: Option<Range>) -> Result<Self, Rejected> {
+        duration(value, 0).map(|duration| Some(duration).filter(|duration| !duration.is_zero()))
+    }
+
+    fn shown(&self) -> Shown {
+        shown_duration(self.unwrap_or_default())
+    }
+
+    fn kind(_: Option<Range>) -> String {
+        "milliseconds, or 0".to_owned()
+    }
+}
 
 impl Setting for bool {
-    fn read(value: &Value, _: Option<RangeInclusive<u64>>) -> Result<Self, String> {
+    fn read(value: &Value, _: Option<Range>) -> Result<Self, Rejected> {
         match value {
             Value::Kind(ValueKind::Boolean(value)) => Ok(*value),
             Value::Text(text) if text == "true" => Ok(true),
             Value::Text(text) if text == "false" => Ok(false),
-            Value::Kind(ValueKind::String(_)) => Err(value.refuse("true or false, without quotes")),
-            _ => Err(value.refuse("true or false")),
+            Value::Kind(ValueKind::String(_)) => Err(value.reject("true or false, without quotes")),
+            _ => Err(value.reject("true or false")),
         }
     }
 
     fn shown(&self) -> Shown {
         (*self).into()
     }
+
+    fn kind(_: Option<Range>) -> String {
+        "`true` or `false`".to_owned()
+    }
 }
 
 /// A path that may be left out: empty text.
 impl Setting for Option<PathBuf> {
-    fn read(value: &Value, _: Option<RangeInclusive<u64>>) -> Result<Self, String> {
-        text(value, |text| match text {
+    fn read(value: &Value, _: Option<Range>) -> Result<Self, Rejected> {
+        match text(value)? {
             "" => Ok(None),
-            _ if text.trim() == text => Ok(Some(text.into())),
-            _ => Err(value.refuse("a path without spaces around it")),
-        })
+            text if text.trim() == text => Ok(Some(text.into())),
+            _ => Err(value.reject("a path without spaces around it")),
+        }
     }
 
     fn shown(&self) -> Shown {
         self.as_ref().map_or_else(String::new, |path| path.display().to_string()).into()
     }
+
+    fn kind(_: Option<Range>) -> String {
+        "path".to_owned()
+    }
 }
 
-/// Types that are read from text and written as text.
+/// Types that are read from text and written as text, each with what it may be in Markdown.
 macro_rules! settings_of_text {
-    ($($type:ty),+ $(,)?) => {
-        $(impl $crate::service::config::setting::Setting for $type {
+    ($($type:ty: $kind:literal),+ $(,)?) => {
+        $(impl super::setting::Setting for $type {
             fn read(
-                value: &$crate::service::config::setting::Value,
-                _: Option<std::ops::RangeInclusive<u64>>,
-            ) -> Result<Self, String> {
-                $crate::service::config::setting::text(value, |text| {
-                    text.parse().map_err(|wanted: String| value.refuse(&wanted))
-                })
+                value: &super::setting::Value,
+                _: Option<super::setting::Range>,
+            ) -> Result<Self, super::setting::Rejected> {
+                super::setting::text(value)?.parse().map_err(|wanted: String| value.reject(&wanted))
             }
 
             fn shown(&self) -> serde_json::Value {
                 self.to_string().into()
+            }
+
+            fn kind(_: Option<super::setting::Range>) -> String {
+                $kind.to_owned()
             }
         })+
     };

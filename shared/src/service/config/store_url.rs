@@ -13,17 +13,17 @@ use super::given::read_bytes;
 use super::nearest::nearest;
 
 /// A parameter, behind the `?`, that a URL may have.
-pub(crate) struct Parameter {
+pub(super) struct Parameter {
     /// Its name.
-    pub(crate) name: &'static str,
+    pub(super) name: &'static str,
     /// How others call what it does.
-    pub(crate) aliases: &'static [&'static str],
+    pub(super) aliases: &'static [&'static str],
     /// What it may be.
-    pub(crate) rule: Rule,
+    pub(super) rule: Rule,
 }
 
 /// What the value of a [`Parameter`] may be.
-pub(crate) enum Rule {
+pub(super) enum Rule {
     /// Answers what is wrong with a value, as the end of a sentence.
     Checked(fn(&str) -> Result<(), String>),
     /// Nothing, though the store's client would take it; why, as the end of a sentence.
@@ -32,17 +32,17 @@ pub(crate) enum Rule {
 
 /// The URL of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StoreUrl {
+pub(super) struct StoreUrl {
     /// What is before `://`.
-    pub(crate) scheme: String,
+    pub(super) scheme: String,
     /// Without brackets; empty if there is none.
-    pub(crate) host: String,
+    pub(super) host: String,
     /// If there is one.
-    pub(crate) port: Option<u16>,
+    pub(super) port: Option<u16>,
     /// Without the slash at its beginning.
-    pub(crate) path: String,
+    pub(super) path: String,
     /// Each name once.
-    pub(crate) parameters: Vec<(String, String)>,
+    pub(super) parameters: Vec<(String, String)>,
 }
 
 impl StoreUrl {
@@ -51,7 +51,7 @@ impl StoreUrl {
     /// # Errors
     ///
     /// What is wrong, as a part of a sentence, without a piece of the URL that may be secret.
-    pub(crate) fn parse(text: &str, schemes: &[&str], parameters: &[Parameter]) -> Result<Self, String> {
+    pub(super) fn parse(text: &str, schemes: &[&str], parameters: &[Parameter]) -> Result<Self, String> {
         let begins = || {
             let schemes: Vec<String> = schemes.iter().map(|scheme| format!("{scheme}://")).collect();
             format!("it must begin with {}", schemes.join(" or "))
@@ -111,18 +111,18 @@ impl StoreUrl {
     }
 
     /// The value of a parameter.
-    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Host and port, as one connects to them.
-    pub(crate) fn address(&self, default_port: u16) -> String {
+    pub(super) fn address(&self, default_port: u16) -> String {
         let port = self.port.unwrap_or(default_port);
         if self.host.contains(':') { format!("[{}]:{port}", self.host) } else { format!("{}:{port}", self.host) }
     }
 
     /// Whether its host is this machine. When in doubt, it is not.
-    pub(crate) fn is_on_loopback(&self) -> bool {
+    pub(super) fn is_on_loopback(&self) -> bool {
         self.host == "localhost"
             || self.host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
     }
@@ -171,12 +171,12 @@ fn parameters_of(url: &Url, parameters: &[Parameter], may_show: bool) -> Result<
     Ok(found)
 }
 
-/// Whether a file holds certificates in PEM; the end of a sentence if not.
-pub(crate) fn certificates(path: &Path) -> Result<(), String> {
+/// The certificates that a file holds in PEM; the end of a sentence if there are none.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let name = path.display();
     let bytes = read_bytes(path).map_err(|why| format!("names {name}, which {why}"))?;
     match CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>() {
-        Ok(certificates) if !certificates.is_empty() => Ok(()),
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         Ok(_) => Err(format!("names {name}, which holds no certificate in PEM (-----BEGIN CERTIFICATE-----)")),
         Err(error) => Err(format!("names {name}, which holds no certificate that can be read: {error}")),
     }

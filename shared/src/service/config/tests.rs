@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::secret::SecretUrl;
 use super::*;
 use std::io::Write;
 
@@ -15,7 +16,10 @@ fn the_environment_wins_over_the_file_and_both_over_the_defaults() {
     writeln!(file, "[flusher]\nupdates = 7\narticles = 3").expect("write");
     let environment = environment(&[("FOOTFALL_FLUSHER__UPDATES", "9"), ("FOOTFALL_CONFIG", "x"), ("HOME", "/")]);
     let config = Config::load(Some(file.path()), environment).expect("valid");
-    assert_eq!((config.flusher.updates, config.flusher.articles, config.flusher.timeout_ms), (9, 3, ms(1_000)));
+    assert_eq!(
+        (config.flusher.updates.get(), config.flusher.articles.get(), config.flusher.timeout),
+        (9, 3, ms(1_000))
+    );
 }
 
 #[test]
@@ -24,7 +28,7 @@ fn a_secret_comes_from_a_file_and_is_never_shown() {
     writeln!(file, "mysql://u:00123@db/footfall").expect("write");
     let path = file.path().to_str().expect("utf-8");
     let config = Config::load(None, environment(&[("FOOTFALL_DATABASE__URL_FILE", path)])).expect("valid");
-    assert_eq!(config.database.url.0, "mysql://u:00123@db/footfall");
+    assert_eq!(config.database.url.with_password(), "mysql://u:00123@db/footfall");
     assert!(!format!("{config:?}").contains("00123"));
 }
 
@@ -283,6 +287,15 @@ fn a_store_s_url_is_understood_or_refused() {
     let given = [("FOOTFALL_REDIS__URL", "rediss://h"), ("FOOTFALL_REDIS__CA", "/does/not/exist")];
     let error = Config::load(None, environment(&given)).expect_err("no file").to_string();
     assert!(error.contains("redis.ca names /does/not/exist, which cannot be read"), "{error}");
+    let no_certificate = file("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let path = no_certificate.path().to_str().expect("UTF-8");
+    let given = [("FOOTFALL_REDIS__URL", "rediss://h"), ("FOOTFALL_REDIS__CA", path)];
+    let error = Config::load(None, environment(&given)).expect_err("no certificate").to_string();
+    assert!(error.contains(&format!("redis.ca, {path}, cannot be used: ")), "{error}");
+    // What rests on a URL that was rejected is not a mistake of its own.
+    let given = [("FOOTFALL_REDIS__URL", "rediss:/h"), ("FOOTFALL_REDIS__CA", "/does/not/exist")];
+    let error = Config::load(None, environment(&given)).expect_err("no URL");
+    assert!(error.0.len() == 1 && error.0[0].starts_with("redis.url cannot be used ("), "{error}");
 
     for (name, url) in [
         ("FOOTFALL_REDIS__URL", "redis://h"),

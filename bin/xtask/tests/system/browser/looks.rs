@@ -138,11 +138,11 @@ fn every_page_looks_right_and_can_be_used_by_everybody() {
 
     // Who reads what is for those with the token; the page says so, and where to show it.
     browser.visit(&format!("{dashboard}/#/readers"));
-    browser.wait_for("#list .problem span", "Who reads what is shown only to those who have a token.", SOON);
+    browser.wait_for("#list .problem span", "A token is required to see who reads what.", SOON);
     assert_eq!(browser.run("const link = document.querySelector('#list a'); link.click(); return link.hash"), "");
     super::eventually("the form", SOON, || browser.text("h1") == "Log in");
     browser.send("#token", "wrong");
-    browser.wait_for("#failure span", "This token is not known.", SOON);
+    browser.wait_for("#failure span", "Invalid token.", SOON);
     look(&browser, "login", &some);
     assert_usable(&browser, "login");
     choose(&browser, "light", "en");
@@ -151,7 +151,7 @@ fn every_page_looks_right_and_can_be_used_by_everybody() {
     assert!(refused.iter().all(|error| error.contains("status of 401")), "{refused:?}");
 
     browser.wait_for("#connection", "live", SOON);
-    browser.wait_for("#status-title", "All is well", PATIENT);
+    browser.wait_for("#status-title", "All systems operational", PATIENT);
     assert_eq!(browser.run(MOVING), 0, "something moves for who wants no motion");
     // For lines that are more than dots.
     std::thread::sleep(Duration::from_secs(2));
@@ -186,7 +186,7 @@ fn every_page_looks_right_and_can_be_used_by_everybody() {
 
     let ended = running.stack.service(Role::Dashboard, 0).terminate(Duration::from_secs(10));
     assert!(ended.expect("ends").success());
-    browser.wait_for("#connection", "not connected", SOON);
+    browser.wait_for("#connection", "reconnecting", SOON);
     look(&browser, "disconnected", &all_styles());
     assert_usable(&browser, "disconnected");
 }

@@ -279,7 +279,7 @@ fn what_is_not_counted_is_said_in_the_console_and_on_the_dashboard() {
         instances(&running).contains("an id in them is empty, too long or no text")
     });
     let events = get(&format!("{}/v1/stats", running.stack.url(Role::Dashboard, 0))).json()["events"].to_string();
-    assert!(events.contains("needs a look"), "{events}");
+    assert!(events.contains("needs attention"), "{events}");
     browser.visit(&format!("{site}/nobody"));
     eventually("who is missing is said", SOON, || browser.said().contains("missing field `user`"));
     eventually("and on the dashboard", SOON, || instances(&running).contains("set `ingest.anonymous`"));

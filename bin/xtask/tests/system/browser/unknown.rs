@@ -22,7 +22,7 @@ const ANSWERS: &str = "return performance.getEntriesByType('resource')
 fn assert_verdict(browser: &Browser, level: &str, says: &str) {
     let verdict =
         "const verdict = document.querySelector('.verdict'); return [verdict?.dataset.level, verdict?.innerText ?? '']";
-    eventually(&format!("the books are {level}"), PATIENT, || {
+    eventually(&format!("the conservation check is {level}"), PATIENT, || {
         let verdict = browser.run(verdict);
         let text = verdict[1].as_str().expect("a text");
         verdict[0] == level && text.contains(says) && text.contains("as of ")
@@ -54,7 +54,7 @@ fn what_is_not_known_is_not_drawn_as_a_number() {
     browser.visit(&dashboard);
     browser.wait_for("#views", "50", SOON);
     eventually("all minutes are known", PATIENT, || browser.run(MINUTES) == json!([60, 0]));
-    assert_verdict(&browser, "ok", "It adds up");
+    assert_verdict(&browser, "ok", "Balanced");
 
     // MySQL away. What waits is a part, and the page of a site leaves it.
     running.stack.mariadb.kill().expect("killed");
@@ -67,7 +67,7 @@ fn what_is_not_known_is_not_drawn_as_a_number() {
     browser.visit(&format!("{ingest}/demopage/popular?usrid=u1"));
     assert_eq!([browser.text("#views"), browser.text("#readers")], ["at least 9", "–"]);
     browser.visit(&dashboard);
-    assert_verdict(&browser, "unknown", "Not known now");
+    assert_verdict(&browser, "unknown", "Currently unknown");
     browser.visit(&format!("{dashboard}/#/article/popular"));
     browser.wait_for("#article-views", "≥ 9", PATIENT);
     assert_eq!([browser.text("#article-readers"), browser.text("#article-pending")], ["–"; 2]);
@@ -88,12 +88,12 @@ fn what_is_not_known_is_not_drawn_as_a_number() {
     browser.run("document.querySelector('.plot').focus()");
     browser.press(&[Key::Left]);
     let read = browser.run("return document.querySelector('.plot').getAttribute('aria-valuetext')");
-    assert!(read.as_str().is_some_and(|read| read.contains("not known, at least")), "{read}");
+    assert!(read.as_str().is_some_and(|read| read.contains("unknown, at least")), "{read}");
     assert!(browser.violations().is_empty(), "{:?}", browser.violations());
     running.stack.mariadb.restart().expect("restarted");
-    browser.wait_for("#status-title", "All is well", PATIENT);
+    browser.wait_for("#status-title", "All systems operational", PATIENT);
     eventually("all minutes are known again", PATIENT, || browser.run(MINUTES) == json!([60, 0]));
-    assert_verdict(&browser, "ok", "It adds up");
+    assert_verdict(&browser, "ok", "Balanced");
 
     // Redis away: nothing flows that anybody could know of.
     let _load = running.load("l.tsv", "--views 1000000 --articles 3 --users 50 --connections 2 --rate 25");
@@ -105,7 +105,7 @@ fn what_is_not_known_is_not_drawn_as_a_number() {
     assert_eq!(facts, json!(["– views/s", "– views/s", "– views/s"]));
     assert!(browser.text("#views").starts_with("≥ "), "{}", browser.text("#views"));
     assert_eq!([browser.text("#pending"), browser.text("#lag"), browser.text("#redis-hits")], ["–"; 3]);
-    assert_verdict(&browser, "unknown", "Not known now");
+    assert_verdict(&browser, "unknown", "Currently unknown");
     let title = browser.run("return document.title");
     assert_eq!(title, "Footfall");
 }

@@ -1,0 +1,187 @@
+//! The system of real servers as a [`World`] that can be hurt.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use footfall_proof::{Fault, NotDone, Point, Step, Store, Who, World};
+use footfall_sandbox::Message;
+
+use crate::lab::{Lab, NotHit, Skip};
+
+mod clock;
+mod journal;
+mod messages;
+mod mysql;
+mod network;
+mod redis;
+mod services;
+
+/// Undoes a fault.
+pub(crate) type Healing = Box<dyn FnOnce(&mut Lab) -> anyhow::Result<()>>;
+
+/// Whether a message is the one that is meant.
+pub(crate) type Matcher = Arc<dyn Fn(&Message) -> bool + Send + Sync>;
+
+/// A stack under load.
+pub(crate) struct Real<'a> {
+    lab: &'a mut Lab,
+    started: Instant,
+    /// Among others a fault may come at a bad time. Alone it must find its occasion.
+    may_miss: bool,
+}
+
+impl<'a> Real<'a> {
+    /// From now on.
+    pub(crate) fn new(lab: &'a mut Lab, may_miss: bool) -> Self {
+        Self { lab, started: Instant::now(), may_miss }
+    }
+}
+
+/// Nothing here ever waits for a waker: each step blocks until it is done.
+impl World for Real<'_> {
+    type Undo = Healing;
+    type Error = anyhow::Error;
+
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    async fn run_until(&mut self, ms: u64) {
+        thread::sleep(Duration::from_millis(ms).saturating_sub(self.started.elapsed()));
+    }
+
+    async fn inject(&mut self, step: &Step) -> Result<Vec<(u64, Healing)>, NotDone<anyhow::Error>> {
+        let done = inject(self.lab, step.fault);
+        let may_miss = |error: &anyhow::Error| self.may_miss && (error.is::<NotHit>() || error.is::<Skip>());
+        match done {
+            Ok(healing) => Ok(healing.map(|healing| (step.hold_ms, healing)).into_iter().collect()),
+            Err(error) if may_miss(&error) => Err(NotDone::Missed(error)),
+            Err(error) => Err(NotDone::Failed(error)),
+        }
+    }
+
+    async fn undo(&mut self, undo: Healing) -> anyhow::Result<()> {
+        undo(self.lab)
+    }
+
+    fn take_turns(&self, first: &Fault, second: &Fault) -> bool {
+        parts(first).iter().any(|part| parts(second).contains(part))
+    }
+}
+
+/// What a fault lays its hands on, or cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Ingest,
+    Flusher,
+    Redis,
+    MySql,
+}
+
+fn parts(fault: &Fault) -> &'static [Part] {
+    use Part::{Flusher, Ingest, MySql, Redis};
+    match fault {
+        Fault::Kill { who } | Fault::Terminate { who } | Fault::Pause { who } => parts_of(*who),
+        // It must be at work to be caught at it.
+        Fault::KillAt { who, .. } | Fault::PauseAt { who, .. } | Fault::Messages { who, .. } => match who {
+            Who::Ingests | Who::Ingest(_) => &[Ingest, Redis],
+            _ => &[Flusher, Redis, MySql],
+        },
+        Fault::SessionsKilled {} | Fault::FenceForgotten {} => &[Flusher, Redis, MySql],
+        Fault::RollingRestart {} => &[Ingest, Flusher, Redis, MySql],
+        Fault::RedisRestart { .. }
+        | Fault::RedisPause {}
+        | Fault::RedisFsync { .. }
+        | Fault::FlushAll {}
+        | Fault::FailOver { .. }
+        | Fault::RedisWrites { .. }
+        | Fault::RedisDamage { .. } => &[Redis],
+        Fault::MysqlRestart {}
+        | Fault::MysqlPause {}
+        | Fault::MysqlReadOnly {}
+        | Fault::Deadlocks { .. }
+        | Fault::LockHeld { .. }
+        | Fault::Poison {} => &[MySql],
+        Fault::MysqlOlder { .. } => &[MySql, Flusher],
+        Fault::Network { who: Who::All, store: Store::Redis, .. } => &[Redis],
+        Fault::Network { who: Who::All, store: Store::MySql, .. } => &[MySql],
+        Fault::Network { who, .. } => parts_of(*who),
+        // These come with others that take care of it.
+        Fault::PowerCut { .. }
+        | Fault::Clocks { .. }
+        | Fault::DiskFull { .. }
+        | Fault::DiskFails { .. }
+        | Fault::JournalDamage { .. } => &[],
+    }
+}
+
+fn parts_of(who: Who) -> &'static [Part] {
+    match who {
+        Who::All => &[Part::Ingest, Part::Flusher],
+        Who::Ingests | Who::Ingest(_) => &[Part::Ingest],
+        Who::Flushers | Who::Flusher(_) => &[Part::Flusher],
+        Who::Reader => &[],
+    }
+}
+
+/// Does it; answers how it is undone, unless there is nothing to undo. May take a while, for what consists of several
+/// steps.
+fn inject(lab: &mut Lab, fault: Fault) -> anyhow::Result<Option<Healing>> {
+    Ok(match fault {
+        Fault::Kill { who } => Some(services::kill(lab, who)?),
+        Fault::KillAt { who, point, moment, fate } => Some(messages::kill_at(lab, who, point, moment, fate)?),
+        Fault::Terminate { who } => Some(services::terminate(lab, who)?),
+        Fault::Pause { who } => Some(services::pause(lab, who)?),
+        Fault::PauseAt { who, point, moment } => Some(messages::pause_at(lab, who, point, moment)?),
+        Fault::RollingRestart {} => services::roll(lab)?,
+        Fault::Clocks { services_ms, .. } => Some(clock::jump(lab, services_ms)?),
+        Fault::RedisRestart { data } => Some(redis::restart(lab, data)?),
+        Fault::RedisPause {} => Some(redis::pause(lab)?),
+        Fault::RedisFsync { policy } => redis::fsync(lab, policy)?,
+        Fault::FlushAll {} => redis::flush_all(lab)?,
+        Fault::RedisWrites { mode } => Some(redis::write_mode(lab, mode)?),
+        Fault::MysqlRestart {} => Some(mysql::restart(lab)?),
+        Fault::MysqlPause {} => Some(mysql::pause(lab)?),
+        Fault::MysqlReadOnly {} => Some(mysql::read_only(lab)?),
+        Fault::MysqlOlder { after_ms } => Some(mysql::older(lab, Duration::from_millis(after_ms))?),
+        Fault::Deadlocks { times } => mysql::deadlocks(lab, times)?,
+        Fault::LockHeld { ms } => Some(mysql::hold_lock(lab, ms)?),
+        Fault::SessionsKilled {} => mysql::kill_sessions(lab)?,
+        Fault::Poison {} => Some(mysql::poison(lab)?),
+        Fault::FenceForgotten {} => Some(mysql::forget_fence(lab)?),
+        Fault::Network { store, who, state } => Some(network::disturb(lab, store, who, state)?),
+        Fault::Messages { who, point, hurt, times } => Some(messages::hurt(lab, who, point, hurt, times)?),
+        Fault::DiskFull { .. } => Some(journal::fill_disk(lab)?),
+        Fault::JournalDamage { how, dice, .. } => journal::damage(lab, how, dice)?,
+        Fault::PowerCut { .. } | Fault::FailOver { .. } | Fault::RedisDamage { .. } | Fault::DiskFails { .. } => {
+            return Err(only_simulated(fault));
+        }
+    })
+}
+
+fn only_simulated(what: impl std::fmt::Display) -> anyhow::Error {
+    Skip(format!("{what} can only be simulated")).into()
+}
+
+/// Where a step of the protocol passes, and how it is told from others.
+fn place(lab: &Lab, point: Point) -> anyhow::Result<(Store, Matcher)> {
+    let script = |name| (Store::Redis, Arc::new(lab.scripts.runs(name)) as Matcher);
+    Ok(match point {
+        Point::Apply => script("apply"),
+        Point::Register => script("register"),
+        Point::Reopen => script("reopen"),
+        Point::Follow => script("follow"),
+        Point::Advance => script("advance"),
+        Point::Ack => script("ack"),
+        Point::Lease => script("lease"),
+        Point::Lock => (Store::MySql, Arc::new(locks_fence)),
+        Point::Commit => (Store::MySql, Arc::new(|message: &Message| message.runs_sql("COMMIT"))),
+        Point::NextEpoch | Point::CommitDirect => return Err(only_simulated(point)),
+    })
+}
+
+/// Whether a message takes the lock of a shard.
+fn locks_fence(message: &Message) -> bool {
+    message.runs_sql("SELECT") && message.contains("footfall_shard_fence") && message.contains("FOR UPDATE")
+}

@@ -1,0 +1,33 @@
+//! The vocabulary of everything that puts Footfall to the proof: the model, the simulation, the drill and `verify`.
+//!
+//! A [`Fault`] is data. A [`Plan`] says which faults happen when, under which load, and has a [text form](Plan::from_str)
+//! that can be saved and given back. A [`World`], of real servers or a simulated one, carries a plan out, and [`judge`]
+//! says whether what came of it is what was promised. [`Conservation`] adds up where all views are, and [`Invariant`]
+//! lists what must hold at any moment.
+//!
+//! No dependencies: the drill, which starts real servers, and the simulation, which has the real code in one process,
+//! have nothing else in common.
+//!
+//! [`Plan::from_str`]: std::str::FromStr::from_str
+
+mod catalogue;
+mod conservation;
+mod dice;
+mod fault;
+mod invariants;
+mod judge;
+pub mod ledger;
+mod plan;
+mod text;
+mod values;
+mod world;
+
+pub use catalogue::{FENCE_FORGOTTEN, Recipe, Scale, all, find};
+pub use conservation::Conservation;
+pub use dice::Dice;
+pub use fault::Fault;
+pub use invariants::Invariant;
+pub use judge::{Expect, Findings, Tally, judge};
+pub use plan::{Load, Plan, Settings, Setup, Step};
+pub use values::{Damage, Fate, Hurt, Moment, Network, Point, Restart, Store, Who, WriteMode};
+pub use world::{CarriedOut, NotDone, World, carry_out};
