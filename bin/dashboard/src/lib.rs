@@ -118,12 +118,12 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
     let port = listeners.page.local_addr()?.port();
     let presence = presence::report(redis.clone(), "dashboard", port, readiness.clone(), lifecycle.stop());
     lifecycle.spawn("presence", presence);
-    let period = Duration::from_secs(1) / config.dashboard.updates_per_second;
-    let feed = Feed::new(Now::read(), period, config.shards);
+    let period = Duration::from_secs(1) / config.dashboard.updates_per_second.get();
+    let feed = Feed::new(Now::read(), period, config.shards.get());
     let (sender, frames) = watch::channel(Frame::first(feed.snapshot()));
     let history = Arc::new(History::default());
     let outputs = Outputs { frames: sender, history: Arc::clone(&history), stored_until, readiness: readiness.clone() };
-    let reader = Reader::new(redis, Arc::clone(&reads), store, config.shards);
+    let reader = Reader::new(redis, Arc::clone(&reads), store, config.shards.get());
     lifecycle.spawn("feed", reader.run(feed, outputs, lifecycle.stop()));
     let watched = Arc::new(Watched::new(Arc::clone(&reads), period));
     lifecycle.spawn("admin server", admin::serve(listeners.admin, readiness.clone(), lifecycle.stop()));

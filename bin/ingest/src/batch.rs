@@ -13,7 +13,6 @@ mod direct_path;
 mod durability;
 mod flight;
 mod housekeeping;
-pub(crate) mod ids;
 pub(crate) mod metrics;
 pub(crate) mod mode;
 mod status;
@@ -34,12 +33,12 @@ use footfall_shared::service::config;
 use tokio::time::Instant;
 
 use crate::graded::GradedError;
+use crate::ids::{IdsLimit, Rotation, ViewIds};
 use crate::lane::{Lane, Outcome, Step};
 
 use direct_path::DirectPath;
 use durability::Durability;
 use housekeeping::{Housekeeping, Report};
-use ids::{IdsLimit, Rotation, ViewIds};
 use metrics::{Kept, Metrics};
 use mode::Health;
 use upstream::Upstream;
@@ -96,8 +95,8 @@ impl Batcher {
         metrics: Metrics,
         now: Instant,
     ) -> Self {
-        let (producer, patience) = (lane.producer(), limits.journal_sync_ms);
-        let batch_max = limits.batch_views_max.saturating_add(limits.request_views_max) as u64;
+        let (producer, patience) = (lane.producer(), limits.journal_sync);
+        let batch_max = limits.batch_views_max.saturating_add(limits.request_views_max.get()).get() as u64;
         Self {
             upstream: Upstream::new(lane, ViewIds::new(ids, batch_max), patience),
             direct: DirectPath::new(producer, patience),
@@ -144,13 +143,13 @@ impl Batcher {
             Path::Redis => self.upstream.is_stuck(),
             Path::Direct => self.direct.is_stuck(),
         };
-        let is_wanted = self.waiters.need_disk(self.limits.journal_sync_ms, is_stuck, now);
+        let is_wanted = self.waiters.need_disk(self.limits.journal_sync, is_stuck, now);
         self.durability.poll(&self.waiters, is_wanted, now).map(Action::Sync)
     }
 
     /// When to ask again, if nothing happens before.
     pub(crate) fn wake_at(&self, now: Instant) -> Instant {
-        let waiting = self.waiters.oldest().map(|since| since + self.limits.journal_sync_ms);
+        let waiting = self.waiters.oldest().map(|since| since + self.limits.journal_sync);
         let due = self.upstream.due().chain(self.direct.due()).chain(self.durability.due());
         let due = due.chain(waiting).chain([self.build_at]).filter(|at| *at > now);
         due.fold(self.housekeeping.due(), Instant::min)
@@ -173,7 +172,7 @@ impl Batcher {
     pub(crate) fn health(&self) -> Health {
         let lane = &self.upstream.lane;
         let has_room = self.durability.has_room();
-        let has_room = has_room.unwrap_or_else(|| lane.retained_bytes() < self.limits.retained_bytes_max);
+        let has_room = has_room.unwrap_or_else(|| lane.retained_bytes() < self.limits.retained_bytes_max.get());
         Health {
             has_room: has_room && lane.retained() < RETAINED_MAX,
             journal: self.durability.health(),

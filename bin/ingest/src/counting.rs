@@ -17,10 +17,10 @@ use tracing::info;
 
 use crate::adopt::{self, Adopter};
 use crate::batch::Batcher;
-use crate::batch::ids::IdsLimit;
 use crate::batch::metrics::Metrics;
 use crate::batch::task::Task;
 use crate::blocking::Blocking;
+use crate::ids::IdsLimit;
 use crate::intake::Intake;
 use crate::lane::Lane;
 use crate::link::Link;
@@ -70,13 +70,13 @@ impl Counting {
         let bytes_max = config.ingest.journal_bytes_max.get();
         let limits = Limits { bytes_max, segment_bytes: SEGMENT_BYTES_MAX.min(bytes_max / 4), ..Limits::default() };
         let (intake, submissions) =
-            Intake::new(config.shards, config.ingest.queue_views_max, config.ingest.answer_timeout_ms);
-        let links: Vec<Link> = Shard::all(config.shards)
+            Intake::new(config.shards.get(), config.ingest.queue_views_max.get(), config.ingest.answer_timeout);
+        let links: Vec<Link> = Shard::all(config.shards.get())
             .map(|shard| Link {
                 queue: redis.shard(shard),
                 fences: Arc::clone(&fences),
-                shards: config.shards,
-                ids: IdsLimit::new(config.ingest.ids_bytes_max, config.shards),
+                shards: config.shards.get(),
+                ids: IdsLimit::new(config.ingest.ids_bytes_max.get(), config.shards.get()),
             })
             .collect();
         let metrics = Metrics::new();

@@ -14,6 +14,7 @@ mod direct;
 #[cfg(test)]
 mod fixture;
 mod graded;
+mod ids;
 pub mod intake;
 mod lane;
 mod link;

@@ -10,7 +10,7 @@ use footfall_shared::stores::recovery;
 use futures_util::future::join_all;
 use tracing::warn;
 
-use crate::batch::ids::IdsLimit;
+use crate::ids::IdsLimit;
 use crate::lane::{LaneError, Outcome, Step};
 
 /// The stores of one shard. Cheap to clone.

@@ -9,6 +9,7 @@ use xtask::{bench, chaos, checks, docs, package, up};
 /// Footfall's commands for developers.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
+#[expect(clippy::large_enum_variant, reason = "there is one, and it lives as long as the program")]
 enum Cli {
     /// Run everything on private stores until Ctrl-C.
     Up(up::Args),

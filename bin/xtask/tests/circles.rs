@@ -352,10 +352,11 @@ fn crates() -> Vec<PathBuf> {
 }
 
 /// Circles that are known and to be broken: a crate's first file, and who is in it.
-const LEFT: [&str; 3] = [
-    "bin/dashboard/src/lib.rs: events, frame:",
-    "bin/simulation/src/lib.rs: before, plan, processes, redis:",
+const LEFT: [&str; 4] = [
+    "bin/simulation/src/lib.rs: before, processes, redis:",
+    "shared/drill/src/lib.rs: lab, world:",
     "shared/model/src/lib.rs: mysql, server, state:",
+    "shared/proof/src/lib.rs: catalogue, plan:",
 ];
 
 #[test]

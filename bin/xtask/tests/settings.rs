@@ -6,7 +6,7 @@ use std::fs;
 use footfall_shared::service::config;
 
 /// The document with the table.
-const TABLE: &str = "README.md";
+const TABLE: &str = "docs/configuration.md";
 const SAMPLE: &str = "systemd/etc/footfall.toml";
 /// Whether to write what should be there.
 const WRITE: &str = "FOOTFALL_TEST_WRITE";

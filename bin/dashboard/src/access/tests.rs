@@ -1,12 +1,11 @@
 use super::*;
-use footfall_shared::service::config::Token;
 
 const TOKEN: &str = "the token that opens everything";
 const READ_TOKEN: &str = "the token of the wall";
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
 fn access(listen: &str, tokens: [&str; 2]) -> Access {
-    let [token, read_token] = tokens.map(|token| Token(token.into()));
+    let [token, read_token] = tokens.map(|token| token.parse().expect("a good token"));
     let listen = listen.parse().expect("an address");
     Access::new(&config::Dashboard { listen, token, read_token, ..config::Dashboard::default() })
 }

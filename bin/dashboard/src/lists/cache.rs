@@ -104,7 +104,7 @@ impl Lists {
     ) -> Self {
         let rejected =
             telemetry::counter("footfall_dashboard_lists_refused_total", "Lists refused because too many were read.");
-        let reads = (database.connections_max as usize / 2).clamp(1, REQUESTS_MAX);
+        let reads = (database.connections_max.get() as usize / 2).clamp(1, REQUESTS_MAX);
         let kind = |_| Kind {
             mysql: Mutex::new(Breaker::new(0)),
             requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
@@ -115,7 +115,7 @@ impl Lists {
             kinds: std::array::from_fn(kind),
             cache: Cache::with_weighter(1_000, CACHED_ENTRIES_MAX, Entries),
             ttl,
-            timeout: database.timeout_ms,
+            timeout: database.timeout,
             counts,
             rejected,
             stored_until,

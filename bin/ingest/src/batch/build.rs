@@ -69,7 +69,7 @@ impl Batcher {
             let batch = &mut batches[usize::from(path_of(&submission) == Path::Direct)];
             batch.0.extend(submission.views);
             batch.1.push(submission.client);
-            next = if count < self.limits.batch_views_max { more() } else { None };
+            next = if count < self.limits.batch_views_max.get() { more() } else { None };
         }
         if self.upstream.is_behind() && !batches[0].0.is_empty() {
             self.build_at = now + CATCH_UP_PACE;

@@ -35,7 +35,7 @@ impl Shard {
 
     fn with(disk: FakeDisk, journal: Option<Journal>) -> Self {
         let now = Instant::now();
-        let limits = config::Ingest { journal_sync_ms: PATIENCE, ..config::Ingest::default() };
+        let limits = config::Ingest { journal_sync: PATIENCE, ..config::Ingest::default() };
         let lane = Lane::new(PRODUCER, [].into(), 0, 0);
         let batcher = Batcher::new(limits, lane, journal, IdsLimit::new(1 << 20, 1), Metrics::new(), now);
         Self { batcher, now, disk, sync: None }

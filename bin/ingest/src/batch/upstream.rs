@@ -10,8 +10,8 @@ use footfall_shared::redis::MEMORY_PERCENT_MAX;
 use tokio::time::Instant;
 
 use super::flight::Flight;
-use super::ids::ViewIds;
 use crate::graded::GradedError;
+use crate::ids::ViewIds;
 use crate::lane::{Lane, Outcome, Retained, Step};
 
 /// When so few views wait in a full Redis, it is not them that fill it.

@@ -21,10 +21,10 @@ pub enum Action {
     /// The request is executed, the client gets the first part of its reply, then both sides are closed. A request
     /// without a reply counts as answered, here and for [`DropReply`](Self::DropReply).
     CutReply(Cut),
-    /// The request is kept until [`release`](Injection::release), and later ones of its connection wait behind it. It
+    /// The request is kept until [`release`](super::Injection::release), and later ones of its connection wait behind it. It
     /// is forwarded also when the client has gone; its reply is awaited then before the server learns of that.
     HoldRequest,
-    /// The request is executed and its complete reply kept until [`release`](Injection::release); later ones wait.
+    /// The request is executed and its complete reply kept until [`release`](super::Injection::release); later ones wait.
     HoldReply,
     /// The request is kept for so long, and later ones of its connection wait behind it.
     Delay(Duration),

@@ -51,7 +51,7 @@ section!(
         /// more than a quarter of its `maxmemory`; beyond it the oldest are forgotten early.
         ids_bytes_max: NonZeroU64 = nonzero!(256 << 20), in IDS_BYTES_MIN..=NUMBER_MAX;
         /// A folder on a disk of ingest's machine that it may write to (the unit allows it this one); several ingests may
-        /// share it. `off`: no journal, which [promises less](README.md#what-is-promised).
+        /// share it. `off`: no journal, which [promises less](docs/guarantees.md).
         journal: Journal = Journal(Some("/var/lib/footfall/journal".into()));
         /// Disk space of the journal, per shard; then 503.
         journal_bytes_max: NonZeroU64 = nonzero!(1 << 30), in JOURNAL_BYTES_MIN..=NUMBER_MAX;

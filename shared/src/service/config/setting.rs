@@ -96,7 +96,7 @@ pub(super) trait Section {
 }
 
 /// Declares the settings of a section, each with its meaning, type and default, and with its limits where they are
-/// narrower than the type's. The comments are also the documents' text: README's table, the sample file and `--help`.
+/// narrower than the type's. The comments are also the documents' text: the table, the sample file and `--help`.
 macro_rules! section {
     ($(#[doc = $about:literal])+ $name:ident {
         $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr $(, in $range:expr)?;)+
