@@ -13,7 +13,7 @@ use crate::package::PROGRAMS;
 pub const CLI: &str = "docs/cli.md";
 
 /// The end of what is written by hand. All that follows is made here.
-const MADE: &str = "<!-- From here on made by `cargo xtask docs` from the programs' own help. -->";
+pub const MADE: &str = "<!-- From here on made by `cargo xtask docs` from the programs' own help. -->";
 
 /// Commands of `cargo xtask` that say by themselves what they take; the bench must be built for that.
 const COMMANDS: [&str; 3] = ["up", "chaos", "package"];

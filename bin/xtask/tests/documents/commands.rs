@@ -51,7 +51,7 @@ fn the_two_commands_stand_first_and_exist() {
     let help = help(&program("xtask"), &["--help"]);
     for readme in ["README.md", "README.zh-CN.md"] {
         let text = document(readme);
-        let shown = calls(&text, &|words| words.ends_with(&["cargo", "xtask"]));
+        let shown = calls(text, &|words| words.ends_with(&["cargo", "xtask"]));
         let first: Vec<&str> = shown.iter().take(2).map(|(_, arguments)| arguments[0]).collect();
         assert_eq!(first, ["up", "test"], "{readme}");
         assert!(first.iter().all(|command| commands_in_help(&help).contains(command)), "{help}");
@@ -91,8 +91,10 @@ fn every_call_is_taken() {
     let mut found = 0;
     let mut refused = Vec::new();
     for (path, text) in documents() {
-        let of_tool = calls(&text, &|words| words.last().is_some_and(|word| is_tool(word)));
-        let of_xtask = calls(&text, &|words| words.ends_with(&["cargo", "xtask"]));
+        // What the programs say themselves is wrapped anywhere, and is theirs to keep right.
+        let text = text.split(docs::MADE).next().unwrap_or_default();
+        let of_tool = calls(text, &|words| words.last().is_some_and(|word| is_tool(word)));
+        let of_xtask = calls(text, &|words| words.ends_with(&["cargo", "xtask"]));
         found += of_tool.len() + of_xtask.len();
         let of_tool = of_tool.into_iter().map(|(line, call)| (line, &tool, call));
         let of_xtask = of_xtask.into_iter().map(|(line, mut call)| {

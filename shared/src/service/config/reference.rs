@@ -134,11 +134,14 @@ mod tests {
 
     #[test]
     fn a_link_leads_there_from_every_document_and_leaves_its_words() {
-        let text = "[a](docs/operations.md#x), [b](README.md#y) and [c](docs/site.md), 1 [2]";
+        let text = "[a](docs/operations.md#an-upgrade), [b](README.md#install) and [c](docs/site.md), 1 [2]";
         for (document, expected) in [
-            ("README.md", "[a](docs/operations.md#x), [b](#y) and [c](docs/site.md), 1 [2]"),
-            ("docs/configuration.md", "[a](operations.md#x), [b](../README.md#y) and [c](site.md), 1 [2]"),
-            ("docs/operations.md", "[a](#x), [b](../README.md#y) and [c](site.md), 1 [2]"),
+            ("README.md", "[a](docs/operations.md#an-upgrade), [b](#install) and [c](docs/site.md), 1 [2]"),
+            (
+                "docs/configuration.md",
+                "[a](operations.md#an-upgrade), [b](../README.md#install) and [c](site.md), 1 [2]",
+            ),
+            ("docs/operations.md", "[a](#an-upgrade), [b](../README.md#install) and [c](site.md), 1 [2]"),
         ] {
             assert_eq!(links_from(document, text), expected);
         }
