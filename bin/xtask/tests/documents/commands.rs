@@ -51,7 +51,7 @@ fn the_two_commands_stand_first_and_exist() {
     let help = help(&program("xtask"), &["--help"]);
     for readme in ["README.md", "README.zh-CN.md"] {
         let text = document(readme);
-        let shown = calls(text, &|words| words.ends_with(&["cargo", "xtask"]));
+        let shown = calls(&text, &|words| words.ends_with(&["cargo", "xtask"]));
         let first: Vec<&str> = shown.iter().take(2).map(|(_, arguments)| arguments[0]).collect();
         assert_eq!(first, ["up", "test"], "{readme}");
         assert!(first.iter().all(|command| commands_in_help(&help).contains(command)), "{help}");
