@@ -68,7 +68,7 @@ pub async fn read_all(world: &World, settings: &Settings) {
     if world.stage.trace.has_violations() {
         return;
     }
-    sleep_ms(3_000).await; // For so long an ingest's last word may hold that views are missing.
+    sleep_ms(6_000).await; // For so long an ingest's last word may hold that views are missing.
     let reads = world.reads();
     for number in 0..=settings.articles {
         let article = article(number);

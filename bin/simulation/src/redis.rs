@@ -515,7 +515,7 @@ impl Farm {
                 state.upsets += 1;
                 let newest = state.servers.len() - 1;
                 let is_split = state.points.iter().any(|point| *point != newest);
-                let was_set_aside = argument(6) == b"0" && !argument(2).is_empty();
+                let was_set_aside = argument(5) == b"0" && !argument(2).is_empty();
                 let server = &mut state.servers[server];
                 if was_set_aside {
                     self.books.forgotten(shard, self.stage.trace.now_ms());
