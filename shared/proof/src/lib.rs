@@ -1,6 +1,6 @@
 //! The vocabulary of everything that puts Footfall to the proof: the model, the simulation, the drill and `verify`.
 //!
-//! A [`Fault`] is data. A [`Plan`] says which faults happen when, under which load, and has a [text form](Plan::from_str)
+//! A [`Fault`] is data. A [`Plan`] says which faults happen when, under which load, and has a text form
 //! that can be saved and given back. A [`World`], of real servers or a simulated one, carries a plan out, and [`judge`]
 //! says whether what came of it is what was promised. [`Conservation`] adds up where all views are, and [`Invariant`]
 //! lists what must hold at any moment.
