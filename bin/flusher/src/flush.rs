@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 
 /// Why a shard is not flushed at the moment.
 #[derive(Debug, thiserror::Error)]
-enum Obstacle {
+enum FlushError {
     #[error(transparent)]
     Queue(#[from] QueueError),
     #[error(transparent)]
@@ -32,7 +32,7 @@ enum Obstacle {
     Recovery(#[from] RecoveryError),
 }
 
-impl Grade for Obstacle {
+impl Grade for FlushError {
     fn class(&self) -> Class {
         match self {
             Self::Queue(error) => error.class(),
@@ -180,9 +180,9 @@ impl Flusher {
         }
     }
 
-    async fn look(&mut self, flush_all: bool) -> Result<(), Obstacle> {
+    async fn look(&mut self, flush_all: bool) -> Result<(), FlushError> {
         let page = match self.follow().await {
-            Err(Obstacle::Queue(QueueError::Epoch)) => {
+            Err(FlushError::Queue(QueueError::Epoch)) => {
                 self.metrics.forget(self.queue.shard());
                 self.held = None;
                 return Ok(()); // The next look opens it.
@@ -198,7 +198,7 @@ impl Flusher {
             return self.compare_versions(&page).await;
         }
         match self.flush(page).await {
-            Err(Obstacle::Queue(QueueError::Epoch)) => {
+            Err(FlushError::Queue(QueueError::Epoch)) => {
                 self.held = None;
                 Ok(())
             }
@@ -207,7 +207,7 @@ impl Flusher {
     }
 
     /// Reads what has come, as much as fits one transaction. Opens the data set first if need be.
-    async fn follow(&mut self) -> Result<Page, Obstacle> {
+    async fn follow(&mut self) -> Result<Page, FlushError> {
         if self.held.is_none() {
             self.metrics.forget(self.queue.shard());
             let epoch = recovery::open(&self.queue, &*self.store, self.shards).await?;
@@ -248,7 +248,7 @@ impl Flusher {
     }
 
     /// Tells Redis when MySQL's counts were changed by anything but a flush: its cached bases are behind then.
-    async fn compare_versions(&mut self, page: &Page) -> Result<(), Obstacle> {
+    async fn compare_versions(&mut self, page: &Page) -> Result<(), FlushError> {
         let epoch = self.held.as_ref().map(|held| held.follower().epoch());
         if self.version_seen.is_some_and(|seen| seen.elapsed() < SLOW_PERIOD) {
             return Ok(());
@@ -265,7 +265,7 @@ impl Flusher {
     }
 
     /// Moves everything that is held into MySQL, and what comes meanwhile as long as it fills transactions.
-    async fn flush(&mut self, mut page: Page) -> Result<(), Obstacle> {
+    async fn flush(&mut self, mut page: Page) -> Result<(), FlushError> {
         loop {
             if !self.has_lease().await? {
                 return Ok(());
@@ -294,7 +294,7 @@ impl Flusher {
     }
 
     /// Takes note of what became of a flush. None if this data set must not be flushed.
-    async fn committed(&mut self, committed: Committed, age: Age, flush: &Flush) -> Result<Option<Stored>, Obstacle> {
+    async fn committed(&mut self, committed: Committed, age: Age, flush: &Flush) -> Result<Option<Stored>, FlushError> {
         match committed {
             Committed::Now { growth, version, quarantined } => {
                 self.metrics.transactions.inc();
@@ -338,7 +338,7 @@ impl Flusher {
 
     /// Moves the cached bases along, so that they stay right when the log is trimmed; false if they cannot be. They are
     /// read again from MySQL then.
-    async fn advance(&self, age: Age, flush: &Flush, growth: &[Growth]) -> Result<bool, Obstacle> {
+    async fn advance(&self, age: Age, flush: &Flush, growth: &[Growth]) -> Result<bool, FlushError> {
         let log = Position { first: flush.first, tail: flush.last };
         for part in growth.chunks(ADVANCED_TOGETHER) {
             match self.queue.advance(age, log, part, self.warm).await? {
@@ -351,7 +351,7 @@ impl Flusher {
     }
 
     /// Takes or renews the lease. It only keeps flushers from doing the same work twice.
-    async fn has_lease(&self) -> Result<bool, Obstacle> {
+    async fn has_lease(&self) -> Result<bool, FlushError> {
         match self.config.lease {
             None => Ok(true),
             Some(duration) => Ok(self.queue.lease(&self.holder, duration).await?),

@@ -1,5 +1,6 @@
 //! `cargo xtask docs`: what docs/cli.md has of the programs' own help. A test compares the two.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,20 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     fs::write(&path, renewed(&text, &binaries, &std::env::current_exe()?)?)?;
     println!("{CLI}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Headings of a Markdown text, as the anchors that GitHub makes of them.
+pub fn anchors(text: &str) -> BTreeSet<String> {
+    let mut is_code = false;
+    let mut anchors = BTreeSet::new();
+    for line in text.lines() {
+        is_code ^= line.starts_with("```");
+        let Some(heading) = line.strip_prefix('#').filter(|_| !is_code) else { continue };
+        let heading = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        anchors.insert(kept.map(|c| if c == ' ' { '-' } else { c }).collect());
+    }
+    anchors
 }
 
 /// The document as it has to be: what was written by hand, and the help of the programs in the folder `binaries`.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use serde_json::Value;
+use xtask::docs::anchors;
 
 const ALERTS: &str = "docs/prometheus/alerts.yaml";
 const ALERTS_TEST: &str = "docs/prometheus/alerts_test.yaml";
@@ -146,20 +147,6 @@ fn alerts() -> Vec<String> {
     let text = text(ALERTS);
     let alerts = text.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
     alerts.map(str::to_owned).collect()
-}
-
-/// Headings of a Markdown text, as GitHub makes anchors of them.
-fn anchors(text: &str) -> BTreeSet<String> {
-    let mut is_code = false;
-    let mut anchors = BTreeSet::new();
-    for line in text.lines() {
-        is_code ^= line.starts_with("```");
-        let Some(heading) = line.strip_prefix('#').filter(|_| !is_code) else { continue };
-        let heading = heading.trim_start_matches('#').trim().to_lowercase();
-        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-        anchors.insert(kept.map(|c| if c == ' ' { '-' } else { c }).collect());
-    }
-    anchors
 }
 
 /// Where alerts and sections differ, a sentence each.

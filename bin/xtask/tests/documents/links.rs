@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use xtask::docs::anchors;
+
 use crate::{document, documents, files_below, prose};
 
 /// The targets of all links in a text, each with its line.
@@ -15,20 +17,6 @@ fn targets(text: &str) -> Vec<(usize, String)> {
         targets
     });
     found.collect()
-}
-
-/// Headings of a Markdown text, as the anchors that GitHub makes of them.
-fn anchors(text: &str) -> BTreeSet<String> {
-    let mut is_code = false;
-    let mut anchors = BTreeSet::new();
-    for line in text.lines() {
-        is_code ^= line.starts_with("```");
-        let Some(heading) = line.strip_prefix('#').filter(|_| !is_code) else { continue };
-        let heading = heading.trim_start_matches('#').trim().to_lowercase();
-        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-        anchors.insert(kept.map(|c| if c == ' ' { '-' } else { c }).collect());
-    }
-    anchors
 }
 
 /// A path without `..`, which is beside or below the top folder.
