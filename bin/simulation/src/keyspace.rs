@@ -219,7 +219,7 @@ impl Keyspace {
             ]),
             "INFO" => Reply::Text(
                 format!(
-                    "# Footfall\r\nused_memory:{}\r\nmaxmemory:{}\r\nmaster_replid:{}\r\nkeyspace_hits:0\r\n",
+                    "# Footfall\r\nused_memory:{}\r\nmaxmemory:{}\r\nrole:master\r\nmaster_replid:{}\r\nkeyspace_hits:0\r\n",
                     context.memory.0, context.memory.1, context.replid
                 )
                 .into_bytes(),

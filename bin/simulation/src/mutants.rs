@@ -100,13 +100,13 @@ impl Mutant {
                 (None, " or meta.incarnation ~= incarnation() then", " then"),
                 (Some("state"), "meta.incarnation == incarnation() and 'CURRENT' or 'STALE'", "'CURRENT'"),
             ],
-            Self::ProducersAreForgotten => &[(Some("reopen"), "for i = 10, #ARGV, 2 do", "for i = 10, 0 do")],
+            Self::ProducersAreForgotten => &[(Some("reopen"), "for i = 9, #ARGV, 2 do", "for i = 9, 0 do")],
             Self::StoredGenerationsAreCarried => {
                 &[(Some("carry"), "if generation > position then", "if generation >= first then")]
             }
             // What is found to be damaged while it is open is set aside all the same.
             Self::OvertakenLogIsKept => {
-                &[(Some("reopen"), "ARGV[7] == '1'", "(ARGV[7] == '1' or meta.incarnation ~= ARGV[2])")]
+                &[(Some("reopen"), "ARGV[6] == '1'", "(ARGV[6] == '1' or meta.incarnation ~= ARGV[2])")]
             }
             Self::TrimmedBeforeCommit => &[(
                 Some("follow"),

@@ -60,7 +60,7 @@ rules! {
     halts_when_mysql_is_older,
     /// NEXT_EPOCH looks again, under the lock, whether MySQL is older.
     next_epoch_halts_too,
-    /// REOPEN: only the data set that STATE has seen: same life of the server, epoch, `first` and `tail`.
+    /// REOPEN: only the data set that STATE has seen: same life of the server, epoch and `first`.
     reopen_is_exact,
     /// REOPEN is sent once per epoch: no retry after a lost reply.
     reopen_once,

@@ -3,7 +3,7 @@
 use super::errors::{QueueError, Result};
 use super::queue::Queue;
 use super::replies::Word;
-use super::scripts::{CARRY, REOPEN, STATE};
+use super::scripts::{CARRY, PROBE, REOPEN, STATE};
 use crate::protocol::{DataSet, Position, Recovery, Remembered, State, VIEWS_MAX};
 
 impl Queue {
@@ -58,6 +58,13 @@ impl Queue {
             }
         };
         Ok(State { incarnation, data })
+    }
+
+    /// Fails where the shard could not be written now, as on a replica: then no epoch is to be begun, for it could not be
+    /// opened, and would only end the one that is open where the shard lives.
+    pub async fn probe(&self) -> Result<()> {
+        let call = PROBE.call([&*self.keys.meta]);
+        self.call(&PROBE, call).await.map(|_| ())
     }
 
     /// Makes a log of what the version before has left, if `state` says so. Answers the state that it has then, or none if

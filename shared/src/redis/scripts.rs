@@ -18,6 +18,7 @@
 //! | `follow`, `advance` | run | they let bases live longer, change numbers in them, and remove them |
 //! | `fill` | runs, and caches nothing | looks at the memory itself: a base that is not cached is read from MySQL again |
 //! | `rewrite` | runs | puts words in the place of words |
+//! | `probe` | runs | it writes nothing: Redis is asked whether it would let it |
 //! | `state`, `look` | run | they only read |
 //!
 //! No rule of the protocol leans on a refusal: a script that runs checks what it always checks.
@@ -98,6 +99,7 @@ pub(super) static VERSION: LazyLock<Script> = script!(Runs, "guard", "epoch", ve
 pub(super) static BEHIND: LazyLock<Script> = script!(Runs, "guard", behind);
 pub(super) static REOPEN: LazyLock<Script> = script!(Runs, "guard", reopen);
 pub(super) static CARRY: LazyLock<Script> = script!(Runs, "guard", carry);
+pub(super) static PROBE: LazyLock<Script> = script!(Runs, "guard", probe);
 pub(super) static STATE: LazyLock<Script> = script!(Reads, "guard", state);
 pub(super) static LOOK: LazyLock<Script> = script!(Reads, look);
 pub(super) static LEASE: LazyLock<Script> = script!(Runs, lease);
@@ -105,9 +107,9 @@ pub(super) static NOTE: LazyLock<Script> = script!(Runs, note);
 pub(super) static SALT: LazyLock<Script> = script!(Runs, salt);
 pub(super) static REWRITE: LazyLock<Script> = script!(Runs, rewrite);
 
-static ALL: [&LazyLock<Script>; 17] = [
-    &APPLY, &REGISTER, &ROTATE, &FOLLOW, &FILL, &ADVANCE, &ACK, &VERSION, &BEHIND, &REOPEN, &CARRY, &STATE, &LOOK,
-    &LEASE, &NOTE, &SALT, &REWRITE,
+static ALL: [&LazyLock<Script>; 18] = [
+    &APPLY, &REGISTER, &ROTATE, &FOLLOW, &FILL, &ADVANCE, &ACK, &VERSION, &BEHIND, &REOPEN, &CARRY, &PROBE, &STATE,
+    &LOOK, &LEASE, &NOTE, &SALT, &REWRITE,
 ];
 
 /// All scripts.

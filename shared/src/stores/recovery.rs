@@ -101,6 +101,7 @@ async fn open_or_discard(
             Decision::Reopen { is_damaged } => is_damaged,
         };
         store.check_schema(shards).await?;
+        queue.probe().await?;
         let is_ours = |begun: &Recovery| {
             (begun.epoch, begun.position, begun.version) == (fence.epoch, fence.position, fence.version)
         };
@@ -125,7 +126,10 @@ async fn open_or_discard(
         if let Some(known) = state.lacking(stored) {
             return Err(store_is_older(queue, stored, known));
         }
-        let Some(state) = queue.carry(state, &recovery).await? else { continue };
+        let Some(state) = queue.carry(state, &recovery).await? else {
+            begun = Some(recovery);
+            continue;
+        };
         // Sent once per epoch: a second one, after FLUSHALL, would open the epoch once more without what it had taken.
         let reopened = match queue.reopen(&state, &recovery, shards, is_damaged).await {
             // It cannot even be trimmed.

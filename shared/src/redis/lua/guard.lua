@@ -1,8 +1,9 @@
 -- Stands before every script. KEYS[1] is the shard's meta, ARGV[1] the epoch that the caller knows.
 -- A data set that was not opened by a recovery in this very life of the server (a restart with a lost
 -- tail, a promoted replica, FLUSHALL) is refused here, before anything is read or written (I6).
+-- A replica says the master's replication id of itself too, however old what it has is: it has no life of its own here.
 local function incarnation()
-  return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+  return string.match(redis.call('INFO', 'replication'), 'role:master.-master_replid:(%x+)') or 'replica'
 end
 
 local function now_ms()

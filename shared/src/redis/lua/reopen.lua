@@ -3,7 +3,7 @@
 -- ARGV: new epoch, incarnation, the data set's epoch and first ('' if it has none), the fence's position,
 --       keep (1) or set aside (0), shards, version, then producer, number:views, ... as fenced in MySQL
 -- The tail may have moved since the caller looked: while the data set is open under an older epoch, ingests append to it.
-if ARGV[2] ~= incarnation() then return {'MOVED'} end
+if ARGV[2] ~= incarnation() or ARGV[2] == 'replica' then return {'MOVED'} end
 if (meta.epoch or '') ~= ARGV[3] or tostring(meta.first or '') ~= ARGV[4] then return {'MOVED'} end
 local position, keep, aside = tonumber(ARGV[5]), ARGV[6] == '1', 0
 local tail, appended, acked, oldest = position, meta.appended, meta.appended, 0

@@ -1,0 +1,232 @@
+//! Recoveries on a real Redis and a real MariaDB: however many begin together, few epochs are begun; one that was begun is
+//! opened, also after others came between; and none is begun where it could not be opened.
+
+use std::net::TcpListener;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use footfall_sandbox::{MariaDb, MariaDbOptions, RedisOptions};
+use footfall_shared::mysql::{BYTEWISE, Fences, SCHEMA_VERSION, Step, Store, TABLES, VIEWS_OF_COUNTS};
+use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::packed::Packed;
+use footfall_shared::protocol::{
+    Article, Batch, Committed, Direct, Fence, Flush, Producer, Recovery, Shard, StoredArticle, User, View,
+};
+use footfall_shared::redis::{Applied, Queue, Redis};
+use footfall_shared::service::config;
+use footfall_shared::stores::recovery;
+
+const SHARD: Shard = Shard(0);
+const SHARDS: u16 = 1;
+const PRODUCER: Producer = Producer(7);
+
+fn queue_of(server: &footfall_sandbox::Redis) -> Queue {
+    let config = config::Redis { url: server.url().parse().expect("a URL"), ..config::Redis::default() };
+    Redis::new(&config, Duration::from_secs(5)).expect("a URL").shard(SHARD)
+}
+
+/// A Redis and a MariaDB with a shard that nobody has opened yet.
+struct Fixture {
+    server: footfall_sandbox::Redis,
+    mariadb: MariaDb,
+    dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    /// Redis listens on this port beside its socket, if it is not 0.
+    fn begin(port: u16) -> Self {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let options = RedisOptions { port, ..RedisOptions::default() };
+        let server = footfall_sandbox::Redis::start(&dir.path().join("redis"), &options).expect("Redis");
+        let mariadb = MariaDb::start(&dir.path().join("mariadb"), &MariaDbOptions::default()).expect("MariaDB");
+        for table in &TABLES {
+            mariadb.query(&table.create()).expect("created");
+        }
+        for view in &VIEWS_OF_COUNTS {
+            mariadb.query(&view.create(BYTEWISE[0])).expect("created");
+        }
+        mariadb.query("INSERT INTO footfall_shard_fence (shard) VALUES (0)").expect("a fence");
+        let recorded = format!(
+            "INSERT INTO footfall_schema_version (one, version, shards) VALUES (1, {SCHEMA_VERSION}, {SHARDS})"
+        );
+        mariadb.query(&recorded).expect("recorded");
+        Self { server, mariadb, dir }
+    }
+
+    async fn store(&self) -> Store {
+        let url = self.mariadb.url().parse().expect("a URL");
+        Store::new(&config::Database { url, ..config::Database::default() }).await.expect("a URL")
+    }
+
+    fn queue(&self) -> Queue {
+        queue_of(&self.server)
+    }
+
+    async fn epoch(&self) -> u64 {
+        self.store().await.fence(SHARD).await.expect("a fence").epoch
+    }
+
+    fn redis(&self, command: &[&str]) {
+        self.server.query(command).expect("answered");
+    }
+}
+
+/// Batches of one view each, one after the other, under whatever epoch is open. Ends when a batch is refused.
+async fn append(queue: &Queue, epoch: u64) {
+    let (mut number, _) = queue.register(epoch, PRODUCER, SHARDS).await.expect("registered");
+    loop {
+        let view = View {
+            article: Article::parse(b"a").expect("test id"),
+            user: User::parse(b"u").expect("test id"),
+            id: None,
+        };
+        let batch = Batch::fold(PRODUCER, number + 1, number, 0, vec![view]);
+        match queue.apply(epoch, &Packed::new(batch), 0).await {
+            Ok(Applied::Ok(_)) => number += 1,
+            _ => return,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recoveries_that_begin_together_need_few_epochs() {
+    const TOGETHER: usize = 8;
+    let fixture = Fixture::begin(0);
+    let store = fixture.store().await;
+    assert_eq!(recovery::open(&fixture.queue(), &store, SHARDS).await.expect("opened"), 1);
+    for round in 0..3 {
+        // Somebody has begun the next epoch and died; until another is opened, batches are taken under the one before.
+        let last = fixture.epoch().await;
+        let begun = store.next_epoch(SHARD, last).await.expect("asked").expect("nobody else is there").epoch;
+        let appends = tokio::spawn({
+            let queue = fixture.queue();
+            async move { append(&queue, last).await }
+        });
+        let mut recoveries = tokio::task::JoinSet::new();
+        for _ in 0..TOGETHER {
+            let (queue, store) = (fixture.queue(), fixture.store().await);
+            recoveries.spawn(async move { recovery::open(&queue, &store, SHARDS).await.expect("opened") });
+        }
+        let opened = tokio::time::timeout(Duration::from_secs(20), recoveries.join_all()).await.expect("in time");
+        appends.await.expect("ended");
+        let epochs = fixture.epoch().await - begun;
+        // Two whose patience ends in the same moment may both begin one.
+        assert!((1..=3).contains(&epochs), "round {round}: {epochs} epochs for one death, opened as {opened:?}");
+        assert!(opened.iter().all(|epoch| (begun + 1..=begun + epochs).contains(epoch)), "{opened:?}, begun {begun}");
+    }
+}
+
+/// MySQL, and what another process does in Redis right after an epoch was begun.
+struct Overtaken {
+    store: Store,
+    other: Mutex<Option<Recovery>>,
+    queue: Queue,
+    begun: AtomicU64,
+}
+
+impl Fences for Overtaken {
+    fn check_schema(&self, shards: u16) -> Step<'_, ()> {
+        Fences::check_schema(&self.store, shards)
+    }
+
+    fn fence(&self, shard: Shard) -> Step<'_, Fence> {
+        Fences::fence(&self.store, shard)
+    }
+
+    fn next_epoch(&self, shard: Shard, epoch: u64) -> Step<'_, Option<Recovery>> {
+        Box::pin(async move {
+            let begun = Fences::next_epoch(&self.store, shard, epoch).await?;
+            self.begun.fetch_add(1, Ordering::Relaxed);
+            let other = self.other.lock().expect("nobody panics with it").take();
+            if let Some(other) = other {
+                let state = self.queue.state().await.expect("state");
+                let state = self.queue.carry(state, &other).await.expect("carried").expect("nobody else is there");
+                let opened = self.queue.reopen(&state, &other, SHARDS, false).await.expect("reopened");
+                assert!(opened.is_some(), "the other one opens its epoch");
+            }
+            Ok(begun)
+        })
+    }
+
+    fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> Step<'a, Committed> {
+        Fences::commit(&self.store, shard, epoch, flush)
+    }
+
+    fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> Step<'a, Direct> {
+        Fences::commit_direct(&self.store, shard, batch)
+    }
+
+    fn article<'a>(&'a self, shard: Shard, article: &'a Article) -> Step<'a, StoredArticle> {
+        Fences::article(&self.store, shard, article)
+    }
+}
+
+/// Another one opens an older epoch between the look and the opening, on this data set: the epoch begun is opened at the
+/// next look, instead of one more, which would end what the other has opened once more.
+async fn is_opened_although_overtaken(left_in_redis: &[&str]) {
+    let fixture = Fixture::begin(0);
+    let store = fixture.store().await;
+    if !left_in_redis.is_empty() {
+        fixture.redis(left_in_redis);
+    }
+    let other = store.next_epoch(SHARD, 0).await.expect("asked").expect("nobody else is there");
+    let overtaken =
+        Overtaken { store, other: Mutex::new(Some(other)), queue: fixture.queue(), begun: AtomicU64::new(0) };
+    let opened = recovery::open(&fixture.queue(), &overtaken, SHARDS).await.expect("opened");
+    assert_eq!((opened, overtaken.begun.into_inner()), (2, 1), "the epoch opened, and how many were begun");
+}
+
+#[tokio::test]
+async fn an_epoch_that_was_overtaken_is_opened_at_the_next_look() {
+    is_opened_although_overtaken(&[]).await;
+}
+
+#[tokio::test]
+async fn so_it_is_where_another_has_carried_the_data_of_the_version_before() {
+    is_opened_although_overtaken(&[
+        "HSET",
+        "footfall:{0}:meta",
+        "epoch",
+        "0",
+        "gen",
+        "1",
+        "first",
+        "1",
+        "version",
+        "0",
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn no_epoch_is_begun_where_redis_takes_no_writes() {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+    let fixture = Fixture::begin(port);
+    let store = fixture.store().await;
+    recovery::open(&fixture.queue(), &store, SHARDS).await.expect("opened");
+    let dir = fixture.dir.path().join("replica");
+    std::fs::create_dir(&dir).expect("a folder");
+    let replica = footfall_sandbox::Redis::start(&dir, &RedisOptions::default()).expect("Redis");
+    replica.query(&["REPLICAOF", "127.0.0.1", &port.to_string()]).expect("a replica");
+    let queue = queue_of(&replica);
+    // Until it has the data it says that it has none, and is a replica all the same.
+    for read_only in ["yes", "no"] {
+        replica.query(&["CONFIG", "SET", "replica-read-only", read_only]).expect("set");
+        for _ in 0..3 {
+            let error = recovery::open(&queue, &store, SHARDS).await.expect_err("a replica");
+            assert_eq!(error.class(), Class::CacheReadOnly, "{error}");
+        }
+    }
+    // The master itself, when it has no replica that must be there.
+    replica.query(&["REPLICAOF", "NO", "ONE"]).expect("a master again");
+    fixture.redis(&["HSET", "footfall:{0}:meta", "incarnation", "another"]);
+    fixture.redis(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    for _ in 0..3 {
+        let error = recovery::open(&fixture.queue(), &store, SHARDS).await.expect_err("too few replicas");
+        assert_eq!(error.class(), Class::CacheReadOnly, "{error}");
+    }
+    assert_eq!(fixture.epoch().await, 1, "no epoch was begun in vain");
+    fixture.redis(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    assert_eq!(recovery::open(&fixture.queue(), &store, SHARDS).await.expect("opened"), 2);
+}
