@@ -92,6 +92,8 @@ async fn append(queue: &Queue, epoch: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recoveries_that_begin_together_need_few_epochs() {
     const TOGETHER: usize = 8;
+    /// Longer than any of them waits before it looks again, and shorter than one gives another to open what he began.
+    const A_WHILE: Duration = Duration::from_millis(200);
     let fixture = Fixture::begin(0);
     let store = fixture.store().await;
     assert_eq!(recovery::open(&fixture.queue(), &store, SHARDS).await.expect("opened"), 1);
@@ -105,7 +107,8 @@ async fn recoveries_that_begin_together_need_few_epochs() {
         });
         let mut recoveries = tokio::task::JoinSet::new();
         for _ in 0..TOGETHER {
-            let (queue, store) = (fixture.queue(), fixture.store().await);
+            let store = Between { pause: A_WHILE, ..Between::new(fixture.store().await, fixture.queue()) };
+            let queue = fixture.queue();
             recoveries.spawn(async move { recovery::open(&queue, &store, SHARDS).await.expect("opened") });
         }
         let opened = tokio::time::timeout(Duration::from_secs(20), recoveries.join_all()).await.expect("in time");
@@ -117,15 +120,24 @@ async fn recoveries_that_begin_together_need_few_epochs() {
     }
 }
 
-/// MySQL, and what another process does in Redis right after an epoch was begun.
-struct Overtaken {
+/// MySQL, and what happens between the begin of an epoch there and its opening in Redis.
+struct Between {
     store: Store,
-    other: Mutex<Option<Recovery>>,
     queue: Queue,
+    /// How long the process comes to nothing else.
+    pause: Duration,
+    /// Another process opens this one.
+    other: Mutex<Option<Recovery>>,
     begun: AtomicU64,
 }
 
-impl Fences for Overtaken {
+impl Between {
+    fn new(store: Store, queue: Queue) -> Self {
+        Self { store, queue, pause: Duration::ZERO, other: Mutex::default(), begun: AtomicU64::new(0) }
+    }
+}
+
+impl Fences for Between {
     fn check_schema(&self, shards: u16) -> Step<'_, ()> {
         Fences::check_schema(&self.store, shards)
     }
@@ -137,7 +149,10 @@ impl Fences for Overtaken {
     fn next_epoch(&self, shard: Shard, epoch: u64) -> Step<'_, Option<Recovery>> {
         Box::pin(async move {
             let begun = Fences::next_epoch(&self.store, shard, epoch).await?;
-            self.begun.fetch_add(1, Ordering::Relaxed);
+            if begun.is_some() {
+                self.begun.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(self.pause).await;
+            }
             let other = self.other.lock().expect("nobody panics with it").take();
             if let Some(other) = other {
                 let state = self.queue.state().await.expect("state");
@@ -171,10 +186,9 @@ async fn is_opened_although_overtaken(left_in_redis: &[&str]) {
         fixture.redis(left_in_redis);
     }
     let other = store.next_epoch(SHARD, 0).await.expect("asked").expect("nobody else is there");
-    let overtaken =
-        Overtaken { store, other: Mutex::new(Some(other)), queue: fixture.queue(), begun: AtomicU64::new(0) };
-    let opened = recovery::open(&fixture.queue(), &overtaken, SHARDS).await.expect("opened");
-    assert_eq!((opened, overtaken.begun.into_inner()), (2, 1), "the epoch opened, and how many were begun");
+    let between = Between { other: Mutex::new(Some(other)), ..Between::new(store, fixture.queue()) };
+    let opened = recovery::open(&fixture.queue(), &between, SHARDS).await.expect("opened");
+    assert_eq!((opened, between.begun.into_inner()), (2, 1), "the epoch opened, and how many were begun");
 }
 
 #[tokio::test]
@@ -214,7 +228,9 @@ async fn no_epoch_is_begun_where_redis_takes_no_writes() {
     for read_only in ["yes", "no"] {
         replica.query(&["CONFIG", "SET", "replica-read-only", read_only]).expect("set");
         for _ in 0..3 {
-            let error = recovery::open(&queue, &store, SHARDS).await.expect_err("a replica");
+            let open = recovery::open(&queue, &store, SHARDS);
+            let error =
+                tokio::time::timeout(Duration::from_secs(5), open).await.expect("in time").expect_err("a replica");
             assert_eq!(error.class(), Class::CacheReadOnly, "{error}");
         }
     }
