@@ -5,6 +5,7 @@ pub(crate) const CACHED: &str = "one EVALSHA per view, a job moves them to MySQL
 pub(crate) const DIRECT: &str = "two upserts per view";
 pub(crate) const QUEUE: &str = "Footfall, flusher stopped";
 pub(crate) const ALWAYS: &str = "the same, `appendfsync always`";
+pub(crate) const POWER: &str = "the same, `durability = power`";
 pub(crate) const WHOLE: &str = "Footfall, all of it";
 pub(crate) const MARIADB_ALONE: &str = "MariaDB alone: the limit";
 pub(crate) const LIMITS: &str = "bare server, Redis alone, MariaDB alone: the limits";

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::load::Kind;
 use crate::measure::{memory_mib, raise_file_limit};
-use crate::names::{ALWAYS, BARE, BATCHES, CACHED, DIRECT, LATENCY, LIMITS, QUEUE, READS, STEADY, VIEWS, WHOLE};
+use crate::names::{ALWAYS, BARE, BATCHES, CACHED, DIRECT, LATENCY, LIMITS, POWER, QUEUE, READS, STEADY, VIEWS, WHOLE};
 use crate::report::{Figure, Report, Row, thousands};
 use crate::scene::{Load, Scene, Sent, Stored};
 use crate::{lines, targets};
@@ -208,7 +208,7 @@ impl<'a> Bench<'a> {
             for connections in [64, 512] {
                 let load = self.load(Kind::Post, connections);
                 let name = format!("POST, {connections} connections");
-                for peer in [BARE, CACHED, DIRECT, QUEUE, ALWAYS, WHOLE] {
+                for peer in [BARE, CACHED, DIRECT, QUEUE, ALWAYS, POWER, WHOLE] {
                     let load = load.clone();
                     steps.push((
                         VIEWS,
@@ -283,11 +283,19 @@ impl<'a> Bench<'a> {
                 return Ok(());
             }
             _ => {
-                self.scene.append_fsync(if peer == ALWAYS { "always" } else { "everysec" })?;
+                match peer {
+                    ALWAYS => self.scene.append_fsync("always")?,
+                    POWER => self.scene.durability("power")?,
+                    _ => {}
+                }
                 self.scene.pause_flusher(true)?;
                 let sent = self.scene.send_to_ours(load);
                 self.scene.pause_flusher(false)?;
-                self.scene.append_fsync("everysec")?;
+                match peer {
+                    ALWAYS => self.scene.append_fsync("everysec")?,
+                    POWER => self.scene.durability("process")?,
+                    _ => {}
+                }
                 self.scene.drain()?;
                 sent?
             }

@@ -371,6 +371,16 @@ impl Scene {
         Ok(())
     }
 
+    /// Starts our ingest anew with this `ingest.durability`.
+    pub(crate) fn durability(&mut self, value: &str) -> anyhow::Result<()> {
+        let ingest = self.stack.service(Role::Ingest, 0);
+        ingest.terminate(Duration::from_secs(20))?;
+        ingest.set("FOOTFALL_INGEST__DURABILITY", value);
+        ingest.restart()?;
+        ingest.wait_ready(Duration::from_secs(20))?;
+        Ok(())
+    }
+
     /// Sets Redis's `appendfsync`.
     pub(crate) fn append_fsync(&self, value: &str) -> anyhow::Result<()> {
         self.stack.redis.query(&["CONFIG", "SET", "appendfsync", value])?;

@@ -180,6 +180,15 @@ impl Redis {
         file.sync_all()
     }
 
+    /// Puts zeros in the place of the last so many bytes of the newest part of the append-only file: what a file system leaves
+    /// that knew the new length before a power cut, and did not have the data. It must have ended before.
+    pub fn blank_aof(&mut self, bytes: u64) -> io::Result<()> {
+        let newest = newest_aof(&self.data.join("appendonlydir"))?;
+        let length = fs::metadata(&newest)?.len();
+        self.truncate_aof(bytes)?;
+        fs::File::options().write(true).open(newest)?.set_len(length)
+    }
+
     /// The process itself: its id, its log, signals.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

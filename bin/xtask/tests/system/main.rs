@@ -25,6 +25,7 @@ mod lists;
 mod live;
 mod openapi;
 mod outside;
+mod power;
 mod prometheus;
 mod reads;
 mod restore;

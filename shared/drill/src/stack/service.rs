@@ -111,6 +111,11 @@ impl Service {
         self.process.resume()
     }
 
+    /// A variable of its environment, from its next start on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.launch.env.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Starts it again after it has ended, on the addresses that it had before, so that its clients find it, and waits
     /// until it listens. Whether it is *ready* depends on the stores too: see [`wait_ready`](Self::wait_ready).
     pub fn restart(&mut self) -> io::Result<()> {
