@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use footfall_proof::{Fault, NotDone, Point, Step, Store, Who, World};
 use footfall_sandbox::Message;
 
-use crate::lab::{Lab, NotHit, Skip};
+use crate::lab::{Lab, Matcher, NotHit, Skip};
 
 mod clock;
 mod journal;
@@ -19,9 +19,6 @@ mod services;
 
 /// Undoes a fault.
 pub(crate) type Healing = Box<dyn FnOnce(&mut Lab) -> anyhow::Result<()>>;
-
-/// Whether a message is the one that is meant.
-pub(crate) type Matcher = Arc<dyn Fn(&Message) -> bool + Send + Sync>;
 
 /// A stack under load.
 pub(crate) struct Real<'a> {

@@ -49,6 +49,7 @@ pub mod healing;
 pub mod invariants;
 pub mod log;
 pub mod mysql;
+pub mod replies;
 mod rules;
 pub mod server;
 pub mod state;

@@ -1,9 +1,9 @@
 //! MySQL, and its transactions with the rules that guard them.
 
 use crate::log::{Batch, Batches, Log, PRODUCERS};
+use crate::replies::{Sight, Ticket};
 use crate::rules::Rules;
 use crate::server::Follower;
-use crate::state::{Sight, Ticket};
 
 /// MySQL, as committed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

@@ -1,8 +1,8 @@
 //! A Redis server, and its scripts with the rules that guard them. Each happens in one go.
 
 use crate::log::{Batch, Batches, Log, PRODUCERS};
+use crate::replies::{Base, Fill, Sight, Ticket};
 use crate::rules::Rules;
-use crate::state::{Base, Fill, Sight, Ticket};
 
 /// One Redis server with its data set of the shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::log::{Batches, NUMBERS, PRODUCERS};
 use crate::mysql::MySql;
+use crate::replies::{Fill, Sight, Ticket};
 use crate::server::{Follower, Server};
 
 /// Servers that hold, or come back with, a data set of the shard.
@@ -158,34 +159,6 @@ pub enum Flusher {
     },
 }
 
-/// What STATE answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Sight {
-    /// The life of the server.
-    pub life: u8,
-    /// The data set's epoch; 0 if there is none.
-    pub epoch: u8,
-    /// Position of its oldest entry.
-    pub first: u8,
-    /// Whether it is open in this life of the server.
-    pub is_open: bool,
-    /// Whether the data set did not add up and is to be set aside.
-    pub discard: bool,
-}
-
-/// What NEXT_EPOCH answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket {
-    /// The new epoch.
-    pub epoch: u8,
-    /// The fence's position.
-    pub position: u8,
-    /// The epoch of the last flush.
-    pub flush_epoch: u8,
-    /// The producers' fences.
-    pub producers: [u8; PRODUCERS],
-}
-
 /// Where a recoverer is. What it knows may be out of date.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Recoverer {
@@ -217,26 +190,6 @@ pub enum Recoverer {
         /// The fence's epoch.
         epoch: u8,
     },
-}
-
-/// What MySQL has of the article, as of a position: all entries up to there, and none behind it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Base {
-    /// The position.
-    pub position: u8,
-    /// The views, and whose they are.
-    pub counted: Batches,
-}
-
-/// A base on its way from MySQL into the cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Fill {
-    /// MySQL's epoch.
-    pub epoch: u8,
-    /// MySQL's version.
-    pub version: u8,
-    /// The base.
-    pub base: Base,
 }
 
 /// A reader.

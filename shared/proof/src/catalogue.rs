@@ -12,7 +12,8 @@ mod slow;
 use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::judge::Expect;
-use crate::plan::{Load, Setup, Step};
+use crate::setup::{Load, Setup};
+use crate::step::Step;
 use crate::values::Who;
 
 pub use flusher::FENCE_FORGOTTEN;

@@ -1,7 +1,8 @@
 //! What both worlds can do: the one of real servers, and the simulated one.
 
 use crate::fault::Fault;
-use crate::plan::{Plan, Step};
+use crate::plan::Plan;
+use crate::step::Step;
 
 /// Why a fault was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]

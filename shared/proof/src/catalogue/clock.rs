@@ -3,7 +3,8 @@
 
 use super::{Draw, Recipe};
 use crate::fault::Fault;
-use crate::plan::{Setup, Step};
+use crate::setup::Setup;
+use crate::step::Step;
 use crate::values::Who;
 
 const HOUR_MS: i64 = 3_600_000;

@@ -2,7 +2,7 @@
 
 use super::Recipe;
 use crate::fault::Fault;
-use crate::plan::Step;
+use crate::step::Step;
 use crate::values::{Restart, Who};
 
 const INGESTS: Fault = Fault::Kill { who: Who::Ingests };

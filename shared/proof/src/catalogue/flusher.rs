@@ -3,7 +3,8 @@
 use super::{Draw, Recipe};
 use crate::fault::Fault;
 use crate::judge::Expect;
-use crate::plan::{Setup, Step};
+use crate::setup::Setup;
+use crate::step::Step;
 use crate::values::{Fate, Hurt, Moment, Point, Who};
 
 /// Kills whichever flusher comes to a step first. What is under way goes on without it or is lost with it, by chance.

@@ -3,7 +3,8 @@
 use super::{Draw, Recipe};
 use crate::fault::Fault;
 use crate::judge::Expect;
-use crate::plan::{Setup, Step};
+use crate::setup::Setup;
+use crate::step::Step;
 use crate::values::{Damage, Restart, Who};
 
 /// Why damage to journals is not mixed with other faults.

@@ -2,7 +2,7 @@
 
 use super::{Draw, Recipe};
 use crate::fault::Fault;
-use crate::plan::Step;
+use crate::step::Step;
 use crate::values::{Restart, WriteMode};
 
 /// Redis goes on under another `appendfsync` for a moment, and is killed.

@@ -2,7 +2,7 @@
 
 use super::{Draw, Recipe};
 use crate::fault::Fault;
-use crate::plan::Step;
+use crate::step::Step;
 use crate::values::{Network, Store, Who};
 
 /// Above the drill's time-outs.
