@@ -16,10 +16,10 @@ pub(crate) struct Status {
     shown: Option<Option<Degradation>>,
 }
 
-type Degradation = (Level, &'static str);
+pub(super) type Degradation = (Level, &'static str);
 
 /// Whether a shard in this mode can count, and what is wrong with it. None: what was said before holds on.
-fn said(mode: Mode, health: &Health) -> Option<(bool, Option<Degradation>)> {
+pub(super) fn said(mode: Mode, health: &Health) -> Option<(bool, Option<Degradation>)> {
     Some(match mode {
         Mode::Full => (false, Some((Level::Critical, "there is no room for more views"))),
         _ if health.journal == JournalHealth::Fails => {
