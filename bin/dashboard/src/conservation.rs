@@ -22,11 +22,11 @@ const CHECK_AGE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
     /// Per shard, what Redis says of its views.
-    pub(crate) held: Vec<redis::Books>,
+    pub(crate) held: Vec<redis::LogTotals>,
     /// What each ingest reported last: producer, beat, views that only its journal holds.
     pub(crate) reports: Vec<(String, u64, u64)>,
     /// Per shard, what MySQL says, read after Redis.
-    pub(crate) stored: Vec<mysql::Books>,
+    pub(crate) stored: Vec<mysql::ShardTotals>,
 }
 
 /// The last check, and what it needs to remember.
@@ -122,7 +122,7 @@ impl Ledger {
 }
 
 /// None if the two stores were read in different states of the flusher.
-fn add_up(held: &[redis::Books], stored: &[mysql::Books], journalled: u64) -> Option<Conservation> {
+fn add_up(held: &[redis::LogTotals], stored: &[mysql::ShardTotals], journalled: u64) -> Option<Conservation> {
     // Wide enough for any counts, also for those of an older version, which had no limit.
     let journalled = u128::from(journalled);
     let mut accepted = journalled;
@@ -161,11 +161,11 @@ mod tests {
         #[test]
         fn any_books_are_added_up(held: [u64; 3], stored: [u64; 6], journalled: u64) {
             let [first, pending_views, accepted_views] = held;
-            let held = redis::Books { first, pending_views, accepted_views };
+            let held = redis::LogTotals { first, pending_views, accepted_views };
             let [position, stored_views, dropped_views, direct_views, repeated_views, quarantined_views] = stored;
             let [stored_views, dropped_views, direct_views, repeated_views, quarantined_views] =
                 [stored_views, dropped_views, direct_views, repeated_views, quarantined_views].map(u128::from);
-            let books = |position| mysql::Books {
+            let books = |position| mysql::ShardTotals {
                 position, stored_views, dropped_views, direct_views, repeated_views, quarantined_views,
             };
             let _ = add_up(&[held], &[books(position)], journalled);
@@ -179,8 +179,8 @@ mod tests {
     #[test]
     fn counts_of_an_older_version_are_no_difference() {
         let most = u128::from(u64::MAX);
-        let held = redis::Books { first: 5, pending_views: 1, accepted_views: 4 };
-        let stored = mysql::Books {
+        let held = redis::LogTotals { first: 5, pending_views: 1, accepted_views: 4 };
+        let stored = mysql::ShardTotals {
             position: 4,
             stored_views: most,
             dropped_views: 0,
@@ -195,8 +195,8 @@ mod tests {
 
     #[test]
     fn the_books_add_up_or_say_by_how_much_they_do_not() {
-        let held = redis::Books { first: 5, pending_views: 3, accepted_views: 20 };
-        let stored = mysql::Books {
+        let held = redis::LogTotals { first: 5, pending_views: 3, accepted_views: 20 };
+        let stored = mysql::ShardTotals {
             position: 4,
             stored_views: 19,
             dropped_views: 1,
@@ -206,13 +206,13 @@ mod tests {
         };
         let right = add_up(&[held], &[stored], 7).expect("one state");
         assert_eq!((right.accepted, right.unaccounted, right.is_broken()), (33, 0, false));
-        let lost = add_up(&[held], &[mysql::Books { stored_views: 20, ..stored }], 7).expect("one state");
+        let lost = add_up(&[held], &[mysql::ShardTotals { stored_views: 20, ..stored }], 7).expect("one state");
         assert!(lost.is_broken() && lost.unaccounted == -1);
-        let repeats_wait = add_up(&[redis::Books { accepted_views: 22, ..held }], &[stored], 0).expect("one state");
+        let repeats_wait = add_up(&[redis::LogTotals { accepted_views: 22, ..held }], &[stored], 0).expect("one state");
         assert!(!repeats_wait.is_broken());
-        let drained = redis::Books { accepted_views: 19, pending_views: 0, ..held };
+        let drained = redis::LogTotals { accepted_views: 19, pending_views: 0, ..held };
         let too_many = add_up(&[drained], &[stored], 0).expect("one state");
         assert!(too_many.is_broken(), "{too_many:?}");
-        assert_eq!(add_up(&[held], &[mysql::Books { position: 5, ..stored }], 0), None);
+        assert_eq!(add_up(&[held], &[mysql::ShardTotals { position: 5, ..stored }], 0), None);
     }
 }

@@ -153,7 +153,7 @@ pub enum Flusher {
         /// Up to where MySQL has the log.
         last: u8,
         /// What is between, if this very flush added it.
-        growth: Option<Batches>,
+        delta: Option<Batches>,
         /// Whether the cached bases were moved along.
         are_bases_moved: bool,
     },
@@ -214,7 +214,7 @@ pub struct Direct {
 
 /// How many faults may still happen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Faults {
+pub struct FaultBudget {
     /// A server comes back with its own or another's data, as they are now.
     pub copies: u8,
     /// FLUSHALL: the data are gone, the life of the server goes on.
@@ -249,7 +249,7 @@ pub struct State {
     /// The readers.
     pub readers: [Reader; 2],
     /// Faults to come.
-    pub faults: Faults,
+    pub faults: FaultBudget,
     /// For the properties only: the highest epoch and position that MySQL ever had.
     pub highest: (u8, u8),
     /// For the properties only: MySQL went back.

@@ -32,6 +32,6 @@ pub use invariants::Invariant;
 pub use judge::{Expect, Findings, Tally, judge};
 pub use plan::Plan;
 pub use setup::{Load, Settings, Setup};
-pub use step::Step;
+pub use step::PlannedFault;
 pub use values::{Damage, Fate, Hurt, Moment, Network, Point, Restart, Store, Who, WriteMode};
 pub use world::{CarriedOut, NotDone, World, carry_out};

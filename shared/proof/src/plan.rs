@@ -7,7 +7,7 @@ use crate::catalogue::{Draw, Recipe, Scale, all};
 use crate::dice::Dice;
 use crate::judge::Expect;
 use crate::setup::{Load, Setup};
-use crate::step::Step;
+use crate::step::PlannedFault;
 
 /// Between two faults of a schedule, in milliseconds.
 const GAP_MS: (u64, u64) = (50, 1_200);
@@ -32,7 +32,7 @@ pub struct Plan {
     /// The load.
     pub load: Load,
     /// The faults, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<PlannedFault>,
 }
 
 impl Plan {
@@ -123,7 +123,7 @@ fn dice(name: &str, seed: u64) -> Dice {
 }
 
 impl Recipe {
-    fn steps(&self, dice: &Dice, scale: Scale) -> Vec<Step> {
+    fn steps(&self, dice: &Dice, scale: Scale) -> Vec<PlannedFault> {
         let hold_ms = self.hold_ms(dice, scale);
         (self.make)(&Draw { dice, scale, hold_ms })
     }
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn every_fault_that_mixes_is_in_some_schedule() {
         let kind = |fault: &Fault| std::mem::discriminant(fault);
-        let steps: Vec<Step> = (0..300).flat_map(|seed| Plan::schedule(seed, Scale::Short).steps).collect();
+        let steps: Vec<PlannedFault> = (0..300).flat_map(|seed| Plan::schedule(seed, Scale::Short).steps).collect();
         for recipe in all().filter(|recipe| recipe.mixes()) {
             for step in Plan::of(recipe, 1, Scale::Short).steps {
                 assert!(steps.iter().any(|drawn| kind(&drawn.fault) == kind(&step.fault)), "{}", recipe.name);
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_plan_lasts_until_its_last_fault_is_over() {
-        let step = |after_ms, hold_ms| Step { after_ms, hold_ms, fault: Fault::FlushAll {} };
+        let step = |after_ms, hold_ms| PlannedFault { after_ms, hold_ms, fault: Fault::FlushAll {} };
         let plan = Plan { steps: vec![step(100, 900), step(100, 50)], ..Plan::example() };
         assert_eq!(plan.length_ms(), 1_000);
     }

@@ -7,7 +7,7 @@ use crate::fault::Fault;
 
 /// One fault of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
+pub struct PlannedFault {
     /// So long after the one before, or after the beginning of the load.
     pub after_ms: u64,
     /// From its end until it is healed.
@@ -17,13 +17,13 @@ pub struct Step {
 }
 
 /// `+120 ms for 400 ms: flushall`
-impl fmt::Display for Step {
+impl fmt::Display for PlannedFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "+{} ms for {} ms: {}", self.after_ms, self.hold_ms, self.fault)
     }
 }
 
-impl FromStr for Step {
+impl FromStr for PlannedFault {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

@@ -3,7 +3,7 @@
 //! A mode is a situation that lasts. Whether a store happens to be busy at this moment is no part of it: that is for
 //! [`Batcher::route`](super::Batcher) to look at.
 
-use footfall_shared::protocol::errors::Class;
+use footfall_shared::protocol::errors::ErrorClass;
 
 /// What one shard knows of the stores and of its journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,11 +14,11 @@ pub(crate) struct Health {
     /// Whether the data set in Redis is open under an epoch that we know.
     pub(crate) is_open: bool,
     /// Why Redis is not used; none while it works.
-    pub(crate) redis: Option<Class>,
+    pub(crate) redis: Option<ErrorClass>,
     /// How many batches Redis is not known to have. One of them is normal: the one that is under way.
     pub(crate) backlog: u64,
     /// Why MySQL is not used; none while it works, or was not asked.
-    pub(crate) mysql: Option<Class>,
+    pub(crate) mysql: Option<ErrorClass>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,9 +68,9 @@ pub(crate) fn mode(health: &Health) -> Mode {
             _ => Mode::Redis,
         };
     };
-    let reason = if redis.closes_mysql() || health.mysql.is_some_and(Class::closes_mysql) {
+    let reason = if redis.closes_mysql() || health.mysql.is_some_and(ErrorClass::closes_mysql) {
         Reason::MysqlClosed
-    } else if redis == Class::CacheFull {
+    } else if redis == ErrorClass::CacheFull {
         Reason::RedisFull
     } else {
         Reason::RedisAway

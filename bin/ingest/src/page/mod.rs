@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use footfall_shared::protocol::{Article, User};
-use footfall_shared::service::http::{self, Answer};
+use footfall_shared::service::http::{self, HttpResponse};
 use footfall_shared::stores::reads::ArticleNumbers;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue};
@@ -30,7 +30,7 @@ const SITE_SCRIPT: &str = include_str!("footfall.js");
 
 /// The answer with the script for pages of the site: kept for an hour, then asked for again.
 #[must_use]
-pub fn site_script(headers: &HeaderMap) -> Answer {
+pub fn site_script(headers: &HeaderMap) -> HttpResponse {
     static TAG: LazyLock<String> = LazyLock::new(|| {
         let hash = u64::from_be_bytes(Sha256::digest(SITE_SCRIPT)[..8].try_into().expect("8 bytes"));
         format!("\"{hash:016x}\"")

@@ -6,16 +6,16 @@ use std::path::Path;
 
 use super::*;
 use crate::batch::status::said;
-use footfall_shared::protocol::errors::Level;
+use footfall_shared::protocol::errors::Severity;
 
 const WELL: Health =
     Health { has_room: true, journal: JournalHealth::Works, is_open: true, redis: None, backlog: 1, mysql: None };
 const WITHOUT_JOURNAL: Health = Health { journal: JournalHealth::Off, ..WELL };
-const REDIS_AWAY: Option<Class> = Some(Class::CacheDown);
-const REDIS_FULL: Option<Class> = Some(Class::CacheFull);
-const MYSQL_AWAY: Option<Class> = Some(Class::DbDown);
+const REDIS_AWAY: Option<ErrorClass> = Some(ErrorClass::CacheDown);
+const REDIS_FULL: Option<ErrorClass> = Some(ErrorClass::CacheFull);
+const MYSQL_AWAY: Option<ErrorClass> = Some(ErrorClass::DbDown);
 /// MySQL is older than what it once confirmed. Whoever opens the data set in Redis finds that out.
-const MYSQL_OLDER: Option<Class> = Some(Class::DbBehind);
+const MYSQL_OLDER: Option<ErrorClass> = Some(ErrorClass::DbBehind);
 
 /// The promise table, as far as it says where a new view goes: a row's failure, what ingest knows then, and the mode.
 const PROMISED: [(&str, Health, Mode); 19] = [
@@ -130,8 +130,9 @@ fn room_comes_first_and_a_failing_disk_changes_nothing() {
 
 /// Everything that a shard can know, as far as a mode depends on it.
 fn every_health() -> impl Iterator<Item = Health> {
-    let redis = [None, Some(Class::CacheReadOnly), REDIS_AWAY, REDIS_FULL, MYSQL_OLDER, Some(Class::DbSchema)];
-    let mysql = [None, MYSQL_AWAY, MYSQL_OLDER, Some(Class::DbSchema)];
+    let redis =
+        [None, Some(ErrorClass::CacheReadOnly), REDIS_AWAY, REDIS_FULL, MYSQL_OLDER, Some(ErrorClass::DbSchema)];
+    let mysql = [None, MYSQL_AWAY, MYSQL_OLDER, Some(ErrorClass::DbSchema)];
     let stores = redis.into_iter().flat_map(move |redis| mysql.map(|mysql| (redis, mysql)));
     let rest = [WELL, WITHOUT_JOURNAL]
         .into_iter()
@@ -148,15 +149,15 @@ fn situation(health: &Health) -> [Vec<&'static str>; 3] {
         None if health.backlog > 1 => "answers, and more than one batch waits for it",
         None if !health.is_open => "answers, and its data set is not open",
         None => "answers in time",
-        Some(Class::CacheReadOnly) => "read-only",
-        Some(Class::CacheFull) => "full",
-        Some(Class::CacheDown) => "away",
+        Some(ErrorClass::CacheReadOnly) => "read-only",
+        Some(ErrorClass::CacheFull) => "full",
+        Some(ErrorClass::CacheDown) => "away",
         Some(_) => "not opened because of MySQL",
     };
     let mysql = match health.redis.filter(|class| class.closes_mysql()).or(health.mysql) {
         None => "answers",
-        Some(Class::DbBehind) => "behind",
-        Some(Class::DbSchema) => "with other tables",
+        Some(ErrorClass::DbBehind) => "behind",
+        Some(ErrorClass::DbSchema) => "with other tables",
         Some(_) => "away",
     };
     let journal = match (health.has_room, health.journal) {
@@ -178,7 +179,7 @@ fn readiness(mode: Mode, health: &Health) -> &'static str {
     match said(mode, health) {
         None => "as before; not ready at the start",
         Some((true, None)) => "ready",
-        Some((true, Some((Level::Critical, _)))) => "ready, and critical",
+        Some((true, Some((Severity::Critical, _)))) => "ready, and critical",
         Some((true, Some(_))) => "ready, but degraded",
         Some((false, _)) => "not ready",
     }
