@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use crate::now::Now;
-use crate::snapshot::{Conservation, ConservationCheck};
+use crate::snapshot::{ConservationCheck, ShownConservation};
 
 /// An ingest that has not reported for so long has ended, or is cut off.
 const REPORT_AGE_MAX: Duration = Duration::from_secs(5);
@@ -95,7 +95,7 @@ impl Ledger {
         sum
     }
 
-    fn show(&mut self, now: Now, found: &Conservation) {
+    fn show(&mut self, now: Now, found: &ShownConservation) {
         let part = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         for (name, value) in [
             ("accepted", part(found.accepted)),
@@ -122,35 +122,36 @@ impl Ledger {
 }
 
 /// None if the two stores were read in different states of the flusher.
-fn add_up(held: &[redis::LogTotals], stored: &[mysql::ShardTotals], journalled: u64) -> Option<Conservation> {
-    // Wide enough for any counts, also for those of an older version, which had no limit.
+fn add_up(held: &[redis::LogTotals], stored: &[mysql::ShardTotals], journalled: u64) -> Option<ShownConservation> {
     let journalled = u128::from(journalled);
-    let mut accepted = journalled;
-    let [mut in_mysql, mut pending, mut quarantined, mut dropped, mut repeated] = [0_u128; 5];
+    let mut sums = footfall_proof::Conservation { accepted: journalled, journalled, ..Default::default() };
     for (held, stored) in held.iter().zip(stored) {
         if Some(held.first) != stored.position.checked_add(1) {
             return None;
         }
-        accepted += u128::from(held.accepted_views) + stored.direct_views;
-        in_mysql += stored.stored_views;
-        pending += u128::from(held.pending_views);
-        quarantined += stored.quarantined_views;
-        dropped += stored.dropped_views;
-        repeated += stored.repeated_views;
+        sums.accepted += u128::from(held.accepted_views) + stored.direct_views;
+        sums.stored += stored.stored_views;
+        sums.pending += u128::from(held.pending_views);
+        sums.quarantined += stored.quarantined_views;
+        sums.dropped += stored.dropped_views;
+        sums.repeated += stored.repeated_views;
     }
-    let accounted = in_mysql + pending + journalled + quarantined + dropped + repeated;
-    let unaccounted = i128::from(column(accepted)) - i128::from(column(accounted));
+    Some(as_shown(&sums))
+}
+
+/// The sums as programs that read JSON can hold them.
+fn as_shown(sums: &footfall_proof::Conservation) -> ShownConservation {
     let part = |sum| shown(column(sum));
-    Some(Conservation {
-        accepted: part(accepted),
-        stored: part(in_mysql),
-        pending: part(pending),
-        journalled: part(journalled),
-        quarantined: part(quarantined),
-        dropped: part(dropped),
-        repeated: part(repeated),
-        unaccounted: unaccounted.clamp(i64::MIN.into(), i64::MAX.into()) as i64,
-    })
+    ShownConservation {
+        accepted: part(sums.accepted),
+        stored: part(sums.stored),
+        pending: part(sums.pending),
+        journalled: part(sums.journalled),
+        quarantined: part(sums.quarantined),
+        dropped: part(sums.dropped),
+        repeated: part(sums.repeated),
+        unaccounted: sums.difference().clamp(i64::MIN.into(), i64::MAX.into()) as i64,
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //!
 //! A batch is put on one of two paths when it is built, and stays there: through Redis, or, while Redis is away or full,
 //! into MySQL directly. It is in the journal before it is first sent. Its clients are answered when Redis or MySQL has
-//! it, or when neither answers in time, as soon as the journal is on the disk.
+//! it, or when neither answers in time, as soon as the journal is on the disk. Where acknowledged views have to outlive a
+//! power cut, Redis's word is not enough, and the journal is brought to the disk at once.
 //!
 //! [`Batcher`] decides and does no I/O but to append to the journal: views and answers go in, with the time, and what is to
 //! be done comes out. [`task`] carries it out.
@@ -23,6 +24,7 @@ mod upstream;
 mod waiters;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use footfall_journal::{Journal, SyncJob, SyncResult};
 use footfall_shared::mysql::StoreError;
@@ -143,16 +145,24 @@ impl Batcher {
             Path::Redis => self.upstream.is_stuck(),
             Path::Direct => self.direct.is_stuck(),
         };
-        let is_wanted = self.waiters.need_disk(self.limits.journal_sync, is_stuck, now);
+        let is_wanted = self.waiters.need_disk(self.sync_patience(), is_stuck, now);
         self.durability.poll(&self.waiters, is_wanted, now).map(Action::Sync)
     }
 
     /// When to ask again, if nothing happens before.
     pub(crate) fn wake_at(&self, now: Instant) -> Instant {
-        let waiting = self.waiters.oldest().map(|since| since + self.limits.journal_sync);
+        let waiting = self.waiters.oldest().map(|since| since + self.sync_patience());
         let due = self.upstream.due().chain(self.direct.due()).chain(self.durability.due());
         let due = due.chain(waiting).chain([self.build_at]).filter(|at| *at > now);
         due.fold(self.housekeeping.due(), Instant::min)
+    }
+
+    /// How long a batch may wait for a store before the disk is to vouch for it.
+    fn sync_patience(&self) -> Duration {
+        match self.limits.durability {
+            config::Durability::Process => self.limits.journal_sync,
+            config::Durability::Power => Duration::ZERO,
+        }
     }
 
     fn tick(&mut self, now: Instant) -> Option<Report> {
@@ -202,7 +212,12 @@ impl Batcher {
             self.failed(error);
         }
         self.durability.release(stored);
-        self.waiters.stored(Path::Redis, self.upstream.lane.applied());
+        let safe = match self.limits.durability {
+            config::Durability::Process => self.upstream.lane.applied(),
+            // Redis may have what is behind that in its memory only.
+            config::Durability::Power => self.upstream.lane.stored(),
+        };
+        self.waiters.stored(Path::Redis, safe);
     }
 
     fn on_direct(&mut self, answer: Result<Direct, StoreError>, now: Instant) {

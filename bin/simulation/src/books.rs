@@ -215,9 +215,10 @@ impl Books {
     }
 
     /// The views that may be lost, because of what has happened: no journal has them any more, and Redis lost them.
-    /// `has` tells whether Redis still has a batch, by the write that took it.
+    /// `has` tells whether Redis still has a batch, by the write that took it. With `outlives_power`, clients were only
+    /// answered when it was on a disk.
     #[must_use]
-    pub fn allowance(&self, has: impl Fn(u16, (u64, u64)) -> bool) -> Rows {
+    pub fn allowance(&self, outlives_power: bool, has: impl Fn(u16, (u64, u64)) -> bool) -> Rows {
         let state = lock(&self.0);
         let mut rows = Rows::new();
         for (name, known) in &state.batches {
@@ -225,7 +226,7 @@ impl Books {
             let is_lost = match known.destroyed {
                 _ if is_in_redis => false,
                 // What Redis never had was acknowledged for being on the disk, and power does not change that.
-                Some(Destroyed::ByPower) => known.write.is_some(),
+                Some(Destroyed::ByPower) => known.write.is_some() && !outlives_power,
                 Some(Destroyed::ByDamage) => true,
                 None => known.write.is_some() && state.gone.contains(&name.producer),
             };

@@ -71,7 +71,8 @@ struct Found {
 impl Found {
     fn of(world: &World) -> Self {
         let (counted, quarantined) = world.database.counts();
-        let allowance = world.books.allowance(|shard, write| world.farm.has(shard, write));
+        let allowance =
+            world.books.allowance(world.settings.outlives_power, |shard, write| world.farm.has(shard, write));
         Self { counted, quarantined, allowance }
     }
 

@@ -47,6 +47,8 @@ pub enum Mutant {
     NoJournal,
     /// The disk says that data are safe that are not.
     SyncLies,
+    /// Ingest answers when Redis has a view, although it is to outlive a power cut.
+    AnsweredBeforeTheDisk,
     /// A row that MySQL refuses stops all that are flushed with it.
     PoisonStops,
 }
@@ -56,7 +58,7 @@ type Edit = (Option<&'static str>, &'static str, &'static str);
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::NoFence,
         Self::NoEpochAtCommit,
         Self::NoPositionAtCommit,
@@ -78,6 +80,7 @@ impl Mutant {
         Self::IdsAreForgotten,
         Self::NoJournal,
         Self::SyncLies,
+        Self::AnsweredBeforeTheDisk,
         Self::PoisonStops,
     ];
 
@@ -146,6 +149,7 @@ impl Mutant {
             | Self::NoPositionAtCommit
             | Self::NoJournal
             | Self::SyncLies
+            | Self::AnsweredBeforeTheDisk
             | Self::PoisonStops => &[],
         }
     }

@@ -14,7 +14,7 @@ use footfall_ingest::intake::Intake;
 use footfall_proof::Settings;
 use footfall_shared::protocol::{Producer, Shard};
 use footfall_shared::redis::Redis;
-use footfall_shared::service::config::{Config, ms};
+use footfall_shared::service::config::{Config, Durability, ms};
 use footfall_shared::service::lifecycle::Watchdog;
 use footfall_shared::service::telemetry::Readiness;
 use footfall_shared::stores::reads::{HitCounts, Reads};
@@ -61,7 +61,8 @@ pub struct World {
     pub database: Arc<Database>,
     /// By host.
     pub disks: Vec<Arc<SimulatedDisk>>,
-    settings: Settings,
+    /// How large it is, and what clients may rely on.
+    pub settings: Settings,
     config: Config,
     mutant: Option<Mutant>,
     ingests: [Mutex<Option<Ingest>>; INGESTS],
@@ -138,7 +139,7 @@ impl World {
             farm: Farm::new(Arc::clone(&stage), Arc::clone(&books), settings.shards, mutant),
             database: Database::new(Arc::clone(&stage), Arc::clone(&books), settings.shards, mutant),
             disks: (0..settings.hosts).map(disk).collect(),
-            config: config_of(settings),
+            config: config_of(settings, mutant),
             settings: *settings,
             mutant,
             ingests: Default::default(),
@@ -300,10 +301,13 @@ impl World {
     }
 }
 
-fn config_of(settings: &Settings) -> Config {
+fn config_of(settings: &Settings, mutant: Option<Mutant>) -> Config {
     const POSITIVE: &str = "no plan has a 0 here";
     let mut config = Config { shards: NonZero::new(settings.shards).expect(POSITIVE), ..Config::default() };
     config.ingest.journal_bytes_max = NonZero::new(settings.journal_bytes_max).expect(POSITIVE);
+    if settings.outlives_power && mutant != Some(Mutant::AnsweredBeforeTheDisk) {
+        config.ingest.durability = Durability::Power;
+    }
     config.ingest.batch_views_max = NonZero::new(settings.batch_views_max).expect(POSITIVE);
     config.ingest.ids_bytes_max = NonZero::new(settings.ids_bytes_max).expect(POSITIVE);
     config.ingest.answer_timeout = ms(settings.answer_timeout_ms);

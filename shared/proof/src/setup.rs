@@ -36,6 +36,8 @@ record! {
         hosts: usize,
         /// Whether the ingests keep journals.
         has_journal: bool,
+        /// Whether what they acknowledge is to outlive a power cut.
+        outlives_power: bool,
         /// Disk space of each journal.
         journal_bytes_max: u64,
         /// The flushers' lease; 0 for none.

@@ -50,7 +50,7 @@ pub use self::database::Database;
 pub use self::database_url::DatabaseUrl;
 pub use self::flusher::Flusher;
 pub use self::http::Http;
-pub use self::ingest::{Ingest, JOURNAL_BYTES_MIN, Journal};
+pub use self::ingest::{Durability, Ingest, JOURNAL_BYTES_MIN, Journal};
 pub use self::log::{Log, LogFilter, LogFormat};
 pub use self::origins::{ANY, Origins};
 pub use self::reads::Reads;
@@ -202,6 +202,13 @@ impl Config {
         if self.ingest.bodies_bytes_max < self.ingest.body_bytes_max {
             mistakes.push(
                 "ingest.bodies_bytes_max is below ingest.body_bytes_max: the largest body could never be taken".into(),
+            );
+        }
+        if self.ingest.durability == Durability::Power && self.ingest.journal.folder().is_none() {
+            mistakes.push(
+                "ingest.durability is power and ingest.journal is off: without a journal nothing outlives a power cut but \
+                 what MySQL has; name a folder for the journal, or set ingest.durability to process"
+                    .into(),
             );
         }
         let Dashboard { listen, token, read_token, .. } = &self.dashboard;

@@ -34,8 +34,12 @@ impl Shard {
     }
 
     fn with(disk: FakeDisk, journal: Option<Journal>) -> Self {
+        Self::as_set(disk, journal, config::Durability::Process)
+    }
+
+    fn as_set(disk: FakeDisk, journal: Option<Journal>, durability: config::Durability) -> Self {
         let now = Instant::now();
-        let limits = config::Ingest { journal_sync: PATIENCE, ..config::Ingest::default() };
+        let limits = config::Ingest { journal_sync: PATIENCE, durability, ..config::Ingest::default() };
         let lane = Lane::new(PRODUCER, [].into(), 0, 0);
         let batcher = Batcher::new(limits, lane, journal, IdsLimit::new(1 << 20, 1), Metrics::new(), now);
         Self { batcher, now, disk, sync: None }
@@ -221,6 +225,71 @@ fn without_redis_views_go_to_mysql_and_those_with_an_id_wait_in_the_journal() {
     assert_eq!(shard.wants(), ["apply 1"]);
     shard.applies(1);
     assert!(shard.mode() == Mode::Redis && shard.batcher.kept().journalled_views == 0);
+}
+
+/// Open, and what it acknowledges is to outlive a power cut.
+fn opened_for_power() -> Shard {
+    let disk = FakeDisk::default();
+    let journal = journal(&disk, 64 * SEGMENT_BYTES);
+    let mut shard = Shard::as_set(disk, Some(journal), config::Durability::Power);
+    assert_eq!(shard.wants(), ["report", "open"]);
+    shard.opens(0);
+    shard
+}
+
+#[test]
+fn where_power_is_to_be_outlived_the_disk_answers_and_not_redis() {
+    let mut shard = opened_for_power();
+    let mut first = shard.submit("");
+    assert_eq!(shard.wants(), ["apply 1", "sync"], "at once, beside Redis");
+    shard.applies(1);
+    assert_waits(&mut first);
+    // What comes meanwhile has to wait for the next fsync: this one may have begun before.
+    let mut second = shard.submit("");
+    assert_eq!(shard.wants(), ["apply 2"], "one fsync after the other");
+    shard.applies(2);
+    assert!(shard.takes(), "Redis gets the next batch while the disk is busy");
+    shard.syncs();
+    assert_acknowledged(&mut first);
+    assert_waits(&mut second);
+    assert_eq!(shard.wants(), ["sync"]);
+    shard.syncs();
+    assert_acknowledged(&mut second);
+}
+
+#[test]
+fn where_power_is_to_be_outlived_mysql_may_answer_before_the_disk() {
+    let mut shard = opened_for_power();
+    let mut client = shard.submit("");
+    assert_eq!(shard.wants(), ["apply 1", "sync"]);
+    // The flusher was faster than the fsync; the journal need not keep the batch any more, and will not be asked for it.
+    let position = Position { tail: 1, first: FIRST + 1 };
+    shard.handle(Event::Redis(LaneReply::Applied(vec![(1, Ok(Applied::Ok(position)))])));
+    assert_acknowledged(&mut client);
+    // So does a transaction of the direct path.
+    shard.redis_is_away();
+    let mut direct = shard.submit("");
+    assert!(shard.wants().contains(&"direct 1".to_owned()));
+    shard.stores();
+    assert_acknowledged(&mut direct);
+}
+
+#[test]
+fn where_power_is_to_be_outlived_a_disk_that_fails_leaves_clients_without_an_answer() {
+    let mut shard = opened_for_power();
+    shard.disk.state().sync_fails = true;
+    let mut client = shard.submit("");
+    assert_eq!(shard.wants(), ["apply 1", "sync"]);
+    shard.applies(1);
+    shard.syncs();
+    assert_waits(&mut client);
+    shard.disk.state().sync_fails = false;
+    shard.now += LATER;
+    while shard.sync.is_none() {
+        assert!(!shard.wants().is_empty(), "the disk is tried again");
+    }
+    shard.syncs();
+    assert_acknowledged(&mut client);
 }
 
 #[test]

@@ -55,8 +55,12 @@ section!(
         journal: Journal = Journal(Some("/var/lib/footfall/journal".into()));
         /// Disk space of the journal, per shard; then 503.
         journal_bytes_max: NonZeroU64 = nonzero!(1 << 30), in JOURNAL_BYTES_MIN..=NUMBER_MAX;
-        /// A batch that neither Redis nor the database has confirmed after this is brought to the journal's disk and
-        /// acknowledged.
+        /// What an acknowledged view outlives, whatever becomes of Redis: the end of all `process`es, or of the machine's
+        /// `power` too. Then a view is acknowledged when the journal's disk or the database has it, which [takes
+        /// longer](docs/performance.md#power-or-process).
+        durability: Durability = Durability::Process;
+        /// With `process`, a batch that neither Redis nor the database has confirmed after this is brought to the journal's
+        /// disk and acknowledged.
         journal_sync: Duration = ms(100);
         /// Without a journal: memory for batches that the database does not have, per shard; then 503.
         retained_bytes_max: NonZeroUsize = nonzero!(256 << 20);
@@ -74,7 +78,37 @@ section!(
         drain: Option<Duration> = Some(ms(5_000));
     }
 );
-settings_of_text!(Origins: "list", Bots: "list", Journal: "path or `off`");
+settings_of_text!(Origins: "list", Bots: "list", Journal: "path or `off`", Durability: "`process` or `power`");
+
+/// What an acknowledged view outlives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of any process: the journal's page cache, or Redis, has the view.
+    Process,
+    /// The end of the machine: the journal's disk, or MySQL, has it.
+    Power,
+}
+
+impl FromStr for Durability {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "process" => Ok(Self::Process),
+            "power" => Ok(Self::Power),
+            _ => Err("process or power".into()),
+        }
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Process => "process",
+            Self::Power => "power",
+        })
+    }
+}
 
 /// Where the journal is, if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
