@@ -13,7 +13,7 @@ use tracing::{error, info};
 use crate::now::Now;
 use crate::snapshot::{ConservationCheck, ShownConservation};
 
-/// An ingest that has not reported for so long has ended, or is cut off.
+/// An ingest that has not reported for this long has ended, or cannot reach Redis.
 const REPORT_AGE_MAX: Duration = Duration::from_secs(5);
 /// A check that is older than this does not hold any more: flushes may have come between each time, or a store is away.
 const CHECK_AGE_MAX: Duration = Duration::from_secs(5);

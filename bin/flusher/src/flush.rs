@@ -46,7 +46,7 @@ impl Grade for FlushError {
 const PAGE_BYTES: usize = 128 << 10;
 /// Bases that are moved along at once, for the same reason.
 const ADVANCED_TOGETHER: usize = 256;
-/// After a transaction MySQL has a rest of so many times what it took, so that flushing takes a small part of its time,
+/// After a transaction MySQL rests for this many times as long as it took, so that flushing takes a small part of its time,
 /// unless there is more to do: load makes transactions larger, not more.
 const REST: u32 = 9;
 /// What is looked at less often: MySQL's version of the counts while nothing is flushed, and Redis's view ids.

@@ -12,7 +12,7 @@ use hyper::header::{
 /// The sites whose pages may read, as browsers call them; with [`ANY`] among them all may.
 pub(crate) struct Origins(Vec<HeaderValue>);
 
-/// For so many seconds a browser need not ask again; none takes more than two hours for an answer.
+/// How many seconds a browser may remember a preflight answer. No browser keeps one for more than two hours.
 const PREFLIGHT_S: &str = "7200";
 
 /// What a script may read of an answer beside its body.

@@ -29,7 +29,7 @@ pub enum Reason {
     Encoded,
     /// It did not arrive in time.
     Slow,
-    /// Its address has had so much counted that it must wait for so many seconds.
+    /// Its address has used up its budget, and must wait for this many seconds.
     TooOften {
         /// Until it may come again.
         wait_s: u64,

@@ -235,7 +235,7 @@ impl Routes {
         }
     }
 
-    /// Whoever sends a view may not look at the answer: so the operator is told too.
+    /// Who sends views often ignores the answer, so a refusal is shown to the operator, too.
     fn reject(&self, reason: Reason, views: usize, example: Option<&Rejection>) {
         self.rejected.with_label_values(&[reason.label()]).inc_by(views as u64);
         if self.readiness.note(reason.note()) {

@@ -387,7 +387,7 @@ impl Tables {
         (self.fences.clone(), self.producers.clone())
     }
 
-    /// A shard is at the position and its producers are at the batches of before; what was counted stays counted.
+    /// Sets a shard's position and its producers' fences back to what they were; what was counted stays counted.
     fn put_back(&mut self, shard: Shard, (fences, producers): Positions) {
         if let (Some(now), Some(before)) = (self.fences.get_mut(&shard.0), fences.get(&shard.0)) {
             (now.position, now.flush_epoch) = (before.position, before.flush_epoch);

@@ -24,7 +24,7 @@ use crate::stage::{CLIENTS, Stage, Unanswered, clients, exchange, lock, sleep_ms
 pub const BEGIN_MS: u64 = 1_790_000_000_000;
 /// How many states a server remembers for a restart that loses the latest writes.
 const HISTORY: usize = 80;
-/// Every so many writes a copy is put away.
+/// After this many writes a copy of the data set is put away, which a restart may come back with.
 const COPY_EVERY: u64 = 25;
 
 /// Bytes of the append-only file that one write takes, about.

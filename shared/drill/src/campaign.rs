@@ -14,7 +14,7 @@ use crate::run::{self, Measured, RunOutcome, Verdict};
 use crate::scripts::Scripts;
 use crate::setting;
 
-/// A stack is replaced after so many runs: `footfall verify` looks at all that is in its database.
+/// A stack is replaced after this many runs, because `footfall verify` looks at all that is in its database.
 const RUNS_MAX: u32 = 40;
 /// And after a run with more views than these.
 const VIEWS_MAX: u64 = 200_000;

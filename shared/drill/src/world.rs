@@ -67,7 +67,7 @@ impl World for Real<'_> {
     }
 }
 
-/// What a fault lays its hands on, or cannot do without.
+/// A component that a fault changes, or that must work for the fault to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Component {
     Ingest,

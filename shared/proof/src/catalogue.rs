@@ -55,7 +55,7 @@ impl Draw<'_> {
 
     /// Lasts until what is done in the same moment is over: services come back after their stores.
     fn longer(&self, fault: Fault) -> PlannedFault {
-        /// Killing a store, and starting it again, takes so long.
+        /// How long it takes to kill a store and to start it again.
         const LONGER_MS: u64 = 300;
         PlannedFault { after_ms: 0, hold_ms: self.hold_ms + LONGER_MS, fault }
     }
@@ -111,7 +111,7 @@ impl Recipe {
         }
     }
 
-    /// It lasts so long, in milliseconds from and to; in a long run as long as the second pair says.
+    /// Sets how long it lasts, from and to in milliseconds, in a short run and in a long one.
     const fn lasts(mut self, short_ms: (u64, u64), long_ms: (u64, u64)) -> Self {
         self.short_ms = short_ms;
         self.long_ms = long_ms;

@@ -93,9 +93,9 @@ faults! {
     }
     /// The time of day jumps, for Redis and for the services; for the services until the end.
     Clocks "clocks" {
-        /// By so many milliseconds.
+        /// By how many milliseconds.
         redis_ms: i64,
-        /// By so many milliseconds.
+        /// By how many milliseconds.
         services_ms: i64,
     }
 
@@ -149,7 +149,7 @@ faults! {
     }
     /// Another session holds the shard's lock.
     LockHeld "lock-held" {
-        /// For so long.
+        /// For how long.
         ms: u64,
     }
     /// The sessions that are in the middle of a transaction are killed.

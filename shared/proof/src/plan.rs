@@ -48,8 +48,8 @@ impl Plan {
         Self { name: recipe.name.to_owned(), seed, expect: recipe.expect, setup, load, steps }
     }
 
-    /// 3 to 8 faults of the catalogue, which may last beside each other as far as they do not lay their hands on the
-    /// same part. Of several at once only that can be expected which is expected of nearly each.
+    /// 3 to 8 faults of the catalogue, which may last beside each other as far as they do not concern the same
+    /// component. Of several at once only that can be expected which is expected of nearly each.
     #[must_use]
     pub fn schedule(seed: u64, scale: Scale) -> Self {
         let dice = dice(SCHEDULE, seed);

@@ -92,7 +92,7 @@ pub enum Setup {
     NoLeases,
     /// The journals are on a small disk of their own.
     SmallDisk,
-    /// The services' clock is in our hands.
+    /// The drill can set the services' clock.
     Clock,
     /// Two ingests and two flushers with leases, `appendfsync always`.
     Usual,

@@ -3,12 +3,12 @@
 
 use std::io;
 
-/// How bad it is.
+/// How severe an error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Goes by itself and nobody notices.
+    /// It passes by itself, and nobody notices.
     Info,
-    /// All counts, but slower, or with one store less.
+    /// Everything is counted, but more slowly, or with one store less.
     Degraded,
     /// Somebody must act.
     Critical,
@@ -52,7 +52,7 @@ pub struct Meaning {
     pub class: ErrorClass,
     /// Its name in metrics.
     pub name: &'static str,
-    /// How bad it is.
+    /// How severe it is.
     pub severity: Severity,
     /// What is done about it.
     pub action: &'static str,

@@ -97,7 +97,7 @@ impl ShardKeys {
     }
 }
 
-/// What a cached value belongs to.
+/// The state of the counts that a cached base belongs to; it is part of the base's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheTag {
     /// The epoch under which the data set is open.

@@ -1,4 +1,4 @@
-//! What the feed asks for, and what it is told. Everything that crosses the border to the stores is here.
+//! What the feed asks the stores for, and what they reply. Everything that crosses the border to the stores is here.
 
 use std::collections::{BTreeMap, HashMap};
 

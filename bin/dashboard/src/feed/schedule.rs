@@ -10,7 +10,7 @@ use tokio::time::Instant;
 const LOOKS_MAX: u32 = 3;
 /// How often one round may read both stores for the conservation check, for the same reason.
 const CHECKS_MAX: u32 = 3;
-/// How often the numbers are read that nobody needs to see several times a second.
+/// How often the slow numbers are read, such as what processes report: once a second is enough for these.
 const SLOW_PERIOD: Duration = Duration::from_secs(1);
 
 /// One step of a round; `shard` is an index.

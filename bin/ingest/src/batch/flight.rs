@@ -6,7 +6,7 @@ use footfall_shared::protocol::errors::ErrorClass;
 use footfall_shared::service::breaker::Breaker;
 use tokio::time::Instant;
 
-/// A store that has not answered for so long gets no new batches. Its answer is still waited for.
+/// A store that has not answered for this long gets no new batches; its answer is still waited for.
 const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 
 /// The request to a store that is under way, if one is, and the store's breaker.
