@@ -30,8 +30,8 @@ pub struct Bodies {
     crowded_out: IntCounter,
 }
 
-/// A body that has come whole. It holds its room in the budget until it is dropped, and twice its size, because the views
-/// that are parsed from it take about as much again.
+/// A body that has come whole. It keeps its room in the budget until it is dropped, and not only until it is parsed,
+/// because the views that are parsed from it take about as much memory again.
 pub struct Whole {
     bytes: Vec<u8>,
     room: Room,
