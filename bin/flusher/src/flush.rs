@@ -150,15 +150,15 @@ impl Flusher {
                 }
                 true
             }
-            Err(obstacle) => {
+            Err(error) => {
                 self.metrics.failures.inc();
-                let class = obstacle.class();
+                let class = error.class();
                 class.count();
                 // Logged when it begins and when it ends, not each time.
-                if self.readiness.set_part(&part, Some(Reason::new("it cannot flush", &obstacle))) {
+                if self.readiness.set_part(&part, Some(Reason::new("it cannot flush", &error))) {
                     match class.severity() {
-                        Severity::Critical => error!(shard = %self.queue.shard(), class = class.name(), "{obstacle}"),
-                        _ => warn!(shard = %self.queue.shard(), class = class.name(), "{obstacle}; trying again"),
+                        Severity::Critical => error!(shard = %self.queue.shard(), class = class.name(), "{error}"),
+                        _ => warn!(shard = %self.queue.shard(), class = class.name(), "{error}; trying again"),
                     }
                 }
                 if let (ErrorClass::CacheCorrupt, Some(held)) = (class, self.held.take()) {
