@@ -150,7 +150,7 @@ impl Replay {
                 && breaker.class().is_none_or(|class| class.closes_mysql() || class == ErrorClass::CacheFull)
             {
                 (beat, report_at) = (beat + 1, now + REPORT_PERIOD);
-                // Missed once, it is made up for by the next.
+                // If one is missed, the next makes up for it.
                 let (journalled, stored) = (left.journalled_views(), left.kept_behind());
                 let _ = self.link.queue.report(self.producer, beat, journalled, stored, journalled > 0).await;
             }

@@ -64,7 +64,7 @@ impl Reason {
         }
     }
 
-    /// What whoever runs the system should know: whoever sent the view may not look at the answer.
+    /// The sentence for the operator, since who sends views may ignore the answers.
     pub(crate) fn note(self) -> &'static str {
         match self {
             Self::NoUser => {

@@ -66,7 +66,7 @@ impl Schedule {
             if now < self.round_due {
                 return Err(self.round_due);
             }
-            // From now on: a round that was late is not made up for.
+            // Counted from now, so that a late round is not made up for.
             self.round_due = now + self.period;
             self.steps.extend([RoundStep::CheckSchema, RoundStep::ReadRanking]);
             for shard in 0..shards {
