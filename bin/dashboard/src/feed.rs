@@ -177,7 +177,7 @@ impl Feed {
                 self.shards[shard].copy_written(is_written);
             }
             (Some(RoundStep::CopyFence { shard }), Input::FenceCopy(copy)) => {
-                self.shards[shard].copy_read(now.at, copy)
+                self.shards[shard].copy_read(now.at, copy);
             }
             (Some(RoundStep::ReadActivity), Input::Activity(activity)) => self.take_activity(activity, now.at),
             (Some(RoundStep::CheckConservation { tries_left }), Input::Conservation(Some(reading))) => {
