@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, ensure};
 use footfall_shared::mysql::connect_options;
 use footfall_shared::service::config;
-use footfall_shared::service::lifecycle::Refusal;
+use footfall_shared::service::lifecycle::ExitError;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 
 use crate::plan::Plan;
@@ -29,7 +29,7 @@ const SESSION: &str =
 ///
 /// # Errors
 ///
-/// A [`Refusal`] if nothing was changed, because something is in the way.
+/// A [`ExitError`] if nothing was changed, because something is in the way.
 pub async fn migrate(database: &config::Database, shards: u16) -> anyhow::Result<Vec<String>> {
     let mut options = connect_options(database);
     options
@@ -56,7 +56,7 @@ async fn migrate_locked(db: &DatabaseConnection, shards: u16) -> anyhow::Result<
 }
 
 fn refuse(code: u8, sentence: String) -> anyhow::Error {
-    Refusal { code, sentence: format!("{sentence}; nothing was changed") }.into()
+    ExitError { code, sentence: format!("{sentence}; nothing was changed") }.into()
 }
 
 async fn run(db: &DatabaseConnection, sql: &str) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! What a database needs to become ours, found out before anything is changed.
 
 use anyhow::Context;
-use footfall_shared::mysql::{BYTEWISE, Look, SCHEMA_VERSION, TABLES, Table, VIEWS_OF_COUNTS, View, recorded};
+use footfall_shared::mysql::{BYTEWISE, FoundObjects, SCHEMA_VERSION, TABLES, Table, VIEWS_OF_COUNTS, View, recorded};
 use footfall_shared::service::lifecycle::{EXIT_CONFIGURATION, EXIT_DEPENDENCY};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
@@ -27,7 +27,8 @@ impl Plan {
     /// Looks at everything that bears a name of ours, of this version or the one before.
     pub(crate) async fn make(db: &DatabaseConnection, shards: u16) -> anyhow::Result<Self> {
         let views = VIEWS_OF_COUNTS.iter().map(|view| view.name);
-        let look = Look::at(db, TABLES.iter().map(|table| table.name).chain(views).chain(previous::names())).await?;
+        let look =
+            FoundObjects::at(db, TABLES.iter().map(|table| table.name).chain(views).chain(previous::names())).await?;
 
         let versions = look.get(VERSIONS.name).filter(|found| found.is_marked() && VERSIONS.misfits(found).is_empty());
         let finished = match versions {

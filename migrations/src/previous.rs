@@ -1,7 +1,7 @@
 //! The tables of schema version 3, which had no prefix: a site may have tables of the same names. Each is taken over only
 //! where it is ours beyond doubt. Under its new name it then gets its new shape.
 
-use footfall_shared::mysql::{Found, Look, TABLES, TABLES_BEFORE, Table, recorded};
+use footfall_shared::mysql::{Found, FoundObjects, TABLES, TABLES_BEFORE, Table, recorded};
 use footfall_shared::service::lifecycle::EXIT_DEPENDENCY;
 use sea_orm::DatabaseConnection;
 
@@ -73,7 +73,7 @@ impl Previous {
     /// with these the others are believed, or with the mark that an upgrade gives them before it renames them.
     pub(crate) async fn find(
         db: &DatabaseConnection,
-        look: &Look,
+        look: &FoundObjects,
         missing: &[&'static Table],
     ) -> anyhow::Result<Option<Self>> {
         let has_shape = |table: &'static Table| look.get(name_of(table)).is_some_and(|found| has_shape(table, found));

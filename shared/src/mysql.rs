@@ -30,15 +30,15 @@ mod tables;
 mod transaction;
 mod url;
 
-pub use audit::{Audit, Books, ProducerFences, column};
+pub use audit::{Audit, ProducerFences, ShardTotals, column};
 pub use errors::StoreError;
 pub use fences::Fences;
 pub use forget::{COUNTED_MAX, Forgotten, Which};
 pub use lists::{By, ListedArticle, RisingArticle};
-pub use look::{Found, Look};
+pub use look::{Found, FoundObjects};
 pub use quarantine::{Quarantined, Replayed};
 pub use restore::{Known, Lost};
 pub use schema::{SCHEMA_VERSION, recorded};
-pub use store::{Step, Store};
+pub use store::{Store, StoreFuture};
 pub use tables::{BYTEWISE, TABLES, TABLES_BEFORE, Table, VIEWS_OF_COUNTS, View};
 pub use url::connect_options;

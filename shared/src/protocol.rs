@@ -11,7 +11,7 @@ mod recovery;
 mod views;
 
 pub use batch::{Batch, Identified, Row, View};
-pub use flush::{Committed, Direct, Flush, Growth, Histories, Part};
+pub use flush::{Committed, Delta, Direct, Flush, Histories, ProducerBatches};
 pub use ids::{Article, IdError, Producer, Shard, User, ViewId};
 pub use positions::{Fence, Position, Positions, StoredArticle};
 pub use recovery::{DataSet, Decision, ID_BYTES, Progress, Recovery, Remembered, State};

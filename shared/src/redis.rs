@@ -38,5 +38,5 @@ pub use errors::QueueError;
 pub use follow::{Entry, MEMORY_PERCENT_MAX, Page};
 pub use queue::Queue;
 pub use scripts::{Script, WhenFull, scripts};
-pub use server::{Answer, Redis, Server};
-pub use watch::Books;
+pub use server::{Redis, ReplyFuture, Server};
+pub use watch::LogTotals;

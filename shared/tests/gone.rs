@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use footfall_sandbox::RedisOptions;
-use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::errors::{ErrorClass, Grade};
 use footfall_shared::protocol::packed::Packed;
 use footfall_shared::protocol::{Article, Batch, Producer, Recovery, Shard, User, View};
 use footfall_shared::redis::{Queue, Redis};
@@ -12,7 +12,7 @@ use footfall_shared::service::config;
 const EPOCH: u64 = 1;
 const LOG: &str = "footfall:{0}:log";
 
-async fn append(queue: &Queue, producer: u64, number: u64) -> Result<(), Class> {
+async fn append(queue: &Queue, producer: u64, number: u64) -> Result<(), ErrorClass> {
     let id = "a".as_bytes();
     let view =
         View { article: Article::parse(id).expect("test id"), user: User::parse(id).expect("test id"), id: None };
@@ -40,10 +40,10 @@ async fn an_entry_that_is_gone_is_noticed() {
 
     // Even who reads only the first entry hears of it: what comes behind would be flushed as what is gone.
     let followed = queue.follow(EPOCH, 0, 1, None).await.map(drop).map_err(|error| error.class());
-    assert_eq!(followed, Err(Class::CacheCorrupt));
+    assert_eq!(followed, Err(ErrorClass::CacheCorrupt));
     // And no batch takes its place, so that the log seems to be as long as it should be.
     for _ in 0..2 {
-        assert_eq!(append(&queue, 1, 3).await, Err(Class::CacheCorrupt));
+        assert_eq!(append(&queue, 1, 3).await, Err(ErrorClass::CacheCorrupt));
     }
     assert_eq!(server.query(&["LLEN", LOG]).expect("LLEN"), ["2"]);
     assert!(queue.state().await.expect("state").data.expect("it holds something").is_damaged);

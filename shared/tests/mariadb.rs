@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use footfall_sandbox::{MariaDb, MariaDbOptions};
 use footfall_shared::mysql::{BYTEWISE, By, Fences, Store, TABLES, VIEWS_OF_COUNTS, Which};
-use footfall_shared::protocol::{Article, Committed, Flush, Part, Producer, Row, Shard, User, total};
+use footfall_shared::protocol::{Article, Committed, Flush, Producer, ProducerBatches, Row, Shard, User, total};
 use footfall_shared::service::config;
 
 const PRODUCER: Producer = Producer(u64::MAX);
@@ -54,7 +54,8 @@ impl Fixture {
         let (batch, before) = fences.get(&(shard, PRODUCER)).copied().unwrap_or_default();
         let views = total(rows.iter().map(|row| row.views));
         let (number, cumulative_views) = (batch + 1, before + views);
-        let part = Part { producer: PRODUCER, first: number, last: number, cumulative_views, views, repeats: 0 };
+        let part =
+            ProducerBatches { producer: PRODUCER, first: number, last: number, cumulative_views, views, repeats: 0 };
         Flush { first: position + 1, last: position + 1, rows, producers: vec![part], ..Flush::default() }
     }
 
@@ -183,7 +184,7 @@ async fn thirty_producers_cost_as_many_statements_as_one() {
     let mut position = 0;
     let mut commit = async |producers: std::ops::Range<u64>, first: u64, before: u64| {
         position += 1;
-        let of = |number| Part {
+        let of = |number| ProducerBatches {
             producer: Producer(u64::MAX - number),
             first,
             last: first + 1,
@@ -191,7 +192,7 @@ async fn thirty_producers_cost_as_many_statements_as_one() {
             views: 2,
             repeats: 1,
         };
-        let producers: Vec<Part> = producers.rev().map(of).collect();
+        let producers: Vec<ProducerBatches> = producers.rev().map(of).collect();
         let rows = vec![Row { article: article("a"), user: user("u"), views: 2 * producers.len() as u64 }];
         let flush = Flush { first: position, last: position, rows, producers, ..Flush::default() };
         let asked = statements();

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use footfall_sandbox::{MariaDb, MariaDbOptions, RedisOptions};
-use footfall_shared::mysql::{BYTEWISE, Fences, SCHEMA_VERSION, Step, Store, TABLES, VIEWS_OF_COUNTS};
-use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::mysql::{BYTEWISE, Fences, SCHEMA_VERSION, Store, StoreFuture, TABLES, VIEWS_OF_COUNTS};
+use footfall_shared::protocol::errors::{ErrorClass, Grade};
 use footfall_shared::protocol::packed::Packed;
 use footfall_shared::protocol::{
     Article, Batch, Committed, Direct, Fence, Flush, Producer, Recovery, Shard, StoredArticle, User, View,
@@ -138,15 +138,15 @@ impl Between {
 }
 
 impl Fences for Between {
-    fn check_schema(&self, shards: u16) -> Step<'_, ()> {
+    fn check_schema(&self, shards: u16) -> StoreFuture<'_, ()> {
         Fences::check_schema(&self.store, shards)
     }
 
-    fn fence(&self, shard: Shard) -> Step<'_, Fence> {
+    fn fence(&self, shard: Shard) -> StoreFuture<'_, Fence> {
         Fences::fence(&self.store, shard)
     }
 
-    fn next_epoch(&self, shard: Shard, epoch: u64) -> Step<'_, Option<Recovery>> {
+    fn next_epoch(&self, shard: Shard, epoch: u64) -> StoreFuture<'_, Option<Recovery>> {
         Box::pin(async move {
             let begun = Fences::next_epoch(&self.store, shard, epoch).await?;
             if begun.is_some() {
@@ -164,15 +164,15 @@ impl Fences for Between {
         })
     }
 
-    fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> Step<'a, Committed> {
+    fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> StoreFuture<'a, Committed> {
         Fences::commit(&self.store, shard, epoch, flush)
     }
 
-    fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> Step<'a, Direct> {
+    fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> StoreFuture<'a, Direct> {
         Fences::commit_direct(&self.store, shard, batch)
     }
 
-    fn article<'a>(&'a self, shard: Shard, article: &'a Article) -> Step<'a, StoredArticle> {
+    fn article<'a>(&'a self, shard: Shard, article: &'a Article) -> StoreFuture<'a, StoredArticle> {
         Fences::article(&self.store, shard, article)
     }
 }
@@ -231,7 +231,7 @@ async fn no_epoch_is_begun_where_redis_takes_no_writes() {
             let open = recovery::open(&queue, &store, SHARDS);
             let error =
                 tokio::time::timeout(Duration::from_secs(5), open).await.expect("in time").expect_err("a replica");
-            assert_eq!(error.class(), Class::CacheReadOnly, "{error}");
+            assert_eq!(error.class(), ErrorClass::CacheReadOnly, "{error}");
         }
     }
     // The master itself, when it has no replica that must be there.
@@ -240,7 +240,7 @@ async fn no_epoch_is_begun_where_redis_takes_no_writes() {
     fixture.redis(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
     for _ in 0..3 {
         let error = recovery::open(&fixture.queue(), &store, SHARDS).await.expect_err("too few replicas");
-        assert_eq!(error.class(), Class::CacheReadOnly, "{error}");
+        assert_eq!(error.class(), ErrorClass::CacheReadOnly, "{error}");
     }
     assert_eq!(fixture.epoch().await, 1, "no epoch was begun in vain");
     fixture.redis(&["CONFIG", "SET", "min-replicas-to-write", "0"]);

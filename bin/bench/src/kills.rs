@@ -16,7 +16,7 @@ use crate::traffic::Crowd;
 const RATE: f64 = 5_000.0;
 /// Longer than all kills together.
 const LOAD_SECONDS: f64 = 1e6;
-/// A kill comes at a random moment of so long, once the process has moved something.
+/// A kill comes at a random moment within this time, once the process has moved something.
 const MOMENT: Duration = Duration::from_secs(1);
 /// How long the process may take to move something again, and all of it in the end.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -30,12 +30,12 @@ struct Cli {
     #[command(flatten)]
     run: run::Args,
     #[command(subcommand)]
-    part: Option<Part>,
+    part: Option<Subprocess>,
 }
 
 /// What the bench runs as processes of their own, so that their time is counted apart.
 #[derive(clap::Subcommand)]
-enum Part {
+enum Subprocess {
     #[command(hide = true)]
     Load(load::Args),
     #[command(hide = true)]
@@ -46,8 +46,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.part {
         None => run::run(&cli.run),
-        Some(Part::Load(args)) => load::run(args),
-        Some(Part::Peer(args)) => peers::run(args),
+        Some(Subprocess::Load(args)) => load::run(args),
+        Some(Subprocess::Peer(args)) => peers::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -159,7 +159,7 @@ pub(crate) struct Bench<'a> {
 }
 
 /// One measurement of a round: its table, its peer, its load.
-type Step<'a> = (&'static str, &'static str, String, Box<dyn Fn(&mut Bench<'a>, &str) -> anyhow::Result<()>>);
+type Measurement<'a> = (&'static str, &'static str, String, Box<dyn Fn(&mut Bench<'a>, &str) -> anyhow::Result<()>>);
 
 impl<'a> Bench<'a> {
     fn rounds(&mut self) -> anyhow::Result<()> {
@@ -202,8 +202,8 @@ impl<'a> Bench<'a> {
     }
 
     /// Everything that a round consists of; each limit before what is compared with it.
-    fn steps(&self) -> Vec<Step<'a>> {
-        let mut steps: Vec<Step<'a>> = vec![];
+    fn steps(&self) -> Vec<Measurement<'a>> {
+        let mut steps: Vec<Measurement<'a>> = vec![];
         if self.args.wants(Part::Views) {
             for connections in [64, 512] {
                 let load = self.load(Kind::Post, connections);

@@ -24,7 +24,7 @@ const connection = new Connection('/realtime', () => {
   }
   wasLive = live;
   if (live) history.add(connection.numbers);
-  // What is not heard is not known: a gap.
+  // While the connection is away nothing is known: the charts show a gap.
   minutes.update(live ? connection.numbers : { views: null });
   render();
 });
@@ -45,7 +45,7 @@ function openPage() {
   try {
     name = names.length === 1 && names[0] !== '' ? decodeURIComponent(names[0]) : null;
   } catch {
-    // Not an id that this page has ever written into an address.
+    // This page has never written such an id into an address.
   }
   if (place === '' && names.length === 0) page = openOverview(main, history, minutes);
   else if (place === 'articles' && names.length === 0) page = openArticles(main);
@@ -66,11 +66,11 @@ function openPage() {
 
 addEventListener('hashchange', () => {
   openPage();
-  // As if it had been loaded: from the top, for the eye and for the keyboard.
+  // Begin at the top, as if the page had been loaded anew: with the scroll position and with the focus.
   scrollTo(0, 0);
   main.focus({ preventScroll: true });
 });
-// The address names the page: it cannot also name a place in it.
+// The fragment of the address names the page, so this link must not set it: it only moves the focus.
 byId('skip').addEventListener('click', (event) => {
   event.preventDefault();
   main.focus();

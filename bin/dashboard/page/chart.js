@@ -3,8 +3,8 @@
 import { draw, fit, make, set, show } from './dom.js';
 import { counted, minute, say, whole } from './words.js';
 
-// A line without axes: the shape of the last minutes. Nothing is drawn where nothing was known. What hardly changes in
-// proportion to what it is is not drawn from zero: else it would be a flat line whatever happens.
+// A line without axes: the shape of the last minutes, with gaps where nothing was known. Values that hardly change in
+// proportion to their size are not drawn from zero, which would make them a flat line whatever happens.
 export function sparkline(svg, values, isFromZero) {
   const known = values.filter((value) => value !== null);
   const least = isFromZero ? 0 : Math.min(...known);
@@ -98,7 +98,7 @@ export class Bars {
     fit(this.svg, spans, () => draw('rect'), () => {});
     spans.forEach(({ views }, index) => {
       const bar = this.svg.children[index];
-      // What is little is not nothing; and what is not known is neither: it has no height, only an outline.
+      // A small number must not look like zero, and an unknown one like neither: it gets an outline without height.
       const height = views === null ? 100 : views === 0 ? 0 : Math.max(1, (100 * views) / top);
       set(bar, 'x', `${(step * (index + 0.12)).toFixed(3)}%`);
       set(bar, 'width', `${(step * 0.76).toFixed(3)}%`);
@@ -113,7 +113,7 @@ export class Bars {
     const chosen = spans[this.#chosen ?? last];
     const summary = say("now # · highest # at #", counted(spans[last]), counted(highest), this.time(highest.from));
     show(this.reading, this.#chosen === null ? summary : read(chosen));
-    // While it has the focus each change is read out: only what was asked for, not each view that comes.
+    // While this has the focus, screen readers read each change of it: it changes when the user moves, not with each view.
     if (document.activeElement !== this.plot || this.#said !== this.#chosen) {
       this.#said = this.#chosen;
       set(this.plot, 'aria-valuemax', last);

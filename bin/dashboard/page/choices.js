@@ -2,7 +2,7 @@
 
 export const LANGUAGES = ['en', 'zh-CN'];
 
-// A browser may refuse to remember anything.
+// localStorage may throw, for instance where the user blocks it.
 function recall(name) {
   try {
     return localStorage.getItem(`footfall.${name}`);
@@ -15,7 +15,7 @@ function remember(name, value) {
   try {
     localStorage.setItem(`footfall.${name}`, value);
   } catch {
-    // It holds until the page is left.
+    // Then the choice holds until the page is left.
   }
 }
 

@@ -1,12 +1,12 @@
 // A WebSocket that comes back: a whole snapshot first, then what changed. Each message has a number, and an update is
 // taken only on top of the one before; otherwise all begins anew with a snapshot.
 
-// The server speaks several times a second; a silent connection is a dead one, whatever TCP believes.
+// The server sends several messages a second, so a silent connection is dead, even if TCP does not know it yet.
 const SILENCE_MS_MAX = 5000;
 const RETRY_MS_MAX = 15000;
 
 export class Connection {
-  // What was said last; null before that.
+  // The last snapshot with all updates since; null before the first one.
   numbers = null;
   // `connecting`, `live`, `lost`, or `denied`: it needs a token.
   state = 'connecting';
@@ -21,7 +21,7 @@ export class Connection {
   #online = () => { if (this.#socket === null) this.#connect(); };
   #offline = () => this.#lose();
 
-  // `changed` is called whenever `numbers` or `state` is another one.
+  // Calls `changed` whenever `numbers` or `state` has changed.
   constructor(path, changed) {
     this.#path = path;
     this.#changed = changed;

@@ -4,7 +4,7 @@ import { sayAll } from './words.js';
 
 export const byId = (id) => document.getElementById(id);
 
-// Untouched if it is the same: nothing is laid out again, and what a person has selected stays selected.
+// Leaves a text that is the same untouched, so that nothing is laid out again and a selection stays.
 export const show = (element, text) => { if (element.textContent !== text) element.textContent = text; };
 export const set = (element, name, value) => {
   if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
@@ -20,7 +20,7 @@ export const make = (tag, attributes = {}, ...children) => fill(document.createE
 export const draw = (tag, attributes = {}, ...children) =>
   fill(document.createElementNS('http://www.w3.org/2000/svg', tag), attributes, children);
 
-// A shape beside a word: see `[data-level]` in app.css.
+// A symbol beside a word that shows its level: see `[data-level]` in app.css.
 export const mark = () => make('i', { 'aria-hidden': 'true' });
 
 // What a template of index.html holds, in the reader's language.

@@ -6,7 +6,7 @@ export class History {
   samples = [];
   #periodMs = 5000;
 
-  // What was before this page was opened, or while it was not connected.
+  // Samples from before this page was opened, or from while it was not connected.
   async load() {
     const answer = await fetch('/v1/history').catch(() => null);
     if (!answer?.ok) return;
@@ -15,12 +15,12 @@ export class History {
     this.samples = samples;
   }
 
-  // `n`: the numbers of now.
+  // `n`: the present numbers.
   add(n) {
-    // While nothing is known its time stands still, and there is a gap.
+    // While the dashboard knows nothing new, `as_of` stands still, and the line has a gap.
     if (n.as_of === null) return;
     const last = this.samples.at(-1);
-    // Away in either direction: a clock that was set back must not end the samples.
+    // Compared in both directions, because a clock that was set back must not end the sampling.
     if (last && Math.abs(Date.parse(n.as_of) - Date.parse(last.at)) < this.#periodMs) return;
     this.samples.push({
       at: n.as_of,
@@ -36,7 +36,7 @@ export class History {
     if (this.samples.length > SAMPLES_MAX) this.samples.shift();
   }
 
-  // The values of a field, null where there is none: a line does not go on over a time of which nothing was heard.
+  // The values of a field, null where there is none: a line has a gap where no samples came.
   of(name) {
     const values = [];
     let before = null;

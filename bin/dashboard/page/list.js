@@ -16,11 +16,11 @@ export async function read(url) {
   return JSON.parse(text);
 }
 
-// How old a list is, and why if that is too old.
+// Says how old a list is, and the reason if it is older than it should be.
 export const age = ({ read_at: readAt, degraded }) =>
   both(say("Read from MySQL at #.", clock(readAt)), degraded && say("May be incomplete: #.", say(degraded)));
 
-// What went wrong, with the way out.
+// Says what went wrong, and what to do about it.
 export function problem(error) {
   const line = make('p', { 'class': 'problem', 'data-level': 'down' }, make('i', { 'aria-hidden': 'true' }), make('span', {}, error.message));
   if (error.needsToken) line.append(' ', make('a', { href: '/login' }, say("Log in")));
@@ -88,7 +88,7 @@ export class List {
       if (this.#pages === 0) show(this.note, '');
     }
     this.more.disabled = false;
-    // What was read page by page stays as it is: it would move under the eyes of who reads it.
+    // A list with more than one page is not refreshed: its rows would move while somebody reads them.
     if (this.#pages <= 1) this.#timer = setTimeout(() => this.#again(), REFRESH_MS);
   }
 

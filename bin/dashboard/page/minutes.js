@@ -8,16 +8,17 @@ import { say } from './words.js';
 const LAST = 60;
 const MINUTE_MS = 60000;
 const MEMORY = 100;
-// From one live number to the next; more is a gap, and what it was filled with is not known.
+// The longest time between two live numbers. If it is longer, there is a gap, and nobody knows in which minute the views
+// in between were.
 const GAP_MS_MAX = 5000;
-// A list may be so old, see `reads.ttl_ms`. What the present minute lacks for that it has with the next list.
+// How old a list may be, see `reads.ttl_ms`. The views that the present minute lacks because of it come with the next list.
 const LIST_MS_MAX = 15000;
 
 const startOf = (ms) => Math.floor(ms / MINUTE_MS) * MINUTE_MS;
 
 export class Minutes {
   #bars = null;
-  // By when they began, as MySQL had them.
+  // Minute -> views, as MySQL had them.
   #listed = new Map();
   // The minute that was the present one in the list, and how many views MySQL had in all then.
   #base = null;
@@ -26,7 +27,7 @@ export class Minutes {
   // The last live number, if there is no gap since; and since when there was none.
   #now = null;
   #since = null;
-  // When MySQL had how many views.
+  // Moments, and how many views MySQL had then.
   #stored = [];
   // What to add to the time of this page for that of the dashboard: its clock counts. Until it is known, ours does.
   #clock = performance.timeOrigin;
@@ -41,7 +42,7 @@ export class Minutes {
     this.#read();
   }
 
-  // After a time of which nothing was heard.
+  // Call this after a gap in the live numbers.
   refresh() {
     this.#break();
     if (this.#bars !== null) this.#read();
@@ -140,7 +141,7 @@ export class Minutes {
   }
 
   #render() {
-    // Before anything was asked it is not unknown either.
+    // Before the first list was asked for, nothing is drawn: the minutes are not unknown yet.
     if (!this.#isAsked) return;
     const latest = this.#latest;
     const first = latest - (LAST - 1) * MINUTE_MS;

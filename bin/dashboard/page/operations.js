@@ -1,4 +1,4 @@
-// For whoever runs the system: instances, shards, events, hit rates.
+// The page for operators: instances, shards, events, hit rates.
 
 import { byId, draw, fit, make, mark, set, show } from './dom.js';
 import { stateWord } from './path.js';

@@ -43,7 +43,7 @@ export function openOverview(main, history, minutes) {
   };
 }
 
-// A flusher that keeps up is not worth a time.
+// A lag below this is not shown: the flusher keeps up.
 const LAG_MS_MAX = 5000;
 
 function renderTiles(n, history) {

@@ -48,7 +48,7 @@ export function openArticle(main, article) {
   const hours = openHours(byId('hours'), `${path}/hours?last=48`);
   const live = new Connection(`/realtime?article=${encodeURIComponent(article)}`, () => {
     const n = live.numbers;
-    // What is said here is of another moment than the header: it may be old while that is live.
+    // These numbers have a time of their own: they may be old while those in the header are live.
     document.body.classList.toggle('old-article', live.state !== 'live' || n.views === null);
     if (n === null) return;
     show(byId('article-views'), counted(n));

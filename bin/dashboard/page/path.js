@@ -10,7 +10,7 @@ const NAMES = { ingest: 'ingest', redis: 'Redis', flusher: 'flusher', mysql: 'My
 const STATES = { ok: "OK", degraded: "degraded", down: "down", unknown: "unknown" };
 export const stateWord = (state) => say(STATES[state] ?? state);
 
-// Of what is not there nothing is said.
+// Parts that are not there get no text.
 const some = (count, one, many) => (count > 0 ? say(count === 1 ? one : many, whole(count)) : null);
 
 export class Path {
@@ -50,7 +50,7 @@ export class Path {
     return { root: make('div', { class: 'pipe' }, fact, make('div', { class: 'way' }, draw('svg', { 'aria-hidden': 'true' }, ...drawn), ...heads)), fact };
   }
 
-  // `n`: the numbers of now. `isLive`: whether they are; `isConnected`: whether at least the states are.
+  // `n`: the last numbers. `isLive`: whether they are current; `isConnected`: whether at least the states are.
   update(n, isLive, isConnected) {
     const quiet = n.views_per_second === 0;
     const ingest = n.views_per_second === null ? { state: 'unknown', reason: null } : { state: 'ok', reason: null };
@@ -77,7 +77,8 @@ export class Path {
     show(note, facts);
   }
 
-  // Faster for more, tenfold for a thousandfold: the eye does not tell a hundred dots per second from a thousand.
+  // More views make the dots faster, but only ten times as fast for a thousand times as many: nobody can tell a hundred
+  // dots per second from a thousand.
   #flow(index, rate) {
     const speed = rate > 0 ? 0.35 + Math.log10(1 + rate) : 0;
     set(this.pipes[index].root, 'data-flow', speed > 0 ? 'on' : 'off');
@@ -98,7 +99,7 @@ export class Path {
     const sometimes = [["dropped", books.dropped], ["repeated", books.repeated], ["unaccounted", books.unaccounted]];
     const terms = [...always, ...sometimes.filter(([, count]) => count !== 0)];
     const isWrong = isBroken(books);
-    // They are looked at less often than the rest, and not at all while a store is away: so they say of when they are.
+    // The conservation check is made less often than the rest, and not at all while a store is away, so it shows its time.
     this.books.classList.toggle('old-books', !books.is_current);
     if (this.sum === undefined) {
       this.sum = make('p', { class: 'sum' });

@@ -1,4 +1,5 @@
-// The most read articles: live, by views; by readers or by rise as MySQL had it; or those whose name begins so.
+// The most read articles: by views, live; by readers or by rise, as MySQL has them; or those whose name begins with the
+// typed text.
 
 import { draw, isStill, linkTo, make, set, show } from './dom.js';
 import { age, problem, read, REFRESH_MS } from './list.js';
@@ -54,7 +55,7 @@ export function tabs(root, ids, panel, chosen) {
   return choose;
 }
 
-// Calls `typed` once nothing more is typed.
+// Calls `typed` when the user has stopped typing.
 export function searchField(field, typed) {
   let pause = 0;
   field.form.addEventListener('submit', (event) => event.preventDefault());
@@ -136,7 +137,7 @@ export class Ranking {
     this.#timer = setTimeout(() => this.#read(), REFRESH_MS);
   }
 
-  // Ranks of now, and by how much each article rose since a minute ago; null for one that was not there.
+  // The present ranks, and by how much each article rose within a minute; null for one that had no rank.
   #remember(top) {
     const now = performance.now();
     const ranks = new Map(top.map(({ article }, index) => [article, index]));
@@ -177,7 +178,7 @@ export class Ranking {
     return row;
   }
 
-  // An arrow, and the same in words for whoever does not see it.
+  // An arrow, and the same in words for screen readers.
   #mark(element, rise) {
     const key = String(rise);
     if (element.dataset.rise === key) return;

@@ -1,9 +1,9 @@
-// What is the matter, and what a person can do about it: one sentence above everything else.
+// The banner: what is wrong, and what to do about it, in one sentence above everything else.
 
 import { byId, set, show } from './dom.js';
 import { both, clock, say } from './words.js';
 
-// For each `stale.code` the next action.
+// What to do, by `stale.code`.
 const ADVICE = {
   starting: "The first data arrives within seconds.",
   redis_down: "Check that Redis is running and that redis.url is correct. The numbers resume automatically.",
@@ -17,7 +17,7 @@ const ADVICE = {
 };
 const SINCE = { unknown: "Starting since #", degraded: "Degraded since #", down: "Not live since #" };
 
-// Whether the numbers are those of now.
+// Whether the numbers are current.
 export function isLive({ state, numbers }) {
   return state === 'live' && numbers.views !== null && numbers.stale?.level !== 'down';
 }
@@ -65,7 +65,7 @@ export function renderStatus(connection) {
     line.dataset.text = text;
     line.replaceChildren(text, ' ', link);
   }
-  // Only what is new is read out, not each second that it lasts.
+  // Screen readers read a change of the banner once, not again each second.
   if (announced !== title) {
     announced = title;
     byId('announcement').textContent = both(`${title}.`, text);

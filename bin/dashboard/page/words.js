@@ -56,7 +56,7 @@ function format(Kind, options) {
 const isNothing = (value) => value === null || value === undefined;
 const decimals = (count) => ({ minimumFractionDigits: count, maximumFractionDigits: count });
 export const whole = (value) => (isNothing(value) ? '–' : format(Intl.NumberFormat, {}).format(value));
-// A number that may be known only in part: then it is said that there are at least so many.
+// A number; where only a part of it is known, it is shown as a lower bound.
 export function counted({ views, at_least: atLeast }) {
   if (!isNothing(views)) return whole(views);
   return atLeast > 0 ? `≥ ${whole(atLeast)}` : '–';
@@ -76,16 +76,16 @@ const SECONDS = { ...TIME, second: '2-digit' };
 const DAY = { month: 'short', day: 'numeric' };
 const isToday = (date) => date.toDateString() === new Date().toDateString();
 
-// What is no time has no form, and `Intl` would throw.
+// `Intl` throws for an invalid time, so this is checked first.
 const formatted = (date, options) => (Number.isNaN(date.getTime()) ? '–' : format(Intl.DateTimeFormat, options).format(date));
 
-// To the second; of another day with the day.
+// A time to the second, with the date if it is not today.
 export function clock(time) {
   const date = new Date(time);
   return formatted(date, isToday(date) ? SECONDS : { ...DAY, ...SECONDS });
 }
 
-// To the minute; of another day with the day, if it is wanted.
+// A time to the minute; with the date if it is not today and the date is wanted.
 export function minute(time, withDay = false) {
   const date = new Date(time);
   return formatted(date, withDay && !isToday(date) ? { ...DAY, ...TIME } : TIME);

@@ -151,7 +151,7 @@ impl Access {
 
     /// What a token opens.
     pub(crate) fn scope_of(&self, peer: IpAddr, token: &str) -> Result<Scope, Denied> {
-        // Looked at before the token is: whoever guesses does not learn that this one would have been right.
+        // Before the token is compared, so that a client that is shut out does not learn that its guess was right.
         if !self.guesses.are_left(peer) {
             self.limited.inc();
             return Err(Denied::TooOften);

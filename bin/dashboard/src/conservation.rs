@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use crate::now::Now;
-use crate::snapshot::{Conservation, ConservationCheck};
+use crate::snapshot::{ConservationCheck, ShownConservation};
 
-/// An ingest that has not reported for so long has ended, or is cut off.
+/// An ingest that has not reported for this long has ended, or cannot reach Redis.
 const REPORT_AGE_MAX: Duration = Duration::from_secs(5);
 /// A check that is older than this does not hold any more: flushes may have come between each time, or a store is away.
 const CHECK_AGE_MAX: Duration = Duration::from_secs(5);
@@ -22,11 +22,11 @@ const CHECK_AGE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
     /// Per shard, what Redis says of its views.
-    pub(crate) held: Vec<redis::Books>,
+    pub(crate) held: Vec<redis::LogTotals>,
     /// What each ingest reported last: producer, beat, views that only its journal holds.
     pub(crate) reports: Vec<(String, u64, u64)>,
     /// Per shard, what MySQL says, read after Redis.
-    pub(crate) stored: Vec<mysql::Books>,
+    pub(crate) stored: Vec<mysql::ShardTotals>,
 }
 
 /// The last check, and what it needs to remember.
@@ -95,7 +95,7 @@ impl Ledger {
         sum
     }
 
-    fn show(&mut self, now: Now, found: &Conservation) {
+    fn show(&mut self, now: Now, found: &ShownConservation) {
         let part = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         for (name, value) in [
             ("accepted", part(found.accepted)),
@@ -122,35 +122,36 @@ impl Ledger {
 }
 
 /// None if the two stores were read in different states of the flusher.
-fn add_up(held: &[redis::Books], stored: &[mysql::Books], journalled: u64) -> Option<Conservation> {
-    // Wide enough for any counts, also for those of an older version, which had no limit.
+fn add_up(held: &[redis::LogTotals], stored: &[mysql::ShardTotals], journalled: u64) -> Option<ShownConservation> {
     let journalled = u128::from(journalled);
-    let mut accepted = journalled;
-    let [mut in_mysql, mut pending, mut quarantined, mut dropped, mut repeated] = [0_u128; 5];
+    let mut sums = footfall_proof::Conservation { accepted: journalled, journalled, ..Default::default() };
     for (held, stored) in held.iter().zip(stored) {
         if Some(held.first) != stored.position.checked_add(1) {
             return None;
         }
-        accepted += u128::from(held.accepted_views) + stored.direct_views;
-        in_mysql += stored.stored_views;
-        pending += u128::from(held.pending_views);
-        quarantined += stored.quarantined_views;
-        dropped += stored.dropped_views;
-        repeated += stored.repeated_views;
+        sums.accepted += u128::from(held.accepted_views) + stored.direct_views;
+        sums.stored += stored.stored_views;
+        sums.pending += u128::from(held.pending_views);
+        sums.quarantined += stored.quarantined_views;
+        sums.dropped += stored.dropped_views;
+        sums.repeated += stored.repeated_views;
     }
-    let accounted = in_mysql + pending + journalled + quarantined + dropped + repeated;
-    let unaccounted = i128::from(column(accepted)) - i128::from(column(accounted));
+    Some(as_shown(&sums))
+}
+
+/// The sums as programs that read JSON can hold them.
+fn as_shown(sums: &footfall_proof::Conservation) -> ShownConservation {
     let part = |sum| shown(column(sum));
-    Some(Conservation {
-        accepted: part(accepted),
-        stored: part(in_mysql),
-        pending: part(pending),
-        journalled: part(journalled),
-        quarantined: part(quarantined),
-        dropped: part(dropped),
-        repeated: part(repeated),
-        unaccounted: unaccounted.clamp(i64::MIN.into(), i64::MAX.into()) as i64,
-    })
+    ShownConservation {
+        accepted: part(sums.accepted),
+        stored: part(sums.stored),
+        pending: part(sums.pending),
+        journalled: part(sums.journalled),
+        quarantined: part(sums.quarantined),
+        dropped: part(sums.dropped),
+        repeated: part(sums.repeated),
+        unaccounted: sums.difference().clamp(i64::MIN.into(), i64::MAX.into()) as i64,
+    }
 }
 
 #[cfg(test)]
@@ -161,11 +162,11 @@ mod tests {
         #[test]
         fn any_books_are_added_up(held: [u64; 3], stored: [u64; 6], journalled: u64) {
             let [first, pending_views, accepted_views] = held;
-            let held = redis::Books { first, pending_views, accepted_views };
+            let held = redis::LogTotals { first, pending_views, accepted_views };
             let [position, stored_views, dropped_views, direct_views, repeated_views, quarantined_views] = stored;
             let [stored_views, dropped_views, direct_views, repeated_views, quarantined_views] =
                 [stored_views, dropped_views, direct_views, repeated_views, quarantined_views].map(u128::from);
-            let books = |position| mysql::Books {
+            let books = |position| mysql::ShardTotals {
                 position, stored_views, dropped_views, direct_views, repeated_views, quarantined_views,
             };
             let _ = add_up(&[held], &[books(position)], journalled);
@@ -179,8 +180,8 @@ mod tests {
     #[test]
     fn counts_of_an_older_version_are_no_difference() {
         let most = u128::from(u64::MAX);
-        let held = redis::Books { first: 5, pending_views: 1, accepted_views: 4 };
-        let stored = mysql::Books {
+        let held = redis::LogTotals { first: 5, pending_views: 1, accepted_views: 4 };
+        let stored = mysql::ShardTotals {
             position: 4,
             stored_views: most,
             dropped_views: 0,
@@ -195,8 +196,8 @@ mod tests {
 
     #[test]
     fn the_books_add_up_or_say_by_how_much_they_do_not() {
-        let held = redis::Books { first: 5, pending_views: 3, accepted_views: 20 };
-        let stored = mysql::Books {
+        let held = redis::LogTotals { first: 5, pending_views: 3, accepted_views: 20 };
+        let stored = mysql::ShardTotals {
             position: 4,
             stored_views: 19,
             dropped_views: 1,
@@ -206,13 +207,13 @@ mod tests {
         };
         let right = add_up(&[held], &[stored], 7).expect("one state");
         assert_eq!((right.accepted, right.unaccounted, right.is_broken()), (33, 0, false));
-        let lost = add_up(&[held], &[mysql::Books { stored_views: 20, ..stored }], 7).expect("one state");
+        let lost = add_up(&[held], &[mysql::ShardTotals { stored_views: 20, ..stored }], 7).expect("one state");
         assert!(lost.is_broken() && lost.unaccounted == -1);
-        let repeats_wait = add_up(&[redis::Books { accepted_views: 22, ..held }], &[stored], 0).expect("one state");
+        let repeats_wait = add_up(&[redis::LogTotals { accepted_views: 22, ..held }], &[stored], 0).expect("one state");
         assert!(!repeats_wait.is_broken());
-        let drained = redis::Books { accepted_views: 19, pending_views: 0, ..held };
+        let drained = redis::LogTotals { accepted_views: 19, pending_views: 0, ..held };
         let too_many = add_up(&[drained], &[stored], 0).expect("one state");
         assert!(too_many.is_broken(), "{too_many:?}");
-        assert_eq!(add_up(&[held], &[mysql::Books { position: 5, ..stored }], 0), None);
+        assert_eq!(add_up(&[held], &[mysql::ShardTotals { position: 5, ..stored }], 0), None);
     }
 }

@@ -4,7 +4,7 @@
 use footfall_shared::service::telemetry::HealthState;
 
 use crate::now::Now;
-use crate::snapshot::{Conservation, Event, Instance, Snapshot};
+use crate::snapshot::{Event, Instance, ShownConservation, Snapshot};
 
 /// Events that are kept.
 const EVENTS_MAX: usize = 30;
@@ -62,7 +62,7 @@ impl Changes {
         }
     }
 
-    fn conservation(&mut self, before: &Conservation, after: &Conservation) {
+    fn conservation(&mut self, before: &ShownConservation, after: &ShownConservation) {
         if after.quarantined > before.quarantined {
             let views = after.quarantined - before.quarantined;
             let text = format!("{views} views were quarantined: see `footfall quarantine list`.");
@@ -156,7 +156,7 @@ mod tests {
             conservation: Some(ConservationCheck {
                 as_of: "t".into(),
                 is_current: true,
-                found: Conservation { quarantined, unaccounted, ..Conservation::default() },
+                found: ShownConservation { quarantined, unaccounted, ..ShownConservation::default() },
             }),
             ..well.clone()
         };

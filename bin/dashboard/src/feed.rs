@@ -35,7 +35,7 @@ use tracing::{error, warn};
 pub(crate) use self::action::{Action, Activity, Input};
 use self::health::Assessment;
 use self::hits::Hits;
-use self::schedule::{Schedule, Step};
+use self::schedule::{RoundStep, Schedule};
 use self::shard::{FenceCopy, ShardView};
 use self::stores::Stores;
 use self::total::{Completeness, Readable, Total};
@@ -108,36 +108,36 @@ impl Feed {
     }
 
     /// What a step needs to be done; none if there is no need, or no use.
-    fn begin(&mut self, step: &Step, now: Instant) -> Option<Action> {
+    fn begin(&mut self, step: &RoundStep, now: Instant) -> Option<Action> {
         let mysql = &self.stores.mysql;
         match *step {
-            Step::CheckSchema => mysql.is_schema_check_due(now).then_some(Action::CheckSchema),
-            Step::ReadRanking => {
+            RoundStep::CheckSchema => mysql.is_schema_check_due(now).then_some(Action::CheckSchema),
+            RoundStep::ReadRanking => {
                 let is_flushed = !self.shards.iter().all(ShardView::is_ranked);
                 let is_due = self.ranking.read_at().is_none_or(|at| is_flushed && Schedule::is_slow_due(now, at));
                 (is_due && mysql.is_readable(now)).then_some(Action::ReadTopArticles)
             }
-            Step::ReadRankingFence { shard } => mysql.is_readable(now).then(|| self.read_fence(shard)),
-            Step::Follow { shard, .. } => Some(Action::Follow(self.shards[shard].shard)),
-            Step::ReadFence { shard, .. } => {
+            RoundStep::ReadRankingFence { shard } => mysql.is_readable(now).then(|| self.read_fence(shard)),
+            RoundStep::Follow { shard, .. } => Some(Action::Follow(self.shards[shard].shard)),
+            RoundStep::ReadFence { shard, .. } => {
                 (self.shards[shard].is_fence_due(now) && mysql.is_readable(now)).then(|| self.read_fence(shard))
             }
-            Step::CopyFence { shard } => {
+            RoundStep::CopyFence { shard } => {
                 let view = &self.shards[shard];
                 view.fence_copy(mysql.error().is_some()).map(|copy| match copy {
                     FenceCopy::Write(fence) => Action::WriteFenceCopy(view.shard, fence),
                     FenceCopy::Read => Action::ReadFenceCopy(view.shard),
                 })
             }
-            Step::ReadActivity => Some(Action::ReadActivity),
-            Step::ForgetPresence(ref report) => Some(Action::ForgetPresence(report.clone())),
-            Step::CheckConservation { .. } => mysql.is_readable(now).then_some(Action::ReadConservation),
-            Step::RedisAnswered => {
+            RoundStep::ReadActivity => Some(Action::ReadActivity),
+            RoundStep::ForgetPresence(ref report) => Some(Action::ForgetPresence(report.clone())),
+            RoundStep::CheckConservation { .. } => mysql.is_readable(now).then_some(Action::ReadConservation),
+            RoundStep::RedisAnswered => {
                 self.stores.redis.answered();
                 None
             }
-            Step::AddUp => Some(Action::CountWaiting(self.unranked())),
-            Step::Publish { stored_until_ms } => Some(Action::Publish { stored_until_ms }),
+            RoundStep::AddUp => Some(Action::CountWaiting(self.unranked())),
+            RoundStep::Publish { stored_until_ms } => Some(Action::Publish { stored_until_ms }),
         }
     }
 
@@ -152,41 +152,43 @@ impl Feed {
                 self.schedule.skip_redis(now.at, self.shards.len());
             }
             (_, Input::MySqlFailed(error)) => self.stores.mysql.failed(now.at, &error),
-            (Some(Step::CheckSchema), Input::SchemaIsRight) => self.stores.mysql.schema_is_right(),
-            (Some(Step::ReadRanking), Input::TopArticles(articles)) => {
+            (Some(RoundStep::CheckSchema), Input::SchemaIsRight) => self.stores.mysql.schema_is_right(),
+            (Some(RoundStep::ReadRanking), Input::TopArticles(articles)) => {
                 self.ranking.set(now.at, articles);
                 self.snapshot.top_as_of = Some(now.rfc3339());
                 self.shards.iter_mut().for_each(|shard| shard.ranked = None);
-                self.schedule.insert((0..self.shards.len()).map(|shard| Step::ReadRankingFence { shard }));
+                self.schedule.insert((0..self.shards.len()).map(|shard| RoundStep::ReadRankingFence { shard }));
             }
-            (Some(Step::ReadRankingFence { shard }), Input::Fence { fence, stored_views }) => {
+            (Some(RoundStep::ReadRankingFence { shard }), Input::Fence { fence, stored_views }) => {
                 self.take_fence(shard, fence, stored_views, now);
                 self.shards[shard].ranked = Some(fence);
             }
-            (Some(Step::Follow { shard, looks_left }), Input::Followed(look)) => {
+            (Some(RoundStep::Follow { shard, looks_left }), Input::Followed(look)) => {
                 self.shards[shard].set_look(look);
-                self.schedule.insert([Step::ReadFence { shard, looks_left }]);
+                self.schedule.insert([RoundStep::ReadFence { shard, looks_left }]);
             }
-            (Some(Step::ReadFence { shard, looks_left }), Input::Fence { fence, stored_views }) => {
+            (Some(RoundStep::ReadFence { shard, looks_left }), Input::Fence { fence, stored_views }) => {
                 self.take_fence(shard, fence, stored_views, now);
                 if let Some(looks_left) = looks_left.checked_sub(1) {
-                    self.schedule.insert([Step::Follow { shard, looks_left }]);
+                    self.schedule.insert([RoundStep::Follow { shard, looks_left }]);
                 }
             }
-            (Some(Step::CopyFence { shard }), Input::FenceCopyWritten(is_written)) => {
+            (Some(RoundStep::CopyFence { shard }), Input::FenceCopyWritten(is_written)) => {
                 self.shards[shard].copy_written(is_written);
             }
-            (Some(Step::CopyFence { shard }), Input::FenceCopy(copy)) => self.shards[shard].copy_read(now.at, copy),
-            (Some(Step::ReadActivity), Input::Activity(activity)) => self.take_activity(activity, now.at),
-            (Some(Step::CheckConservation { tries_left }), Input::Conservation(Some(reading))) => {
+            (Some(RoundStep::CopyFence { shard }), Input::FenceCopy(copy)) => {
+                self.shards[shard].copy_read(now.at, copy);
+            }
+            (Some(RoundStep::ReadActivity), Input::Activity(activity)) => self.take_activity(activity, now.at),
+            (Some(RoundStep::CheckConservation { tries_left }), Input::Conservation(Some(reading))) => {
                 if !self.ledger.check(now, reading)
                     && let Some(tries_left) = tries_left.checked_sub(1)
                 {
-                    self.schedule.insert([Step::CheckConservation { tries_left }]);
+                    self.schedule.insert([RoundStep::CheckConservation { tries_left }]);
                 }
             }
-            (Some(Step::CheckConservation { .. }), Input::Conservation(None)) => {}
-            (Some(Step::AddUp), Input::Waiting(waiting)) => self.add_up(&waiting, now),
+            (Some(RoundStep::CheckConservation { .. }), Input::Conservation(None)) => {}
+            (Some(RoundStep::AddUp), Input::Waiting(waiting)) => self.add_up(&waiting, now),
             (step, input) => error!("{input:?} is no result of {step:?}: it is ignored"),
         }
     }
@@ -264,7 +266,7 @@ impl Feed {
         events::add(&mut snapshot.events, new);
         let stored_until_ms =
             (completeness == Completeness::Complete).then(|| now.unix_ms.saturating_sub(totals.lag_ms));
-        self.schedule.insert([Step::Publish { stored_until_ms }]);
+        self.schedule.insert([RoundStep::Publish { stored_until_ms }]);
     }
 }
 

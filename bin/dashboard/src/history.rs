@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use footfall_shared::service::http::{self, Answer};
+use footfall_shared::service::http::{self, HttpResponse};
 use hyper::StatusCode;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -66,7 +66,7 @@ impl History {
     }
 
     /// The response with all samples.
-    pub(crate) fn response(&self) -> Answer {
+    pub(crate) fn response(&self) -> HttpResponse {
         #[derive(Serialize)]
         struct Shown<'a> {
             period_ms: u128,

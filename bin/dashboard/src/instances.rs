@@ -10,12 +10,12 @@ use tokio::time::Instant;
 
 use crate::snapshot::Instance;
 
-/// A process that reports nothing for so long has died, or cannot reach Redis.
+/// A process that reports nothing for this long has died, or cannot reach Redis.
 const SILENCE_MAX: Duration = PERIOD.saturating_mul(5);
-/// A report that is gone for so long was deleted by its process. Until then Redis may just have lost it, and the next one
+/// A report that is gone for this long was deleted by its process. Until then Redis may just have lost it, and the next one
 /// is on its way.
 const ABSENCE_MAX: Duration = PERIOD.saturating_mul(3);
-/// A process that is silent for so long is of no interest any more.
+/// A process that is silent for this long is not shown any more.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
 /// All processes that have reported.

@@ -174,6 +174,6 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
         readiness.set(Some("this process is stopping".into()));
         Ok(())
     });
-    // Viewers are told to leave at once; the two seconds are for one that does not read just then.
+    // Viewers get a close frame at once; the two seconds are for one that is slow to read it.
     lifecycle.run(drain + Duration::from_secs(2)).await
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use footfall_shared::protocol::Fence;
 use footfall_shared::protocol::Position;
 use footfall_shared::protocol::shown;
-use footfall_shared::stores::reads::Look;
+use footfall_shared::stores::reads::LogStatus;
 
 pub(crate) use self::ranking::{CANDIDATES, Ranking};
 pub(crate) use self::rates::{HitRate, Rate};
@@ -31,12 +31,12 @@ impl Pending {
     /// is known. No view is counted in both, whichever was read first: `fence` counts entries up to its position, and only
     /// those behind it are added here.
     #[must_use]
-    pub(crate) fn above(fence: &Fence, look: &Look, stored_views: Option<u64>) -> Self {
+    pub(crate) fn above(fence: &Fence, look: &LogStatus, stored_views: Option<u64>) -> Self {
         let Position { first, tail } = look.position;
         let is_stored = fence.position > tail;
         let views = match stored_views {
             // A recovery is deciding what of the data set is still to be counted.
-            _ if look.age.epoch != fence.epoch => None,
+            _ if look.tag.epoch != fence.epoch => None,
             // All that was in the log is in MySQL by now.
             _ if fence.position >= tail => Some(0),
             // Less than `first`: the entries between the two were stored after the fence was read.
@@ -45,7 +45,7 @@ impl Pending {
             stored_views => stored_views.map(|stored| look.pending_views.saturating_sub(stored)),
         };
         // Something other than a flush has changed MySQL's counts since the fence was read.
-        let is_changed = look.age.version > fence.version;
+        let is_changed = look.tag.version > fence.version;
         let is_missed = fence.position.saturating_add(1) < first;
         Self { views: views.unwrap_or(0), is_exact: views.is_some() && !is_changed && !is_missed && !is_stored }
     }
@@ -78,7 +78,7 @@ pub(crate) struct Totals {
 
 impl Totals {
     /// Adds up all shards: of each, what MySQL has, and what was found in Redis with the part of it that MySQL lacks.
-    pub(crate) fn of(shards: impl Iterator<Item = (Option<Fence>, Option<(Look, Pending)>)>) -> Self {
+    pub(crate) fn of(shards: impl Iterator<Item = (Option<Fence>, Option<(LogStatus, Pending)>)>) -> Self {
         let mut sum = Self { is_stored_known: true, is_exact: true, ..Self::default() };
         for (fence, found) in shards {
             if let Some(fence) = fence {
@@ -113,9 +113,9 @@ impl Totals {
 /// Whether MySQL lacks what it once had: acknowledged entries, or an epoch that was begun in it.
 /// `fence` must have been read after `look`.
 #[must_use]
-pub(crate) fn is_store_older(fence: &Fence, look: &Look) -> bool {
-    let Look { age, position, .. } = look;
-    fence.epoch < age.epoch || (fence.epoch == age.epoch && fence.position.saturating_add(1) < position.first)
+pub(crate) fn is_store_older(fence: &Fence, look: &LogStatus) -> bool {
+    let LogStatus { tag, position, .. } = look;
+    fence.epoch < tag.epoch || (fence.epoch == tag.epoch && fence.position.saturating_add(1) < position.first)
 }
 
 /// Whether MySQL was emptied (`footfall clean`) or put back to an older state between two looks: the
@@ -150,7 +150,7 @@ mod tests {
     use std::collections::HashMap;
 
     use footfall_shared::protocol::Article;
-    use footfall_shared::protocol::keys::Age;
+    use footfall_shared::protocol::keys::CacheTag;
     use tokio::time::Instant;
 
     use super::*;
@@ -160,9 +160,9 @@ mod tests {
     }
 
     /// A log with 43 views in it.
-    fn look(first: u64, tail: u64) -> Look {
-        let (age, position) = (Age { epoch: 1, version: 0 }, Position { tail, first });
-        Look { age, position, pending_views: 43, lag_ms: 0, is_behind: false, is_whole: true }
+    fn look(first: u64, tail: u64) -> LogStatus {
+        let (tag, position) = (CacheTag { epoch: 1, version: 0 }, Position { tail, first });
+        LogStatus { tag, position, pending_views: 43, lag_ms: 0, is_behind: false, is_whole: true }
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
         }
         let next_epoch = Fence { epoch: 2, ..fence(6) };
         assert_eq!(Pending::above(&next_epoch, &look(7, 9), None), Pending { views: 0, is_exact: false });
-        let changed = Look { age: Age { epoch: 1, version: 1 }, ..look(7, 9) };
+        let changed = LogStatus { tag: CacheTag { epoch: 1, version: 1 }, ..look(7, 9) };
         assert_eq!(Pending::above(&fence(6), &changed, None), Pending { views: 43, is_exact: false });
         // The fence is as new as that change.
         let read_since = Fence { version: 1, ..fence(6) };
@@ -201,7 +201,7 @@ mod tests {
                 epoch: u64::from(epochs.0), position, flush_epoch: 1, version: 0, views, readers, users, articles,
             };
             let [first, tail, pending_views, stored_views, lag_ms] = looks;
-            let look = Look { age: Age { epoch: u64::from(epochs.1), version: 0 }, pending_views, lag_ms, ..look(first, tail) };
+            let look = LogStatus { tag: CacheTag { epoch: u64::from(epochs.1), version: 0 }, pending_views, lag_ms, ..look(first, tail) };
             let pending = Pending::above(&fence, &look, Some(stored_views));
             let totals = Totals::of([(Some(fence), Some((look, pending))); 3].into_iter());
             let _ = (totals.views(), is_store_older(&fence, &look), is_reset(&fence, &fence));
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn totals_are_sums_and_exact_only_if_every_shard_is() {
-        type Shard = (Option<Fence>, Option<(Look, Pending)>);
+        type Shard = (Option<Fence>, Option<(LogStatus, Pending)>);
         let totals = |shards: &[Shard]| Totals::of(shards.iter().copied());
         let all = Pending { views: 43, is_exact: true };
         let good = (Some(fence(6)), Some((look(7, 9), all)));
@@ -227,12 +227,12 @@ mod tests {
         assert_eq!((sum.views(), sum.is_exact, sum.is_stored_known), (243, false, true));
         let sum = totals(&[good, (None, Some((look(7, 9), Pending { is_exact: false, ..all })))]);
         assert_eq!((sum.views(), sum.is_exact, sum.is_stored_known), (186, false, false));
-        let late = |lag_ms| (Some(fence(6)), Some((Look { lag_ms, ..look(7, 9) }, all)));
+        let late = |lag_ms| (Some(fence(6)), Some((LogStatus { lag_ms, ..look(7, 9) }, all)));
         assert_eq!(totals(&[late(5), late(7), late(6)]).lag_ms, 7, "the oldest view of all shards");
         let of_mysql = Fence { users: 3, readers: 4, articles: 2, ..fence(6) };
         let sum = totals(&[(Some(of_mysql), None), (Some(of_mysql), None)]);
         assert_eq!((sum.readers, sum.reader_pairs, sum.articles), (6, 8, 4));
-        let behind = Look { is_behind: true, ..look(7, 9) };
+        let behind = LogStatus { is_behind: true, ..look(7, 9) };
         let sum = totals(&[good, (Some(fence(6)), Some((behind, all)))]);
         assert!(sum.is_exact && sum.is_behind, "{sum:?}");
     }

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use footfall_shared::mysql::{Fences, Store, StoreError};
-use footfall_shared::protocol::errors::Level;
+use footfall_shared::protocol::errors::Severity;
 use footfall_shared::protocol::{Article, Shard};
 use footfall_shared::redis::{Queue, QueueError, Redis};
-use footfall_shared::service::lifecycle::{EXIT_DEPENDENCY, Refusal};
+use footfall_shared::service::lifecycle::{EXIT_DEPENDENCY, ExitError};
 use footfall_shared::service::telemetry::{Readiness, Reason};
-use footfall_shared::stores::reads::{Look, Reads};
+use footfall_shared::stores::reads::{LogStatus, Reads};
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -88,7 +88,7 @@ impl Reader {
 
     /// The result of an action; what the stores fail with is one too. Fails if the tables are not those of this build, which
     /// no waiting helps against.
-    async fn carry_out(&self, action: Action) -> Result<Input, Refusal> {
+    async fn carry_out(&self, action: Action) -> Result<Input, ExitError> {
         let is_schema_check = action == Action::CheckSchema;
         match self.read(action).await {
             Ok(input) => Ok(input),
@@ -97,7 +97,7 @@ impl Reader {
                 Ok(Input::RedisFailed(error))
             }
             Err(ReadError::MySql(StoreError::Schema(sentence))) if is_schema_check => {
-                Err(Refusal { code: EXIT_DEPENDENCY, sentence })
+                Err(ExitError { code: EXIT_DEPENDENCY, sentence })
             }
             Err(ReadError::MySql(error)) => Ok(Input::MySqlFailed(error)),
         }
@@ -138,7 +138,7 @@ impl Reader {
         &self.queues[usize::from(shard.0)]
     }
 
-    async fn fence(&self, shard: Shard, look: Option<Look>) -> Result<Input, ReadError> {
+    async fn fence(&self, shard: Shard, look: Option<LogStatus>) -> Result<Input, ReadError> {
         let fence = self.store.fence(shard).await?;
         let stored_views = look.and_then(|look| self.reads.views_up_to(shard, &look, fence.position));
         Ok(Input::Fence { fence, stored_views })
@@ -160,11 +160,11 @@ impl Reader {
     async fn conservation(&self) -> Result<Option<Reading>, ReadError> {
         let mut reading = Reading::default();
         for queue in &self.queues {
-            let Some(held) = queue.books().await? else { return Ok(None) };
+            let Some(held) = queue.totals().await? else { return Ok(None) };
             reading.held.push(held);
             reading.reports.extend(queue.reports().await?);
         }
-        reading.stored = self.store.books().await?;
+        reading.stored = self.store.totals().await?;
         Ok(Some(reading))
     }
 }
@@ -176,7 +176,7 @@ impl Outputs {
             self.stored_until.set(unix_ms);
         }
         self.history.add(Now::read(), snapshot);
-        let differs = |what| (Level::Critical, Reason::new("the tables are not as this build needs them", what));
+        let differs = |what| (Severity::Critical, Reason::new("the tables are not as this build needs them", what));
         self.readiness.set_degraded("tables", feed.schema_error().map(differs));
         // Set once: later on, other tasks decide whether this process is ready.
         if !*is_ready && snapshot.as_of.is_some() {

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use footfall_shared::service::clock;
-use footfall_shared::service::http::{self, Answer, PerAddress, is_read, other_method};
+use footfall_shared::service::http::{self, HttpResponse, PerAddress, is_read, other_method};
 use footfall_shared::service::paths;
 use footfall_shared::service::telemetry::{self, IntCounter, IntGauge, Readiness};
 use footfall_shared::stores::reads::Reads;
@@ -110,7 +110,7 @@ impl Routes {
     }
 
     /// The response to one request.
-    pub(crate) async fn respond(&self, peer: IpAddr, request: Request<Incoming>) -> Answer {
+    pub(crate) async fn respond(&self, peer: IpAddr, request: Request<Incoming>) -> HttpResponse {
         let mut response = self.respond_if_allowed(peer, request).await;
         let headers = response.headers_mut();
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
@@ -120,7 +120,7 @@ impl Routes {
         response
     }
 
-    async fn respond_if_allowed(&self, peer: IpAddr, request: Request<Incoming>) -> Answer {
+    async fn respond_if_allowed(&self, peer: IpAddr, request: Request<Incoming>) -> HttpResponse {
         let path = request.uri().path();
         // Health checks come often, and all from one address.
         if matches!(path, paths::LIVEZ | paths::READYZ) {
@@ -162,7 +162,7 @@ impl Routes {
         }
     }
 
-    async fn read(&self, resource: Result<Resource, Rejection>, headers: &HeaderMap) -> Answer {
+    async fn read(&self, resource: Result<Resource, Rejection>, headers: &HeaderMap) -> HttpResponse {
         match resource {
             Ok(Resource::Article(article)) => self.reads.answer(&article, headers).await,
             Ok(Resource::List(list)) => self.lists.respond(list).await,
@@ -170,7 +170,7 @@ impl Routes {
         }
     }
 
-    fn route(&self, peer: IpAddr, request: Request<Incoming>, is_resource: bool) -> Answer {
+    fn route(&self, peer: IpAddr, request: Request<Incoming>, is_resource: bool) -> HttpResponse {
         let path = request.uri().path();
         let asset = assets::find(path);
         let is_known = is_resource || asset.is_some() || PLAIN.contains(&path) || matches!(path, "/" | paths::REALTIME);
@@ -192,7 +192,7 @@ impl Routes {
         }
     }
 
-    fn upgrade(&self, peer: IpAddr, request: Request<Incoming>) -> Answer {
+    fn upgrade(&self, peer: IpAddr, request: Request<Incoming>) -> HttpResponse {
         let accept = match check_upgrade(request.method(), request.headers(), &self.access) {
             Ok(accept) => accept,
             Err((status, reason)) => return self.reject(status, reason),
@@ -237,7 +237,7 @@ impl Routes {
         response
     }
 
-    fn reject(&self, status: StatusCode, reason: &str) -> Answer {
+    fn reject(&self, status: StatusCode, reason: &str) -> HttpResponse {
         self.viewers_rejected.inc();
         let mut response = http::sentence(status, reason);
         if status == StatusCode::UPGRADE_REQUIRED {
@@ -249,7 +249,7 @@ impl Routes {
 
 /// A file of the page. A browser asks each time whether it has changed, so that a page of one release never runs a script
 /// of another.
-fn file(content_type: &'static str, body: &'static str) -> Answer {
+fn file(content_type: &'static str, body: &'static str) -> HttpResponse {
     let mut response = http::text(StatusCode::OK, content_type, body);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response

@@ -94,10 +94,10 @@ pub(crate) struct Instance {
     pub(crate) reason: Option<String>,
 }
 
-/// Where all views are that were ever accepted: accepted = stored + pending + journalled + quarantined + dropped +
+/// [`footfall_proof::Conservation`] as it is shown, in numbers that fit JSON: accepted = stored + pending + journalled + quarantined + dropped +
 /// repeated + unaccounted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Conservation {
+pub(crate) struct ShownConservation {
     /// Views that producers have numbered, as they say themselves.
     pub(crate) accepted: u64,
     /// Counted in MySQL.
@@ -125,10 +125,10 @@ pub(crate) struct ConservationCheck {
     pub(crate) is_current: bool,
     /// What was found.
     #[serde(flatten)]
-    pub(crate) found: Conservation,
+    pub(crate) found: ShownConservation,
 }
 
-impl Conservation {
+impl ShownConservation {
     /// Whether views are missing or too many. Repeats in Redis are known only once they are flushed.
     #[must_use]
     pub(crate) fn is_broken(&self) -> bool {

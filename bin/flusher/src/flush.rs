@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use footfall_shared::mysql::{Fences, StoreError};
-use footfall_shared::protocol::errors::{Class, Grade, Level};
-use footfall_shared::protocol::keys::Age;
-use footfall_shared::protocol::{Committed, Fence, Flush, Growth, Position, Producer};
+use footfall_shared::protocol::errors::{ErrorClass, Grade, Severity};
+use footfall_shared::protocol::keys::CacheTag;
+use footfall_shared::protocol::{Committed, Delta, Fence, Flush, Position, Producer};
 use footfall_shared::redis::{Advanced, Page, Queue, QueueError};
 use footfall_shared::service::config::{self, ms};
 use footfall_shared::service::lifecycle::Pulse;
@@ -33,7 +33,7 @@ enum FlushError {
 }
 
 impl Grade for FlushError {
-    fn class(&self) -> Class {
+    fn class(&self) -> ErrorClass {
         match self {
             Self::Queue(error) => error.class(),
             Self::Store(error) => error.class(),
@@ -46,7 +46,7 @@ impl Grade for FlushError {
 const PAGE_BYTES: usize = 128 << 10;
 /// Bases that are moved along at once, for the same reason.
 const ADVANCED_TOGETHER: usize = 256;
-/// After a transaction MySQL has a rest of so many times what it took, so that flushing takes a small part of its time,
+/// After a transaction MySQL rests for this many times as long as it took, so that flushing takes a small part of its time,
 /// unless there is more to do: load makes transactions larger, not more.
 const REST: u32 = 9;
 /// What is looked at less often: MySQL's version of the counts while nothing is flushed, and Redis's view ids.
@@ -150,18 +150,18 @@ impl Flusher {
                 }
                 true
             }
-            Err(obstacle) => {
+            Err(error) => {
                 self.metrics.failures.inc();
-                let class = obstacle.class();
+                let class = error.class();
                 class.count();
                 // Logged when it begins and when it ends, not each time.
-                if self.readiness.set_part(&part, Some(Reason::new("it cannot flush", &obstacle))) {
-                    match class.level() {
-                        Level::Critical => error!(shard = %self.queue.shard(), class = class.name(), "{obstacle}"),
-                        _ => warn!(shard = %self.queue.shard(), class = class.name(), "{obstacle}; trying again"),
+                if self.readiness.set_part(&part, Some(Reason::new("it cannot flush", &error))) {
+                    match class.severity() {
+                        Severity::Critical => error!(shard = %self.queue.shard(), class = class.name(), "{error}"),
+                        _ => warn!(shard = %self.queue.shard(), class = class.name(), "{error}; trying again"),
                     }
                 }
-                if let (Class::CacheCorrupt, Some(held)) = (class, self.held.take()) {
+                if let (ErrorClass::CacheCorrupt, Some(held)) = (class, self.held.take()) {
                     self.discard(held.follower().epoch()).await;
                 }
                 false
@@ -256,7 +256,7 @@ impl Flusher {
         let Fence { epoch: current, version, .. } = self.store.fence(self.queue.shard()).await?;
         self.version_seen = Some(Instant::now());
         if epoch == Some(current) && version > page.version {
-            match self.queue.raise_version(Age { epoch: current, version }).await {
+            match self.queue.raise_version(CacheTag { epoch: current, version }).await {
                 Ok(()) | Err(QueueError::Epoch) => {} // Whoever opens it takes the version along.
                 Err(error) => return Err(error.into()),
             }
@@ -271,18 +271,18 @@ impl Flusher {
                 return Ok(());
             }
             let Some(held) = self.held.as_ref().filter(|held| !held.is_empty()) else { return Ok(()) };
-            let age = Age { epoch: held.follower().epoch(), version: page.version };
+            let tag = CacheTag { epoch: held.follower().epoch(), version: page.version };
             let (log, batches) = held.first(self.config.transaction_views_max.get());
             let flush = fold(log, batches)?;
             let started = Instant::now();
             self.pulse.beat();
-            let committed = self.store.commit(self.queue.shard(), age.epoch, &flush).await?;
+            let committed = self.store.commit(self.queue.shard(), tag.epoch, &flush).await?;
             self.pulse.beat();
             let took = started.elapsed();
             self.metrics.seconds.observe(took.as_secs_f64());
-            let Some(stored) = self.committed(committed, age, &flush).await? else { return Ok(()) };
+            let Some(stored) = self.committed(committed, tag, &flush).await? else { return Ok(()) };
             self.rest_until = Some(Instant::now() + (took * REST).min(self.config.timeout));
-            self.queue.ack(age.epoch, stored.position, stored.version, stored.are_bases_advanced).await?;
+            self.queue.ack(tag.epoch, stored.position, stored.version, stored.are_bases_advanced).await?;
             if let Some(held) = &mut self.held {
                 held.stored(stored.position, Instant::now());
             }
@@ -294,9 +294,14 @@ impl Flusher {
     }
 
     /// Takes note of what became of a flush. None if this data set must not be flushed.
-    async fn committed(&mut self, committed: Committed, age: Age, flush: &Flush) -> Result<Option<Stored>, FlushError> {
+    async fn committed(
+        &mut self,
+        committed: Committed,
+        tag: CacheTag,
+        flush: &Flush,
+    ) -> Result<Option<Stored>, FlushError> {
         match committed {
-            Committed::Now { growth, version, quarantined } => {
+            Committed::Now { deltas, version, quarantined } => {
                 self.metrics.transactions.inc();
                 self.metrics.views.inc_by(flush.views());
                 self.metrics.rows.inc_by(flush.rows.len() as u64);
@@ -305,12 +310,12 @@ impl Flusher {
                 if quarantined > 0 {
                     self.metrics.quarantined.inc_by(quarantined);
                     warn!(
-                        shard = %self.queue.shard(), views = quarantined, class = Class::DbPoison.name(),
+                        shard = %self.queue.shard(), views = quarantined, class = ErrorClass::DbPoison.name(),
                         "views could not be counted and are in quarantine: see `footfall quarantine list`"
                     );
-                    Class::DbPoison.count();
-                } else if version == age.version {
-                    are_bases_advanced = self.advance(age, flush, &growth).await?;
+                    ErrorClass::DbPoison.count();
+                } else if version == tag.version {
+                    are_bases_advanced = self.advance(tag, flush, &deltas).await?;
                 }
                 Ok(Some(Stored { position: flush.last, version, are_bases_advanced }))
             }
@@ -325,12 +330,12 @@ impl Flusher {
             Committed::Fenced { epoch: current } => {
                 // MySQL is in an epoch that this data set was not opened under: open it again.
                 self.metrics.fenced.inc();
-                warn!(shard = %self.queue.shard(), epoch = age.epoch, current, "fenced");
+                warn!(shard = %self.queue.shard(), epoch = tag.epoch, current, "fenced");
                 self.held = None;
                 Ok(None)
             }
             Committed::Hole { position } => {
-                let (stored, known) = ((age.epoch, position), (age.epoch, flush.first - 1));
+                let (stored, known) = ((tag.epoch, position), (tag.epoch, flush.first - 1));
                 Err(RecoveryError::StoreIsOlder { shard: self.queue.shard().0, stored, known }.into())
             }
         }
@@ -338,10 +343,10 @@ impl Flusher {
 
     /// Moves the cached bases along, so that they stay right when the log is trimmed; false if they cannot be. They are
     /// read again from MySQL then.
-    async fn advance(&self, age: Age, flush: &Flush, growth: &[Growth]) -> Result<bool, FlushError> {
+    async fn advance(&self, tag: CacheTag, flush: &Flush, deltas: &[Delta]) -> Result<bool, FlushError> {
         let log = Position { first: flush.first, tail: flush.last };
-        for part in growth.chunks(ADVANCED_TOGETHER) {
-            match self.queue.advance(age, log, part, self.warm).await? {
+        for part in deltas.chunks(ADVANCED_TOGETHER) {
+            match self.queue.advance(tag, log, part, self.warm).await? {
                 Advanced::Done => {}
                 Advanced::NoneCached => break,
                 Advanced::Moved => return Ok(false),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use footfall_shared::protocol::{Article, Batch, Flush, Part, Position, Producer, Row};
+use footfall_shared::protocol::{Article, Batch, Flush, Position, Producer, ProducerBatches, Row};
 use footfall_shared::redis::QueueError;
 
 /// Merges the batches of consecutive entries. Those of a producer must follow each other: else the log does not add up, and
@@ -11,11 +11,11 @@ pub fn fold<'a>(log: Position, batches: impl Iterator<Item = &'a Batch>) -> Resu
     let mut rows: Vec<Row> = Vec::new();
     let mut hours: Vec<(Article, u32, u64)> = Vec::new();
     let mut minutes: BTreeMap<u32, u64> = BTreeMap::new();
-    let mut producers: BTreeMap<Producer, Part> = BTreeMap::new();
+    let mut producers: BTreeMap<Producer, ProducerBatches> = BTreeMap::new();
     for batch in batches {
         let (producer, number) = (batch.producer, batch.number);
         let (first, last) = (number, number.saturating_sub(1));
-        let empty = Part { producer, first, last, cumulative_views: 0, views: 0, repeats: 0 };
+        let empty = ProducerBatches { producer, first, last, cumulative_views: 0, views: 0, repeats: 0 };
         let part = producers.entry(producer).or_insert(empty);
         if part.last.checked_add(1) != Some(number) {
             let what = format!("batch {number} of producer {producer} comes behind {}", part.last);

@@ -151,7 +151,7 @@ async fn known_to_redis(queue: &Queue) -> Result<Option<Known>> {
     let through_redis =
         moment.producers.into_iter().map(|(producer, last)| (producer, waiting.remove(&producer).unwrap_or(last)));
     Ok(Some(Known {
-        data: Some((data.epoch, data.age().version, data.position.first - 1)),
+        data: Some((data.epoch, data.tag().version, data.position.first - 1)),
         through_redis: through_redis.collect(),
         direct: Positions::new(),
     }))

@@ -20,7 +20,7 @@ use crate::{DIFFERENCE_FOUND, Result};
 const PAUSE: Duration = Duration::from_millis(300);
 /// Reports that an ingest makes until one of them surely was made after this command began.
 const BEATS: u64 = 2;
-/// An ingest reports twice a second; one that is silent for so long has ended, or cannot reach Redis.
+/// An ingest reports twice a second; one that is silent for this long has ended, or cannot reach Redis.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// Forgets a reader: gone from MySQL, Redis and the journals; all totals stay

@@ -4,7 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use footfall_shared::mysql::StoreError;
-use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::errors::{ErrorClass, Grade};
 use footfall_shared::redis::QueueError;
 use footfall_shared::service::config::ConfigError;
 use footfall_shared::service::lifecycle::{EXIT_CONFIGURATION, EXIT_DEPENDENCY, EXIT_USAGE};
@@ -72,7 +72,7 @@ impl From<ConfigError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::Dependency(match &error {
-            StoreError::Db(_) if error.class() == Class::DbSchema => {
+            StoreError::Db(_) if error.class() == ErrorClass::DbSchema => {
                 format!(
                     "{error}; its tables were changed meanwhile, or may not be used: run this again to see what differs"
                 )

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use footfall_shared::mysql::{Fences, SCHEMA_VERSION, Store, StoreError};
-use footfall_shared::protocol::errors::Level;
+use footfall_shared::protocol::errors::Severity;
 use footfall_shared::service::config::Config;
-use footfall_shared::service::lifecycle::{EXIT_CONFIGURATION, Refusal};
+use footfall_shared::service::lifecycle::{EXIT_CONFIGURATION, ExitError};
 use tokio::time::Instant;
 
 use crate::Result;
@@ -31,8 +31,8 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let was_ready = wait_for_database(&store, config, Duration::from_secs(args.wait)).await?;
     for (level, sentence) in store.findings().await? {
         match level {
-            Level::Critical => return Err(Failure::Dependency(sentence)),
-            Level::Degraded | Level::Info => note(format_args!("warning: {sentence}")),
+            Severity::Critical => return Err(Failure::Dependency(sentence)),
+            Severity::Degraded | Severity::Info => note(format_args!("warning: {sentence}")),
         }
     }
     let notes = footfall_migrations::migrate(&config.database, config.shards.get()).await.map_err(failure)?;
@@ -50,9 +50,9 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
 }
 
 fn failure(error: anyhow::Error) -> Failure {
-    match error.downcast::<Refusal>() {
-        Ok(Refusal { code: EXIT_CONFIGURATION, sentence }) => Failure::Configuration(sentence),
-        Ok(Refusal { sentence, .. }) => Failure::Dependency(sentence),
+    match error.downcast::<ExitError>() {
+        Ok(ExitError { code: EXIT_CONFIGURATION, sentence }) => Failure::Configuration(sentence),
+        Ok(ExitError { sentence, .. }) => Failure::Dependency(sentence),
         Err(error) => Failure::Dependency(format!(
             "the database could not be set up to the end: {error}; mend that (the user of database.url needs all rights on its \
              database, and no other client may hold a table) and run `footfall init` again, which goes on from there"

@@ -27,7 +27,7 @@ use crate::terminal::{count, note, print, seconds};
 use crate::{DIFFERENCE_FOUND, Result};
 use checks::Check;
 use compare::{Comparison, Difference, Place};
-use look::Look;
+use look::Observation;
 
 /// Pause between two looks while something may still change.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -161,7 +161,7 @@ async fn compare_when_quiet(
     articles: &[Article],
     comparison: &mut Comparison,
     deadline: Instant,
-) -> Result<Look> {
+) -> Result<Observation> {
     let mut told = false;
     loop {
         while Instant::now() < deadline && !look::is_drained(redis, shards).await? {
@@ -186,7 +186,7 @@ async fn compare_when_quiet(
 }
 
 /// Says what was found, and how many invariants are broken.
-fn report(comparison: &Comparison, look: &Look, articles: usize, list: usize) -> (String, usize) {
+fn report(comparison: &Comparison, look: &Observation, articles: usize, list: usize) -> (String, usize) {
     let result = comparison.result();
     let mut lines = vec![
         format!("acknowledged {:>13}", HumanCount(result.sum.acknowledged).to_string()),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use footfall_journal::{DeadJournal, Disk, Location, adopt};
-use footfall_shared::protocol::errors::{Class, Level};
+use footfall_shared::protocol::errors::{ErrorClass, Severity};
 use footfall_shared::protocol::packed::{Path, Record, decode_record};
 use footfall_shared::protocol::{Batch, Producer, Shard};
 use footfall_shared::service::breaker::Breaker;
@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 use crate::blocking::Blocking;
 use crate::direct::{DirectBatch, DirectLane};
 use crate::graded::GradedError;
-use crate::lane::{Lane, Retained, Step};
+use crate::lane::{Lane, LaneRequest, Retained};
 use crate::link::Link;
 
 /// Interval between searches for journals whose ingest has died.
@@ -147,10 +147,10 @@ impl Replay {
             let now = Instant::now();
             if let Some(left) = &left
                 && now >= report_at
-                && breaker.class().is_none_or(|class| class.closes_mysql() || class == Class::CacheFull)
+                && breaker.class().is_none_or(|class| class.closes_mysql() || class == ErrorClass::CacheFull)
             {
                 (beat, report_at) = (beat + 1, now + REPORT_PERIOD);
-                // Missed once, it is made up for by the next.
+                // If one is missed, the next makes up for it.
                 let (journalled, stored) = (left.journalled_views(), left.kept_behind());
                 let _ = self.link.queue.report(self.producer, beat, journalled, stored, journalled > 0).await;
             }
@@ -171,12 +171,12 @@ impl Replay {
                         self.readiness.set_degraded(
                             &part,
                             Some((
-                                class.level().max(Level::Degraded),
+                                class.severity().max(Severity::Degraded),
                                 Reason::new("what a dead ingest has left behind waits", &why),
                             )),
                         );
-                        match class.level() {
-                            Level::Critical => error!("{part}: {why}"),
+                        match class.severity() {
+                            Severity::Critical => error!("{part}: {why}"),
                             _ => warn!("{part} has to wait: {why}"),
                         }
                     }
@@ -202,7 +202,7 @@ impl Replay {
         }
         if left.lane.retained() > 0 {
             let next = self.lane_step(&mut left.lane);
-            let is_look = matches!(next, Step::Look);
+            let is_look = matches!(next, LaneRequest::Look);
             let outcome = self.link.clone().perform(self.producer, next).await;
             left.lane.on(outcome).map_err(|error| GradedError::of(&error))?;
             if is_look {
@@ -220,13 +220,13 @@ impl Replay {
     }
 
     /// The lane's next step; a look if Redis has everything.
-    fn lane_step(&self, lane: &mut Lane) -> Step {
+    fn lane_step(&self, lane: &mut Lane) -> LaneRequest {
         let journal = self.lock();
         let read = |retained: &Retained| {
             let payload = journal.as_ref()?.read(retained.location?).ok()?;
             Some(decode_record(&payload).ok()?.batch)
         };
-        lane.next(read).unwrap_or(Step::Look)
+        lane.next(read).unwrap_or(LaneRequest::Look)
     }
 
     fn direct_batch(&self, batch: &DirectBatch) -> Option<Batch> {

@@ -36,7 +36,7 @@ use tokio::time::Instant;
 
 use crate::graded::GradedError;
 use crate::ids::{IdsLimit, Rotation, ViewIds};
-use crate::lane::{Lane, Outcome, Step};
+use crate::lane::{Lane, LaneReply, LaneRequest};
 
 use direct_path::DirectPath;
 use durability::Durability;
@@ -72,14 +72,14 @@ pub(crate) enum Action {
     Report(Report),
     /// In the data set of this epoch.
     Rotate(u64, Rotation),
-    Redis(Step),
+    Redis(LaneRequest),
     Direct(Arc<Batch>),
     Sync(SyncJob),
 }
 
 /// Something has happened.
 pub(crate) enum Event {
-    Redis(Outcome),
+    Redis(LaneReply),
     Direct(Result<Direct, StoreError>),
     Synced(SyncResult),
     /// Memory that Redis uses, and the most that it may.
@@ -205,7 +205,7 @@ impl Batcher {
         }
     }
 
-    fn on_redis(&mut self, outcome: Outcome, now: Instant) {
+    fn on_redis(&mut self, outcome: LaneReply, now: Instant) {
         let (stored, result) = self.upstream.handle(outcome, now);
         if let Err(error) = result {
             self.metrics.failures.inc();

@@ -1,4 +1,4 @@
-//! The bodies of all requests together: room for so many bytes, whoever sends them.
+//! Limits how much memory the bodies of all requests together may take.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,15 +12,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::request::{Reason, Rejection};
 
-/// So much of each body needs no room from the budget: whoever holds all of it with large bodies that never end does not
-/// keep out the small ones, which are nearly all that browsers send. What they take is bounded by the connections.
+/// The first bytes of each body, this many, are not charged to the budget. So a client that exhausts the budget with large
+/// bodies that never end does not keep out the small ones, which are nearly all that browsers send. The number of
+/// connections bounds what these take.
 pub const FREE_BYTES: usize = 4 * 1024;
 
-/// A body that is too large is read on for this many times the limit, so that the client gets to see the answer instead of a
-/// broken connection. Nothing of it is kept.
+/// After the limit a body is read on, and thrown away, up to this many times the limit: a client that is still sending
+/// would otherwise see a broken connection instead of the answer.
 const OVERSIZE_READ_ON: usize = 16;
 
-/// Where bodies are read, within a budget.
+/// Reads bodies within a budget of bytes.
 pub struct Bodies {
     budget: Arc<Semaphore>,
     bytes_max: usize,
@@ -29,14 +30,15 @@ pub struct Bodies {
     crowded_out: IntCounter,
 }
 
-/// A body, with its room in the budget until it is dropped: what is made of it takes as much again.
+/// A body that has come whole. It keeps its room in the budget until it is dropped, and not only until it is parsed,
+/// because the views that are parsed from it take about as much memory again.
 pub struct Whole {
     bytes: Vec<u8>,
     room: Room,
 }
 
 impl Whole {
-    /// What came.
+    /// The bytes of the body.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -46,9 +48,9 @@ impl Whole {
 /// Why there is no body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoBody {
-    /// Because of what was sent.
+    /// The request itself is bad.
     Rejected(Rejection),
-    /// Because of what others send: there is no room at the moment.
+    /// Other bodies take up the whole budget at the moment.
     Crowded,
 }
 
@@ -58,7 +60,7 @@ impl From<Rejection> for NoBody {
     }
 }
 
-/// Bytes of the budget.
+/// Bytes that are reserved in the budget.
 struct Room {
     permits: Option<OwnedSemaphorePermit>,
     in_flight: IntGauge,
@@ -104,7 +106,7 @@ impl Bodies {
     where
         B: Body<Data: Buf, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
     {
-        // What the client has announced, or all that it may send.
+        // As long as Content-Length says, or else as long as a body may be.
         let expected = body.size_hint().upper().and_then(|length| usize::try_from(length).ok()).unwrap_or(usize::MAX);
         let mut body = std::pin::pin!(Limited::new(body, self.bytes_max.saturating_mul(OVERSIZE_READ_ON)));
         let mut whole = self.nothing();

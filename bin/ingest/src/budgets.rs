@@ -1,4 +1,5 @@
-//! What is counted for one address per time: what a client makes MySQL keep, nothing deletes by itself.
+//! Limits per address how many views, and how many new articles, are counted per time. They are needed because nothing
+//! deletes by itself what a client makes MySQL keep.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -37,7 +38,7 @@ impl Budgets {
         (views.is_some() || articles.is_some()).then_some(Self { views, articles })
     }
 
-    /// Takes what these views cost from the budget of this address, if it has one. A request is taken as a whole or not
+    /// Charges these views to the budget of this address, if it has one. A request is taken as a whole or not
     /// at all; one that brings too many new articles has used up its views, as if it had been taken.
     pub(crate) fn take(&self, client: Option<IpAddr>, views: &[View], now: Instant) -> Result<(), Rejection> {
         if let (Some(limit), Some(client)) = (&self.views, client) {
@@ -61,7 +62,7 @@ fn take(limit: &Limit, client: IpAddr, count: usize, what: &str, now: Instant) -
         return Err(Rejection::new(Reason::TooLarge, message));
     };
     limit.take(client, count, now).map_err(|wait| {
-        // Said in whole seconds, and never too early.
+        // Rounded up to whole seconds, so that a client that waits for them is not too early.
         let wait_s = wait.saturating_add(Duration::from_nanos(999_999_999)).as_secs();
         let message = format!("too many {what} from the address {client}: send them again in {wait_s} s");
         Rejection::new(Reason::TooOften { wait_s }, message)
@@ -73,12 +74,12 @@ fn take(limit: &Limit, client: IpAddr, count: usize, what: &str, now: Instant) -
 /// nobody reads cannot push out those that are read.
 struct Seen {
     articles: Cache<u64, ()>,
-    /// Of this process's own, so that nobody can choose articles that have the hash of others.
+    /// Keyed at random, so that nobody can construct articles whose hashes collide with those of others.
     hasher: RandomState,
     remembered: IntGauge,
 }
 
-/// Some 5 MB.
+/// They take about 5 MB.
 const SEEN_MAX: usize = 100_000;
 
 impl Default for Seen {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use footfall_journal::Location;
 use footfall_shared::mysql::StoreError;
-use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::errors::{ErrorClass, Grade};
 use footfall_shared::protocol::{Batch, Direct, Producer};
 
 /// A batch that MySQL is not known to have.
@@ -38,9 +38,9 @@ pub(crate) enum DirectError {
 }
 
 impl Grade for DirectError {
-    fn class(&self) -> Class {
+    fn class(&self) -> ErrorClass {
         match self {
-            Self::Behind { .. } => Class::DbBehind,
+            Self::Behind { .. } => ErrorClass::DbBehind,
             Self::Store(error) => error.class(),
         }
     }
@@ -165,7 +165,7 @@ mod tests {
         lane.on(NOW).expect("it is there");
         lane.on(NOW).expect("it is there");
         let error = lane.on(Ok(Direct::Behind { number: 1 })).expect_err("it had two");
-        assert_eq!((error.class(), next(&lane)), (Class::DbBehind, Some(3)));
+        assert_eq!((error.class(), next(&lane)), (ErrorClass::DbBehind, Some(3)));
     }
 
     /// A journal that lost the batches 3 and 4; MySQL had 2 when the oldest record was written.

@@ -2,11 +2,11 @@
 
 use std::fmt::Display;
 
-use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::errors::{ErrorClass, Grade};
 
 #[derive(Debug)]
 pub(crate) struct GradedError {
-    pub(crate) class: Class,
+    pub(crate) class: ErrorClass,
     pub(crate) why: String,
 }
 
@@ -15,7 +15,7 @@ impl GradedError {
         Self { class: error.class(), why: error.to_string() }
     }
 
-    pub(crate) fn of_journal(class: Class, error: &impl Display) -> Self {
+    pub(crate) fn of_journal(class: ErrorClass, error: &impl Display) -> Self {
         Self { class, why: format!("journal: {error}") }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use footfall_journal::Location;
-use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::errors::{ErrorClass, Grade};
 use footfall_shared::protocol::packed::Packed;
 use footfall_shared::protocol::{Batch, DataSet, Position, Producer};
 use footfall_shared::redis::{Applied, QueueError};
@@ -82,18 +82,18 @@ pub(crate) enum LaneError {
 }
 
 impl Grade for LaneError {
-    fn class(&self) -> Class {
+    fn class(&self) -> ErrorClass {
         match self {
             Self::Recovery(error) => error.class(),
             Self::Queue(error) => error.class(),
-            Self::Forgotten { .. } => Class::DbBehind,
+            Self::Forgotten { .. } => ErrorClass::DbBehind,
         }
     }
 }
 
 /// What a lane wants done next.
 #[derive(Debug)]
-pub(crate) enum Step {
+pub(crate) enum LaneRequest {
     /// Find out what Redis has, opening it if need be.
     Open,
     /// Send batches, in order.
@@ -109,7 +109,7 @@ pub(crate) enum Step {
 
 /// What a step came to.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum LaneReply {
     /// Epoch, last batch that Redis has, position.
     Opened(Result<(u64, u64, Position), LaneError>),
     /// Numbers of the batches, in order.
@@ -244,8 +244,8 @@ impl Lane {
     }
 
     /// The next step; none if Redis has everything. `read` gets a batch back from the journal, or says that it is lost.
-    pub(crate) fn next(&mut self, mut read: impl FnMut(&Retained) -> Option<Packed>) -> Option<Step> {
-        let Some(epoch) = self.epoch else { return Some(Step::Open) };
+    pub(crate) fn next(&mut self, mut read: impl FnMut(&Retained) -> Option<Packed>) -> Option<LaneRequest> {
+        let Some(epoch) = self.epoch else { return Some(LaneRequest::Open) };
         let (producer, applied) = (self.producer, self.applied);
         let batches: Vec<Arc<Packed>> = (applied + 1..=applied + APPLIED_TOGETHER_MAX)
             .map_while(|number| {
@@ -257,21 +257,21 @@ impl Lane {
                 retained.trimmed.as_ref().or(retained.batch.as_ref()).map(Arc::clone)
             })
             .collect();
-        (!batches.is_empty()).then_some(Step::Apply { epoch, batches })
+        (!batches.is_empty()).then_some(LaneRequest::Apply { epoch, batches })
     }
 
     /// Takes note of what a step came to.
-    pub(crate) fn on(&mut self, outcome: Outcome) -> Result<(), LaneError> {
+    pub(crate) fn on(&mut self, outcome: LaneReply) -> Result<(), LaneError> {
         match outcome {
-            Outcome::Opened(opened) => self.opened(opened?)?,
-            Outcome::Applied(batches) => {
+            LaneReply::Opened(opened) => self.opened(opened?)?,
+            LaneReply::Applied(batches) => {
                 for (number, applied) in batches {
                     if !self.on_applied(number, applied)? {
                         break;
                     }
                 }
             }
-            Outcome::Looked(looked) => match self.unless_closed(looked)?.flatten() {
+            LaneReply::Looked(looked) => match self.unless_closed(looked)?.flatten() {
                 Some(data) if Some(data.epoch) == self.epoch => self.forget(data.position),
                 _ => self.epoch = None,
             },

@@ -34,7 +34,7 @@ use footfall_shared::protocol::Producer;
 use footfall_shared::redis::Redis;
 use footfall_shared::redis::presence;
 use footfall_shared::service::config::{Config, Journal, ms};
-use footfall_shared::service::lifecycle::{self, EXIT_CONFIGURATION, Lifecycle, Refusal, Service};
+use footfall_shared::service::lifecycle::{self, EXIT_CONFIGURATION, ExitError, Lifecycle, Service};
 use footfall_shared::service::{admin, http, random, telemetry};
 use footfall_shared::stores;
 use footfall_shared::stores::reads::{HitCounts, Reads};
@@ -141,7 +141,7 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
 /// A read waits no longer than this for a store that hangs.
 const READ_PATIENCE_MAX: Duration = ms(500);
 
-fn journal_folder(journal: &Journal) -> Result<Option<Arc<dyn Disk>>, Refusal> {
+fn journal_folder(journal: &Journal) -> Result<Option<Arc<dyn Disk>>, ExitError> {
     let Some(path) = journal.folder() else {
         warn!(
             "the journal is off: views that Redis loses are lost if this process ends too, and none is counted while \
@@ -149,7 +149,7 @@ fn journal_folder(journal: &Journal) -> Result<Option<Arc<dyn Disk>>, Refusal> {
         );
         return Ok(None);
     };
-    let folder = Folder::open(path).map_err(|error| Refusal {
+    let folder = Folder::open(path).map_err(|error| ExitError {
         code: EXIT_CONFIGURATION,
         sentence: format!(
             "the journal cannot be kept in {journal}: {error}; set ingest.journal (FOOTFALL_INGEST__JOURNAL) to a folder \

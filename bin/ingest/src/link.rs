@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use footfall_shared::mysql::{Fences, StoreError};
-use footfall_shared::protocol::errors::Class;
+use footfall_shared::protocol::errors::ErrorClass;
 use footfall_shared::protocol::{Batch, Direct, Position, Producer};
 use footfall_shared::redis::Queue;
 use footfall_shared::stores::recovery;
@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use tracing::warn;
 
 use crate::ids::IdsLimit;
-use crate::lane::{LaneError, Outcome, Step};
+use crate::lane::{LaneError, LaneReply, LaneRequest};
 
 /// The stores of one shard. Cheap to clone.
 #[derive(Clone)]
@@ -25,19 +25,19 @@ pub(crate) struct Link {
 
 impl Link {
     /// Carries a step out.
-    pub(crate) async fn perform(self, producer: Producer, step: Step) -> Outcome {
+    pub(crate) async fn perform(self, producer: Producer, step: LaneRequest) -> LaneReply {
         match step {
-            Step::Open => Outcome::Opened(self.open(producer).await),
-            Step::Apply { epoch, batches } => {
+            LaneRequest::Open => LaneReply::Opened(self.open(producer).await),
+            LaneRequest::Apply { epoch, batches } => {
                 // Redis takes them one after the other: what follows one that it did not take is refused.
                 let ids_max = self.ids.get();
                 let applied =
                     batches.iter().map(|batch| async { (batch.number, self.queue.apply(epoch, batch, ids_max).await) });
-                Outcome::Applied(join_all(applied).await)
+                LaneReply::Applied(join_all(applied).await)
             }
-            Step::Look => {
+            LaneRequest::Look => {
                 let state = self.queue.state().await;
-                Outcome::Looked(state.map(|state| state.data.filter(|data| data.is_current && !data.is_damaged)))
+                LaneReply::Looked(state.map(|state| state.data.filter(|data| data.is_current && !data.is_damaged)))
             }
         }
     }
@@ -47,7 +47,7 @@ impl Link {
         let shard = self.queue.shard();
         let stored = self.fences.commit_direct(shard, batch).await;
         if let Ok(Direct::Now { quarantined: views @ 1.. }) = stored {
-            let class = Class::DbPoison;
+            let class = ErrorClass::DbPoison;
             class.count();
             warn!(
                 %shard, views, class = class.name(),

@@ -3,7 +3,7 @@
 //! What is counted does not depend on it: a browser sends a view that is plain text to whichever site.
 
 use footfall_shared::service::config::{self, ANY};
-use footfall_shared::service::http::Answer;
+use footfall_shared::service::http::HttpResponse;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HeaderMap, HeaderValue, ORIGIN, VARY,
@@ -12,7 +12,7 @@ use hyper::header::{
 /// The sites whose pages may read, as browsers call them; with [`ANY`] among them all may.
 pub(crate) struct Origins(Vec<HeaderValue>);
 
-/// For so many seconds a browser need not ask again; none takes more than two hours for an answer.
+/// How many seconds a browser may remember a preflight answer. No browser keeps one for more than two hours.
 const PREFLIGHT_S: &str = "7200";
 
 /// What a script may read of an answer beside its body.
@@ -24,7 +24,7 @@ impl Origins {
     }
 
     /// Says with an answer who may read it.
-    pub(crate) fn mark(&self, headers: &HeaderMap, answer: &mut Answer) {
+    pub(crate) fn mark(&self, headers: &HeaderMap, answer: &mut HttpResponse) {
         if self.0.is_empty() {
             return;
         }
@@ -39,7 +39,7 @@ impl Origins {
     }
 
     /// Says with the answer to a browser that asks it what a page of another site may send, if it may read anything.
-    pub(crate) fn allow(&self, methods: &'static str, headers: &HeaderMap, answer: &mut Answer) {
+    pub(crate) fn allow(&self, methods: &'static str, headers: &HeaderMap, answer: &mut HttpResponse) {
         if self.leave(headers).is_none() {
             return;
         }

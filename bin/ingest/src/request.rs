@@ -29,7 +29,7 @@ pub enum Reason {
     Encoded,
     /// It did not arrive in time.
     Slow,
-    /// Its address has had so much counted that it must wait for so many seconds.
+    /// Its address has used up its budget, and must wait for this many seconds.
     TooOften {
         /// Until it may come again.
         wait_s: u64,
@@ -64,7 +64,7 @@ impl Reason {
         }
     }
 
-    /// What whoever runs the system should know: whoever sent the view may not look at the answer.
+    /// The sentence for the operator, since who sends views may ignore the answers.
     pub(crate) fn note(self) -> &'static str {
         match self {
             Self::NoUser => {

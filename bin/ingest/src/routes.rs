@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use footfall_shared::protocol::View;
 use footfall_shared::service::config::Config;
-use footfall_shared::service::http::{self, Answer};
+use footfall_shared::service::http::{self, HttpResponse};
 use footfall_shared::service::paths::{self, id_in};
 use footfall_shared::service::telemetry::{self, IntCounter, IntCounterVec, Readiness};
 use footfall_shared::stores::reads::Reads;
@@ -117,7 +117,7 @@ fn endpoint(path: &str) -> Option<Endpoint<'_>> {
 
 /// The answer to a request with many views.
 #[derive(Serialize)]
-struct Outcome {
+struct BulkResponse {
     accepted: usize,
     rejected: usize,
     /// Neither: of bots, or of people who ask not to be followed.
@@ -139,7 +139,7 @@ struct RejectedView {
 }
 
 /// Says with an answer that a view is not counted, and why.
-fn tell(answer: &mut Answer, left_out: Option<LeftOut>) {
+fn tell(answer: &mut HttpResponse, left_out: Option<LeftOut>) {
     if let Some(why) = left_out {
         answer.headers_mut().insert("footfall-not-counted", HeaderValue::from_static(why.word()));
     }
@@ -169,14 +169,14 @@ impl Routes {
     }
 
     /// Answers one request that came from `peer`.
-    pub async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> Answer {
+    pub async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> HttpResponse {
         let (head, body) = request.into_parts();
         let answer = self.route(peer, &head, body).await;
         self.answers.count(answer.status());
         answer
     }
 
-    async fn route(&self, peer: IpAddr, head: &Parts, body: Incoming) -> Answer {
+    async fn route(&self, peer: IpAddr, head: &Parts, body: Incoming) -> HttpResponse {
         let path = head.uri.path();
         let Some(endpoint) = endpoint(path) else {
             // Some load balancers look by this whether somebody is there.
@@ -216,7 +216,7 @@ impl Routes {
         peer: IpAddr,
         head: &Parts,
         body: Incoming,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<HttpResponse, Failure> {
         let (query, headers) = (head.uri.query(), &head.headers);
         let visitor = || self.visitors.visitor(peer, &head.method, headers);
         match endpoint {
@@ -235,7 +235,7 @@ impl Routes {
         }
     }
 
-    /// Whoever sends a view may not look at the answer: so the operator is told too.
+    /// Who sends views often ignores the answer, so a refusal is shown to the operator, too.
     fn reject(&self, reason: Reason, views: usize, example: Option<&Rejection>) {
         self.rejected.with_label_values(&[reason.label()]).inc_by(views as u64);
         if self.readiness.note(reason.note()) {
@@ -245,7 +245,7 @@ impl Routes {
     }
 
     /// Says with the answer that the views are counted with less than there should be.
-    fn mark(&self, mut answer: Answer) -> Answer {
+    fn mark(&self, mut answer: HttpResponse) -> HttpResponse {
         if let Some(what) = self.readiness.degraded()
             && let Ok(what) = HeaderValue::from_str(&what)
         {
@@ -254,7 +254,12 @@ impl Routes {
         answer
     }
 
-    async fn post_views(&self, visitor: Visitor<'_>, headers: &HeaderMap, body: Incoming) -> Result<Answer, Failure> {
+    async fn post_views(
+        &self,
+        visitor: Visitor<'_>,
+        headers: &HeaderMap,
+        body: Incoming,
+    ) -> Result<HttpResponse, Failure> {
         let is_ndjson = headers
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
@@ -295,7 +300,8 @@ impl Routes {
                 let errors = rejected.first.into_iter();
                 let errors =
                     errors.map(|(index, Rejection { message: error, .. })| RejectedView { index, error }).collect();
-                let mut answer = http::json(StatusCode::OK, &Outcome { accepted, rejected: count, left_out, errors });
+                let mut answer =
+                    http::json(StatusCode::OK, &BulkResponse { accepted, rejected: count, left_out, errors });
                 tell(&mut answer, why);
                 Ok(answer)
             }
@@ -319,7 +325,7 @@ impl Routes {
         Ok(self.intake.count(views).await?)
     }
 
-    async fn pixel(&self, visitor: Visitor<'_>, query: Option<&str>) -> Result<Answer, Failure> {
+    async fn pixel(&self, visitor: Visitor<'_>, query: Option<&str>) -> Result<HttpResponse, Failure> {
         let article = request::article_in_query(query, "article")?;
         let user = request::user_in_query(query, "user")?;
         let id = request::view_id_in_query(query, "id")?;
@@ -331,7 +337,12 @@ impl Routes {
         Ok(answer)
     }
 
-    async fn demopage(&self, visitor: Visitor<'_>, article: &str, query: Option<&str>) -> Result<Answer, Failure> {
+    async fn demopage(
+        &self,
+        visitor: Visitor<'_>,
+        article: &str,
+        query: Option<&str>,
+    ) -> Result<HttpResponse, Failure> {
         let missing = || request::missing_in_query("usrid");
         let article = request::article_in_path(article)?;
         // The page says by whom it is read, so there must be somebody.
@@ -348,13 +359,13 @@ impl Routes {
         Ok(answer)
     }
 
-    async fn article(&self, article: &str, headers: &HeaderMap) -> Result<Answer, Failure> {
+    async fn article(&self, article: &str, headers: &HeaderMap) -> Result<HttpResponse, Failure> {
         let article = request::article_in_path(article)?;
         Ok(self.reads.answer(&article, headers).await)
     }
 
     /// A browser that asks the wrong service for the live numbers is shown the way.
-    fn realtime(&self, query: Option<&str>) -> Answer {
+    fn realtime(&self, query: Option<&str>) -> HttpResponse {
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         let location = format!("{}/realtime{query}", self.dashboard_url);
         let mut answer = http::sentence(StatusCode::TEMPORARY_REDIRECT, &format!("the live numbers are at {location}"));

@@ -1,4 +1,4 @@
-//! Who sends a view: somebody whom the site calls by a name, somebody without one, or nobody who counts.
+//! Who sends a view: a user whom the site has named, an anonymous reader, or a client that does not count, such as a bot.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,11 +22,11 @@ use tracing::{debug, warn};
 use crate::bots::Bots;
 use crate::request::{Rejection, Sent};
 
-/// What is known of all who send views.
+/// Decides for every request whose view it is, and whether it counts.
 pub struct Visitors {
     bots: Bots,
     proxies: Proxies,
-    /// None: a view without a user is rejected.
+    /// Makes names for anonymous readers. None if a view must name its user.
     salts: Option<Arc<Salts>>,
     readiness: Readiness,
     left_out: IntCounterVec,
@@ -35,18 +35,18 @@ pub struct Visitors {
 /// Why a view is answered and not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftOut {
-    /// By its `User-Agent`.
+    /// Its `User-Agent` is that of a bot.
     Bot,
-    /// The browser fetches the page before somebody wants to see it.
+    /// The browser prefetches the page, and perhaps nobody will look at it.
     Prefetch,
-    /// Only the head of the answer is asked for: nobody sees anything.
+    /// It is a HEAD request, so there is nothing to see.
     Head,
-    /// Somebody without a name asks not to be followed: <https://www.w3.org/TR/gpc/>.
+    /// An anonymous reader's browser sends Global Privacy Control: <https://www.w3.org/TR/gpc/>.
     Gpc,
 }
 
 impl LeftOut {
-    /// As metrics and the header `Footfall-Not-Counted` have it.
+    /// The word for it in metrics and in the header `Footfall-Not-Counted`.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -58,11 +58,11 @@ impl LeftOut {
     }
 }
 
-/// What becomes of a view.
+/// A view to be counted, or why it is left out.
 pub(crate) type Fate = Result<View, LeftOut>;
 
-/// How browsers say that they only fetch ahead: <https://wicg.github.io/nav-speculation/prefetch.html#sec-purpose-header>,
-/// and what was said before that was written.
+/// The headers by which browsers mark a prefetch: <https://wicg.github.io/nav-speculation/prefetch.html#sec-purpose-header>,
+/// and the older ones from before that standard.
 const PURPOSES: [HeaderName; 4] = [
     HeaderName::from_static("sec-purpose"),
     HeaderName::from_static("purpose"),
@@ -125,9 +125,9 @@ pub(crate) struct Visitor<'a> {
     peer: IpAddr,
     headers: &'a HeaderMap,
     agent: &'a [u8],
-    /// Why nothing that is sent counts, whoever has read it.
+    /// Why no view of this request counts; none if they do.
     nobody: Option<LeftOut>,
-    /// What somebody without a name is called, once that was needed.
+    /// The name of an anonymous reader, computed when it is first needed.
     name: OnceLock<User>,
 }
 
@@ -145,12 +145,13 @@ impl Visitor<'_> {
         Ok(Ok(View { article, user, id }))
     }
 
-    /// What somebody without a name is called today.
+    /// The name of an anonymous reader for today.
     fn name(&self, salts: &Salts) -> User {
         name(&salts.of(clock::unix_ms() / DAY_MS), self.address(), self.agent)
     }
 
-    /// Whose budget it is; none if a proxy of ours sends for itself, as the server of a site does for all its readers.
+    /// The address whose budget pays; none if a trusted proxy sends on its own behalf, as the server of a site does for all
+    /// its readers.
     pub(crate) fn limited(&self) -> Option<IpAddr> {
         let is_own = self.visitors.proxies.ask_for_themselves(self.peer, self.headers);
         (!is_own).then(|| self.address())
@@ -170,15 +171,15 @@ impl Visitor<'_> {
     }
 }
 
-/// What a person without a name is called on one day: the same for the same address and browser, and without the day's
-/// salt nothing that leads back to them. A household has 2⁶⁴ addresses of IPv6, and its machines change theirs every day
+/// The name of an anonymous reader on one day. The same address and browser get the same name, and without the day's salt
+/// nobody can find out which they were. A household has 2⁶⁴ addresses of IPv6, and its machines change theirs every day
 /// or oftener: of these only the part that they have in common is looked at.
 fn name(salt: &str, address: IpAddr, agent: &[u8]) -> User {
     let address = neighbourhood(address);
     let mut hash = Hmac::<Sha256>::new_from_slice(salt.as_bytes()).expect("it takes keys of any length");
     hash.update(format!("{address}\n").as_bytes());
     hash.update(agent);
-    // Half of it is enough for no two people to share a name by chance.
+    // Half of the hash is enough: with 128 bits no two people share a name by chance.
     let hash = u128::from_be_bytes(hash.finalize().into_bytes()[..16].try_into().expect("16 bytes"));
     User::parse(format!("anon:{hash:032x}").as_bytes()).expect("letters and digits, and few of them")
 }
@@ -188,7 +189,7 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 const AHEAD_MS: u64 = 10 * 60 * 1_000;
 /// How long after midnight Redis forgets a salt, if no ingest has deleted it by then.
 const BEHIND_MS: u64 = 60 * 60 * 1_000;
-/// How often it is looked whether all still agree.
+/// How often an ingest checks that it still has the salt that the others have.
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// The salt of each day (days since 1970 UTC), which all ingests share through Redis and nobody keeps for longer. Never
@@ -208,7 +209,7 @@ impl Salts {
         salts
     }
 
-    /// Sees to it that they go on agreeing, until `stop`.
+    /// Keeps the salts the same as those of the other ingests, until `stop`.
     pub async fn keep(self: Arc<Self>, redis: Redis, stop: CancellationToken) -> anyhow::Result<()> {
         let agree = async {
             loop {
@@ -314,7 +315,7 @@ mod tests {
         };
         let user = |view: Result<Fate, Rejection>| view.expect("fine").map(|view| view.user.to_string());
         assert_eq!(user(view(&strict, &person, Some("u"))).as_deref(), Ok("u"));
-        // Rejected as ever, a bot too: it is answered as everybody is.
+        // A bot's bad request is rejected like anybody else's.
         assert_eq!((view(&strict, &person, None), view(&strict, &bot, None)), (Err(missing()), Err(missing())));
         assert!(user(view(&open, &person, None)).is_ok_and(|name| name.starts_with("anon:")));
         assert_eq!(user(view(&open, &private, Some("u"))).as_deref(), Ok("u"));

@@ -14,7 +14,7 @@ use crate::stage::sleep_ms;
 use footfall_proof::{Dice, Settings};
 
 /// The script by which it appends.
-pub const APPLY: &str = include_str!("before/apply.lua");
+const APPLY: &str = include_str!("before/apply.lua");
 /// The epoch that everything is in.
 const EPOCH: u64 = 1;
 
@@ -50,8 +50,7 @@ impl OldIngest {
 }
 
 /// As the version before packed it: with another version, and without a checksum.
-#[must_use]
-pub fn pack(batch: &Batch) -> Vec<u8> {
+fn pack(batch: &Batch) -> Vec<u8> {
     let mut bytes = packed::encode(batch);
     bytes.truncate(bytes.len() - 4);
     bytes[0] = 2;
@@ -139,7 +138,7 @@ pub async fn send(world: Arc<World>, mut ingest: OldIngest) {
         let (number, views) = (ingest.number, ingest.views);
         let Some(batch) = ingest.next() else { continue };
         world.books.attempt(&pairs(&batch), false, world.stage.trace.now_ms());
-        if world.farm.apply_before(ingest.shard.0, EPOCH, &batch) {
+        if world.farm.apply_before(APPLY, ingest.shard.0, EPOCH, &batch, pack(&batch)) {
             world.books.acknowledged(&pairs(&batch), false);
         } else {
             world.books.refused(&pairs(&batch), false);

@@ -61,7 +61,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// A refusal.
+    /// An error reply.
     pub fn new(code: &str, detail: impl Into<String>) -> Self {
         Self { code: code.into(), detail: detail.into() }
     }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use footfall_shared::mysql::{Fences, Step, StoreError};
+use footfall_shared::mysql::{Fences, StoreError, StoreFuture};
 use footfall_shared::protocol::{
-    Article, Batch, Committed, Direct, Fence, Flush, Growth, Part, Producer, Recovery, Row, Shard, StoredArticle, User,
+    Article, Batch, Committed, Delta, Direct, Fence, Flush, Producer, ProducerBatches, Recovery, Row, Shard,
+    StoredArticle, User,
 };
 
 use footfall_proof::{Conservation, Invariant, Moment, Network, Who};
@@ -170,7 +171,7 @@ impl Client {
         step: &'static str,
         patience: Duration,
         work: impl FnOnce(&Database) -> Result<T, StoreError> + Send + 'static,
-    ) -> Step<'_, T> {
+    ) -> StoreFuture<'_, T> {
         let (database, who) = (Arc::clone(&self.database), self.who);
         Box::pin(async move {
             let network = lock(&database.network)[who];
@@ -203,15 +204,15 @@ impl Client {
 }
 
 impl Fences for Client {
-    fn check_schema(&self, _: u16) -> Step<'_, ()> {
+    fn check_schema(&self, _: u16) -> StoreFuture<'_, ()> {
         self.ask("fence", PATIENCE, |_| Ok(()))
     }
 
-    fn fence(&self, shard: Shard) -> Step<'_, Fence> {
+    fn fence(&self, shard: Shard) -> StoreFuture<'_, Fence> {
         self.ask("fence", PATIENCE, move |database| Ok(lock(&database.tables).fences[&shard.0]))
     }
 
-    fn next_epoch(&self, shard: Shard, epoch: u64) -> Step<'_, Option<Recovery>> {
+    fn next_epoch(&self, shard: Shard, epoch: u64) -> StoreFuture<'_, Option<Recovery>> {
         let who = self.who;
         self.ask("next_epoch", TRANSACTION_MAX, move |database| {
             let mut tables = lock(&database.tables);
@@ -232,7 +233,7 @@ impl Fences for Client {
         })
     }
 
-    fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> Step<'a, Committed> {
+    fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> StoreFuture<'a, Committed> {
         let (flush, who) = (flush.clone(), self.who);
         self.ask("commit", TRANSACTION_MAX, move |database| {
             if database.mutant == Some(Mutant::PoisonStops) && flush.rows.iter().any(|row| row.user.as_str() == POISON)
@@ -256,7 +257,7 @@ impl Fences for Client {
         })
     }
 
-    fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> Step<'a, Direct> {
+    fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> StoreFuture<'a, Direct> {
         let (batch, who) = (batch.clone(), self.who);
         self.ask("commit_direct", PATIENCE, move |database| {
             let direct = database.commit_direct(shard, &batch);
@@ -267,7 +268,7 @@ impl Fences for Client {
         })
     }
 
-    fn article<'a>(&'a self, shard: Shard, article: &'a Article) -> Step<'a, StoredArticle> {
+    fn article<'a>(&'a self, shard: Shard, article: &'a Article) -> StoreFuture<'a, StoredArticle> {
         let article = article.clone();
         self.ask("fence", PATIENCE, move |database| {
             let (Fence { epoch, position, version, views: shard_views, .. }, views, readers) =
@@ -305,7 +306,7 @@ impl Database {
                 None => {}
             }
         }
-        let (growth, quarantined) = tables.store(shard, &flush.rows);
+        let (deltas, quarantined) = tables.store(shard, &flush.rows);
         for part in &flush.producers {
             tables.producers.entry((shard.0, part.producer.0)).or_default().raise(part);
         }
@@ -320,7 +321,7 @@ impl Database {
         fence.flush_epoch = epoch;
         let version = fence.version;
         self.note(shard, tables);
-        Committed::Now { growth, version, quarantined: quarantined + lost }
+        Committed::Now { deltas, version, quarantined: quarantined + lost }
     }
 
     /// What a base at this position and version has to be.
@@ -348,7 +349,7 @@ impl Database {
         if fenced.batch >= batch.number {
             return Direct::Before;
         }
-        let part = Part {
+        let part = ProducerBatches {
             producer: batch.producer,
             first: batch.number,
             last: batch.number,
@@ -371,7 +372,7 @@ impl Database {
 }
 
 impl Fenced {
-    fn raise(&mut self, part: &Part) {
+    fn raise(&mut self, part: &ProducerBatches) {
         self.batch = part.last;
         self.views = part.cumulative_views;
         self.repeats += part.repeats;
@@ -386,7 +387,7 @@ impl Tables {
         (self.fences.clone(), self.producers.clone())
     }
 
-    /// A shard is at the position and its producers are at the batches of before; what was counted stays counted.
+    /// Sets a shard's position and its producers' fences back to what they were; what was counted stays counted.
     fn put_back(&mut self, shard: Shard, (fences, producers): Positions) {
         if let (Some(now), Some(before)) = (self.fences.get_mut(&shard.0), fences.get(&shard.0)) {
             (now.position, now.flush_epoch) = (before.position, before.flush_epoch);
@@ -395,8 +396,8 @@ impl Tables {
     }
 
     /// Adds rows and all sums; answers what each article grew by, and the views that went to quarantine instead.
-    fn store(&mut self, shard: Shard, rows: &[Row]) -> (Vec<Growth>, u64) {
-        let mut growth: Vec<Growth> = vec![];
+    fn store(&mut self, shard: Shard, rows: &[Row]) -> (Vec<Delta>, u64) {
+        let mut deltas: Vec<Delta> = vec![];
         let mut quarantined = 0;
         for Row { article, user, views } in rows {
             if user.as_str() == POISON {
@@ -413,14 +414,14 @@ impl Tables {
             let fence = self.fences.get_mut(&shard.0).expect("it was made with all shards");
             fence.views += views;
             fence.readers += is_new;
-            match growth.last_mut() {
+            match deltas.last_mut() {
                 Some(part) if part.article == *article => {
                     part.views += views;
                     part.readers += is_new;
                 }
-                _ => growth.push(Growth { article: article.clone(), views: *views, readers: is_new }),
+                _ => deltas.push(Delta { article: article.clone(), views: *views, readers: is_new }),
             }
         }
-        (growth, quarantined)
+        (deltas, quarantined)
     }
 }

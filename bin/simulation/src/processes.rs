@@ -61,6 +61,7 @@ pub struct World {
     pub database: Arc<Database>,
     /// By host.
     pub disks: Vec<Arc<SimulatedDisk>>,
+    /// How large it is, and what clients may rely on.
     pub settings: Settings,
     config: Config,
     mutant: Option<Mutant>,

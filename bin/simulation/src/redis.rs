@@ -10,10 +10,9 @@ use footfall_proof::{Invariant, Moment, Network, Restart, Who, WriteMode};
 use footfall_shared::protocol::keys::ShardKeys;
 use footfall_shared::protocol::packed;
 use footfall_shared::protocol::{Article, Batch, Fence, Shard};
-use footfall_shared::redis::{Answer, Entry, Script, Server};
+use footfall_shared::redis::{Entry, ReplyFuture, Script, Server};
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 
-use crate::before;
 use crate::books::{BatchName, Books};
 use crate::keyspace::{Context, Keyspace, Refused, Reply};
 use crate::lua;
@@ -25,7 +24,7 @@ use crate::stage::{CLIENTS, Stage, Unanswered, clients, exchange, lock, sleep_ms
 pub const BEGIN_MS: u64 = 1_790_000_000_000;
 /// How many states a server remembers for a restart that loses the latest writes.
 const HISTORY: usize = 80;
-/// Every so many writes a copy is put away.
+/// After this many writes a copy of the data set is put away, which a restart may come back with.
 const COPY_EVERY: u64 = 25;
 
 /// Bytes of the append-only file that one write takes, about.
@@ -158,16 +157,17 @@ impl Farm {
         self.books.applied(BatchName::of(shard, packed::Path::Redis, batch), batch, (u64::from(shard), 0));
     }
 
-    /// An ingest of the version before appends a batch; false if it was not taken.
+    /// An ingest of the version before appends a batch, with its own script and as it packs one; false if it was not
+    /// taken.
     #[must_use]
-    pub fn apply_before(&self, shard: u16, epoch: u64, batch: &Batch) -> bool {
+    pub fn apply_before(&self, script: &str, shard: u16, epoch: u64, batch: &Batch, packed: Vec<u8>) -> bool {
         let newest = lock(&self.state).servers.len() - 1;
         let keys = ShardKeys::new(Shard(shard));
         let names = [&keys.meta, &keys.producers, &keys.log].map(|name| name.clone().into_bytes());
         let words = [epoch, batch.number, batch.views(), batch.cumulative_views].map(|number| number.to_string());
         let [epoch, number, views, cumulative_views] = words.map(String::into_bytes);
         let producer = batch.producer.to_string().into_bytes();
-        let arguments = [epoch, producer, number, views, cumulative_views, before::pack(batch)];
+        let arguments = [epoch, producer, number, views, cumulative_views, packed];
         let Some(life) = lock(&self.state).servers[newest].life else { return false };
         let is_taken = self.serve(newest, life, |state| {
             if state.servers[newest].mode != WriteMode::Writable {
@@ -176,7 +176,7 @@ impl Farm {
             let context = self.context(state, newest);
             let keyspace = &mut state.servers[newest].data.keyspace;
             let is_carried = keyspace.field(&keys.meta, "tail").is_some();
-            let answer = lua::run(before::APPLY, &names, &arguments, keyspace, context);
+            let answer = lua::run(script, &names, &arguments, keyspace, context);
             let is_taken = matches!(&answer, Ok(Value::Array(answer)) if answer.first() == Some(&Value::BulkString(b"OK".to_vec())));
             if is_taken {
                 if is_carried {
@@ -626,7 +626,7 @@ fn words_of(command: &Cmd) -> Vec<Vec<u8>> {
 }
 
 impl Server for Client {
-    fn script(&self, script: &'static Script, call: Cmd) -> Answer<'_> {
+    fn script(&self, script: &'static Script, call: Cmd) -> ReplyFuture<'_> {
         // EVALSHA, hash, number of keys, keys, arguments.
         let words = words_of(&call);
         let keys = std::str::from_utf8(&words[2]).ok().and_then(|number| number.parse().ok());
@@ -638,7 +638,7 @@ impl Server for Client {
         }))
     }
 
-    fn pipeline(&self, pipeline: redis::Pipeline) -> Answer<'_> {
+    fn pipeline(&self, pipeline: redis::Pipeline) -> ReplyFuture<'_> {
         Box::pin(self.ask("pipeline", move |farm, server, life| {
             Box::pin(async move {
                 let mut replies = vec![];

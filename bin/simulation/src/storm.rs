@@ -1,8 +1,8 @@
 //! A random plan for a simulated system: a setup, and faults in clusters.
 
 use footfall_proof::{
-    Damage, Dice, Expect, Fate, Fault, Load, Moment, Network, Plan, Point, Restart, Settings, Setup, Step, Store, Who,
-    WriteMode,
+    Damage, Dice, Expect, Fate, Fault, Load, Moment, Network, Plan, PlannedFault, Point, Restart, Settings, Setup,
+    Store, Who, WriteMode,
 };
 
 use crate::stage::{CLIENTS, FLUSHERS, INGESTS, client};
@@ -29,7 +29,7 @@ pub fn storm(seed: u64) -> Plan {
     let mut steps = Vec::new();
     for (at_ms, together) in faults {
         for (hold_ms, fault) in together {
-            steps.push(Step { after_ms: at_ms - previous_ms, hold_ms, fault });
+            steps.push(PlannedFault { after_ms: at_ms - previous_ms, hold_ms, fault });
             previous_ms = at_ms;
         }
     }

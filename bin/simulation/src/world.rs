@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use footfall_proof::{Fate, Fault, Hurt, Moment, Network, NotDone, Point, Restart, Step, Store, Who, WriteMode};
+use footfall_proof::{
+    Fate, Fault, Hurt, Moment, Network, NotDone, PlannedFault, Point, Restart, Store, Who, WriteMode,
+};
 
 use crate::disk::SimulatedDisk;
 use crate::processes::{Process, World};
@@ -37,8 +39,8 @@ impl footfall_proof::World for Simulated {
         }
     }
 
-    async fn inject(&mut self, step: &Step) -> Result<Undos, NotDone<String>> {
-        let (world, Step { hold_ms, fault, .. }) = (&self.0, *step);
+    async fn inject(&mut self, step: &PlannedFault) -> Result<Undos, NotDone<String>> {
+        let (world, PlannedFault { hold_ms, fault, .. }) = (&self.0, *step);
         world.stage.trace.note("action", &[], || fault.to_string());
         inject(world, fault, hold_ms).await.map_err(NotDone::Missed)
     }

@@ -193,6 +193,8 @@ fn neighbours(path: &str) -> (&'static [&'static str], &'static [&'static str]) 
         "shared/proof/Cargo.toml" => (&[], &[]),
         "migrations/Cargo.toml" => (&["footfall-shared"], &["footfall-sandbox"]),
         "bin/ingest/Cargo.toml" => (&["footfall-shared", "footfall-journal"], &["footfall-sandbox"]),
+        // Views are added up in one way everywhere.
+        "bin/dashboard/Cargo.toml" => (&["footfall-shared", "footfall-proof"], &["footfall-sandbox"]),
         "shared/Cargo.toml" => (&[], &["footfall-sandbox"]),
         "shared/sandbox/Cargo.toml" => (&[], &[]),
         _ => (&["footfall-shared"], &["footfall-sandbox"]),

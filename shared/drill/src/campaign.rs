@@ -10,11 +10,11 @@ use footfall_proof::{Plan, Setup};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::lab::Lab;
-use crate::run::{self, Measured, Outcome, Verdict};
+use crate::run::{self, Measured, RunOutcome, Verdict};
 use crate::scripts::Scripts;
 use crate::setting;
 
-/// A stack is replaced after so many runs: `footfall verify` looks at all that is in its database.
+/// A stack is replaced after this many runs, because `footfall verify` looks at all that is in its database.
 const RUNS_MAX: u32 = 40;
 /// And after a run with more views than these.
 const VIEWS_MAX: u64 = 200_000;
@@ -38,14 +38,14 @@ pub enum Event<'a> {
     /// A run begins.
     Begins(&'a Plan),
     /// A run has ended, or was skipped.
-    Ended(&'a Outcome),
+    Ended(&'a RunOutcome),
 }
 
 /// What came of some plans.
 #[derive(Clone, Debug, Default)]
 pub struct Outcomes {
     /// Of those that were run, or skipped, in the order in which they were.
-    pub done: Vec<Outcome>,
+    pub done: Vec<RunOutcome>,
     /// Those that were not started before the deadline, or before somebody ended it.
     pub left_out: Vec<Plan>,
 }
@@ -102,9 +102,9 @@ impl Campaign {
     }
 }
 
-fn skipped(plan: Plan, why: &str) -> Outcome {
+fn skipped(plan: Plan, why: &str) -> RunOutcome {
     let verdict = Verdict::Skipped(why.to_owned());
-    Outcome { plan, verdict, measured: Measured::default(), took: Duration::ZERO, kept: None }
+    RunOutcome { plan, verdict, measured: Measured::default(), took: Duration::ZERO, kept: None }
 }
 
 /// The flag that the first signal sets.

@@ -1,23 +1,26 @@
 //! A running stack to be hurt.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use footfall_proof::{Setup, Store, Who};
-use footfall_sandbox::{Action, Injection};
+use footfall_sandbox::{Action, Injection, Message};
 use tempfile::TempDir;
 
 use crate::probe::{self, Target};
 use crate::scripts::Scripts;
 use crate::setting::{self, Mount};
 use crate::stack::{Links, Role, Stack};
-use crate::world::Matcher;
 
 /// How long a fault waits for the moment that it was made for.
 const OCCASION: Duration = Duration::from_secs(6);
 const POLL: Duration = Duration::from_millis(2);
+
+/// Whether a message is the one that is meant.
+pub(crate) type Matcher = Arc<dyn Fn(&Message) -> bool + Send + Sync>;
 
 /// The moment that a fault was made for did not come.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ mod world;
 
 pub use campaign::{Campaign, Event, Outcomes};
 pub use report::{failures, line, list, table};
-pub use run::{Measured, Outcome, Verdict};
+pub use run::{Measured, RunOutcome, Verdict};
 
 /// A seed for a campaign that was given none; short enough to be typed.
 pub fn random_seed() -> u64 {

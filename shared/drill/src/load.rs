@@ -14,7 +14,7 @@ use crate::stack::{Role, Stack};
 
 /// Longer than the tool waits for the answer to a request.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
-/// At the given rate nobody gets to the end of these; the load ends when it is told to.
+/// More views than any run sends at its rate; the load ends when the drill stops it.
 const HOURS: u64 = 24;
 
 /// Traffic under way.

@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyl
 use footfall_proof::{Expect, Plan, Recipe};
 use indicatif::HumanCount;
 
-use crate::run::{Outcome, Verdict};
+use crate::run::{RunOutcome, Verdict};
 
 /// A line below the head and nothing else.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
@@ -15,7 +15,7 @@ const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().f
 const WIDTH: u16 = 118;
 
 /// A row for each name, in the order of their first runs.
-pub fn table(outcomes: &[Outcome]) -> String {
+pub fn table(outcomes: &[RunOutcome]) -> String {
     let mut names: Vec<&str> = Vec::new();
     for outcome in outcomes {
         if !names.contains(&outcome.plan.name.as_str()) {
@@ -35,7 +35,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
         "result",
     ]);
     for name in names {
-        let runs: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.plan.name == name).collect();
+        let runs: Vec<&RunOutcome> = outcomes.iter().filter(|outcome| outcome.plan.name == name).collect();
         table.add_row(row(name, &runs));
     }
     for column in 1..=7 {
@@ -47,7 +47,7 @@ pub fn table(outcomes: &[Outcome]) -> String {
 }
 
 /// Why some could not be done, each reason once.
-fn skipped(outcomes: &[Outcome]) -> String {
+fn skipped(outcomes: &[RunOutcome]) -> String {
     let mut reasons: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for outcome in outcomes {
         if let Verdict::Skipped(why) = &outcome.verdict {
@@ -61,10 +61,10 @@ fn skipped(outcomes: &[Outcome]) -> String {
 }
 
 /// Sums of views; of times the longest.
-fn row(name: &str, runs: &[&Outcome]) -> [String; 9] {
-    let is_skipped = |outcome: &&Outcome| matches!(outcome.verdict, Verdict::Skipped(_));
-    let real: Vec<&Outcome> = runs.iter().copied().filter(|outcome| !is_skipped(outcome)).collect();
-    let sum = |views: fn(&Outcome) -> u64| HumanCount(real.iter().map(|outcome| views(outcome)).sum()).to_string();
+fn row(name: &str, runs: &[&RunOutcome]) -> [String; 9] {
+    let is_skipped = |outcome: &&RunOutcome| matches!(outcome.verdict, Verdict::Skipped(_));
+    let real: Vec<&RunOutcome> = runs.iter().copied().filter(|outcome| !is_skipped(outcome)).collect();
+    let sum = |views: fn(&RunOutcome) -> u64| HumanCount(real.iter().map(|outcome| views(outcome)).sum()).to_string();
     let longest = |times: Vec<Duration>| {
         times.into_iter().max().map_or_else(|| "-".to_owned(), |longest| format!("{:.1}", longest.as_secs_f64()))
     };
@@ -81,11 +81,11 @@ fn row(name: &str, runs: &[&Outcome]) -> [String; 9] {
     ]
 }
 
-fn result(runs: &[&Outcome]) -> String {
+fn result(runs: &[&RunOutcome]) -> String {
     let failed = runs.iter().filter(|outcome| matches!(outcome.verdict, Verdict::Failed(_))).count();
     let quarantined: u64 = runs.iter().map(|outcome| outcome.measured.quarantined).sum();
     let untold: u64 =
-        runs.iter().map(|Outcome { measured, .. }| measured.lost.saturating_sub(measured.quarantined)).sum();
+        runs.iter().map(|RunOutcome { measured, .. }| measured.lost.saturating_sub(measured.quarantined)).sum();
     let is_skipped = runs.iter().any(|outcome| matches!(outcome.verdict, Verdict::Skipped(_)));
     match failed {
         0 if is_skipped => "SKIPPED, see below".to_owned(),
@@ -100,7 +100,7 @@ fn result(runs: &[&Outcome]) -> String {
 }
 
 /// What is to be known about each run that failed: why, its plan, where its data are, and the commands that do it again.
-pub fn failures(outcomes: &[Outcome], again: impl Fn(&Plan) -> Vec<String>) -> String {
+pub fn failures(outcomes: &[RunOutcome], again: impl Fn(&Plan) -> Vec<String>) -> String {
     let mut text = String::new();
     for outcome in outcomes {
         let Verdict::Failed(why) = &outcome.verdict else { continue };
@@ -120,8 +120,8 @@ pub fn failures(outcomes: &[Outcome], again: impl Fn(&Plan) -> Vec<String>) -> S
 }
 
 /// One run in a line.
-pub fn line(outcome: &Outcome) -> String {
-    let Outcome { plan, verdict, measured, took, .. } = outcome;
+pub fn line(outcome: &RunOutcome) -> String {
+    let RunOutcome { plan, verdict, measured, took, .. } = outcome;
     let result = match verdict {
         Verdict::Passed => "ok".to_owned(),
         Verdict::Skipped(why) => format!("skipped: {why}"),
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
     use crate::run::Measured;
 
-    fn outcome(name: &str, seed: u64, verdict: Verdict, doubled: u64) -> Outcome {
+    fn outcome(name: &str, seed: u64, verdict: Verdict, doubled: u64) -> RunOutcome {
         let recipe = find(name).expect("there is one");
         let measured = Measured {
             acknowledged: 6_000,
@@ -170,7 +170,7 @@ mod tests {
             recovered: Some(Duration::from_millis(1_240)),
             ..Measured::default()
         };
-        Outcome { plan: Plan::of(recipe, seed, Scale::Short), verdict, measured, took: Duration::ZERO, kept: None }
+        RunOutcome { plan: Plan::of(recipe, seed, Scale::Short), verdict, measured, took: Duration::ZERO, kept: None }
     }
 
     #[test]

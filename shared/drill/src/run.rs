@@ -26,7 +26,7 @@ const AFTERWARDS: Duration = Duration::from_millis(300);
 
 /// What came of a run.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct RunOutcome {
     /// What was run.
     pub plan: Plan,
     /// The verdict, and its reason.
@@ -76,7 +76,7 @@ pub struct Measured {
 }
 
 /// Runs a plan on a stack that is well. A stack on which a run failed should not be used again.
-pub(crate) fn run(lab: &mut Lab, plan: &Plan) -> Outcome {
+pub(crate) fn run(lab: &mut Lab, plan: &Plan) -> RunOutcome {
     let started = Instant::now();
     let mut measured = Measured::default();
     let verdict = match attempt(lab, plan, &mut measured) {
@@ -86,7 +86,7 @@ pub(crate) fn run(lab: &mut Lab, plan: &Plan) -> Outcome {
             Err(error) => Verdict::Failed(format!("{error:#}")),
         },
     };
-    Outcome { plan: plan.clone(), verdict, measured, took: started.elapsed(), kept: None }
+    RunOutcome { plan: plan.clone(), verdict, measured, took: started.elapsed(), kept: None }
 }
 
 fn attempt(lab: &mut Lab, plan: &Plan, measured: &mut Measured) -> anyhow::Result<()> {

@@ -64,7 +64,7 @@ pub(crate) fn options(setup: Setup, dir: &Path, binaries: &Path) -> StackOptions
             for (name, value) in [
                 ("LD_PRELOAD", library.display().to_string()),
                 ("FAKETIME_TIMESTAMP_FILE", clock_file(dir).display().to_string()),
-                // Only the time of day: waiting goes on as ever, as when somebody sets a machine's clock.
+                // Only the time of day changes, and not how long a wait lasts, as when somebody sets a machine's clock.
                 ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
                 ("FAKETIME_CACHE_DURATION", "1".to_owned()),
             ] {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use footfall_proof::{Fault, NotDone, Point, Step, Store, Who, World};
+use footfall_proof::{Fault, NotDone, PlannedFault, Point, Store, Who, World};
 use footfall_sandbox::Message;
 
-use crate::lab::{Lab, NotHit, Skip};
+use crate::lab::{Lab, Matcher, NotHit, Skip};
 
 mod clock;
 mod journal;
@@ -19,9 +19,6 @@ mod services;
 
 /// Undoes a fault.
 pub(crate) type Healing = Box<dyn FnOnce(&mut Lab) -> anyhow::Result<()>>;
-
-/// Whether a message is the one that is meant.
-pub(crate) type Matcher = Arc<dyn Fn(&Message) -> bool + Send + Sync>;
 
 /// A stack under load.
 pub(crate) struct Real<'a> {
@@ -51,7 +48,7 @@ impl World for Real<'_> {
         thread::sleep(Duration::from_millis(ms).saturating_sub(self.started.elapsed()));
     }
 
-    async fn inject(&mut self, step: &Step) -> Result<Vec<(u64, Healing)>, NotDone<anyhow::Error>> {
+    async fn inject(&mut self, step: &PlannedFault) -> Result<Vec<(u64, Healing)>, NotDone<anyhow::Error>> {
         let done = inject(self.lab, step.fault);
         let may_miss = |error: &anyhow::Error| self.may_miss && (error.is::<NotHit>() || error.is::<Skip>());
         match done {
@@ -66,23 +63,23 @@ impl World for Real<'_> {
     }
 
     fn take_turns(&self, first: &Fault, second: &Fault) -> bool {
-        parts(first).iter().any(|part| parts(second).contains(part))
+        components(first).iter().any(|component| components(second).contains(component))
     }
 }
 
-/// What a fault lays its hands on, or cannot do without.
+/// A component that a fault changes, or that must work for the fault to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+enum Component {
     Ingest,
     Flusher,
     Redis,
     MySql,
 }
 
-fn parts(fault: &Fault) -> &'static [Part] {
-    use Part::{Flusher, Ingest, MySql, Redis};
+fn components(fault: &Fault) -> &'static [Component] {
+    use Component::{Flusher, Ingest, MySql, Redis};
     match fault {
-        Fault::Kill { who } | Fault::Terminate { who } | Fault::Pause { who } => parts_of(*who),
+        Fault::Kill { who } | Fault::Terminate { who } | Fault::Pause { who } => components_of(*who),
         // It must be at work to be caught at it.
         Fault::KillAt { who, .. } | Fault::PauseAt { who, .. } | Fault::Messages { who, .. } => match who {
             Who::Ingests | Who::Ingest(_) => &[Ingest, Redis],
@@ -106,7 +103,7 @@ fn parts(fault: &Fault) -> &'static [Part] {
         Fault::MysqlOlder { .. } => &[MySql, Flusher],
         Fault::Network { who: Who::All, store: Store::Redis, .. } => &[Redis],
         Fault::Network { who: Who::All, store: Store::MySql, .. } => &[MySql],
-        Fault::Network { who, .. } => parts_of(*who),
+        Fault::Network { who, .. } => components_of(*who),
         // These come with others that take care of it.
         Fault::PowerCut { .. }
         | Fault::Clocks { .. }
@@ -116,11 +113,11 @@ fn parts(fault: &Fault) -> &'static [Part] {
     }
 }
 
-fn parts_of(who: Who) -> &'static [Part] {
+fn components_of(who: Who) -> &'static [Component] {
     match who {
-        Who::All => &[Part::Ingest, Part::Flusher],
-        Who::Ingests | Who::Ingest(_) => &[Part::Ingest],
-        Who::Flushers | Who::Flusher(_) => &[Part::Flusher],
+        Who::All => &[Component::Ingest, Component::Flusher],
+        Who::Ingests | Who::Ingest(_) => &[Component::Ingest],
+        Who::Flushers | Who::Flusher(_) => &[Component::Flusher],
         Who::Reader => &[],
     }
 }

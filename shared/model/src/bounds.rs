@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::log::PRODUCERS;
-use crate::state::Faults;
+use crate::state::FaultBudget;
 
 /// How many of everything there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +30,10 @@ pub struct Bounds {
     /// Whether the first server has taken all batches already.
     pub loaded: bool,
     /// Faults.
-    pub faults: Faults,
+    pub faults: FaultBudget,
 }
 
-const NO_FAULTS: Faults = Faults { copies: 0, wipes: 0, discards: 0, kills: 0, power_losses: 0, restores: 0 };
+const NO_FAULTS: FaultBudget = FaultBudget { copies: 0, wipes: 0, discards: 0, kills: 0, power_losses: 0, restores: 0 };
 
 const SMALLEST: Bounds = Bounds {
     name: "",
@@ -56,12 +56,12 @@ impl Bounds {
         batches: [2, 1],
         servers: 1,
         epochs: 3,
-        faults: Faults { copies: 1, wipes: 1, ..NO_FAULTS },
+        faults: FaultBudget { copies: 1, wipes: 1, ..NO_FAULTS },
         ..SMALLEST
     };
     /// An older copy takes over, and the newer one goes on answering.
     pub const STALE_COPY: Self =
-        Self { name: "stale copy", batches: [2, 0], faults: Faults { copies: 1, ..NO_FAULTS }, ..SMALLEST };
+        Self { name: "stale copy", batches: [2, 0], faults: FaultBudget { copies: 1, ..NO_FAULTS }, ..SMALLEST };
     /// There and back again: an empty server, the old one, the other one.
     pub const FLIP: Self = Self { name: "there and back", batches: [2, 0], epochs: 3, ..SMALLEST };
     /// Flushers in each other's way.
@@ -69,7 +69,7 @@ impl Bounds {
         name: "two flushers",
         batches: [2, 0],
         flushers: 2,
-        faults: Faults { copies: 1, ..NO_FAULTS },
+        faults: FaultBudget { copies: 1, ..NO_FAULTS },
         ..SMALLEST
     };
     /// Several entries in a transaction, and some of them in another flusher's.
@@ -78,12 +78,17 @@ impl Bounds {
         batches: [3, 0],
         servers: 1,
         flushers: 2,
-        faults: Faults { wipes: 1, ..NO_FAULTS },
+        faults: FaultBudget { wipes: 1, ..NO_FAULTS },
         ..SMALLEST
     };
     /// Recoverers in each other's way; FLUSHALL.
-    pub const TWO_RECOVERERS: Self =
-        Self { name: "two recoverers", recoverers: 2, epochs: 3, faults: Faults { wipes: 1, ..NO_FAULTS }, ..SMALLEST };
+    pub const TWO_RECOVERERS: Self = Self {
+        name: "two recoverers",
+        recoverers: 2,
+        epochs: 3,
+        faults: FaultBudget { wipes: 1, ..NO_FAULTS },
+        ..SMALLEST
+    };
     /// A data set is discarded.
     pub const DISCARD: Self = Self {
         name: "discard",
@@ -91,7 +96,7 @@ impl Bounds {
         epochs: 3,
         servers: 1,
         flushers: 2,
-        faults: Faults { copies: 1, discards: 1, ..NO_FAULTS },
+        faults: FaultBudget { copies: 1, discards: 1, ..NO_FAULTS },
         ..SMALLEST
     };
     /// Producers whose batches may be in another order in another log.
@@ -101,7 +106,7 @@ impl Bounds {
         name: "direct path, adoption",
         direct: [1, 0],
         journal: true,
-        faults: Faults { kills: 1, ..NO_FAULTS },
+        faults: FaultBudget { kills: 1, ..NO_FAULTS },
         ..SMALLEST
     };
     /// The journal when the host loses power.
@@ -111,7 +116,7 @@ impl Bounds {
         direct: [1, 0],
         servers: 1,
         journal: true,
-        faults: Faults { kills: 1, power_losses: 1, ..NO_FAULTS },
+        faults: FaultBudget { kills: 1, power_losses: 1, ..NO_FAULTS },
         ..SMALLEST
     };
     /// Cached bases, with direct transactions.
@@ -123,7 +128,7 @@ impl Bounds {
         direct: [1, 0],
         servers: 1,
         readers: 1,
-        faults: Faults { copies: 1, ..NO_FAULTS },
+        faults: FaultBudget { copies: 1, ..NO_FAULTS },
         ..SMALLEST
     };
     /// Cached bases, and the log in another order on an overtaken server.
@@ -135,7 +140,7 @@ impl Bounds {
         batches: [2, 0],
         servers: 1,
         readers: 2,
-        faults: Faults { copies: 1, ..NO_FAULTS },
+        faults: FaultBudget { copies: 1, ..NO_FAULTS },
         ..SMALLEST
     };
     /// MySQL goes back behind what Redis has forgotten.
@@ -143,7 +148,7 @@ impl Bounds {
         name: "MySQL went back",
         batches: [2, 0],
         servers: 1,
-        faults: Faults { copies: 1, discards: 1, restores: 1, ..NO_FAULTS },
+        faults: FaultBudget { copies: 1, discards: 1, restores: 1, ..NO_FAULTS },
         ..SMALLEST
     };
     /// The same, with a producer that notices nothing.
@@ -151,7 +156,7 @@ impl Bounds {
         name: "MySQL went back, two producers",
         batches: [1, 1],
         servers: 1,
-        faults: Faults { restores: 1, ..NO_FAULTS },
+        faults: FaultBudget { restores: 1, ..NO_FAULTS },
         ..SMALLEST
     };
     /// MySQL goes back, and with it Redis: an epoch begins twice.
@@ -160,7 +165,7 @@ impl Bounds {
         batches: [1, 1],
         servers: 1,
         flushers: 2,
-        faults: Faults { wipes: 2, restores: 1, ..NO_FAULTS },
+        faults: FaultBudget { wipes: 2, restores: 1, ..NO_FAULTS },
         ..SMALLEST
     };
 
@@ -189,9 +194,14 @@ impl Bounds {
     pub const LARGER: [Self; 7] = [
         Self { epochs: 3, ..Self::STALE_COPY },
         Self { epochs: 3, ..Self::TWO_FLUSHERS },
-        Self { flushers: 2, epochs: 2, faults: Faults { copies: 1, wipes: 1, ..NO_FAULTS }, ..Self::TWO_RECOVERERS },
-        Self { faults: Faults { wipes: 1, discards: 1, ..NO_FAULTS }, ..Self::TWO_RECOVERERS },
-        Self { faults: Faults { copies: 1, ..NO_FAULTS }, ..Self::TWO_PRODUCERS },
+        Self {
+            flushers: 2,
+            epochs: 2,
+            faults: FaultBudget { copies: 1, wipes: 1, ..NO_FAULTS },
+            ..Self::TWO_RECOVERERS
+        },
+        Self { faults: FaultBudget { wipes: 1, discards: 1, ..NO_FAULTS }, ..Self::TWO_RECOVERERS },
+        Self { faults: FaultBudget { copies: 1, ..NO_FAULTS }, ..Self::TWO_PRODUCERS },
         Self { direct: [1, 1], ..Self::ADOPTION },
         Self { flushers: 2, ..Self::READS_AND_RESTART },
     ];
@@ -206,7 +216,7 @@ impl Bounds {
 impl fmt::Display for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { batches: [a, b], direct: [c, d], servers, flushers, recoverers, epochs, .. } = self;
-        let Faults { copies, wipes, discards, kills, power_losses, restores } = self.faults;
+        let FaultBudget { copies, wipes, discards, kills, power_losses, restores } = self.faults;
         write!(f, "batches {a}+{b}, direct {c}+{d}, Redis {servers}, flushers {flushers}, recoverers {recoverers}, ")?;
         write!(f, "epochs {epochs}")?;
         for (count, name) in [

@@ -1,6 +1,6 @@
 //! What becomes of a state if no more faults happen: a fixed order of steps that drains everything.
 
-use crate::mysql::{DirectFence, Fence};
+use crate::mysql::{DirectDecision, FlushDecision};
 use crate::rules::Rules;
 use crate::server::Follower;
 use crate::state::State;
@@ -41,9 +41,9 @@ pub fn heal(rules: &Rules, state: &State, server: usize) -> Result<State, Stop> 
         }
         while let Some(number) = producer.next_direct() {
             match mysql.direct_fence(rules, p, number) {
-                DirectFence::Write => mysql.commit_directly(rules, p, number, !mysql.has_row),
-                DirectFence::Before => {}
-                DirectFence::Hole => return Err(Stop::Alarm),
+                DirectDecision::Write => mysql.commit_directly(rules, p, number, !mysql.has_row),
+                DirectDecision::Before => {}
+                DirectDecision::Hole => return Err(Stop::Alarm),
             }
             producer.confirmed(number);
         }
@@ -59,9 +59,9 @@ pub fn heal(rules: &Rules, state: &State, server: usize) -> Result<State, Stop> 
     }
     if !follower.log.is_empty() {
         match mysql.fence(rules, &follower) {
-            Fence::Write(from) => drop(mysql.commit(&follower, from, !mysql.has_row)),
-            Fence::Before => {}
-            Fence::Fenced | Fence::Hole => return Err(Stop::Alarm),
+            FlushDecision::Write(from) => drop(mysql.commit(&follower, from, !mysql.has_row)),
+            FlushDecision::Before => {}
+            FlushDecision::Fenced | FlushDecision::Hole => return Err(Stop::Alarm),
         }
         redis.acknowledge(rules, redis.epoch, follower.log.tail, false);
     }

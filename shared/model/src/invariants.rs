@@ -6,8 +6,9 @@ use stateright::Property;
 use crate::Protocol;
 use crate::healing::{Stop, heal};
 use crate::log::{Batch, Batches, Log, PRODUCERS};
+use crate::replies::Base;
 use crate::server::{Follower, Server};
-use crate::state::{Base, Flusher, Path, State};
+use crate::state::{Flusher, Path, State};
 
 /// Healing is always possible without a person (I10).
 pub const NOBODY_STOPS: &str = concat!(sentence!(I10), " (nobody has to stop, unless MySQL went back)");

@@ -31,7 +31,7 @@
 //! # What is left out
 //! - View ids, quarantine, poison, caps, time: leases, TTLs and triggers only decide when a step happens, and here any step
 //!   may happen at any time.
-//! - Packing, folding and damaged bytes: a data set "that does not add up" is a look that says so ([`state::Faults::discards`]).
+//! - Packing, folding and damaged bytes: a data set "that does not add up" is a look that says so ([`state::FaultBudget::discards`]).
 //! - A call of FOLLOW that answers several entries: it is several calls with nothing in between.
 //! - A producer's registration apart from learning the epoch.
 //! - Articles that a flush does not touch: nothing moves their bases, and nothing needs to.
@@ -49,6 +49,7 @@ pub mod healing;
 pub mod invariants;
 pub mod log;
 pub mod mysql;
+pub mod replies;
 mod rules;
 pub mod server;
 pub mod state;

@@ -1,9 +1,9 @@
 //! MySQL, and its transactions with the rules that guard them.
 
 use crate::log::{Batch, Batches, Log, PRODUCERS};
+use crate::replies::{Sight, Ticket};
 use crate::rules::Rules;
 use crate::server::Follower;
-use crate::state::{Sight, Ticket};
 
 /// MySQL, as committed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -30,7 +30,7 @@ pub struct MySql {
 
 /// How a flush may go on, decided under the lock of the fence row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fence {
+pub enum FlushDecision {
     /// Write the entries behind this position.
     Write(u8),
     /// MySQL has them all: acknowledge.
@@ -43,7 +43,7 @@ pub enum Fence {
 
 /// How a direct transaction may go on, decided under the lock of the fence row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DirectFence {
+pub enum DirectDecision {
     /// Write it.
     Write,
     /// MySQL has it.
@@ -55,18 +55,22 @@ pub enum DirectFence {
 impl MySql {
     /// The first half of a flush: what the fence says. The row stays locked until the second half.
     #[must_use]
-    pub fn fence(&self, rules: &Rules, Follower { epoch, log }: &Follower) -> Fence {
+    pub fn fence(&self, rules: &Rules, Follower { epoch, log }: &Follower) -> FlushDecision {
         if rules.commit_checks_epoch && self.epoch != *epoch {
-            return Fence::Fenced;
+            return FlushDecision::Fenced;
         }
         let from = if rules.commit_checks_position { self.position.max(log.first - 1) } else { log.first - 1 };
         if from >= log.tail {
-            return Fence::Before;
+            return FlushDecision::Before;
         }
         if rules.commit_checks_hole && self.position < from {
-            return Fence::Hole;
+            return FlushDecision::Hole;
         }
-        if rules.commit_checks_producers && !self.follow(log, from) { Fence::Hole } else { Fence::Write(from) }
+        if rules.commit_checks_producers && !self.follow(log, from) {
+            FlushDecision::Hole
+        } else {
+            FlushDecision::Write(from)
+        }
     }
 
     /// Whether the entries behind a position follow the producers' fences.
@@ -81,14 +85,14 @@ impl MySql {
 
     /// The second half of a flush: counts the entries behind a position, moves the fences, COMMIT. Answers what was counted.
     pub fn commit(&mut self, Follower { epoch, log }: &Follower, from: u8, is_new: bool) -> Batches {
-        let growth = log.batches_behind(from);
-        self.counted = self.counted.plus(growth);
+        let delta = log.batches_behind(from);
+        self.counted = self.counted.plus(delta);
         for batch in log.behind(from) {
             self.producers[batch.producer()] = batch.number();
         }
         (self.position, self.flush_epoch) = (log.tail, *epoch);
         self.count_reader(is_new);
-        growth
+        delta
     }
 
     fn count_reader(&mut self, is_new: bool) {
@@ -121,12 +125,12 @@ impl MySql {
 
     /// The first half of a direct transaction: what the direct fence says.
     #[must_use]
-    pub fn direct_fence(&self, rules: &Rules, producer: usize, number: u8) -> DirectFence {
+    pub fn direct_fence(&self, rules: &Rules, producer: usize, number: u8) -> DirectDecision {
         let last = self.direct[producer];
         if last >= number {
-            return if rules.direct_checks_fence { DirectFence::Before } else { DirectFence::Write };
+            return if rules.direct_checks_fence { DirectDecision::Before } else { DirectDecision::Write };
         }
-        if last + 1 == number { DirectFence::Write } else { DirectFence::Hole }
+        if last + 1 == number { DirectDecision::Write } else { DirectDecision::Hole }
     }
 
     /// The second half of a direct transaction: counts, moves the direct fence, COMMIT.

@@ -1,8 +1,8 @@
 //! A Redis server, and its scripts with the rules that guard them. Each happens in one go.
 
 use crate::log::{Batch, Batches, Log, PRODUCERS};
+use crate::replies::{Base, Fill, Sight, Ticket};
 use crate::rules::Rules;
-use crate::state::{Base, Fill, Sight, Ticket};
 
 /// One Redis server with its data set of the shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,7 +74,7 @@ impl Server {
 
     /// ADVANCE: moves the cached base along with a flush of the entries behind `from` up to `last`, by its growth. False if
     /// that can not be done. A repeat does nothing.
-    pub fn advance(&mut self, rules: &Rules, epoch: u8, from: u8, last: u8, growth: Batches) -> bool {
+    pub fn advance(&mut self, rules: &Rules, epoch: u8, from: u8, last: u8, delta: Batches) -> bool {
         if !self.admits(epoch) || rules.advance_checks_first && from != self.log.first - 1 {
             return false;
         }
@@ -84,7 +84,7 @@ impl Server {
         if let Some(base) = &mut self.base
             && (base.position <= from || !rules.advance_checks_position)
         {
-            *base = Base { position: last, counted: base.counted.plus(growth) };
+            *base = Base { position: last, counted: base.counted.plus(delta) };
         }
         true
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::log::{Batches, NUMBERS, PRODUCERS};
 use crate::mysql::MySql;
+use crate::replies::{Fill, Sight, Ticket};
 use crate::server::{Follower, Server};
 
 /// Servers that hold, or come back with, a data set of the shard.
@@ -152,38 +153,10 @@ pub enum Flusher {
         /// Up to where MySQL has the log.
         last: u8,
         /// What is between, if this very flush added it.
-        growth: Option<Batches>,
+        delta: Option<Batches>,
         /// Whether the cached bases were moved along.
         are_bases_moved: bool,
     },
-}
-
-/// What STATE answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Sight {
-    /// The life of the server.
-    pub life: u8,
-    /// The data set's epoch; 0 if there is none.
-    pub epoch: u8,
-    /// Position of its oldest entry.
-    pub first: u8,
-    /// Whether it is open in this life of the server.
-    pub is_open: bool,
-    /// Whether the data set did not add up and is to be set aside.
-    pub discard: bool,
-}
-
-/// What NEXT_EPOCH answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket {
-    /// The new epoch.
-    pub epoch: u8,
-    /// The fence's position.
-    pub position: u8,
-    /// The epoch of the last flush.
-    pub flush_epoch: u8,
-    /// The producers' fences.
-    pub producers: [u8; PRODUCERS],
 }
 
 /// Where a recoverer is. What it knows may be out of date.
@@ -219,26 +192,6 @@ pub enum Recoverer {
     },
 }
 
-/// What MySQL has of the article, as of a position: all entries up to there, and none behind it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Base {
-    /// The position.
-    pub position: u8,
-    /// The views, and whose they are.
-    pub counted: Batches,
-}
-
-/// A base on its way from MySQL into the cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Fill {
-    /// MySQL's epoch.
-    pub epoch: u8,
-    /// MySQL's version.
-    pub version: u8,
-    /// The base.
-    pub base: Base,
-}
-
 /// A reader.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reader {
@@ -261,7 +214,7 @@ pub struct Direct {
 
 /// How many faults may still happen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Faults {
+pub struct FaultBudget {
     /// A server comes back with its own or another's data, as they are now.
     pub copies: u8,
     /// FLUSHALL: the data are gone, the life of the server goes on.
@@ -296,7 +249,7 @@ pub struct State {
     /// The readers.
     pub readers: [Reader; 2],
     /// Faults to come.
-    pub faults: Faults,
+    pub faults: FaultBudget,
     /// For the properties only: the highest epoch and position that MySQL ever had.
     pub highest: (u8, u8),
     /// For the properties only: MySQL went back.

@@ -11,7 +11,7 @@ mod recoverer;
 
 use std::ops::Range;
 
-pub use faults::Fault;
+pub use faults::FaultStep;
 pub use flusher::FlusherStep;
 pub use ingest::IngestStep;
 pub use reader::ReaderStep;
@@ -32,7 +32,7 @@ pub enum Step {
     /// Of a reader.
     Reader(usize, ReaderStep),
     /// A fault.
-    Fault(Fault),
+    Fault(FaultStep),
 }
 
 impl Protocol {

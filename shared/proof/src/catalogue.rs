@@ -12,7 +12,8 @@ mod slow;
 use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::judge::Expect;
-use crate::plan::{Load, Setup, Step};
+use crate::setup::{Load, Setup};
+use crate::step::PlannedFault;
 use crate::values::Who;
 
 pub use flusher::FENCE_FORGOTTEN;
@@ -44,19 +45,19 @@ pub(crate) struct Draw<'a> {
 }
 
 impl Draw<'_> {
-    fn one(&self, fault: Fault) -> Vec<Step> {
+    fn one(&self, fault: Fault) -> Vec<PlannedFault> {
         vec![self.after(0, fault)]
     }
 
-    fn after(&self, after_ms: u64, fault: Fault) -> Step {
-        Step { after_ms, hold_ms: self.hold_ms, fault }
+    fn after(&self, after_ms: u64, fault: Fault) -> PlannedFault {
+        PlannedFault { after_ms, hold_ms: self.hold_ms, fault }
     }
 
     /// Lasts until what is done in the same moment is over: services come back after their stores.
-    fn longer(&self, fault: Fault) -> Step {
-        /// Killing a store, and starting it again, takes so long.
+    fn longer(&self, fault: Fault) -> PlannedFault {
+        /// How long it takes to kill a store and to start it again.
         const LONGER_MS: u64 = 300;
-        Step { after_ms: 0, hold_ms: self.hold_ms + LONGER_MS, fault }
+        PlannedFault { after_ms: 0, hold_ms: self.hold_ms + LONGER_MS, fault }
     }
 
     /// One of both.
@@ -90,12 +91,12 @@ pub struct Recipe {
     /// The same in a long run.
     long_ms: (u64, u64),
     pub(crate) load: fn(Scale) -> Load,
-    pub(crate) make: fn(&Draw<'_>) -> Vec<Step>,
+    pub(crate) make: fn(&Draw<'_>) -> Vec<PlannedFault>,
 }
 
 impl Recipe {
     /// One that nothing may be lost by, on the usual stack.
-    const fn new(name: &'static str, about: &'static str, make: fn(&Draw<'_>) -> Vec<Step>) -> Self {
+    const fn new(name: &'static str, about: &'static str, make: fn(&Draw<'_>) -> Vec<PlannedFault>) -> Self {
         Self {
             name,
             about,
@@ -110,7 +111,7 @@ impl Recipe {
         }
     }
 
-    /// It lasts so long, in milliseconds from and to; in a long run as long as the second pair says.
+    /// Sets how long it lasts, from and to in milliseconds, in a short run and in a long one.
     const fn lasts(mut self, short_ms: (u64, u64), long_ms: (u64, u64)) -> Self {
         self.short_ms = short_ms;
         self.long_ms = long_ms;

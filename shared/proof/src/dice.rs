@@ -39,7 +39,7 @@ impl Dice {
         if len == 0 { 0 } else { (self.number() % len as u64) as usize }
     }
 
-    /// True in so many of 100 cases.
+    /// True in this percentage of cases.
     pub fn chance(&self, percent: u64) -> bool {
         self.range(0, 99) < percent
     }

@@ -10,7 +10,7 @@ macro_rules! faults {
     ($($(#[doc = $doc:literal])+ $name:ident $word:literal {
         $($(#[doc = $field_doc:literal])+ $field:ident: $kind:ty,)*
     })+) => {
-        /// One thing that goes wrong. How long it lasts says the [`Step`](crate::Step) that it is in.
+        /// One thing that goes wrong. How long it lasts says the [`PlannedFault`](crate::Step) that it is in.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Fault {
             $($(#[doc = $doc])+ $name {
@@ -93,9 +93,9 @@ faults! {
     }
     /// The time of day jumps, for Redis and for the services; for the services until the end.
     Clocks "clocks" {
-        /// By so many milliseconds.
+        /// By how many milliseconds.
         redis_ms: i64,
-        /// By so many milliseconds.
+        /// By how many milliseconds.
         services_ms: i64,
     }
 
@@ -149,7 +149,7 @@ faults! {
     }
     /// Another session holds the shard's lock.
     LockHeld "lock-held" {
-        /// For so long.
+        /// For how long.
         ms: u64,
     }
     /// The sessions that are in the middle of a transaction are killed.

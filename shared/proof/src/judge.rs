@@ -19,9 +19,9 @@ words! {
 /// What the senders of some views were told, and where the views are: of one reader of one article, or a sum of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// They were told that so many are counted.
+    /// How many views were acknowledged.
     pub acknowledged: u64,
-    /// Of so many more they do not know: these may be counted.
+    /// How many more got no clear answer; these may be counted.
     pub unknown: u64,
     /// In MySQL.
     pub stored: u64,

@@ -12,7 +12,7 @@ const HEAD: &str = "# footfall ledger v1";
 /// The last line of a ledger that is complete.
 pub const END: &str = "# end";
 
-/// The first line. `run` is random: a copy of a ledger is told from the ledger of a like run by it.
+/// The first line. `run` is random, so that a copy of a ledger can be told from the ledger of another run with the same arguments.
 #[must_use]
 pub fn head(seed: u64, views: u64, run: u64) -> String {
     format!("{HEAD} seed={seed} views={views} run={run:016x}")

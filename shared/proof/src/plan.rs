@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use crate::catalogue::{Draw, Recipe, Scale, all};
 use crate::dice::Dice;
-use crate::fault::Fault;
 use crate::judge::Expect;
-use crate::text::record;
+use crate::setup::{Load, Setup};
+use crate::step::PlannedFault;
 
 /// Between two faults of a schedule, in milliseconds.
 const GAP_MS: (u64, u64) = (50, 1_200);
@@ -17,141 +17,6 @@ const FAULTS: (u64, u64) = (3, 8);
 const SCHEDULE: &str = "random schedule";
 /// The first line of a plan as text.
 const HEAD: &str = "footfall plan v1";
-
-/// One fault of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
-    /// So long after the one before, or after the beginning of the load.
-    pub after_ms: u64,
-    /// From its end until it is healed.
-    pub hold_ms: u64,
-    /// What is done.
-    pub fault: Fault,
-}
-
-record! {
-    /// What kind of traffic is sent.
-    Load {
-        /// Views per second.
-        rate: u64,
-        /// Articles, by Zipf's law.
-        articles: u64,
-        /// Users, evenly.
-        users: u64,
-        /// Connections, spread over all ingests.
-        connections: u64,
-        /// Views in one request.
-        batch: u64,
-    }
-}
-
-impl Default for Load {
-    fn default() -> Self {
-        Self { rate: 2_000, articles: 500, users: 20_000, connections: 32, batch: 1 }
-    }
-}
-
-record! {
-    /// How a simulated system is set up.
-    Settings {
-        /// Shards.
-        shards: u16,
-        /// Machines with a disk: both ingests on one, or each on its own.
-        hosts: usize,
-        /// Whether the ingests keep journals.
-        has_journal: bool,
-        /// Whether what they acknowledge is to outlive a power cut.
-        outlives_power: bool,
-        /// Disk space of each journal.
-        journal_bytes_max: u64,
-        /// The flushers' lease; 0 for none.
-        lease_ms: u64,
-        /// How often a flusher looks.
-        poll_ms: u64,
-        /// How long a view waits for its flush.
-        flush_timeout_ms: u64,
-        /// How long clients of Redis wait for an answer.
-        redis_patience_ms: u64,
-        /// How long clients of ingest wait for an answer.
-        answer_timeout_ms: u64,
-        /// Views in a transaction.
-        transaction_views_max: u64,
-        /// Views in a batch.
-        batch_views_max: usize,
-        /// Redis's memory for view ids.
-        ids_bytes_max: u64,
-        /// How long views arrive.
-        traffic_ms: u64,
-        /// How many requests.
-        requests: u64,
-        /// How many articles are read.
-        articles: u64,
-        /// Of 100 requests, how many have view ids.
-        ids_percent: u64,
-        /// Of 100 views, how many are by a user that MySQL refuses.
-        poison_percent: u64,
-        /// Whether the version before was here.
-        is_upgrade: bool,
-    }
-}
-
-impl Settings {
-    /// Refuses a system in which nothing could ever happen.
-    fn checked(self) -> Result<Self, String> {
-        let Self { shards, hosts, journal_bytes_max, poll_ms, transaction_views_max, ids_bytes_max, .. } = self;
-        let Self { batch_views_max, traffic_ms, articles, .. } = self;
-        let all =
-            [shards.into(), journal_bytes_max, poll_ms, transaction_views_max, ids_bytes_max, traffic_ms, articles];
-        match all.contains(&0) || hosts == 0 || batch_views_max == 0 {
-            false => Ok(self),
-            true => Err("in a simulated setup only lease, timeouts, requests and percentages may be 0".to_owned()),
-        }
-    }
-}
-
-/// The system that is hurt. In the order in which the kinds of stack are used: those of few faults before that of most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Setup {
-    /// Three flushers that know nothing of each other.
-    NoLeases,
-    /// The journals are on a small disk of their own.
-    SmallDisk,
-    /// The services' clock is in our hands.
-    Clock,
-    /// Two ingests and two flushers with leases, `appendfsync always`.
-    Usual,
-    /// A simulated one, as these say.
-    Simulated(Settings),
-}
-
-impl fmt::Display for Setup {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoLeases => f.write_str("no-leases"),
-            Self::SmallDisk => f.write_str("small-disk"),
-            Self::Clock => f.write_str("clock"),
-            Self::Usual => f.write_str("usual"),
-            Self::Simulated(settings) => write!(f, "simulated {settings}"),
-        }
-    }
-}
-
-impl FromStr for Setup {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "no-leases" => Ok(Self::NoLeases),
-            "small-disk" => Ok(Self::SmallDisk),
-            "clock" => Ok(Self::Clock),
-            "usual" => Ok(Self::Usual),
-            _ => match text.strip_prefix("simulated ") {
-                Some(settings) => settings.parse().and_then(Settings::checked).map(Self::Simulated),
-                None => Err(format!("{text:?} is none of no-leases, small-disk, clock, usual, simulated ...")),
-            },
-        }
-    }
-}
 
 /// One run: a system, a load, and what is done to the system meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,7 +32,7 @@ pub struct Plan {
     /// The load.
     pub load: Load,
     /// The faults, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<PlannedFault>,
 }
 
 impl Plan {
@@ -183,8 +48,8 @@ impl Plan {
         Self { name: recipe.name.to_owned(), seed, expect: recipe.expect, setup, load, steps }
     }
 
-    /// 3 to 8 faults of the catalogue, which may last beside each other as far as they do not lay their hands on the
-    /// same part. Of several at once only that can be expected which is expected of nearly each.
+    /// 3 to 8 faults of the catalogue, which may last beside each other as far as they do not concern the same
+    /// component. Of several at once only that can be expected which is expected of nearly each.
     #[must_use]
     pub fn schedule(seed: u64, scale: Scale) -> Self {
         let dice = dice(SCHEDULE, seed);
@@ -258,30 +123,9 @@ fn dice(name: &str, seed: u64) -> Dice {
 }
 
 impl Recipe {
-    fn steps(&self, dice: &Dice, scale: Scale) -> Vec<Step> {
+    fn steps(&self, dice: &Dice, scale: Scale) -> Vec<PlannedFault> {
         let hold_ms = self.hold_ms(dice, scale);
         (self.make)(&Draw { dice, scale, hold_ms })
-    }
-}
-
-/// `+120 ms for 400 ms: flushall`
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "+{} ms for {} ms: {}", self.after_ms, self.hold_ms, self.fault)
-    }
-}
-
-impl FromStr for Step {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts = || {
-            let (times, fault) = text.trim().strip_prefix('+')?.split_once(": ")?;
-            let (after, hold) = times.strip_suffix(" ms")?.split_once(" ms for ")?;
-            Some((after.parse().ok()?, hold.parse().ok()?, fault))
-        };
-        let (after_ms, hold_ms, fault) = parts().ok_or_else(|| format!("{text:?} is not `+N ms for N ms: FAULT`"))?;
-        Ok(Self { after_ms, hold_ms, fault: fault.parse()? })
     }
 }
 
@@ -321,6 +165,7 @@ mod tests {
 
     use super::*;
     use crate::catalogue::find;
+    use crate::fault::Fault;
 
     #[test]
     fn the_same_seed_makes_the_same_plan() {
@@ -374,7 +219,7 @@ mod tests {
     #[test]
     fn every_fault_that_mixes_is_in_some_schedule() {
         let kind = |fault: &Fault| std::mem::discriminant(fault);
-        let steps: Vec<Step> = (0..300).flat_map(|seed| Plan::schedule(seed, Scale::Short).steps).collect();
+        let steps: Vec<PlannedFault> = (0..300).flat_map(|seed| Plan::schedule(seed, Scale::Short).steps).collect();
         for recipe in all().filter(|recipe| recipe.mixes()) {
             for step in Plan::of(recipe, 1, Scale::Short).steps {
                 assert!(steps.iter().any(|drawn| kind(&drawn.fault) == kind(&step.fault)), "{}", recipe.name);
@@ -410,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_plan_lasts_until_its_last_fault_is_over() {
-        let step = |after_ms, hold_ms| Step { after_ms, hold_ms, fault: Fault::FlushAll {} };
+        let step = |after_ms, hold_ms| PlannedFault { after_ms, hold_ms, fault: Fault::FlushAll {} };
         let plan = Plan { steps: vec![step(100, 900), step(100, 50)], ..Plan::example() };
         assert_eq!(plan.length_ms(), 1_000);
     }

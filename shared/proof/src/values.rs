@@ -149,13 +149,13 @@ pub enum Restart {
     Whole,
     /// Nothing.
     Empty,
-    /// Everything but the last so many writes.
+    /// Everything but the last writes, as many as this.
     WithoutTail(u64),
-    /// Everything but the last so many bytes of its append-only file.
+    /// Everything but the last bytes of its append-only file, as many as this.
     Truncated(u64),
     /// A copy from this part of the run so far, in percent.
     OldCopy(u64),
-    /// A copy that is so many milliseconds old.
+    /// A copy that is this many milliseconds old.
     Older(u64),
 }
 

@@ -1,7 +1,8 @@
 //! What both worlds can do: the one of real servers, and the simulated one.
 
 use crate::fault::Fault;
-use crate::plan::{Plan, Step};
+use crate::plan::Plan;
+use crate::step::PlannedFault;
 
 /// Why a fault was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub trait World {
     async fn run_until(&mut self, ms: u64);
 
     /// Does the fault of a step; answers how it is undone, and how long from now.
-    async fn inject(&mut self, step: &Step) -> Result<Vec<(u64, Self::Undo)>, NotDone<Self::Error>>;
+    async fn inject(&mut self, step: &PlannedFault) -> Result<Vec<(u64, Self::Undo)>, NotDone<Self::Error>>;
 
     /// Ends a fault, or a part of it.
     async fn undo(&mut self, undo: Self::Undo) -> Result<(), Self::Error>;
@@ -136,7 +137,7 @@ mod tests {
             self.now_ms = self.now_ms.max(ms);
         }
 
-        async fn inject(&mut self, step: &Step) -> Result<Vec<(u64, String)>, NotDone<String>> {
+        async fn inject(&mut self, step: &PlannedFault) -> Result<Vec<(u64, String)>, NotDone<String>> {
             if step.fault == (Fault::FlushAll {}) {
                 return Err(NotDone::Missed("no Redis".into()));
             }
@@ -158,7 +159,7 @@ mod tests {
     fn faults_last_beside_each_other_and_take_turns_where_they_must() {
         let kill = Fault::Kill { who: Who::Flusher(0) };
         let restart = Fault::RedisRestart { data: Restart::Whole };
-        let step = |after_ms, hold_ms, fault| Step { after_ms, hold_ms, fault };
+        let step = |after_ms, hold_ms, fault| PlannedFault { after_ms, hold_ms, fault };
         let steps =
             vec![step(100, 500, kill), step(50, 100, restart), step(50, 100, Fault::FlushAll {}), step(50, 10, kill)];
         let plan = Plan { steps, ..Plan::example() };

@@ -52,9 +52,9 @@ pub type ProducerFences = BTreeMap<(Shard, Producer), (u64, u64)>;
 /// How many articles are in [`Audit::top`].
 const TOP_MAX: u32 = 5;
 
-/// What became of the views of a shard, see [`Store::books`].
+/// What became of the views of a shard, see [`Store::totals`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Books {
+pub struct ShardTotals {
     /// The last position in MySQL.
     pub position: u64,
     /// Views that are counted.
@@ -157,7 +157,7 @@ impl Store {
     }
 
     /// What becomes of views in MySQL, by shard, in one look.
-    pub async fn books(&self) -> Result<Vec<Books>> {
+    pub async fn totals(&self) -> Result<Vec<ShardTotals>> {
         let sum =
             |what: &str, table: &str| format!("(SELECT {} FROM {table} t WHERE t.shard = f.shard)", exact_sum(what));
         let sql = format!(
@@ -167,7 +167,7 @@ impl Store {
             sum("views", "footfall_quarantine"),
         );
         let books_of = |row: &QueryResult| {
-            Ok(Books {
+            Ok(ShardTotals {
                 position: row.try_get("", "position")?,
                 stored_views: row.try_get::<u64>("", "views")?.into(),
                 dropped_views: row.try_get::<u64>("", "dropped")?.into(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sea_orm::{DbErr, RuntimeErr};
 
-use crate::protocol::errors::{Class, Grade};
+use crate::protocol::errors::{ErrorClass, Grade};
 
 /// What a call of the store can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -79,14 +79,14 @@ const POISON: [u16; 56] = [
     3157, 3158, 3669, 3819, 3854, 3903, 3904, 3905, 3907, 4025, 4035, 4036, 4037, 4038, 4039, 4040, 4041, 4042,
 ];
 
-fn class_of(code: u16) -> Class {
+fn class_of(code: u16) -> ErrorClass {
     let among = |codes: &[u16]| codes.contains(&code);
     match code {
-        _ if among(&TRANSIENT) => Class::DbTransient,
-        _ if among(&DOWN) => Class::DbDown,
-        _ if among(&SCHEMA) => Class::DbSchema,
-        _ if among(&POISON) => Class::DbPoison,
-        _ => Class::DbUnknown,
+        _ if among(&TRANSIENT) => ErrorClass::DbTransient,
+        _ if among(&DOWN) => ErrorClass::DbDown,
+        _ if among(&SCHEMA) => ErrorClass::DbSchema,
+        _ if among(&POISON) => ErrorClass::DbPoison,
+        _ => ErrorClass::DbUnknown,
     }
 }
 
@@ -120,24 +120,24 @@ fn is_of_another_type(error: &DbErr) -> bool {
 }
 
 impl Grade for DbErr {
-    fn class(&self) -> Class {
+    fn class(&self) -> ErrorClass {
         match mysql_code(self) {
             Some(code) => class_of(code),
-            None if is_of_another_type(self) => Class::DbSchema,
+            None if is_of_another_type(self) => ErrorClass::DbSchema,
             // There was no answer, or none that we could read.
-            None => Class::DbDown,
+            None => ErrorClass::DbDown,
         }
     }
 }
 
 impl Grade for StoreError {
-    fn class(&self) -> Class {
+    fn class(&self) -> ErrorClass {
         match self {
             Self::Db(error) => error.class(),
-            Self::Schema(_) => Class::DbSchema,
-            Self::Corrupt(_) => Class::DbBehind,
-            Self::TooLong(_) => Class::DbTransient,
-            Self::Unreachable { .. } | Self::RefusesAll(_) => Class::DbDown,
+            Self::Schema(_) => ErrorClass::DbSchema,
+            Self::Corrupt(_) => ErrorClass::DbBehind,
+            Self::TooLong(_) => ErrorClass::DbTransient,
+            Self::Unreachable { .. } | Self::RefusesAll(_) => ErrorClass::DbDown,
         }
     }
 }
@@ -169,8 +169,8 @@ mod tests {
             assert!(!class_of(code).may_be_a_row(), "{code} is graded {}", class_of(code).name());
         }
         for code in [1048, 1062, 1264, 1265, 1366, 1406, 1452, 1644, 1690, 3140, 3819, 4025, 4035] {
-            assert_eq!(class_of(code), Class::DbPoison, "{code}");
+            assert_eq!(class_of(code), ErrorClass::DbPoison, "{code}");
         }
-        assert_eq!(class_of(1105), Class::DbUnknown, "the server's own \"unknown error\"");
+        assert_eq!(class_of(1105), ErrorClass::DbUnknown, "the server's own \"unknown error\"");
     }
 }

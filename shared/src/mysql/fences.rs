@@ -2,7 +2,7 @@
 
 use super::errors::{NO_FENCE, Result};
 use super::sql::{TRANSACTION_MAX, fence_of, in_time};
-use super::store::{Step, Store};
+use super::store::{Store, StoreFuture};
 use super::transaction;
 use crate::protocol::{
     Article, Batch, Committed, Direct, Fence, Flush, Histories, Recovery, Shard, StoredArticle, shown,
@@ -11,19 +11,19 @@ use crate::protocol::{
 /// What the protocol asks of MySQL. A trait, so that a simulation can be another world for the same code.
 pub trait Fences: Send + Sync {
     /// Refuses a database of another schema version or another number of shards.
-    fn check_schema(&self, shards: u16) -> Step<'_, ()>;
+    fn check_schema(&self, shards: u16) -> StoreFuture<'_, ()>;
     /// The position of a shard.
-    fn fence(&self, shard: Shard) -> Step<'_, Fence>;
+    fn fence(&self, shard: Shard) -> StoreFuture<'_, Fence>;
     /// Begins the epoch after `epoch` of a shard: no flush under an older one commits from here on. Answers none if
     /// another process has begun it.
-    fn next_epoch(&self, shard: Shard, epoch: u64) -> Step<'_, Option<Recovery>>;
+    fn next_epoch(&self, shard: Shard, epoch: u64) -> StoreFuture<'_, Option<Recovery>>;
     /// Writes a flush in one transaction, unless the fence says that it must not be written. Safe to
     /// repeat after an error, whatever became of the first try: the fence knows.
-    fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> Step<'a, Committed>;
+    fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> StoreFuture<'a, Committed>;
     /// Writes a batch of the direct path in one transaction, once, however often it is called.
-    fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> Step<'a, Direct>;
+    fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> StoreFuture<'a, Direct>;
     /// One article's row and the position of its shard, in one snapshot.
-    fn article<'a>(&'a self, shard: Shard, article: &'a Article) -> Step<'a, StoredArticle>;
+    fn article<'a>(&'a self, shard: Shard, article: &'a Article) -> StoreFuture<'a, StoredArticle>;
 }
 
 impl Store {
@@ -57,30 +57,30 @@ impl Store {
 }
 
 impl Fences for Store {
-    fn check_schema(&self, shards: u16) -> Step<'_, ()> {
+    fn check_schema(&self, shards: u16) -> StoreFuture<'_, ()> {
         Box::pin(self.schema_is_right(shards))
     }
 
-    fn fence(&self, shard: Shard) -> Step<'_, Fence> {
+    fn fence(&self, shard: Shard) -> StoreFuture<'_, Fence> {
         Box::pin(self.fence_of_shard(shard))
     }
 
-    fn next_epoch(&self, shard: Shard, epoch: u64) -> Step<'_, Option<Recovery>> {
+    fn next_epoch(&self, shard: Shard, epoch: u64) -> StoreFuture<'_, Option<Recovery>> {
         let work = transaction::next_epoch(self, shard, epoch);
         Box::pin(async { self.explained(in_time(TRANSACTION_MAX, work).await).await })
     }
 
-    fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> Step<'a, Committed> {
+    fn commit<'a>(&'a self, shard: Shard, epoch: u64, flush: &'a Flush) -> StoreFuture<'a, Committed> {
         let work = transaction::commit(self, shard, epoch, flush);
         Box::pin(async { self.explained(in_time(TRANSACTION_MAX, work).await).await })
     }
 
-    fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> Step<'a, Direct> {
+    fn commit_direct<'a>(&'a self, shard: Shard, batch: &'a Batch) -> StoreFuture<'a, Direct> {
         let work = transaction::commit_direct(self, shard, batch);
         Box::pin(async { self.explained(in_time(TRANSACTION_MAX, work).await).await })
     }
 
-    fn article<'a>(&'a self, shard: Shard, article: &'a Article) -> Step<'a, StoredArticle> {
+    fn article<'a>(&'a self, shard: Shard, article: &'a Article) -> StoreFuture<'a, StoredArticle> {
         Box::pin(Store::article(self, shard, article))
     }
 }

@@ -44,11 +44,11 @@ impl FoundColumn {
 
 /// What is in a database under the names that were asked for.
 #[derive(Debug, Default)]
-pub struct Look {
+pub struct FoundObjects {
     found: BTreeMap<String, Found>,
 }
 
-impl Look {
+impl FoundObjects {
     /// Looks for these names. What the user of the connection has no right to is not seen.
     pub async fn at(db: &DatabaseConnection, names: impl IntoIterator<Item = &str>) -> Result<Self> {
         let rows = async |sql: &str| Ok::<_, StoreError>(db.query_all_raw(statement(sql, [])).await?);

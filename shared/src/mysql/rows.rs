@@ -9,7 +9,7 @@ use tracing::warn;
 use super::errors::{Result, StoreError};
 use super::sql::{STATEMENT_ROWS_MAX, article_of, json_rows, statement, user_of};
 use crate::protocol::errors::Grade;
-use crate::protocol::{Article, Growth, Row, Shard, User, VIEWS_MAX, add_views, total};
+use crate::protocol::{Article, Delta, Row, Shard, User, VIEWS_MAX, add_views, total};
 use crate::service::random;
 
 /// What to do when MySQL refuses a row.
@@ -34,7 +34,7 @@ impl Poison {
 /// What rows became in MySQL.
 #[derive(Debug, Default)]
 pub(super) struct Stored {
-    pub(super) growth: Vec<Growth>,
+    pub(super) deltas: Vec<Delta>,
     pub(super) readers: u64,
     pub(super) users: u64,
     pub(super) articles: u64,
@@ -48,17 +48,17 @@ pub(super) struct Stored {
 
 impl Stored {
     pub(super) fn views(&self) -> u64 {
-        total(self.growth.iter().map(|part| part.views))
+        total(self.deltas.iter().map(|part| part.views))
     }
 
     /// Adds the growth of an article; the parts of one article come one after the other.
-    fn grow(&mut self, part: Growth) {
-        match self.growth.last_mut() {
+    fn grow(&mut self, part: Delta) {
+        match self.deltas.last_mut() {
             Some(last) if last.article == part.article => {
                 last.views = last.views.saturating_add(part.views);
                 last.readers += part.readers;
             }
-            _ => self.growth.push(part),
+            _ => self.deltas.push(part),
         }
     }
 }
@@ -87,7 +87,7 @@ pub(super) async fn store_rows(
         let Some(error) =
             unless_refused(transaction, store_with_users(transaction, part, may_be_full, &mut try_part)).await?
         else {
-            try_part.growth.into_iter().for_each(|growth| stored.grow(growth));
+            try_part.deltas.into_iter().for_each(|deltas| stored.grow(deltas));
             stored.readers += try_part.readers;
             stored.users += try_part.users;
             stored.articles += try_part.articles;
@@ -224,7 +224,7 @@ async fn store_part(
     if rows.is_empty() {
         return Ok(());
     }
-    let mut growth: Vec<Growth> = Vec::new();
+    let mut deltas: Vec<Delta> = Vec::new();
     for (row, views) in rows.iter().zip(upsert_readers(transaction, rows).await?) {
         // Counts only grow: one that is as it was written was not there before.
         let is_new = views == row.views;
@@ -233,16 +233,16 @@ async fn store_part(
         }
         let new = u64::from(is_new);
         stored.readers += new;
-        match growth.last_mut() {
+        match deltas.last_mut() {
             Some(part) if part.article == row.article => {
                 part.views = part.views.saturating_add(row.views);
                 part.readers += new;
             }
-            _ => growth.push(Growth { article: row.article.clone(), views: row.views, readers: new }),
+            _ => deltas.push(Delta { article: row.article.clone(), views: row.views, readers: new }),
         }
     }
-    stored.articles += upsert_articles(transaction, &growth).await?;
-    growth.into_iter().for_each(|part| stored.grow(part));
+    stored.articles += upsert_articles(transaction, &deltas).await?;
+    deltas.into_iter().for_each(|part| stored.grow(part));
     Ok(())
 }
 
@@ -293,9 +293,9 @@ pub(super) async fn store_users(transaction: &DatabaseTransaction, stored: &mut 
 }
 
 /// Adds to the articles; answers how many were new.
-async fn upsert_articles(transaction: &DatabaseTransaction, growth: &[Growth]) -> Result<u64> {
+async fn upsert_articles(transaction: &DatabaseTransaction, deltas: &[Delta]) -> Result<u64> {
     let mut added = 0;
-    for chunk in growth.chunks(STATEMENT_ROWS_MAX) {
+    for chunk in deltas.chunks(STATEMENT_ROWS_MAX) {
         let json = json_rows(chunk.iter().map(|part| (part.article.as_str(), part.views, part.readers)));
         let sql = "INSERT INTO footfall_articles (article, views, readers) SELECT j.a, j.v, j.r FROM JSON_TABLE(?, '$[*]' COLUMNS \
                    (a VARBINARY(1024) PATH '$[0]', v BIGINT UNSIGNED PATH '$[1]', r BIGINT UNSIGNED PATH '$[2]')) j \

@@ -3,11 +3,11 @@
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 use super::errors::{Result, StoreError};
-use super::look::Look;
+use super::look::FoundObjects;
 use super::sql::{in_time, statement};
 use super::store::Store;
 use super::tables::{TABLES, VIEWS_OF_COUNTS};
-use crate::protocol::errors::{Class, Grade};
+use crate::protocol::errors::{ErrorClass, Grade};
 
 /// The schema that this build reads and writes; `footfall init` brings a database to it.
 pub const SCHEMA_VERSION: u32 = 4;
@@ -23,9 +23,9 @@ pub async fn recorded(db: &DatabaseConnection, table: &str) -> Result<Option<(u3
 const UNTIL_THEN: &str = "counting goes on by itself when that is mended, and until then views wait";
 
 impl Store {
-    async fn look(&self) -> Result<Look> {
+    async fn look(&self) -> Result<FoundObjects> {
         let names = TABLES.iter().map(|table| table.name).chain(VIEWS_OF_COUNTS.iter().map(|view| view.name));
-        in_time(self.timeout, self.reach.step(Look::at(&self.db, names))).await
+        in_time(self.timeout, self.reach.step(FoundObjects::at(&self.db, names))).await
     }
 
     /// Refuses tables that are not ours or not as this build needs them.
@@ -63,7 +63,7 @@ impl Store {
     /// An error that is about tables, in words that say what of them differs.
     pub(super) async fn explained<T>(&self, result: Result<T>) -> Result<T> {
         match result {
-            Err(StoreError::Db(error)) if error.class() == Class::DbSchema => {
+            Err(StoreError::Db(error)) if error.class() == ErrorClass::DbSchema => {
                 self.tables_fit().await?;
                 Err(StoreError::Schema(format!(
                     "MySQL refuses what Footfall's tables are for ({error}): does the user of database.url have the \

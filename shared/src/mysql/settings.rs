@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::errors::Result;
 use super::store::Store;
 use super::tables::TABLES;
-use crate::protocol::errors::Level;
+use crate::protocol::errors::Severity;
 use crate::service::clock;
 
 /// What a statement may need, whatever the ids: see `STATEMENT_ROWS_MAX`.
@@ -18,7 +18,7 @@ const MYSQL_MIN: (u32, u32) = (8, 0);
 
 impl Store {
     /// What of the server and its settings endangers views, and how much.
-    pub async fn findings(&self) -> Result<Vec<(Level, String)>> {
+    pub async fn findings(&self) -> Result<Vec<(Severity, String)>> {
         let asked = clock::unix_ms();
         let sql = "SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED) AS unix_ms, VERSION() AS version";
         let Some(row) = self.one(sql, []).await? else { return Ok(Vec::new()) };
@@ -32,7 +32,7 @@ impl Store {
             settings.insert(row.try_get::<String>("", "Variable_name")?, row.try_get::<String>("", "Value")?);
         }
         let mut findings = findings(&version, &settings);
-        findings.extend(difference.map(|sentence| (Level::Degraded, sentence)));
+        findings.extend(difference.map(|sentence| (Severity::Degraded, sentence)));
         let names: Vec<String> = TABLES.iter().map(|table| format!("'{}'", table.name)).collect();
         let sql = format!(
             "SELECT CAST(TRIGGER_NAME AS CHAR) AS name, CAST(EVENT_OBJECT_TABLE AS CHAR) AS on_table \
@@ -45,13 +45,13 @@ impl Store {
                 "the table {table} has a trigger, {name}, that is not Footfall's: it runs in every flush, and rows at which it \
                  fails are not counted; drop it"
             );
-            findings.push((Level::Degraded, sentence));
+            findings.push((Severity::Degraded, sentence));
         }
         Ok(findings)
     }
 }
 
-fn findings(version: &str, settings: &HashMap<String, String>) -> Vec<(Level, String)> {
+fn findings(version: &str, settings: &HashMap<String, String>) -> Vec<(Severity, String)> {
     let setting = |name: &str| settings.get(name).map_or("", String::as_str);
     let mut findings = Vec::new();
     if is_too_old(version) {
@@ -59,7 +59,7 @@ fn findings(version: &str, settings: &HashMap<String, String>) -> Vec<(Level, St
             "the database has version {version}, which lacks JSON_TABLE: it must be MariaDB {}.{} or MySQL {}.{}, or later",
             MARIADB_MIN.0, MARIADB_MIN.1, MYSQL_MIN.0, MYSQL_MIN.1
         );
-        findings.push((Level::Critical, sentence));
+        findings.push((Severity::Critical, sentence));
     }
     // Every session asks for both; something between could swallow that.
     let isolation = format!("{}{}", setting("tx_isolation"), setting("transaction_isolation"));
@@ -72,13 +72,13 @@ fn findings(version: &str, settings: &HashMap<String, String>) -> Vec<(Level, St
                 "the database does not keep the {name} of a session, {wanted}, but has {value}, so {why}: connect to it \
                  directly"
             );
-            findings.push((Level::Critical, sentence));
+            findings.push((Severity::Critical, sentence));
         }
     }
     if setting("log_bin") == "ON" && setting("binlog_format") == "STATEMENT" {
         let sentence = "the database has binlog_format = STATEMENT, so it would refuse every flush, which is READ-COMMITTED: \
                         set it to ROW or MIXED";
-        findings.push((Level::Critical, sentence.into()));
+        findings.push((Severity::Critical, sentence.into()));
     }
     let flush_log = setting("innodb_flush_log_at_trx_commit");
     if flush_log != "1" {
@@ -86,7 +86,7 @@ fn findings(version: &str, settings: &HashMap<String, String>) -> Vec<(Level, St
             "the database has innodb_flush_log_at_trx_commit = {flush_log}: when its machine fails, it loses counts that it \
              has confirmed, and counting stands still; set it to 1"
         );
-        findings.push((Level::Degraded, sentence));
+        findings.push((Severity::Degraded, sentence));
     }
     let packet_bytes = setting("max_allowed_packet");
     if packet_bytes.parse().is_ok_and(|bytes: u64| bytes < PACKET_BYTES_MIN) {
@@ -94,7 +94,7 @@ fn findings(version: &str, settings: &HashMap<String, String>) -> Vec<(Level, St
             "the database has max_allowed_packet = {packet_bytes}: a flush of long ids may be larger; set it to \
              {PACKET_BYTES_MIN} or more"
         );
-        findings.push((Level::Degraded, sentence));
+        findings.push((Severity::Degraded, sentence));
     }
     findings
 }
@@ -136,18 +136,18 @@ mod tests {
             ("log_bin", "OFF"),
             ("binlog_format", "STATEMENT"),
         ];
-        let levels = |version, changed: &[(&str, &str)]| -> Vec<Level> {
+        let levels = |version, changed: &[(&str, &str)]| -> Vec<Severity> {
             let settings = safe.iter().chain(changed).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
             findings(version, &settings.collect()).into_iter().map(|(level, _)| level).collect()
         };
         let mariadb = "10.11.6-MariaDB";
         assert!(levels(mariadb, &[]).is_empty());
         assert!(levels("8.0.35", &[("tx_isolation", ""), ("transaction_isolation", "READ-COMMITTED")]).is_empty());
-        assert_eq!(levels("10.3.39-MariaDB", &[("sql_mode", "")]), [Level::Critical, Level::Critical]);
-        assert_eq!(levels(mariadb, &[("tx_isolation", "READ-UNCOMMITTED")]), [Level::Critical]);
-        assert_eq!(levels(mariadb, &[("log_bin", "ON")]), [Level::Critical]);
+        assert_eq!(levels("10.3.39-MariaDB", &[("sql_mode", "")]), [Severity::Critical, Severity::Critical]);
+        assert_eq!(levels(mariadb, &[("tx_isolation", "READ-UNCOMMITTED")]), [Severity::Critical]);
+        assert_eq!(levels(mariadb, &[("log_bin", "ON")]), [Severity::Critical]);
         assert!(levels(mariadb, &[("log_bin", "ON"), ("binlog_format", "MIXED")]).is_empty());
         let risks = [("innodb_flush_log_at_trx_commit", "2"), ("max_allowed_packet", "1048576")];
-        assert_eq!(levels("8.0.35", &risks), [Level::Degraded, Level::Degraded]);
+        assert_eq!(levels("8.0.35", &risks), [Severity::Degraded, Severity::Degraded]);
     }
 }

@@ -18,7 +18,7 @@ use crate::service::config;
 use crate::service::contain::contain_this_task;
 
 /// A step in MySQL that is under way.
-pub type Step<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
@@ -42,7 +42,7 @@ const SESSION: [&str; 2] = [
 
 impl Store {
     /// Checks the URL; connects later.
-    pub fn new(database: &config::Database) -> Step<'_, Self> {
+    pub fn new(database: &config::Database) -> StoreFuture<'_, Self> {
         Box::pin(Self::checked(database))
     }
 

@@ -9,8 +9,10 @@ use super::errors::{NO_FENCE, Result, StoreError};
 use super::rows::{Poison, Stored, store_rows, store_users, total_of, upsert_hours, upsert_minutes};
 use super::sql::{TRANSACTION_MAX, fence_of, in_time, json_rows, statement};
 use super::store::Store;
-use crate::protocol::errors::{Class, Grade};
-use crate::protocol::{Batch, Committed, Direct, Fence, Flush, Histories, Part, Producer, Recovery, Row, Shard, total};
+use crate::protocol::errors::{ErrorClass, Grade};
+use crate::protocol::{
+    Batch, Committed, Direct, Fence, Flush, Histories, Producer, ProducerBatches, Recovery, Row, Shard, total,
+};
 
 /// The shard's row, locked from here to the end of the transaction: one writer per shard at a time (I4, I5).
 pub(super) async fn lock(transaction: &DatabaseTransaction, shard: Shard) -> Result<Fence> {
@@ -66,7 +68,7 @@ impl Tries {
             return Err(error);
         }
         match self.pauses_ms.next() {
-            Some(ms) if error.class() == Class::DbUnknown => tokio::time::sleep(Duration::from_millis(*ms)).await,
+            Some(ms) if error.class() == ErrorClass::DbUnknown => tokio::time::sleep(Duration::from_millis(*ms)).await,
             _ => {
                 store.tables_fit().await?;
                 self.poison = Poison::IsLeftOut;
@@ -146,7 +148,7 @@ async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poi
     }
     transaction.commit().await?;
     known.remember((fence.version, flush.last), &stored.known);
-    Ok(Committed::Now { growth: stored.growth, version: fence.version, quarantined })
+    Ok(Committed::Now { deltas: stored.deltas, version: fence.version, quarantined })
 }
 
 pub(super) async fn commit_direct(store: &Store, shard: Shard, batch: &Batch) -> Result<Direct> {
@@ -195,7 +197,7 @@ async fn commit_batch(
         return Ok(Direct::Before);
     }
     let (views, number) = (batch.numbered_views(), batch.number);
-    let part = Part {
+    let part = ProducerBatches {
         producer: batch.producer,
         first: number,
         last: number,
@@ -253,7 +255,7 @@ pub(super) async fn add_to_totals(transaction: &DatabaseTransaction, shard: Shar
 async fn fenced_producers(
     transaction: &DatabaseTransaction,
     shard: Shard,
-    parts: &[Part],
+    parts: &[ProducerBatches],
 ) -> Result<BTreeMap<Producer, (u64, u64)>> {
     let json = json_rows(parts.iter().map(|part| (part.producer.0,)));
     let sql = "SELECT f.producer, f.batch, f.views FROM \
@@ -349,7 +351,11 @@ fn plain(reason: &str) -> String {
     reason.chars().take(REASON_CHARS_MAX).map(|c| if c.is_ascii() { c } else { '?' }).collect()
 }
 
-async fn upsert_producers(transaction: &DatabaseTransaction, shard: Shard, producers: &[Part]) -> Result<()> {
+async fn upsert_producers(
+    transaction: &DatabaseTransaction,
+    shard: Shard,
+    producers: &[ProducerBatches],
+) -> Result<()> {
     let parts = producers.iter().map(|part| (part.producer.0, part.last, part.cumulative_views, part.repeats));
     let sql = "INSERT INTO footfall_producer_fence (shard, producer, batch, views, repeats) SELECT ?, j.p, j.b, j.v, j.r FROM \
                JSON_TABLE(?, '$[*]' COLUMNS (p BIGINT UNSIGNED PATH '$[0]', b BIGINT UNSIGNED PATH '$[1]', \

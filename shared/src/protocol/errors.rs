@@ -3,12 +3,12 @@
 
 use std::io;
 
-/// How bad it is.
+/// How severe an error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Goes by itself and nobody notices.
+pub enum Severity {
+    /// It passes by itself, and nobody notices.
     Info,
-    /// All counts, but slower, or with one store less.
+    /// Everything is counted, but more slowly, or with one store less.
     Degraded,
     /// Somebody must act.
     Critical,
@@ -16,7 +16,7 @@ pub enum Level {
 
 /// What kind of error it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
+pub enum ErrorClass {
     /// Redis is busy, or did not answer in time. Whether it acted is not known.
     CacheTransient,
     /// Redis cannot be reached.
@@ -49,11 +49,11 @@ pub enum Class {
 #[derive(Debug)]
 pub struct Meaning {
     /// Which one.
-    pub class: Class,
+    pub class: ErrorClass,
     /// Its name in metrics.
     pub name: &'static str,
-    /// How bad it is.
-    pub level: Level,
+    /// How severe it is.
+    pub severity: Severity,
     /// What is done about it.
     pub action: &'static str,
     /// What the client sees of it.
@@ -61,83 +61,95 @@ pub struct Meaning {
 }
 
 const fn meaning(
-    class: Class,
+    class: ErrorClass,
     name: &'static str,
-    level: Level,
+    severity: Severity,
     action: &'static str,
     client: &'static str,
 ) -> Meaning {
-    Meaning { class, name, level, action, client }
+    Meaning { class, name, severity, action, client }
 }
 
-/// All classes, in the order of [`Class`].
+/// All classes, in the order of [`ErrorClass`].
 pub const MEANINGS: [Meaning; 13] = [
     meaning(
-        Class::CacheTransient,
+        ErrorClass::CacheTransient,
         "cache_transient",
-        Level::Info,
+        Severity::Info,
         "the same batch number again, 3 tries, then as `cache_down`",
         "latency",
     ),
     meaning(
-        Class::CacheDown,
+        ErrorClass::CacheDown,
         "cache_down",
-        Level::Degraded,
+        Severity::Degraded,
         "breaker; new batches go to MySQL directly, unknown ones wait in the journal",
         "204",
     ),
-    meaning(Class::CacheReadOnly, "cache_read_only", Level::Degraded, "as `cache_down`", "204"),
+    meaning(ErrorClass::CacheReadOnly, "cache_read_only", Severity::Degraded, "as `cache_down`", "204"),
     meaning(
-        Class::CacheFull,
+        ErrorClass::CacheFull,
         "cache_full",
-        Level::Degraded,
+        Severity::Degraded,
         "new batches go to MySQL directly, those with ids wait in the journal until there is room",
         "204, then 503",
     ),
     meaning(
-        Class::CacheCorrupt,
+        ErrorClass::CacheCorrupt,
         "cache_corrupt",
-        Level::Critical,
+        Severity::Critical,
         "the data set is set aside, ingest sends again what MySQL lacks; never guess",
         "204",
     ),
-    meaning(Class::DbTransient, "db_transient", Level::Info, "roll back, the whole transaction again", "nothing"),
-    meaning(Class::DbDown, "db_down", Level::Degraded, "Redis accumulates", "204; cold reads say `degraded`"),
-    meaning(Class::DbPoison, "db_poison", Level::Degraded, "bisect, quarantine in the same transaction", "nothing"),
     meaning(
-        Class::DbSchema,
+        ErrorClass::DbTransient,
+        "db_transient",
+        Severity::Info,
+        "roll back, the whole transaction again",
+        "nothing",
+    ),
+    meaning(ErrorClass::DbDown, "db_down", Severity::Degraded, "Redis accumulates", "204; cold reads say `degraded`"),
+    meaning(
+        ErrorClass::DbPoison,
+        "db_poison",
+        Severity::Degraded,
+        "bisect, quarantine in the same transaction",
+        "nothing",
+    ),
+    meaning(
+        ErrorClass::DbSchema,
         "db_schema",
-        Level::Critical,
+        Severity::Critical,
         "nothing is written until the tables are as this build needs them; Redis accumulates",
         "204; cold reads say `degraded`",
     ),
     meaning(
-        Class::DbUnknown,
+        ErrorClass::DbUnknown,
         "db_unknown",
-        Level::Degraded,
+        Severity::Degraded,
         "the whole transaction again, 4 tries, then as `db_poison`",
         "nothing",
     ),
     meaning(
-        Class::DbBehind,
+        ErrorClass::DbBehind,
         "db_behind",
-        Level::Critical,
+        Severity::Critical,
         "the shard stands still: MySQL is older than what it once confirmed",
         "204, then 503",
     ),
     meaning(
-        Class::DiskFull,
+        ErrorClass::DiskFull,
         "disk_full",
-        Level::Critical,
+        Severity::Critical,
         "nothing is acknowledged that only the disk would hold",
         "503",
     ),
-    meaning(Class::DiskFailing, "disk_failing", Level::Critical, "as `disk_full`", "503"),
+    meaning(ErrorClass::DiskFailing, "disk_failing", Severity::Critical, "as `disk_full`", "503"),
 ];
 
-const _: () = assert!(Class::DiskFailing as usize + 1 == MEANINGS.len(), "a class has no row");
+const _: () = assert!(ErrorClass::DiskFailing as usize + 1 == MEANINGS.len(), "a class has no row");
 
-impl Class {
+impl ErrorClass {
     /// What it means.
     #[must_use]
     pub fn meaning(self) -> &'static Meaning {
@@ -146,8 +158,8 @@ impl Class {
 
     /// How bad it is.
     #[must_use]
-    pub fn level(self) -> Level {
-        self.meaning().level
+    pub fn severity(self) -> Severity {
+        self.meaning().severity
     }
 
     /// Its name in metrics.
@@ -172,14 +184,16 @@ impl Class {
 /// An error that can be graded.
 pub trait Grade {
     /// Its class.
-    fn class(&self) -> Class;
+    fn class(&self) -> ErrorClass;
 }
 
 impl Grade for io::Error {
-    fn class(&self) -> Class {
+    fn class(&self) -> ErrorClass {
         match self.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Class::DiskFull,
-            _ => Class::DiskFailing,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                ErrorClass::DiskFull
+            }
+            _ => ErrorClass::DiskFailing,
         }
     }
 }
@@ -190,9 +204,9 @@ mod tests {
 
     #[test]
     fn every_class_has_its_row() {
-        println!("| class | level | what is done | what the client sees |\n| --- | --- | --- | --- |");
-        for (at, Meaning { class, name, level, action, client }) in MEANINGS.iter().enumerate() {
-            println!("| `{name}` | {level:?} | {action} | {client} |");
+        println!("| class | severity | what is done | what the client sees |\n| --- | --- | --- | --- |");
+        for (at, Meaning { class, name, severity, action, client }) in MEANINGS.iter().enumerate() {
+            println!("| `{name}` | {severity:?} | {action} | {client} |");
             assert_eq!(*class as usize, at, "{name} stands in the place of another");
             assert_eq!(MEANINGS.iter().filter(|other| other.name == *name).count(), 1, "{name} is there twice");
         }
@@ -200,7 +214,7 @@ mod tests {
 
     #[test]
     fn disk_errors_are_graded() {
-        assert_eq!(io::Error::from(io::ErrorKind::StorageFull).class(), Class::DiskFull);
-        assert_eq!(io::Error::other("I/O").class(), Class::DiskFailing);
+        assert_eq!(io::Error::from(io::ErrorKind::StorageFull).class(), ErrorClass::DiskFull);
+        assert_eq!(io::Error::other("I/O").class(), ErrorClass::DiskFailing);
     }
 }

@@ -6,7 +6,7 @@ use super::views::total;
 
 /// The batches of one producer in a flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
+pub struct ProducerBatches {
     /// Whose.
     pub producer: Producer,
     /// Number of the first one.
@@ -21,7 +21,7 @@ pub struct Part {
     pub repeats: u64,
 }
 
-impl Part {
+impl ProducerBatches {
     /// Whether these batches follow what MySQL has of the producer, `(number, cumulative views)` (I1); if so, how many
     /// views before or between them were lost: the producer numbered them and could not keep them.
     #[must_use]
@@ -45,7 +45,7 @@ pub struct Flush {
     /// Views per minute since 1970, sorted.
     pub minutes: Vec<(u32, u64)>,
     /// Sorted by producer.
-    pub producers: Vec<Part>,
+    pub producers: Vec<ProducerBatches>,
 }
 
 impl Flush {
@@ -67,7 +67,7 @@ pub enum Committed {
     /// It is in MySQL, by this call.
     Now {
         /// What it added.
-        growth: Vec<Growth>,
+        deltas: Vec<Delta>,
         /// See [`super::Fence::version`].
         version: u64,
         /// Views that MySQL refused or that were lost: they are in quarantine instead.
@@ -125,7 +125,7 @@ pub struct Histories {
 
 /// What a flush added to one article; the cached value moves along with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Growth {
+pub struct Delta {
     /// Which article.
     pub article: Article,
     /// Views that were added.

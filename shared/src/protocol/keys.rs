@@ -72,8 +72,8 @@ impl ShardKeys {
     /// longer than its time to live: see the script `follow`. Epoch and version are
     /// in the name, so that a recovery, or a count that went to MySQL directly, makes all older values invisible at once.
     #[must_use]
-    pub fn live(&self, age: Age, article: &Article) -> String {
-        format!("{}live:{}:{}:{article}", self.prefix, age.epoch, age.version)
+    pub fn live(&self, tag: CacheTag, article: &Article) -> String {
+        format!("{}live:{}:{}:{article}", self.prefix, tag.epoch, tag.version)
     }
 
     /// LIST: a log that belongs to an overtaken history, and began with the entry at `first`, set aside by the recovery
@@ -97,9 +97,9 @@ impl ShardKeys {
     }
 }
 
-/// What a cached value belongs to.
+/// The state of the counts that a cached base belongs to; it is part of the base's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Age {
+pub struct CacheTag {
     /// The epoch under which the data set is open.
     pub epoch: u64,
     /// How often MySQL's counts were changed by anything but a flush, as far as Redis was told.
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn an_article_cannot_choose_its_cluster_slot() {
         let article = Article::parse(b"{evil}").expect("test id");
-        let key = ShardKeys::new(Shard(3)).live(Age { epoch: 1, version: 0 }, &article);
+        let key = ShardKeys::new(Shard(3)).live(CacheTag { epoch: 1, version: 0 }, &article);
         assert!(key.starts_with("footfall:{3}:"), "{key}");
     }
 

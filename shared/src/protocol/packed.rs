@@ -167,10 +167,10 @@ pub fn decode(bytes: &[u8]) -> Result<Batch, PackedError> {
     let (mut rows, mut current) = (Vec::new(), None);
     let head = walk(bytes, |part| {
         match part {
-            Part::Article(article) => {
+            Element::Article(article) => {
                 current = Some(Article::parse(article).map_err(|_| PackedError::Damaged("article id"))?);
             }
-            Part::Row { user, views } => {
+            Element::Row { user, views } => {
                 let user = User::parse(user).map_err(|_| PackedError::Damaged("user id"))?;
                 let article = current.clone().ok_or(PackedError::Damaged("a row of no article"))?;
                 rows.push(Row { article, user, views });
@@ -191,10 +191,10 @@ pub(crate) fn views_of_articles(bytes: &[u8]) -> Result<Vec<(&str, u64)>, Packed
     let mut articles: Vec<(&str, u64)> = Vec::new();
     walk(bytes, |part| {
         match part {
-            Part::Article(article) => {
+            Element::Article(article) => {
                 articles.push((Article::check(article).map_err(|_| PackedError::Damaged("article id"))?, 0));
             }
-            Part::Row { views, .. } => {
+            Element::Row { views, .. } => {
                 if let Some((_, sum)) = articles.last_mut() {
                     *sum = sum.saturating_add(views);
                 }
@@ -215,7 +215,7 @@ struct Head {
 }
 
 /// What comes behind the head.
-enum Part<'a> {
+enum Element<'a> {
     /// The rows of this article follow.
     Article(&'a [u8]),
     Row {
@@ -227,7 +227,7 @@ enum Part<'a> {
 /// Goes through a packed batch.
 fn walk<'a>(
     bytes: &'a [u8],
-    mut take_part: impl FnMut(Part<'a>) -> Result<(), PackedError>,
+    mut take_element: impl FnMut(Element<'a>) -> Result<(), PackedError>,
 ) -> Result<Head, PackedError> {
     let mut rest = match bytes.first() {
         Some(&VERSION) => {
@@ -250,13 +250,13 @@ fn walk<'a>(
     let minute = u32::try_from(take(&mut rest)?).map_err(|_| PackedError::Damaged("minute too large"))?;
     let repeats = take_count(&mut rest)?;
     while !rest.is_empty() {
-        take_part(Part::Article(take_bytes(&mut rest)?))?;
+        take_element(Element::Article(take_bytes(&mut rest)?))?;
         for _ in 0..take(&mut rest)? {
             let (user, views) = (take_bytes(&mut rest)?, take(&mut rest)?);
             if !(1..=ROW_VIEWS_MAX).contains(&views) {
                 return Err(PackedError::Damaged("a count of zero, or above its limit"));
             }
-            take_part(Part::Row { user, views })?;
+            take_element(Element::Row { user, views })?;
         }
     }
     Ok(Head { producer, number, cumulative_views, minute, repeats })

@@ -1,7 +1,7 @@
 //! What a recovery looks at, and what it decides.
 
 use super::ids::Producer;
-use super::keys::Age;
+use super::keys::CacheTag;
 use super::positions::{Fence, Position};
 
 /// The state of a shard's data set.
@@ -42,8 +42,8 @@ pub struct DataSet {
 impl DataSet {
     /// What its cached bases belong to.
     #[must_use]
-    pub fn age(&self) -> Age {
-        Age { epoch: self.epoch, version: self.version }
+    pub fn tag(&self) -> CacheTag {
+        CacheTag { epoch: self.epoch, version: self.version }
     }
 }
 

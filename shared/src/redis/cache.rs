@@ -8,8 +8,8 @@ use super::errors::Result;
 use super::queue::Queue;
 use super::replies::{Word, number_of};
 use super::scripts::{ADVANCE, FILL, VERSION};
-use crate::protocol::keys::Age;
-use crate::protocol::{Article, Growth, Position, StoredArticle};
+use crate::protocol::keys::CacheTag;
+use crate::protocol::{Article, Delta, Position, StoredArticle};
 
 /// What MySQL has of an article, as of a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,10 +48,10 @@ pub struct Bases<'a> {
 
 impl Queue {
     /// Offers a base that MySQL had; it stays for `ttl` in all. False if it lacks entries that were trimmed: read again.
-    pub async fn fill(&self, age: Age, article: &Article, ttl: Duration, stored: &StoredArticle) -> Result<bool> {
-        let mut call = FILL.call([&*self.keys.meta, &self.keys.live(age, article)]);
-        call.arg(age.epoch)
-            .arg(age.version)
+    pub async fn fill(&self, tag: CacheTag, article: &Article, ttl: Duration, stored: &StoredArticle) -> Result<bool> {
+        let mut call = FILL.call([&*self.keys.meta, &self.keys.live(tag, article)]);
+        call.arg(tag.epoch)
+            .arg(tag.version)
             .arg(stored.position)
             .arg(stored.views)
             .arg(stored.readers)
@@ -63,12 +63,12 @@ impl Queue {
 
     /// Moves the bases of some articles along with a flush, by what each has grown. They live on for at least `warm`, and
     /// are kept for as long again.
-    pub async fn advance(&self, age: Age, flush: Position, growth: &[Growth], warm: Duration) -> Result<Advanced> {
-        let live: Vec<String> = growth.iter().map(|part| self.keys.live(age, &part.article)).collect();
+    pub async fn advance(&self, tag: CacheTag, flush: Position, deltas: &[Delta], warm: Duration) -> Result<Advanced> {
+        let live: Vec<String> = deltas.iter().map(|part| self.keys.live(tag, &part.article)).collect();
         let keys: Vec<&str> = [&*self.keys.meta].into_iter().chain(live.iter().map(String::as_str)).collect();
         let mut call = ADVANCE.call(keys);
-        call.arg(age.epoch).arg(flush.first - 1).arg(flush.tail).arg(2 * warm.as_millis());
-        for part in growth {
+        call.arg(tag.epoch).arg(flush.first - 1).arg(flush.tail).arg(2 * warm.as_millis());
+        for part in deltas {
             call.arg(part.views).arg(part.readers);
         }
         let (word, reply) = self.call(&ADVANCE, call).await?;
@@ -80,9 +80,9 @@ impl Queue {
     }
 
     /// Makes the bases that were cached under an older version invisible.
-    pub async fn raise_version(&self, age: Age) -> Result<()> {
+    pub async fn raise_version(&self, tag: CacheTag) -> Result<()> {
         let mut call = VERSION.call([&*self.keys.meta]);
-        call.arg(age.epoch).arg(age.version);
+        call.arg(tag.epoch).arg(tag.version);
         self.call(&VERSION, call).await.map(drop)
     }
 }

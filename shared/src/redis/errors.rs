@@ -4,7 +4,7 @@ use std::io;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use crate::protocol::errors::{Class, Grade};
+use crate::protocol::errors::{ErrorClass, Grade};
 use crate::protocol::packed::PackedError;
 
 /// What a call of the queue can fail with.
@@ -41,41 +41,41 @@ impl From<PackedError> for QueueError {
 pub(super) type Result<T> = std::result::Result<T, QueueError>;
 
 impl Grade for RedisError {
-    fn class(&self) -> Class {
+    fn class(&self) -> ErrorClass {
         match self.kind() {
             // Asked first: the connection is gone, or nothing can be said about it.
-            ErrorKind::Io if self.is_timeout() => Class::CacheTransient,
+            ErrorKind::Io if self.is_timeout() => ErrorClass::CacheTransient,
             ErrorKind::Server(
                 ServerErrorKind::BusyLoading
                 | ServerErrorKind::TryAgain
                 | ServerErrorKind::Moved
                 | ServerErrorKind::Ask
                 | ServerErrorKind::NoScript,
-            ) => Class::CacheTransient,
-            ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => Class::CacheReadOnly,
+            ) => ErrorClass::CacheTransient,
+            ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => ErrorClass::CacheReadOnly,
             _ => match self.code() {
-                Some("OOM") => Class::CacheFull,
-                Some("MISCONF" | "NOREPLICAS") => Class::CacheReadOnly,
-                Some("BUSY") => Class::CacheTransient,
-                Some("WRONGTYPE") => Class::CacheCorrupt,
+                Some("OOM") => ErrorClass::CacheFull,
+                Some("MISCONF" | "NOREPLICAS") => ErrorClass::CacheReadOnly,
+                Some("BUSY") => ErrorClass::CacheTransient,
+                Some("WRONGTYPE") => ErrorClass::CacheCorrupt,
                 // A script that stumbles over what it finds.
                 Some("ERR") if self.detail().is_some_and(|detail| detail.contains("user_script")) => {
-                    Class::CacheCorrupt
+                    ErrorClass::CacheCorrupt
                 }
-                _ if self.kind() == ErrorKind::UnexpectedReturnType => Class::CacheCorrupt,
-                _ => Class::CacheDown,
+                _ if self.kind() == ErrorKind::UnexpectedReturnType => ErrorClass::CacheCorrupt,
+                _ => ErrorClass::CacheDown,
             },
         }
     }
 }
 
 impl Grade for QueueError {
-    fn class(&self) -> Class {
+    fn class(&self) -> ErrorClass {
         match self {
-            Self::Epoch => Class::CacheTransient,
+            Self::Epoch => ErrorClass::CacheTransient,
             Self::Redis(error) => error.class(),
-            Self::Corrupt(_) => Class::CacheCorrupt,
-            Self::Shards(_) => Class::CacheReadOnly,
+            Self::Corrupt(_) => ErrorClass::CacheCorrupt,
+            Self::Shards(_) => ErrorClass::CacheReadOnly,
         }
     }
 }
@@ -91,16 +91,19 @@ mod tests {
             redis::make_extension_error(code.to_owned(), Some(detail.to_owned()))
         };
         for (error, class) in [
-            (RedisError::from(io::Error::from(io::ErrorKind::TimedOut)), Class::CacheTransient),
-            (RedisError::from(io::Error::from(io::ErrorKind::ConnectionRefused)), Class::CacheDown),
-            (RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe)), Class::CacheDown),
-            (RedisError::from((ErrorKind::Server(ServerErrorKind::BusyLoading), "loading")), Class::CacheTransient),
-            (RedisError::from((ErrorKind::Server(ServerErrorKind::ReadOnly), "replica")), Class::CacheReadOnly),
-            (said("OOM command not allowed"), Class::CacheFull),
-            (said("MISCONF no disk"), Class::CacheReadOnly),
-            (said("NOREPLICAS too few"), Class::CacheReadOnly),
-            (said("WRONGTYPE not a list"), Class::CacheCorrupt),
-            (RedisError::from((ErrorKind::AuthenticationFailed, "password")), Class::CacheDown),
+            (RedisError::from(io::Error::from(io::ErrorKind::TimedOut)), ErrorClass::CacheTransient),
+            (RedisError::from(io::Error::from(io::ErrorKind::ConnectionRefused)), ErrorClass::CacheDown),
+            (RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe)), ErrorClass::CacheDown),
+            (
+                RedisError::from((ErrorKind::Server(ServerErrorKind::BusyLoading), "loading")),
+                ErrorClass::CacheTransient,
+            ),
+            (RedisError::from((ErrorKind::Server(ServerErrorKind::ReadOnly), "replica")), ErrorClass::CacheReadOnly),
+            (said("OOM command not allowed"), ErrorClass::CacheFull),
+            (said("MISCONF no disk"), ErrorClass::CacheReadOnly),
+            (said("NOREPLICAS too few"), ErrorClass::CacheReadOnly),
+            (said("WRONGTYPE not a list"), ErrorClass::CacheCorrupt),
+            (RedisError::from((ErrorKind::AuthenticationFailed, "password")), ErrorClass::CacheDown),
         ] {
             assert_eq!(error.class(), class, "{error}");
         }

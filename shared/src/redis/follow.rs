@@ -8,7 +8,7 @@ use super::cache::{Base, Bases, base_of};
 use super::errors::{QueueError, Result};
 use super::queue::Queue;
 use super::scripts::FOLLOW;
-use crate::protocol::keys::Age;
+use crate::protocol::keys::CacheTag;
 use crate::protocol::packed::{self, PackedError};
 use crate::protocol::{Batch, Position};
 
@@ -64,7 +64,7 @@ pub struct Page {
     pub now_ms: u64,
     /// Views in the log.
     pub pending_views: u64,
-    /// See [`Age::version`].
+    /// See [`CacheTag::version`].
     pub version: u64,
     /// See [`crate::protocol::DataSet::is_behind`].
     pub is_behind: bool,
@@ -81,8 +81,8 @@ impl Queue {
     pub async fn follow(&self, epoch: u64, cursor: u64, bytes: usize, bases: Option<Bases<'_>>) -> Result<Page> {
         let mut live = Vec::new();
         if let Some(bases) = &bases {
-            let age = Age { epoch, version: bases.version };
-            live.extend(bases.articles.iter().map(|(article, _)| self.keys.live(age, article)));
+            let tag = CacheTag { epoch, version: bases.version };
+            live.extend(bases.articles.iter().map(|(article, _)| self.keys.live(tag, article)));
         }
         let keys: Vec<&str> =
             [&*self.keys.meta, &self.keys.log].into_iter().chain(live.iter().map(String::as_str)).collect();

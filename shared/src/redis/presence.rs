@@ -57,7 +57,7 @@ pub async fn report(
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         report.beat += 1;
         report.health = readiness.health();
-        // Missed once, it is made up for by the next.
+        // If one is missed, the next makes up for it.
         let _ = stop.run_until_cancelled(redis.report_presence(&report)).await;
     }
     let _ = timeout(FAREWELL_TIMEOUT, redis.forget_presence(&report)).await;

@@ -17,14 +17,14 @@ use crate::service::config;
 use crate::service::contain::contained;
 
 /// A request that is on its way.
-pub type Answer<'a> = Pin<Box<dyn Future<Output = std::result::Result<Value, RedisError>> + Send + 'a>>;
+pub type ReplyFuture<'a> = Pin<Box<dyn Future<Output = std::result::Result<Value, RedisError>> + Send + 'a>>;
 
 /// What runs scripts and commands: a Redis server, or in a simulation what behaves like one.
 pub trait Server: Send + Sync {
     /// Runs a script; `call` is the command that does so if the server knows it.
-    fn script(&self, script: &'static Script, call: Cmd) -> Answer<'_>;
+    fn script(&self, script: &'static Script, call: Cmd) -> ReplyFuture<'_>;
     /// Runs commands in one go; answers an array of their replies.
-    fn pipeline(&self, pipeline: redis::Pipeline) -> Answer<'_>;
+    fn pipeline(&self, pipeline: redis::Pipeline) -> ReplyFuture<'_>;
 }
 
 /// A Redis server, reached over one connection that is made when needed and made again after an
@@ -79,7 +79,7 @@ impl Reached {
 }
 
 impl Server for Reached {
-    fn script(&self, script: &'static Script, call: Cmd) -> Answer<'_> {
+    fn script(&self, script: &'static Script, call: Cmd) -> ReplyFuture<'_> {
         Box::pin(self.understood(async move {
             let mut connection = self.connection().await?;
             let is_unknown = |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
@@ -95,7 +95,7 @@ impl Server for Reached {
         }))
     }
 
-    fn pipeline(&self, pipeline: redis::Pipeline) -> Answer<'_> {
+    fn pipeline(&self, pipeline: redis::Pipeline) -> ReplyFuture<'_> {
         Box::pin(self.understood(async move {
             let mut connection = self.connection().await?;
             let result = pipeline.query_async(&mut connection).await;

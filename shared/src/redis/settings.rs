@@ -4,7 +4,7 @@ use redis::InfoDict;
 
 use super::errors::Result;
 use super::server::Redis;
-use crate::protocol::errors::Level;
+use crate::protocol::errors::Severity;
 use crate::protocol::keys;
 use crate::service::clock;
 
@@ -18,12 +18,12 @@ const DATABASES: usize = 16;
 const REDIS_MIN: u32 = 7;
 
 /// What `INFO` and `CLIENT INFO` say of a server that endangers views, and a look at some of its keys.
-fn findings(info: &InfoDict, client: &str, keys: &[Vec<u8>]) -> Vec<(Level, String)> {
+fn findings(info: &InfoDict, client: &str, keys: &[Vec<u8>]) -> Vec<(Severity, String)> {
     let mut findings = Vec::new();
     // Not known is not wrong.
     let version: String = info.get("redis_version").unwrap_or_default();
     if version.split('.').next().and_then(|major| major.parse().ok()).is_some_and(|major: u32| major < REDIS_MIN) {
-        findings.push((Level::Critical, format!("Redis has version {version}: it must be {REDIS_MIN}.0 or later")));
+        findings.push((Severity::Critical, format!("Redis has version {version}: it must be {REDIS_MIN}.0 or later")));
     }
     let policy: String = info.get("maxmemory_policy").unwrap_or_default();
     if !matches!(policy.as_str(), "" | "noeviction") {
@@ -31,12 +31,12 @@ fn findings(info: &InfoDict, client: &str, keys: &[Vec<u8>]) -> Vec<(Level, Stri
             "Redis has the maxmemory-policy {policy}: when its memory is full it would throw away views that MySQL does \
              not have yet; set it to noeviction"
         );
-        findings.push((Level::Critical, sentence));
+        findings.push((Severity::Critical, sentence));
     }
     if info.get::<u8>("aof_enabled") == Some(0) {
         let sentence = "Redis keeps no append-only file: when it ends, views come back from the journals only; set \
                         appendonly to yes";
-        findings.push((Level::Degraded, sentence.into()));
+        findings.push((Severity::Degraded, sentence.into()));
     }
     let ours = client.split_whitespace().find_map(|field| field.strip_prefix("db=")?.parse::<usize>().ok());
     let is_used = |database: &usize| info.get::<String>(&format!("db{database}")).is_some();
@@ -51,13 +51,13 @@ fn findings(info: &InfoDict, client: &str, keys: &[Vec<u8>]) -> Vec<(Level, Stri
         "Redis is shared: {what} is not Footfall's. Who fills it, empties it or keeps it busy does so to views too; give \
          Footfall an instance of its own"
     );
-    findings.push((Level::Degraded, sentence));
+    findings.push((Severity::Degraded, sentence));
     findings
 }
 
 impl Redis {
     /// What of the server's settings endangers views, and how much.
-    pub async fn findings(&self) -> Result<Vec<(Level, String)>> {
+    pub async fn findings(&self) -> Result<Vec<(Severity, String)>> {
         let asked = clock::unix_ms();
         let mut pipeline = redis::pipe();
         pipeline.cmd("INFO").cmd("CLIENT").arg("INFO").cmd("SCAN").arg(0).arg("COUNT").arg(LOOKED_AT);
@@ -65,7 +65,7 @@ impl Redis {
         let mut findings = findings(&info, &client, &keys);
         let their_time: Option<u64> = info.get("server_time_usec");
         let difference = their_time.and_then(|micros| clock::difference("Redis", micros / 1_000, asked));
-        findings.extend(difference.map(|sentence| (Level::Degraded, sentence)));
+        findings.extend(difference.map(|sentence| (Severity::Degraded, sentence)));
         Ok(findings)
     }
 
@@ -87,17 +87,17 @@ mod tests {
     fn what_endangers_views_is_found() {
         let safe = "redis_version:7.0.15\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\ndb3:keys=9,expires=0\r\n";
         let ours = keys::ShardKeys::new(Shard(0)).meta;
-        let found = |from: &str, to: &str, keys: &[&[u8]]| -> Vec<Level> {
+        let found = |from: &str, to: &str, keys: &[&[u8]]| -> Vec<Severity> {
             let keys: Vec<Vec<u8>> = keys.iter().map(|key| key.to_vec()).collect();
             let findings = findings(&InfoDict::new(&safe.replace(from, to)), "id=4 name= db=3 sub=0", &keys);
             findings.into_iter().map(|(level, _)| level).collect()
         };
         assert!(found("", "", &[ours.as_bytes()]).is_empty());
         assert!(found("7.0.15", "8.2.0", &[]).is_empty());
-        assert_eq!(found("7.0.15", "6.2.14", &[]), [Level::Critical]);
-        assert_eq!(found("noeviction", "allkeys-lru", &[]), [Level::Critical]);
-        assert_eq!(found("aof_enabled:1", "aof_enabled:0", &[]), [Level::Degraded]);
-        assert_eq!(found("", "", &[ours.as_bytes(), b"session:\xff"]), [Level::Degraded]);
-        assert_eq!(found("db3", "db0:keys=1,expires=0\r\ndb3", &[]), [Level::Degraded]);
+        assert_eq!(found("7.0.15", "6.2.14", &[]), [Severity::Critical]);
+        assert_eq!(found("noeviction", "allkeys-lru", &[]), [Severity::Critical]);
+        assert_eq!(found("aof_enabled:1", "aof_enabled:0", &[]), [Severity::Degraded]);
+        assert_eq!(found("", "", &[ours.as_bytes(), b"session:\xff"]), [Severity::Degraded]);
+        assert_eq!(found("db3", "db0:keys=1,expires=0\r\ndb3", &[]), [Severity::Degraded]);
     }
 }

@@ -7,9 +7,9 @@ use super::queue::Queue;
 use crate::protocol::Fence;
 use crate::protocol::total;
 
-/// What a data set says about views, see [`Queue::books`].
+/// What a data set says about views, see [`Queue::totals`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Books {
+pub struct LogTotals {
     /// The first position that MySQL is not known to have.
     pub first: u64,
     /// Views that wait.
@@ -44,7 +44,7 @@ impl Queue {
     }
 
     /// What it says about all views that it was ever given, in one atomic look; none if it holds nothing of this shard.
-    pub async fn books(&self) -> Result<Option<Books>> {
+    pub async fn totals(&self) -> Result<Option<LogTotals>> {
         let mut pipeline = redis::pipe();
         let fields = ["first", "appended", "acked"];
         pipeline.cmd("HMGET").arg(&self.keys.meta).arg(&fields).hvals(&self.keys.producers);
@@ -52,7 +52,7 @@ impl Queue {
         let ((first, appended, acked), positions): (Fields, Vec<String>) = self.at_once(pipeline).await?;
         let views = |position: &String| position.split_once(':').and_then(|(_, views)| views.parse::<u64>().ok());
         let accepted_views = total(positions.iter().filter_map(views));
-        Ok(first.zip(appended).zip(acked).map(|((first, appended), acked)| Books {
+        Ok(first.zip(appended).zip(acked).map(|((first, appended), acked)| LogTotals {
             first,
             pending_views: appended.saturating_sub(acked),
             accepted_views,

@@ -50,7 +50,7 @@ pub async fn serve(listener: TcpListener, readiness: Readiness, stop: Cancellati
     .await
 }
 
-fn metrics() -> http::Answer {
+fn metrics() -> http::HttpResponse {
     let mut text = Vec::new();
     match TextEncoder::new().encode(&prometheus::gather(), &mut text) {
         Ok(()) => http::text(StatusCode::OK, "text/plain; version=0.0.4", text),
@@ -77,11 +77,11 @@ impl Readiness {
     /// The answer of `/readyz` on a port for everybody: what kind of trouble there is, and not where the stores are and
     /// what they say.
     #[must_use]
-    pub fn answer(&self) -> http::Answer {
+    pub fn answer(&self) -> http::HttpResponse {
         self.answer_for(true)
     }
 
-    fn answer_for(&self, is_for_everybody: bool) -> http::Answer {
+    fn answer_for(&self, is_for_everybody: bool) -> http::HttpResponse {
         match self.reason(is_for_everybody) {
             None => match self.worst(is_for_everybody) {
                 None => http::sentence(StatusCode::OK, "ready"),

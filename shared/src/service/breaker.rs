@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::protocol::errors::Class;
+use crate::protocol::errors::ErrorClass;
 
 /// Failures in a row that may pass by themselves, before the breaker opens.
 const TRANSIENT_MAX: u32 = 3;
@@ -18,7 +18,7 @@ pub struct Breaker {
     /// In a row.
     failures: u32,
     /// Why it is open; none while it is closed.
-    class: Option<Class>,
+    class: Option<ErrorClass>,
     /// After a failure the store is left alone until then.
     rest_until: Option<Instant>,
     pause: Duration,
@@ -41,7 +41,7 @@ impl Breaker {
 
     /// Why it is open.
     #[must_use]
-    pub fn class(&self) -> Option<Class> {
+    pub fn class(&self) -> Option<ErrorClass> {
         self.class
     }
 
@@ -66,12 +66,12 @@ impl Breaker {
     }
 
     /// The store has failed; true if that opens the breaker.
-    pub fn failed(&mut self, class: Class, now: Instant) -> bool {
+    pub fn failed(&mut self, class: ErrorClass, now: Instant) -> bool {
         self.failures += 1;
         self.spread = (self.spread * 29 + 17) % 64;
         self.rest_until = Some(now + self.pause.mul_f64(0.75 + f64::from(self.spread) / 128.0));
         self.pause = (self.pause * 2).min(PAUSE_MAX);
-        let is_transient = matches!(class, Class::CacheTransient | Class::DbTransient);
+        let is_transient = matches!(class, ErrorClass::CacheTransient | ErrorClass::DbTransient);
         if is_transient && self.class.is_none() && self.failures < TRANSIENT_MAX {
             return false;
         }
@@ -79,7 +79,7 @@ impl Breaker {
     }
 
     /// Opens it without a failure: an answer takes too long. The store is still waited for.
-    pub fn suspect(&mut self, class: Class) {
+    pub fn suspect(&mut self, class: ErrorClass) {
         self.class.get_or_insert(class);
     }
 }
@@ -92,19 +92,19 @@ mod tests {
     fn it_opens_probes_and_closes() {
         let start = Instant::now();
         let mut breaker = Breaker::new(7);
-        assert!(!breaker.failed(Class::CacheTransient, start) && breaker.is_closed());
-        assert!(!breaker.failed(Class::CacheTransient, start) && breaker.is_closed());
-        assert!(breaker.failed(Class::CacheTransient, start) && !breaker.is_closed());
+        assert!(!breaker.failed(ErrorClass::CacheTransient, start) && breaker.is_closed());
+        assert!(!breaker.failed(ErrorClass::CacheTransient, start) && breaker.is_closed());
+        assert!(breaker.failed(ErrorClass::CacheTransient, start) && !breaker.is_closed());
         let first = breaker.rest_until().expect("it failed");
         assert!(!breaker.allows(start) && breaker.allows(first));
-        assert!(!breaker.failed(Class::CacheDown, first), "it was open already");
+        assert!(!breaker.failed(ErrorClass::CacheDown, first), "it was open already");
         assert!(breaker.rest_until().expect("it failed") - first > first - start, "the pause grows");
         for _ in 0..20 {
-            breaker.failed(Class::CacheDown, first);
+            breaker.failed(ErrorClass::CacheDown, first);
         }
         assert!(breaker.rest_until().expect("it failed") - first <= PAUSE_MAX.mul_f64(1.25));
         assert!(breaker.succeeded() && breaker.is_closed() && breaker.allows(start));
         assert!(!breaker.succeeded());
-        assert!(breaker.failed(Class::CacheDown, start), "what is down opens it at once");
+        assert!(breaker.failed(ErrorClass::CacheDown, start), "what is down opens it at once");
     }
 }

@@ -55,7 +55,7 @@ const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(20);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_millis(640);
 
 /// What every handler answers.
-pub type Answer = Response<Full<Bytes>>;
+pub type HttpResponse = Response<Full<Bytes>>;
 
 /// A request's head may be this large, and have 100 headers; a larger one is answered with 431.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -94,7 +94,7 @@ pub async fn serve<H, F>(
 ) -> anyhow::Result<()>
 where
     H: Fn(IpAddr, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Answer> + Send + 'static,
+    F: Future<Output = HttpResponse> + Send + 'static,
 {
     // Accepted connections inherit all three.
     set_socket_send_buffer_size(&listener, SOCKET_BUFFER_BYTES)?;
@@ -201,7 +201,7 @@ async fn serve_connection<H, F>(
     close: CancellationToken,
 ) where
     H: Fn(IpAddr, Request<Incoming>) -> F + Clone + Send + 'static,
-    F: Future<Output = Answer> + Send + 'static,
+    F: Future<Output = HttpResponse> + Send + 'static,
 {
     let is_draining = Arc::clone(&draining);
     let service = service_fn(move |request: Request<Incoming>| {
@@ -249,7 +249,7 @@ async fn serve_connection<H, F>(
 
 /// An answer with a text body.
 #[must_use]
-pub fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+pub fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> HttpResponse {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -258,13 +258,13 @@ pub fn text(status: StatusCode, content_type: &'static str, body: impl Into<Byte
 
 /// An answer of one plain sentence.
 #[must_use]
-pub fn sentence(status: StatusCode, sentence: &str) -> Answer {
+pub fn sentence(status: StatusCode, sentence: &str) -> HttpResponse {
     text(status, "text/plain; charset=utf-8", format!("{sentence}\n"))
 }
 
 /// An answer with a JSON body.
 #[must_use]
-pub fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Answer {
+pub fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> HttpResponse {
     let body = serde_json::to_vec(value).expect("our own types always have a JSON form");
     text(status, "application/json", body)
 }
@@ -291,7 +291,7 @@ pub fn is_read(method: &Method) -> bool {
 
 /// The answer to a method that `path` does not take: which it takes. `OPTIONS` asks just that.
 #[must_use]
-pub fn other_method(asked: &Method, path: &str, taken: &'static str) -> Answer {
+pub fn other_method(asked: &Method, path: &str, taken: &'static str) -> HttpResponse {
     let mut answer = if *asked == Method::OPTIONS {
         empty(StatusCode::NO_CONTENT)
     } else {
@@ -313,7 +313,7 @@ pub fn compressed(headers: &HeaderMap) -> Option<String> {
 
 /// The answer to a body that is [`compressed`].
 #[must_use]
-pub fn unsupported_encoding(reason: &str) -> Answer {
+pub fn unsupported_encoding(reason: &str) -> HttpResponse {
     let mut answer = sentence(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason);
     answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     answer
@@ -321,14 +321,14 @@ pub fn unsupported_encoding(reason: &str) -> Answer {
 
 /// An answer after which the connection is closed.
 #[must_use]
-pub fn closing(mut answer: Answer) -> Answer {
+pub fn closing(mut answer: HttpResponse) -> HttpResponse {
     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 
 /// An answer without a body.
 #[must_use]
-pub fn empty(status: StatusCode) -> Answer {
+pub fn empty(status: StatusCode) -> HttpResponse {
     let mut answer = Response::new(Full::default());
     *answer.status_mut() = status;
     answer

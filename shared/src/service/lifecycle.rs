@@ -30,7 +30,7 @@ pub const EXIT_CONFIGURATION: u8 = 78;
 /// A reason to end at the start, with the exit code that says of which kind it is.
 #[derive(Debug, thiserror::Error)]
 #[error("{sentence}")]
-pub struct Refusal {
+pub struct ExitError {
     /// One of the `EXIT_` constants.
     pub code: u8,
     /// What is wrong and what to do.
@@ -70,7 +70,7 @@ where
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
-            error.downcast_ref::<Refusal>().map_or(ExitCode::FAILURE, |refusal| ExitCode::from(refusal.code))
+            error.downcast_ref::<ExitError>().map_or(ExitCode::FAILURE, |refusal| ExitCode::from(refusal.code))
         }
     };
     logs::flush();
@@ -129,10 +129,10 @@ fn abort_on_panic() {
 }
 
 /// Listens at an address.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, Refusal> {
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, ExitError> {
     TcpListener::bind(address)
         .await
-        .map_err(|error| Refusal { code: EXIT_DEPENDENCY, sentence: format!("cannot listen at {address}: {error}") })
+        .map_err(|error| ExitError { code: EXIT_DEPENDENCY, sentence: format!("cannot listen at {address}: {error}") })
 }
 
 /// A signal so soon after the first says the same.

@@ -29,7 +29,7 @@ struct Bucket {
 const ADDRESSES_MAX: usize = 10_000;
 
 impl Limit {
-    /// So many per second of one address, and so many at once after a pause. Metrics call it by its name.
+    /// A limit of `per_second` for each address, with bursts of `burst` after a pause. The name is that in metrics.
     #[must_use]
     pub fn new(name: &str, per_second: f64, burst: u32) -> Self {
         let help = "Addresses of which is remembered how much they have taken lately, by limit.";

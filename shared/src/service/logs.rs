@@ -33,7 +33,7 @@ const LINES_MAX: usize = 1_000;
 /// How long a process that ends waits for its last lines to be taken.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What the thread that writes is told.
+/// A message to the thread that writes the log.
 enum Told {
     Line(Vec<u8>),
     /// Everything before this is to be written, and then said so.
@@ -96,7 +96,7 @@ pub fn last_words(panic: &PanicHookInfo<'_>) {
     }
 }
 
-/// Writes what it is told, until the process ends; between lines it says what was left out.
+/// Writes the lines that it is sent, until the process ends; between lines it says what was left out.
 fn write_all(told: &Receiver<Told>) {
     let mut looked_at = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! What a process tells of itself: metrics, and whether it can do its work.
+//! What a process reports about itself: metrics, and whether it can do its work.
 
 mod health;
 mod metrics;

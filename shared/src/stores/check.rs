@@ -5,16 +5,16 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::mysql::{Fences, Store, StoreError};
-use crate::protocol::errors::Level;
+use crate::protocol::errors::Severity;
 use crate::redis::Redis;
-use crate::service::lifecycle::{EXIT_DEPENDENCY, Refusal};
+use crate::service::lifecycle::{EXIT_DEPENDENCY, ExitError};
 
 /// How long a store may take to tell of its settings.
 const FINDINGS_MAX: Duration = Duration::from_secs(1);
 
 /// Refuses to start on stores that would lose views, and on a schema that this build does not know; warns of settings that
 /// are a risk. A store that cannot be reached is not a reason: the service waits for it.
-pub async fn check(redis: &Redis, store: &Store, shards: u16) -> Result<(), Refusal> {
+pub async fn check(redis: &Redis, store: &Store, shards: u16) -> Result<(), ExitError> {
     let (of_redis, of_store, schema) =
         tokio::join!(in_time(redis.findings()), in_time(store.findings()), store.check_schema(shards));
     let mut reasons = Vec::new();
@@ -23,8 +23,8 @@ pub async fn check(redis: &Redis, store: &Store, shards: u16) -> Result<(), Refu
             Ok(findings) => {
                 for (level, sentence) in findings {
                     match level {
-                        Level::Critical => reasons.push(sentence),
-                        Level::Degraded | Level::Info => warn!("{sentence}"),
+                        Severity::Critical => reasons.push(sentence),
+                        Severity::Degraded | Severity::Info => warn!("{sentence}"),
                     }
                 }
             }
@@ -36,7 +36,7 @@ pub async fn check(redis: &Redis, store: &Store, shards: u16) -> Result<(), Refu
         Err(StoreError::Schema(sentence)) => reasons.push(sentence),
         Err(error) => warn!("the schema could not be checked: {error}"),
     }
-    if reasons.is_empty() { Ok(()) } else { Err(Refusal { code: EXIT_DEPENDENCY, sentence: reasons.join("; ") }) }
+    if reasons.is_empty() { Ok(()) } else { Err(ExitError { code: EXIT_DEPENDENCY, sentence: reasons.join("; ") }) }
 }
 
 async fn in_time<T, E: Into<anyhow::Error>>(work: impl Future<Output = Result<T, E>>) -> anyhow::Result<T> {

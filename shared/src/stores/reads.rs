@@ -24,11 +24,11 @@ use crate::protocol::{Article, Shard, StoredArticle};
 use crate::redis::Redis;
 use crate::service::breaker::Breaker;
 use crate::service::config;
-use crate::service::http::Answer;
+use crate::service::http::HttpResponse;
 use crate::service::random;
 
 pub use self::counts::{HitCounts, Interface};
-pub use self::look::Look;
+pub use self::look::LogStatus;
 pub use self::numbers::ArticleNumbers;
 
 /// Reads of single articles, shared by all requests of a process.
@@ -85,7 +85,7 @@ impl Reads {
     }
 
     /// The answer to a request for one article's numbers.
-    pub async fn answer(&self, article: &Article, headers: &HeaderMap) -> Answer {
+    pub async fn answer(&self, article: &Article, headers: &HeaderMap) -> HttpResponse {
         self.article(article).await.answer(headers)
     }
 
@@ -131,9 +131,9 @@ impl Reads {
             let Some((age, cached)) = shard.look_up(article).await? else {
                 let state = shard.in_time(shard.queue.state()).await?;
                 match state.and_then(|state| state.data).filter(|data| data.is_current) {
-                    Some(data) if renewed != Some(data.age()) => {
-                        shard.set_age(data.age());
-                        renewed = Some(data.age());
+                    Some(data) if renewed != Some(data.tag()) => {
+                        shard.set_tag(data.tag());
+                        renewed = Some(data.tag());
                     }
                     _ => return Err(Unread("its data set was not opened yet".into())),
                 }

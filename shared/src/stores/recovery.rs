@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::mysql::{Fences, StoreError};
-use crate::protocol::errors::{Class, Grade};
+use crate::protocol::errors::{ErrorClass, Grade};
 use crate::protocol::{DataSet, Decision, Progress, Recovery};
 use crate::redis::{Queue, QueueError};
 use crate::service::random;
@@ -54,11 +54,11 @@ pub enum RecoveryError {
 }
 
 impl Grade for RecoveryError {
-    fn class(&self) -> Class {
+    fn class(&self) -> ErrorClass {
         match self {
             Self::Queue(error) => error.class(),
             Self::Store(error) => error.class(),
-            Self::StoreIsOlder { .. } => Class::DbBehind,
+            Self::StoreIsOlder { .. } => ErrorClass::DbBehind,
         }
     }
 }
@@ -133,7 +133,7 @@ async fn open_or_discard(
         // Sent once per epoch: a second one, after FLUSHALL, would open the epoch once more without what it had taken.
         let reopened = match queue.reopen(&state, &recovery, shards, is_damaged).await {
             // It cannot even be trimmed.
-            Err(error) if error.class() == Class::CacheCorrupt && !is_damaged => {
+            Err(error) if error.class() == ErrorClass::CacheCorrupt && !is_damaged => {
                 queue.reopen(&state, &recovery, shards, true).await
             }
             reopened => reopened,

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use footfall_shared::protocol::keys::Age;
+use footfall_shared::protocol::keys::CacheTag;
 use footfall_shared::protocol::packed::Packed;
-use footfall_shared::protocol::{Batch, Growth, Position, Producer, StoredArticle};
+use footfall_shared::protocol::{Batch, Delta, Position, Producer, StoredArticle};
 use footfall_shared::redis::{Applied, QueueError};
 
-use crate::common::{AGE, ALL, EPOCH, Fixture, IDS_MAX, LOG, META, PRODUCER, SHARDS, TTL, article, batch};
+use crate::common::{ALL, EPOCH, Fixture, IDS_MAX, LOG, META, PRODUCER, SHARDS, TAG, TTL, article, batch};
 
 async fn apply(fixture: &Fixture, batch: Batch) -> Applied {
     fixture.queue.apply(EPOCH, &Packed::new(batch), IDS_MAX).await.expect("apply")
@@ -65,22 +65,22 @@ async fn a_log_of_another_length_than_its_positions_say_takes_nothing() {
 }
 
 /// Everything that is for a data set opened under an epoch, in this life of the server.
-async fn all_are_refused(fixture: &Fixture, age: Age, why: &str) {
-    let (queue, epoch) = (&fixture.queue, age.epoch);
+async fn all_are_refused(fixture: &Fixture, tag: CacheTag, why: &str) {
+    let (queue, epoch) = (&fixture.queue, tag.epoch);
     let before = fixture.content();
     let is_epoch = |result: Result<(), QueueError>| matches!(result, Err(QueueError::Epoch));
     let stored = StoredArticle { epoch, position: 9, version: 0, shard_views: 0, views: 1, readers: 1 };
-    let growth = [Growth { article: article("a"), views: 1, readers: 1 }];
+    let deltas = [Delta { article: article("a"), views: 1, readers: 1 }];
     let flush = Position { first: 1, tail: 1 };
     let packed = Packed::new(batch(2, "a"));
     assert!(is_epoch(queue.apply(epoch, &packed, IDS_MAX).await.map(drop)), "apply, {why}");
     assert!(is_epoch(queue.register(epoch, Producer(8), SHARDS).await.map(drop)), "register, {why}");
     assert!(is_epoch(queue.rotate_ids(epoch, 0, false).await), "rotate, {why}");
     assert!(is_epoch(queue.follow(epoch, 0, ALL, None).await.map(drop)), "follow, {why}");
-    assert!(is_epoch(queue.fill(age, &article("a"), TTL, &stored).await.map(drop)), "fill, {why}");
-    assert!(is_epoch(queue.advance(age, flush, &growth, TTL).await.map(drop)), "advance, {why}");
+    assert!(is_epoch(queue.fill(tag, &article("a"), TTL, &stored).await.map(drop)), "fill, {why}");
+    assert!(is_epoch(queue.advance(tag, flush, &deltas, TTL).await.map(drop)), "advance, {why}");
     assert!(is_epoch(queue.ack(epoch, 1, 0, true).await.map(drop)), "ack, {why}");
-    assert!(is_epoch(queue.raise_version(Age { version: 9, ..age }).await), "version, {why}");
+    assert!(is_epoch(queue.raise_version(CacheTag { version: 9, ..tag }).await), "version, {why}");
     assert_eq!(fixture.content(), before, "nothing was changed, {why}");
 }
 
@@ -89,15 +89,15 @@ async fn nothing_is_done_under_another_epoch_or_in_another_life_of_the_server() 
     let mut fixture = Fixture::open().await;
     fixture.append(&["a"]).await;
     for epoch in [EPOCH - 1, EPOCH + 1] {
-        all_are_refused(&fixture, Age { epoch, version: 0 }, "another epoch").await;
+        all_are_refused(&fixture, CacheTag { epoch, version: 0 }, "another epoch").await;
     }
     let before = fixture.incarnation();
     fixture.restart();
     assert_ne!(fixture.incarnation(), before);
     assert_eq!(fixture.meta(["epoch", "tail"]), [EPOCH, 1], "it is all there");
-    all_are_refused(&fixture, AGE, "another incarnation").await;
+    all_are_refused(&fixture, TAG, "another incarnation").await;
     fixture.query(&["DEL", META]);
-    all_are_refused(&fixture, AGE, "no meta").await;
+    all_are_refused(&fixture, TAG, "no meta").await;
 }
 
 #[tokio::test]

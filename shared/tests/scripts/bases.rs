@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use footfall_shared::protocol::keys::Age;
-use footfall_shared::protocol::{Growth, Position, StoredArticle};
+use footfall_shared::protocol::keys::CacheTag;
+use footfall_shared::protocol::{Delta, Position, StoredArticle};
 use footfall_shared::redis::{Advanced, Base, Bases, QueueError};
 
-use crate::common::{AGE, ALL, EPOCH, Fixture, TTL, article};
+use crate::common::{ALL, EPOCH, Fixture, TAG, TTL, article};
 
 impl Fixture {
     /// Offers what MySQL had of an article; answers whether it was taken.
     async fn fill(&self, id: &str, position: u64, views: u64, readers: u64) -> bool {
         let stored = StoredArticle { epoch: EPOCH, position, version: 0, shard_views: 0, views, readers };
-        self.queue.fill(AGE, &article(id), TTL, &stored).await.expect("fill")
+        self.queue.fill(TAG, &article(id), TTL, &stored).await.expect("fill")
     }
 
     /// Views, readers and position of what is cached and valid.
@@ -24,12 +24,12 @@ impl Fixture {
     }
 
     /// Moves the bases of some articles along with a flush of these positions: `(article, views, new readers)`.
-    async fn advance(&self, first: u64, tail: u64, growth: &[(&str, u64, u64)]) -> Advanced {
-        let growth: Vec<Growth> = growth
+    async fn advance(&self, first: u64, tail: u64, deltas: &[(&str, u64, u64)]) -> Advanced {
+        let deltas: Vec<Delta> = deltas
             .iter()
-            .map(|(id, views, readers)| Growth { article: article(id), views: *views, readers: *readers })
+            .map(|(id, views, readers)| Delta { article: article(id), views: *views, readers: *readers })
             .collect();
-        self.queue.advance(AGE, Position { first, tail }, &growth, TTL).await.expect("advance")
+        self.queue.advance(TAG, Position { first, tail }, &deltas, TTL).await.expect("advance")
     }
 
     async fn ack(&self, last: u64, are_advanced: bool) {
@@ -85,7 +85,7 @@ async fn a_base_of_another_version_is_not_let_in() {
     let fixture = Fixture::open().await;
     let offer = async |known, version| {
         let stored = StoredArticle { epoch: EPOCH, position: 0, version, shard_views: 0, views: 1, readers: 1 };
-        fixture.queue.fill(Age { epoch: EPOCH, version: known }, &article("a"), TTL, &stored).await
+        fixture.queue.fill(CacheTag { epoch: EPOCH, version: known }, &article("a"), TTL, &stored).await
     };
     assert!(matches!(offer(1, 0).await, Err(QueueError::Epoch)), "Redis knows of version 0");
     assert!(matches!(offer(0, 1).await, Err(QueueError::Epoch)), "MySQL has changed: from here on Redis knows");
@@ -194,7 +194,7 @@ async fn a_base_is_kept_beyond_its_time_while_it_is_moved_along() {
     let short = Duration::from_millis(200);
     for (id, views) in [("a", 5), ("zero", 0)] {
         let stored = StoredArticle { epoch: EPOCH, position: 0, version: 0, shard_views: 0, views, readers: views };
-        assert!(fixture.queue.fill(AGE, &article(id), short, &stored).await.expect("fill"));
+        assert!(fixture.queue.fill(TAG, &article(id), short, &stored).await.expect("fill"));
     }
     let (a, zero) = (article("a"), article("zero"));
     let articles = [(&a, short), (&zero, short)];

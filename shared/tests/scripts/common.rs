@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use footfall_sandbox::RedisOptions;
-use footfall_shared::protocol::keys::Age;
+use footfall_shared::protocol::keys::CacheTag;
 use footfall_shared::protocol::packed::Packed;
 use footfall_shared::protocol::{Article, Batch, Producer, Recovery, Shard, User, View, ViewId};
 use footfall_shared::redis::{Applied, Page, Queue, Redis};
@@ -18,7 +18,7 @@ pub(crate) const SHARDS: u16 = 1;
 pub(crate) const PRODUCER: Producer = Producer(7);
 pub(crate) const IDS_MAX: u64 = 1_000;
 pub(crate) const TTL: Duration = Duration::from_secs(60);
-pub(crate) const AGE: Age = Age { epoch: EPOCH, version: 0 };
+pub(crate) const TAG: CacheTag = CacheTag { epoch: EPOCH, version: 0 };
 /// Bytes of a page that has room for everything.
 pub(crate) const ALL: usize = 1 << 20;
 

@@ -1,14 +1,14 @@
 //! What a Redis does with each script while it uses more memory than it may: as the table in `queue/scripts.rs` says.
 
-use footfall_shared::protocol::errors::{Class, Grade};
-use footfall_shared::protocol::keys::{Age, PRESENCE};
+use footfall_shared::protocol::errors::{ErrorClass, Grade};
+use footfall_shared::protocol::keys::{CacheTag, PRESENCE};
 use footfall_shared::protocol::packed::Packed;
-use footfall_shared::protocol::{Batch, Growth, Position, Producer, StoredArticle};
+use footfall_shared::protocol::{Batch, Delta, Position, Producer, StoredArticle};
 use footfall_shared::redis::presence::Report;
 use footfall_shared::redis::{Advanced, Applied, Bases, QueueError, Script, WhenFull, scripts};
 use footfall_shared::service::telemetry::Readiness;
 
-use crate::common::{AGE, ALL, EPOCH, Fixture, IDS_MAX, PRODUCER, SHARDS, TTL, article, batch, recovery, view};
+use crate::common::{ALL, EPOCH, Fixture, IDS_MAX, PRODUCER, SHARDS, TAG, TTL, article, batch, recovery, view};
 
 /// A Redis with two entries.
 async fn begin() -> Fixture {
@@ -62,13 +62,13 @@ impl Fixture {
                 assert_eq!((page.entries.len(), &*page.bases, page.is_full), (2, &[None][..], true));
             }
             "advance" => {
-                let growth = [Growth { article: article("a"), views: 1, readers: 1 }];
+                let deltas = [Delta { article: article("a"), views: 1, readers: 1 }];
                 let flush = Position { first: 1, tail: 1 };
-                assert_eq!(queue.advance(AGE, flush, &growth, TTL).await?, Advanced::NoneCached);
+                assert_eq!(queue.advance(TAG, flush, &deltas, TTL).await?, Advanced::NoneCached);
             }
             "ack" => assert_eq!(queue.ack(EPOCH, 1, 0, true).await?, Position { first: 2, tail: 2 }),
             "version" => {
-                queue.raise_version(Age { version: 5, ..AGE }).await?;
+                queue.raise_version(CacheTag { version: 5, ..TAG }).await?;
                 assert_eq!(queue.state().await?.data.expect("open").version, 5);
             }
             "behind" => {
@@ -91,7 +91,7 @@ impl Fixture {
             "probe" => queue.probe().await?,
             "state" => assert_eq!(queue.state().await?.data.expect("open").pending_views, 2),
             "look" => {
-                assert_eq!(queue.books().await?.expect("open").accepted_views, 2);
+                assert_eq!(queue.totals().await?.expect("open").accepted_views, 2);
                 let moment = queue.moment().await?;
                 let position = moment.position.expect("open");
                 assert_eq!((position, moment.producers.len()), (Position { first: 1, tail: 2 }, 1));
@@ -119,7 +119,7 @@ impl Fixture {
             "fill" => {
                 let stored =
                     StoredArticle { epoch: EPOCH, position: 0, version: 0, shard_views: 0, views: 40, readers: 4 };
-                assert!(queue.fill(AGE, &article("a"), TTL, &stored).await?, "nothing moved");
+                assert!(queue.fill(TAG, &article("a"), TTL, &stored).await?, "nothing moved");
                 assert!(self.query(&["KEYS", "footfall:*live*"]).is_empty(), "nothing more is cached");
             }
             "rewrite" => {
@@ -144,7 +144,7 @@ async fn each_script_does_what_is_said_when_memory_is_full() {
         println!("{}: {:?}, {result:?}", script.name, script.when_full);
         if script.when_full == WhenFull::Refused {
             let error = result.expect_err(script.name);
-            assert_eq!(error.class(), Class::CacheFull, "{}: {error}", script.name);
+            assert_eq!(error.class(), ErrorClass::CacheFull, "{}: {error}", script.name);
         } else {
             result.unwrap_or_else(|error| panic!("{}: {error}", script.name));
         }

@@ -7,7 +7,7 @@ use footfall_shared::mysql::Store;
 use footfall_shared::protocol::packed::Packed;
 use footfall_shared::protocol::{Batch, Position, Shard, User, View};
 use footfall_shared::service::config;
-use footfall_shared::stores::reads::{HitCounts, Look, Reads};
+use footfall_shared::stores::reads::{HitCounts, LogStatus, Reads};
 
 use crate::common::{EPOCH, Fixture, IDS_MAX, PRODUCER, SHARDS, article, recovery};
 
@@ -20,7 +20,7 @@ async fn reads(fixture: &Fixture) -> Arc<Reads> {
 }
 
 /// Once Redis answers: after a restart the connection is made anew first.
-async fn answer(reads: &Reads) -> Option<Look> {
+async fn answer(reads: &Reads) -> Option<LogStatus> {
     let began = Instant::now();
     loop {
         match reads.follow(Shard(0)).await {
@@ -31,7 +31,7 @@ async fn answer(reads: &Reads) -> Option<Look> {
     }
 }
 
-async fn look(reads: &Reads) -> Look {
+async fn look(reads: &Reads) -> LogStatus {
     answer(reads).await.expect("its log is open")
 }
 
@@ -43,7 +43,7 @@ async fn between_commit_and_ack_what_waits_is_known_from_the_entries() {
     let first = look(&reads).await;
     assert_eq!((first.position, first.pending_views), (Position { tail: 4, first: 1 }, 4));
     assert!(first.is_whole && !first.is_behind);
-    let up_to = |look: &Look, position| reads.views_up_to(Shard(0), look, position);
+    let up_to = |look: &LogStatus, position| reads.views_up_to(Shard(0), look, position);
     assert_eq!([0, 1, 3, 4, 5].map(|position| up_to(&first, position)), [Some(0), Some(1), Some(3), Some(4), None]);
     let waiting = |id, position| reads.waiting(&article(id), EPOCH, position);
     assert_eq!([0, 1, 3, 4].map(|position| waiting("a", position)), [3, 2, 1, 0]);
@@ -65,13 +65,13 @@ async fn a_log_that_is_opened_anew_is_followed_from_its_beginning() {
     let reads = reads(&fixture).await;
     fixture.append(&["a", "b"]).await;
     let before = look(&reads).await;
-    assert_eq!((before.age.epoch, reads.views_up_to(Shard(0), &before, 1)), (EPOCH, Some(1)));
+    assert_eq!((before.tag.epoch, reads.views_up_to(Shard(0), &before, 1)), (EPOCH, Some(1)));
     fixture.restart();
     assert_eq!(answer(&reads).await, None, "no recovery has opened it");
     let state = fixture.queue.state().await.expect("state");
     fixture.queue.reopen(&state, &recovery(EPOCH + 1), SHARDS, false).await.expect("open").expect("nobody else");
     let opened = look(&reads).await;
-    assert_eq!((opened.age.epoch, opened.pending_views, opened.is_whole), (EPOCH + 1, 2, true));
+    assert_eq!((opened.tag.epoch, opened.pending_views, opened.is_whole), (EPOCH + 1, 2, true));
     assert_eq!(opened.position.first, before.position.first);
     assert_eq!(reads.views_up_to(Shard(0), &before, 1), None, "it was found in another epoch");
     assert_eq!(reads.waiting(&article("a"), EPOCH + 1, 0), 1);

@@ -1,4 +1,4 @@
-//! What the feed asks for, and what it is told. Everything that crosses the border to the stores is here.
+//! What the feed asks the stores for, and what they reply. Everything that crosses the border to the stores is here.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,7 +7,7 @@ use footfall_shared::protocol::Fence;
 use footfall_shared::protocol::{Article, Shard};
 use footfall_shared::redis::QueueError;
 use footfall_shared::redis::presence::Report;
-use footfall_shared::stores::reads::Look;
+use footfall_shared::stores::reads::LogStatus;
 use tokio::time::Instant;
 
 use crate::conservation::Reading;
@@ -22,7 +22,7 @@ pub(crate) enum Action {
     /// MySQL: read the most viewed articles. Tell [`Input::TopArticles`].
     ReadTopArticles,
     /// MySQL: read a fence, and find out how many views of `look` it covers. Tell [`Input::Fence`].
-    ReadFence { shard: Shard, look: Option<Look> },
+    ReadFence { shard: Shard, look: Option<LogStatus> },
     /// Redis: read what is new in a log. Tell [`Input::Followed`].
     Follow(Shard),
     /// Redis: write the copy of a fence. Tell [`Input::FenceCopyWritten`].
@@ -59,7 +59,7 @@ pub(crate) enum Input {
         stored_views: Option<u64>,
     },
     /// None if no recovery has opened the log.
-    Followed(Option<Look>),
+    Followed(Option<LogStatus>),
     FenceCopyWritten(bool),
     FenceCopy(Option<Fence>),
     Activity(Activity),

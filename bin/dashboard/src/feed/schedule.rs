@@ -10,12 +10,12 @@ use tokio::time::Instant;
 const LOOKS_MAX: u32 = 3;
 /// How often one round may read both stores for the conservation check, for the same reason.
 const CHECKS_MAX: u32 = 3;
-/// How often the numbers are read that nobody needs to see several times a second.
+/// How often the slow numbers are read, such as what processes report: once a second is enough for these.
 const SLOW_PERIOD: Duration = Duration::from_secs(1);
 
 /// One step of a round; `shard` is an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum RoundStep {
     CheckSchema,
     ReadRanking,
     /// Read after the ranking: no entry behind this fence can be in the ranking.
@@ -50,9 +50,9 @@ pub(super) struct Schedule {
     period: Duration,
     round_due: Instant,
     slow_due: Instant,
-    steps: VecDeque<Step>,
+    steps: VecDeque<RoundStep>,
     /// The step whose input is awaited.
-    current: Option<Step>,
+    current: Option<RoundStep>,
 }
 
 impl Schedule {
@@ -61,37 +61,38 @@ impl Schedule {
     }
 
     /// The next step. Between two rounds there is none until the time that is returned instead.
-    pub(super) fn next(&mut self, now: Instant, shards: usize) -> Result<Step, Instant> {
+    pub(super) fn next(&mut self, now: Instant, shards: usize) -> Result<RoundStep, Instant> {
         if self.steps.is_empty() {
             if now < self.round_due {
                 return Err(self.round_due);
             }
-            // From now on: a round that was late is not made up for.
+            // Counted from now, so that a late round is not made up for.
             self.round_due = now + self.period;
-            self.steps.extend([Step::CheckSchema, Step::ReadRanking]);
+            self.steps.extend([RoundStep::CheckSchema, RoundStep::ReadRanking]);
             for shard in 0..shards {
-                self.steps.extend([Step::Follow { shard, looks_left: LOOKS_MAX - 1 }, Step::CopyFence { shard }]);
+                self.steps
+                    .extend([RoundStep::Follow { shard, looks_left: LOOKS_MAX - 1 }, RoundStep::CopyFence { shard }]);
             }
             if now >= self.slow_due {
-                self.steps.push_back(Step::ReadActivity);
+                self.steps.push_back(RoundStep::ReadActivity);
             }
-            self.steps.extend([Step::RedisAnswered, Step::AddUp]);
+            self.steps.extend([RoundStep::RedisAnswered, RoundStep::AddUp]);
         }
         Ok(self.steps.pop_front().expect("a round has steps"))
     }
 
     /// An action was asked for by this step.
-    pub(super) fn await_input(&mut self, step: Step) {
+    pub(super) fn await_input(&mut self, step: RoundStep) {
         self.current = Some(step);
     }
 
     /// The step that an input belongs to.
-    pub(super) fn take_current(&mut self) -> Option<Step> {
+    pub(super) fn take_current(&mut self) -> Option<RoundStep> {
         self.current.take()
     }
 
     /// Does these steps before the others.
-    pub(super) fn insert(&mut self, steps: impl IntoIterator<IntoIter: DoubleEndedIterator<Item = Step>>) {
+    pub(super) fn insert(&mut self, steps: impl IntoIterator<IntoIter: DoubleEndedIterator<Item = RoundStep>>) {
         for step in steps.into_iter().rev() {
             self.steps.push_front(step);
         }
@@ -100,8 +101,8 @@ impl Schedule {
     /// What Redis says of the processes was read: the conservation check is made at the same pace.
     pub(super) fn activity_read(&mut self, now: Instant, silent: Vec<Report>) {
         self.slow_due = now + SLOW_PERIOD;
-        self.insert([Step::CheckConservation { tries_left: CHECKS_MAX - 1 }]);
-        self.insert(silent.into_iter().map(Step::ForgetPresence));
+        self.insert([RoundStep::CheckConservation { tries_left: CHECKS_MAX - 1 }]);
+        self.insert(silent.into_iter().map(RoundStep::ForgetPresence));
     }
 
     /// Redis cannot be read: nothing else is asked of it in this round. It may be down because everything is, so MySQL is
@@ -109,8 +110,8 @@ impl Schedule {
     pub(super) fn skip_redis(&mut self, now: Instant, shards: usize) {
         self.slow_due = now;
         self.steps.clear();
-        self.steps.extend((0..shards).map(|shard| Step::ReadFence { shard, looks_left: 0 }));
-        self.steps.push_back(Step::AddUp);
+        self.steps.extend((0..shards).map(|shard| RoundStep::ReadFence { shard, looks_left: 0 }));
+        self.steps.push_back(RoundStep::AddUp);
     }
 
     /// Whether something that was done last at this time may be done again, if nobody needs to see it several times a second.

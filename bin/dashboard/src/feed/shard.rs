@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use footfall_shared::protocol::Fence;
 use footfall_shared::protocol::Shard;
-use footfall_shared::stores::reads::Look;
+use footfall_shared::stores::reads::LogStatus;
 use tokio::time::Instant;
 
 use crate::numbers::{self, Pending};
@@ -17,7 +17,7 @@ const FENCE_AGE_MAX: Duration = Duration::from_secs(1);
 pub(super) struct ShardView {
     pub(super) shard: Shard,
     /// The log as it was read last; none if Redis could not be read, or no recovery has opened the log.
-    pub(super) look: Option<Look>,
+    pub(super) look: Option<LogStatus>,
     /// How many of the views in the log are in entries up to the fence's position, if that is known.
     stored_views: Option<u64>,
     /// What MySQL has, and when it was asked.
@@ -43,7 +43,7 @@ impl ShardView {
     }
 
     /// Takes what Redis has now.
-    pub(super) fn set_look(&mut self, look: Option<Look>) {
+    pub(super) fn set_look(&mut self, look: Option<LogStatus>) {
         self.look = look;
         self.stored_views = None;
     }
@@ -103,14 +103,14 @@ impl ShardView {
     /// The epoch and position behind which the log's views are not in the ranking yet; none if that is not known.
     pub(super) fn unranked_from(&self) -> Option<(u64, u64)> {
         let (look, ranked) = self.look.zip(self.ranked)?;
-        (look.age.epoch == ranked.epoch).then_some((ranked.epoch, ranked.position))
+        (look.tag.epoch == ranked.epoch).then_some((ranked.epoch, ranked.position))
     }
 
     pub(super) fn backlog(&self) -> Backlog {
         let look = self.look;
         Backlog {
             shard: self.shard.0,
-            epoch: look.map(|look| look.age.epoch),
+            epoch: look.map(|look| look.tag.epoch),
             position: look.map(|look| look.position.tail),
             pending_views: look.map(|look| look.pending_views),
             log_entries: look.map(|look| look.position.entries()),

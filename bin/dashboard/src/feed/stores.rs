@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use footfall_shared::mysql::StoreError;
-use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::errors::{ErrorClass, Grade};
 use footfall_shared::redis::QueueError;
 use footfall_shared::service::telemetry::{Health, HealthState};
 use tokio::time::Instant;
@@ -56,7 +56,7 @@ impl RedisState {
 pub(super) struct MySqlState {
     /// MySQL may have been away when the process began, so this is found out before the first number.
     is_schema_right: bool,
-    error: Option<(Instant, Class, String)>,
+    error: Option<(Instant, ErrorClass, String)>,
 }
 
 impl MySqlState {
@@ -98,7 +98,7 @@ impl MySqlState {
 
     /// What of the tables is not as this build needs them.
     pub(super) fn schema_error(&self) -> Option<&str> {
-        self.error.as_ref().filter(|(_, class, _)| *class == Class::DbSchema).map(|(.., what)| what.as_str())
+        self.error.as_ref().filter(|(_, class, _)| *class == ErrorClass::DbSchema).map(|(.., what)| what.as_str())
     }
 
     pub(super) fn health(&self) -> Health {

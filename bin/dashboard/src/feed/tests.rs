@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 
 use footfall_shared::mysql::{self, StoreError};
 use footfall_shared::protocol::Position;
-use footfall_shared::protocol::keys::Age;
+use footfall_shared::protocol::keys::CacheTag;
 use footfall_shared::redis::presence::Report;
 use footfall_shared::redis::{self, QueueError};
 use footfall_shared::service::telemetry::Health;
-use footfall_shared::stores::reads::Look;
+use footfall_shared::stores::reads::LogStatus;
 
 use super::*;
 use crate::conservation::Reading;
@@ -22,7 +22,7 @@ struct Harness {
     start: Instant,
     ms: u64,
     /// What is found in the log of each shard, one after the other; the last one stays.
-    looks: Vec<VecDeque<Option<Look>>>,
+    looks: Vec<VecDeque<Option<LogStatus>>>,
     fences: Vec<Fence>,
     /// Views of the look in entries up to the fence's position.
     stored_views: Option<u64>,
@@ -44,9 +44,16 @@ fn fence(position: u64) -> Fence {
 }
 
 /// A log with so many views in these entries.
-fn look(first: u64, tail: u64, pending_views: u64) -> Option<Look> {
-    let age = Age { epoch: 1, version: 0 };
-    Some(Look { age, position: Position { tail, first }, pending_views, lag_ms: 20, is_behind: false, is_whole: true })
+fn look(first: u64, tail: u64, pending_views: u64) -> Option<LogStatus> {
+    let tag = CacheTag { epoch: 1, version: 0 };
+    Some(LogStatus {
+        tag,
+        position: Position { tail, first },
+        pending_views,
+        lag_ms: 20,
+        is_behind: false,
+        is_whole: true,
+    })
 }
 
 fn article(id: &str) -> Article {
@@ -57,9 +64,9 @@ fn article(id: &str) -> Article {
 fn reading(position: u64) -> Reading {
     let (direct_views, repeated_views, quarantined_views, dropped_views) = (0, 0, 0, 0);
     Reading {
-        held: vec![redis::Books { first: 7, pending_views: 3, accepted_views: 20 }],
+        held: vec![redis::LogTotals { first: 7, pending_views: 3, accepted_views: 20 }],
         reports: vec![],
-        stored: vec![mysql::Books {
+        stored: vec![mysql::ShardTotals {
             position,
             stored_views: 17,
             dropped_views,
@@ -99,7 +106,7 @@ impl Harness {
         Now { at: self.start + Duration::from_millis(self.ms), unix_ms: 1_000_000 + self.ms }
     }
 
-    fn finds(&mut self, looks: impl IntoIterator<Item = Option<Look>>) {
+    fn finds(&mut self, looks: impl IntoIterator<Item = Option<LogStatus>>) {
         self.looks[0] = looks.into_iter().collect();
     }
 
@@ -322,7 +329,7 @@ fn after_mysql_was_emptied_numbers_begin_anew() {
     feed.fences = vec![Fence { epoch: 2, flush_epoch: 2, views: 1, ..fence(6) }];
     feed.top = vec![(article("a"), 1, 1)];
     let mut opened = look(7, 6, 0).expect("a look");
-    opened.age.epoch = 2;
+    opened.tag.epoch = 2;
     feed.finds([Some(opened)]);
     feed.ms += 2_000;
     let snapshot = feed.round();
@@ -350,11 +357,11 @@ fn a_ranked_article_has_what_waits_behind_the_ranking_and_no_view_twice() {
     feed.ms = 2_100;
     assert_eq!(feed.asks_for("top"), 0, "nothing was flushed since");
     // While a long log is read it is not known whose views wait in it.
-    feed.finds([look(9, 9, 3).map(|look| Look { is_whole: false, ..look })]);
+    feed.finds([look(9, 9, 3).map(|look| LogStatus { is_whole: false, ..look })]);
     let line = &feed.round().top[0];
     assert_eq!((line.views, line.at_least), (None, Some(62)));
     // Positions of another epoch are not compared.
-    feed.finds([look(9, 9, 3).map(|look| Look { age: Age { epoch: 2, version: 0 }, ..look })]);
+    feed.finds([look(9, 9, 3).map(|look| LogStatus { tag: CacheTag { epoch: 2, version: 0 }, ..look })]);
     feed.round();
     assert_eq!(feed.counted, []);
 }
@@ -400,7 +407,7 @@ fn lists_are_told_up_to_when_mysql_has_everything_only_while_that_is_known() {
     let mut feed = Harness::new(1);
     feed.round();
     assert_eq!(feed.stored_until_ms, Some(1_000_000 - 20), "the oldest view has waited for 20 ms");
-    feed.finds([look(7, 9, 43).map(|look| Look { is_behind: true, ..look })]);
+    feed.finds([look(7, 9, 43).map(|look| LogStatus { is_behind: true, ..look })]);
     feed.round();
     assert_eq!(feed.stored_until_ms, None, "views wait in journals");
     assert_eq!(feed.feed.snapshot().stale.as_ref().map(|stale| stale.code), Some("journalled"));

@@ -16,7 +16,7 @@ pub(super) struct Total {
     settled_at: Instant,
     /// The last time at which it was known; none before the first.
     known_at: Option<Instant>,
-    /// There are at least so many views: the greatest number that was ever shown.
+    /// The greatest total that was ever shown; there are at least as many views.
     least_views: u64,
     /// By how much the total was below that, when it was exact.
     missing_views: u64,

@@ -9,7 +9,7 @@ use footfall_shared::protocol::errors::Grade;
 use footfall_shared::service::breaker::Breaker;
 use footfall_shared::service::clock;
 use footfall_shared::service::config::Database;
-use footfall_shared::service::http::{self, Answer};
+use footfall_shared::service::http::{self, HttpResponse};
 use footfall_shared::service::telemetry::{self, IntCounter};
 use footfall_shared::stores::reads::HitCounts;
 use hyper::StatusCode;
@@ -77,7 +77,7 @@ impl CachedList {
         self.since.elapsed() < if self.missing.is_some() { ttl.min(INCOMPLETE_TTL) } else { ttl }
     }
 
-    fn response(&self, degraded: Option<String>) -> Answer {
+    fn response(&self, degraded: Option<String>) -> HttpResponse {
         let degraded = degraded.or_else(|| self.missing.clone());
         http::json(StatusCode::OK, &ListBody { list: &self.list, read_at: &self.read_at, degraded })
     }
@@ -123,7 +123,7 @@ impl Lists {
     }
 
     /// The response to a request for a list.
-    pub(crate) async fn respond(self: &Arc<Self>, list: List) -> Answer {
+    pub(crate) async fn respond(self: &Arc<Self>, list: List) -> HttpResponse {
         let slot = if list.may_be_cached() {
             let Ok(slot) = self.cache.get_or_insert_with(&list, || Ok::<_, Infallible>(Slot::default()));
             slot
@@ -204,7 +204,7 @@ impl Lists {
     }
 }
 
-fn unavailable(reason: &str) -> Answer {
+fn unavailable(reason: &str) -> HttpResponse {
     let mut response = http::sentence(StatusCode::SERVICE_UNAVAILABLE, reason);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response

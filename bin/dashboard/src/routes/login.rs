@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use footfall_shared::service::clock;
-use footfall_shared::service::http::{self, Answer, is_read, other_method};
+use footfall_shared::service::http::{self, HttpResponse, is_read, other_method};
 use footfall_shared::service::paths;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -21,7 +21,7 @@ const FORM_BYTES_MAX: usize = 4 * 1024;
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Shows the form, or takes what was entered into it.
-pub(super) async fn login(access: &Access, peer: IpAddr, request: Request<Incoming>) -> Answer {
+pub(super) async fn login(access: &Access, peer: IpAddr, request: Request<Incoming>) -> HttpResponse {
     let page = |status, page: String| http::text(status, "text/html; charset=utf-8", page);
     if is_read(request.method()) {
         return page(StatusCode::OK, LOGIN.into());
@@ -63,7 +63,7 @@ pub(super) async fn login(access: &Access, peer: IpAddr, request: Request<Incomi
 
 /// Has the browser forget its session. Another copy of it, if somebody has one, goes on until its time is over, or until
 /// the token is changed.
-pub(super) fn logout<B>(access: &Access, request: &Request<B>) -> Answer {
+pub(super) fn logout<B>(access: &Access, request: &Request<B>) -> HttpResponse {
     if *request.method() != Method::POST {
         return other_method(request.method(), paths::LOGOUT, "OPTIONS, POST");
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use footfall_shared::mysql::Store;
-use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::errors::{ErrorClass, Grade};
 use footfall_shared::protocol::{Article, Batch, Direct, Histories, Producer, Row, Shard};
 use footfall_shared::service::clock;
 
@@ -94,7 +94,7 @@ async fn import(store: &Store, shard: Shard, batch: &Batch, histories: &Historie
     let mut tries = 1;
     loop {
         match store.import(shard, batch, histories).await {
-            Err(error) if error.class() == Class::DbTransient && tries < TRIES => tries += 1,
+            Err(error) if error.class() == ErrorClass::DbTransient && tries < TRIES => tries += 1,
             result => return Ok(result?),
         }
         tokio::time::sleep(PAUSE).await;

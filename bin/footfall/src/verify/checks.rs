@@ -6,7 +6,7 @@ use footfall_proof::{Conservation, sentence};
 use footfall_shared::mysql::{Audit, ProducerFences, column};
 use footfall_shared::protocol::{Article, Fence, Producer, Shard, total};
 
-use super::look::{Look, Waiting};
+use super::look::{Observation, Waiting};
 
 /// What must hold, and how it is broken.
 pub(super) type Check = (&'static str, Option<String>);
@@ -34,7 +34,7 @@ pub(super) fn of_mysql(audit: &Audit) -> [Check; 5] {
 }
 
 /// What Redis holds must fit onto what MySQL has.
-pub(super) fn of_redis(look: &Look) -> [Check; 3] {
+pub(super) fn of_redis(look: &Observation) -> [Check; 3] {
     let mut chains = Vec::new();
     let mut damage = Vec::new();
     for (shard, waiting) in (0..).map(Shard).zip(&look.shards) {
@@ -98,7 +98,7 @@ fn of_producers(audit: &Audit) -> Conservation {
 }
 
 /// Where all views are. Accepted is what the producers say, the rest is what is found.
-pub(super) fn conservation(look: &Look, journalled: u64) -> Conservation {
+pub(super) fn conservation(look: &Observation, journalled: u64) -> Conservation {
     let audit = &look.audit;
     let mut positions = audit.through_redis.clone();
     let mut pending: u128 = 0;

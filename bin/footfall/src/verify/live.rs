@@ -13,7 +13,7 @@ use indicatif::HumanCount;
 use tokio::time::Instant;
 
 use super::checks::{self, Check};
-use super::look::{self, Look};
+use super::look::{self, Observation};
 use super::reader::{Reader, Reading};
 use crate::Result;
 use crate::failure::Failure;
@@ -71,7 +71,7 @@ struct Live<'a> {
 
 /// A look, and what was read from ingest after it.
 struct Seen {
-    look: Look,
+    look: Observation,
     readings: Vec<(Article, Reading)>,
 }
 
@@ -111,7 +111,7 @@ impl Live<'_> {
 
     /// A look and what it found. What is found broken must be so in a second look too: Redis and MySQL are not asked in
     /// one moment, and what a recovery changes in between cannot always be told.
-    async fn look(&mut self) -> std::result::Result<(Look, Vec<(&'static str, String)>), String> {
+    async fn look(&mut self) -> std::result::Result<(Observation, Vec<(&'static str, String)>), String> {
         let look = self.one_look().await?;
         let broken = self.broken_in(&look);
         if broken.is_empty() {
@@ -124,7 +124,7 @@ impl Live<'_> {
         Ok((look, confirmed))
     }
 
-    async fn one_look(&self) -> std::result::Result<Look, String> {
+    async fn one_look(&self) -> std::result::Result<Observation, String> {
         let look = look::look(self.store, self.redis, self.config.shards.get(), &[]);
         let look = tokio::time::timeout(LOOK_MAX, look)
             .await
@@ -136,7 +136,7 @@ impl Live<'_> {
         }
     }
 
-    fn broken_in(&mut self, look: &Look) -> Vec<(&'static str, String)> {
+    fn broken_in(&mut self, look: &Observation) -> Vec<(&'static str, String)> {
         let mut all: Vec<Check> = checks::of_mysql(&look.audit).into_iter().chain(checks::of_redis(look)).collect();
         if let Some(before) = &self.before {
             all.extend(checks::between(&before.look.audit, &look.audit));
@@ -148,7 +148,7 @@ impl Live<'_> {
     }
 
     /// Reads the numbers of a few articles from ingest, to be compared with the look before and the next one.
-    async fn read(&mut self, look: Look) {
+    async fn read(&mut self, look: Observation) {
         let mut readings = Vec::new();
         for (article, _) in &look.audit.top {
             let expected = views_of(&look, article);
@@ -190,7 +190,7 @@ impl Live<'_> {
 }
 
 /// An article's views in a look, if it is among those with the most.
-fn views_of(look: &Look, article: &Article) -> Option<u64> {
+fn views_of(look: &Observation, article: &Article) -> Option<u64> {
     let stored = look.audit.top.iter().find(|(known, _)| known == article)?.1;
     let waiting = look.rows().filter(|row| row.article == *article).map(|row| row.views);
     // As ingest shows it.
@@ -198,12 +198,12 @@ fn views_of(look: &Look, article: &Article) -> Option<u64> {
 }
 
 /// Whether what ingest answered between two looks lies between them; answers how many answers that could be said of.
-fn check_readings(before: &Seen, after: &Look, shards: u16) -> (u64, Check) {
+fn check_readings(before: &Seen, after: &Observation, shards: u16) -> (u64, Check) {
     let mut wrong = Vec::new();
     let mut compared = 0;
     for (article, reading) in &before.readings {
         // Until the ingests have sent again what a Redis has lost, the numbers do go back.
-        let data = |look: &Look| look.shards[usize::from(Shard::of(article, shards).0)].data.clone();
+        let data = |look: &Observation| look.shards[usize::from(Shard::of(article, shards).0)].data.clone();
         let (least, most) = (views_of(&before.look, article), views_of(after, article));
         let (Some(least), Some(most)) = (least, most) else { continue };
         if data(&before.look) != data(after) {

@@ -16,14 +16,14 @@ const LOOKS_MAX: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// What is counted at one moment: every view is in one of the two, and in only one.
-pub(super) struct Look {
+pub(super) struct Observation {
     /// MySQL, in one snapshot.
     pub(super) audit: Audit,
     /// What Redis holds and this snapshot does not have, by shard.
     pub(super) shards: Vec<Waiting>,
 }
 
-impl Look {
+impl Observation {
     /// What waits of the articles that were asked for, or else of those with the most views; shards together.
     pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
         self.shards.iter().flat_map(|shard| &shard.rows)
@@ -71,7 +71,7 @@ impl Head {
 /// Redis first, then MySQL: an entry that was flushed in between is at or below the position of the snapshot, and its
 /// copy from Redis is left out. The other way round, one that was trimmed in between would be in neither.
 /// Only a recovery in between makes another look necessary.
-pub(super) async fn look(store: &Store, redis: &Redis, shards: u16, articles: &[Article]) -> Result<Look> {
+pub(super) async fn look(store: &Store, redis: &Redis, shards: u16, articles: &[Article]) -> Result<Observation> {
     for _ in 0..LOOKS_MAX {
         let mut held = Vec::new();
         for shard in Shard::all(shards) {
@@ -90,7 +90,7 @@ pub(super) async fn look(store: &Store, redis: &Redis, shards: u16, articles: &[
         }
         drop(asked);
         if is_consistent {
-            return Ok(Look { audit, shards: waiting });
+            return Ok(Observation { audit, shards: waiting });
         }
         tokio::time::sleep(PAUSE).await;
     }

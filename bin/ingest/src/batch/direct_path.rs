@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use footfall_journal::Location;
 use footfall_shared::mysql::StoreError;
-use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::errors::{ErrorClass, Grade};
 use footfall_shared::protocol::{Batch, Direct, Producer};
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ pub(crate) struct DirectPath {
 impl DirectPath {
     pub(crate) fn new(producer: Producer, patience: Duration) -> Self {
         let lane = DirectLane::new(producer, [].into(), 0, 0);
-        Self { lane, flight: Flight::new(producer.0, patience, Class::DbDown) }
+        Self { lane, flight: Flight::new(producer.0, patience, ErrorClass::DbDown) }
     }
 
     /// The batch to send, if one may be sent now.
@@ -62,7 +62,7 @@ impl DirectPath {
     }
 
     /// Why MySQL gets no new batches.
-    pub(crate) fn class(&self) -> Option<Class> {
+    pub(crate) fn class(&self) -> Option<ErrorClass> {
         self.flight.class()
     }
 

@@ -3,7 +3,7 @@
 
 use footfall_journal::{AppendError, Journal, Location, SyncJob, SyncResult};
 use footfall_shared::protocol::Batch;
-use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::errors::{ErrorClass, Grade};
 use footfall_shared::protocol::packed::{Packed, Path, decode_record, encode_record};
 use footfall_shared::service::breaker::Breaker;
 use footfall_shared::service::telemetry::IntCounter;
@@ -75,7 +75,7 @@ impl Durability {
         let appended = journal.append(&encode_record(path, stored, batch), now.into_std());
         match &appended {
             // It has room again. That it can be brought to the disk is known only from an fsync.
-            Ok(_) if self.breaker.class() == Some(Class::DiskFull) => drop(self.breaker.succeeded()),
+            Ok(_) if self.breaker.class() == Some(ErrorClass::DiskFull) => drop(self.breaker.succeeded()),
             Ok(_) => {}
             Err(error) => drop(self.breaker.failed(class_of(error), now)),
         }
@@ -202,9 +202,9 @@ impl Durability {
     }
 }
 
-pub(crate) fn class_of(error: &AppendError) -> Class {
+pub(crate) fn class_of(error: &AppendError) -> ErrorClass {
     match error {
-        AppendError::Full => Class::DiskFull,
+        AppendError::Full => ErrorClass::DiskFull,
         AppendError::Failed(error) => error.class(),
     }
 }

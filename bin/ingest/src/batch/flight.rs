@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use footfall_shared::protocol::errors::Class;
+use footfall_shared::protocol::errors::ErrorClass;
 use footfall_shared::service::breaker::Breaker;
 use tokio::time::Instant;
 
-/// A store that has not answered for so long gets no new batches. Its answer is still waited for.
+/// A store that has not answered for this long gets no new batches; its answer is still waited for.
 const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 
 /// The request to a store that is under way, if one is, and the store's breaker.
@@ -16,11 +16,11 @@ pub(crate) struct Flight {
     /// How long clients wait for the answer before they are helped otherwise.
     patience: Duration,
     /// What it is taken for when it does not answer.
-    suspected: Class,
+    suspected: ErrorClass,
 }
 
 impl Flight {
-    pub(crate) fn new(seed: u64, patience: Duration, suspected: Class) -> Self {
+    pub(crate) fn new(seed: u64, patience: Duration, suspected: ErrorClass) -> Self {
         Self { since: None, breaker: Breaker::new(seed), patience, suspected }
     }
 
@@ -51,7 +51,7 @@ impl Flight {
         self.breaker.succeeded();
     }
 
-    pub(crate) fn failed(&mut self, class: Class, now: Instant) {
+    pub(crate) fn failed(&mut self, class: ErrorClass, now: Instant) {
         self.breaker.failed(class, now);
     }
 
@@ -63,7 +63,7 @@ impl Flight {
     }
 
     /// Why the store gets no new batches.
-    pub(crate) fn class(&self) -> Option<Class> {
+    pub(crate) fn class(&self) -> Option<ErrorClass> {
         self.breaker.class()
     }
 
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn an_answer_that_is_long_overdue_opens_the_breaker() {
         let (start, patience) = (Instant::now(), Duration::from_millis(100));
-        let mut flight = Flight::new(0, patience, Class::DbDown);
+        let mut flight = Flight::new(0, patience, ErrorClass::DbDown);
         assert!(flight.may_start(start) && flight.due().next().is_none());
         flight.start(start);
         assert!(!flight.may_start(start + SUSPECT_AFTER), "one at a time");
@@ -94,7 +94,7 @@ mod tests {
         flight.suspect(start + patience);
         assert!(flight.is_closed(), "slow is not away");
         flight.suspect(start + SUSPECT_AFTER);
-        assert_eq!(flight.class(), Some(Class::DbDown));
+        assert_eq!(flight.class(), Some(ErrorClass::DbDown));
         // It was waited for all the same.
         flight.landed();
         flight.succeeded();

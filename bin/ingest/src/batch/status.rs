@@ -1,7 +1,7 @@
 //! What a shard says of itself: whether it can count, and with less than it should have.
 
 use footfall_shared::protocol::Shard;
-use footfall_shared::protocol::errors::Level;
+use footfall_shared::protocol::errors::Severity;
 use footfall_shared::service::telemetry::{Readiness, Reason as Why};
 use tracing::{error, info, warn};
 
@@ -16,32 +16,32 @@ pub(crate) struct Status {
     shown: Option<Option<Degradation>>,
 }
 
-type Degradation = (Level, &'static str);
+pub(super) type Degradation = (Severity, &'static str);
 
 /// Whether a shard in this mode can count, and what is wrong with it. None: what was said before holds on.
-fn said(mode: Mode, health: &Health) -> Option<(bool, Option<Degradation>)> {
+pub(super) fn said(mode: Mode, health: &Health) -> Option<(bool, Option<Degradation>)> {
     Some(match mode {
-        Mode::Full => (false, Some((Level::Critical, "there is no room for more views"))),
+        Mode::Full => (false, Some((Severity::Critical, "there is no room for more views"))),
         _ if health.journal == JournalHealth::Fails => {
-            (health.redis.is_none(), Some((Level::Critical, "the journal cannot be written")))
+            (health.redis.is_none(), Some((Severity::Critical, "the journal cannot be written")))
         }
         Mode::Opening | Mode::Redis | Mode::CatchingUp if !health.is_open => return None,
         Mode::Opening | Mode::Redis | Mode::CatchingUp => (true, None),
         Mode::JournalOnly(Reason::MysqlClosed) | Mode::Unavailable(Reason::MysqlClosed) => (
             health.journal != JournalHealth::Off,
-            Some((Level::Critical, "this shard stands still, views wait in the journal")),
+            Some((Severity::Critical, "this shard stands still, views wait in the journal")),
         ),
         Mode::Direct(Reason::RedisFull) => {
-            (true, Some((Level::Degraded, "redis is full, views go to MySQL directly, those with an id wait")))
+            (true, Some((Severity::Degraded, "redis is full, views go to MySQL directly, those with an id wait")))
         }
-        Mode::Direct(_) => (true, Some((Level::Degraded, "redis is away, views go to MySQL directly"))),
+        Mode::Direct(_) => (true, Some((Severity::Degraded, "redis is away, views go to MySQL directly"))),
         Mode::JournalOnly(Reason::RedisFull) => {
-            (true, Some((Level::Critical, "redis is full and MySQL is away, views wait in the journal")))
+            (true, Some((Severity::Critical, "redis is full and MySQL is away, views wait in the journal")))
         }
         Mode::JournalOnly(Reason::RedisAway) => {
-            (true, Some((Level::Critical, "redis and MySQL are away, views wait in the journal")))
+            (true, Some((Severity::Critical, "redis and MySQL are away, views wait in the journal")))
         }
-        Mode::Unavailable(_) => (false, Some((Level::Critical, "redis and MySQL are away"))),
+        Mode::Unavailable(_) => (false, Some((Severity::Critical, "redis and MySQL are away"))),
     })
 }
 
@@ -74,7 +74,7 @@ impl Status {
             return;
         }
         match level {
-            Level::Critical => error!(shard = %self.shard, "{what}: {detail}"),
+            Severity::Critical => error!(shard = %self.shard, "{what}: {detail}"),
             _ => warn!(shard = %self.shard, "{what}: {detail}"),
         }
         self.shown = Some(state);

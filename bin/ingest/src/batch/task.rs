@@ -67,7 +67,7 @@ impl Task {
         match action {
             Action::Report(Report { beat, journalled_views, stored, is_behind }) => Box::pin(async move {
                 let memory = link.queue.redis().memory().await;
-                // Missed once, it is made up for by the next.
+                // If one is missed, the next makes up for it.
                 let _ = link.queue.report(producer, beat, journalled_views, stored, is_behind).await;
                 Event::Memory(memory)
             }),

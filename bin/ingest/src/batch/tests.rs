@@ -60,9 +60,9 @@ impl Shard {
             wanted.push(match action {
                 Action::Report(_) => "report".to_owned(),
                 Action::Rotate(..) => "rotate".to_owned(),
-                Action::Redis(Step::Open) => "open".to_owned(),
-                Action::Redis(Step::Look) => "look".to_owned(),
-                Action::Redis(Step::Apply { batches, .. }) => {
+                Action::Redis(LaneRequest::Open) => "open".to_owned(),
+                Action::Redis(LaneRequest::Look) => "look".to_owned(),
+                Action::Redis(LaneRequest::Apply { batches, .. }) => {
                     batches.iter().fold("apply".to_owned(), |said, batch| format!("{said} {}", batch.number))
                 }
                 Action::Direct(batch) => format!("direct {}", batch.number),
@@ -96,18 +96,18 @@ impl Shard {
 
     fn opens(&mut self, last: u64) {
         let position = Position { tail: last, first: FIRST };
-        self.handle(Event::Redis(Outcome::Opened(Ok((1, last, position)))));
+        self.handle(Event::Redis(LaneReply::Opened(Ok((1, last, position)))));
     }
 
     /// Redis takes a batch, and has it at the position of its number.
     fn applies(&mut self, number: u64) {
         let position = Position { tail: number, first: FIRST };
-        self.handle(Event::Redis(Outcome::Applied(vec![(number, Ok(Applied::Ok(position)))])));
+        self.handle(Event::Redis(LaneReply::Applied(vec![(number, Ok(Applied::Ok(position)))])));
     }
 
     fn redis_is_away(&mut self) {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        self.handle(Event::Redis(Outcome::Looked(Err(QueueError::Redis(refused.into())))));
+        self.handle(Event::Redis(LaneReply::Looked(Err(QueueError::Redis(refused.into())))));
     }
 
     fn mysql_is_away(&mut self) {
@@ -138,7 +138,7 @@ impl Shard {
             is_damaged: false,
             is_behind: false,
         };
-        self.handle(Event::Redis(Outcome::Looked(Ok(Some(data)))));
+        self.handle(Event::Redis(LaneReply::Looked(Ok(Some(data)))));
     }
 }
 
@@ -264,7 +264,7 @@ fn where_power_is_to_be_outlived_mysql_may_answer_before_the_disk() {
     assert_eq!(shard.wants(), ["apply 1", "sync"]);
     // The flusher was faster than the fsync; the journal need not keep the batch any more, and will not be asked for it.
     let position = Position { tail: 1, first: FIRST + 1 };
-    shard.handle(Event::Redis(Outcome::Applied(vec![(1, Ok(Applied::Ok(position)))])));
+    shard.handle(Event::Redis(LaneReply::Applied(vec![(1, Ok(Applied::Ok(position)))])));
     assert_acknowledged(&mut client);
     // So does a transaction of the direct path.
     shard.redis_is_away();
@@ -382,7 +382,7 @@ fn a_full_journal_turns_views_away_and_wastes_no_number() {
     // MySQL has all of them: the journal has room again.
     shard.now += LATER;
     assert_eq!(shard.wants(), ["report", "look"]);
-    let data = Outcome::Opened(Ok((1, taken, Position { tail: taken, first: taken + 1 })));
+    let data = LaneReply::Opened(Ok((1, taken, Position { tail: taken, first: taken + 1 })));
     shard.handle(Event::Redis(data));
     assert_eq!(shard.batcher.kept().retained_batches, 0);
     let mut client = shard.submit("");

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use footfall_journal::Location;
-use footfall_shared::protocol::errors::{Class, Grade};
+use footfall_shared::protocol::errors::{ErrorClass, Grade};
 use footfall_shared::protocol::packed::Packed;
 use footfall_shared::redis::MEMORY_PERCENT_MAX;
 use tokio::time::Instant;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::flight::Flight;
 use crate::graded::GradedError;
 use crate::ids::ViewIds;
-use crate::lane::{Lane, Outcome, Retained, Step};
+use crate::lane::{Lane, LaneReply, LaneRequest, Retained};
 
 /// When so few views wait in a full Redis, it is not them that fill it.
 const FEW_VIEWS: u64 = 10_000;
@@ -31,12 +31,12 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     pub(crate) fn new(lane: Lane, ids: ViewIds, patience: Duration) -> Self {
-        let flight = Flight::new(lane.producer().0, patience, Class::CacheTransient);
+        let flight = Flight::new(lane.producer().0, patience, ErrorClass::CacheTransient);
         Self { lane, flight, ids, is_look_due: false, few_wait: false }
     }
 
     /// The next step, if one may be started now and there is something to do. `read` gets a batch back from the journal.
-    pub(crate) fn poll(&mut self, read: impl FnMut(&Retained) -> Option<Packed>, now: Instant) -> Option<Step> {
+    pub(crate) fn poll(&mut self, read: impl FnMut(&Retained) -> Option<Packed>, now: Instant) -> Option<LaneRequest> {
         self.flight.suspect(now);
         if !self.flight.may_start(now) {
             return None;
@@ -51,8 +51,8 @@ impl Upstream {
         let step = if is_full && self.is_look_due { None } else { self.lane.next(read) };
         // While Redis is away somebody must ask whether it is back.
         let look = self.is_look_due || !self.flight.is_closed() && !is_full;
-        let step = step.or_else(|| look.then_some(Step::Look))?;
-        if matches!(step, Step::Look) {
+        let step = step.or_else(|| look.then_some(LaneRequest::Look))?;
+        if matches!(step, LaneRequest::Look) {
             self.is_look_due = false;
         }
         self.flight.start(now);
@@ -60,9 +60,9 @@ impl Upstream {
     }
 
     /// Takes note of what a step came to; answers what the journal need not keep any more.
-    pub(crate) fn handle(&mut self, outcome: Outcome, now: Instant) -> (Vec<Location>, Result<(), GradedError>) {
+    pub(crate) fn handle(&mut self, outcome: LaneReply, now: Instant) -> (Vec<Location>, Result<(), GradedError>) {
         self.flight.landed();
-        if let Outcome::Looked(Ok(Some(data))) = &outcome {
+        if let LaneReply::Looked(Ok(Some(data))) = &outcome {
             self.few_wait = data.pending_views <= FEW_VIEWS;
             self.ids.looked(&data.ids, now);
         }
@@ -93,8 +93,8 @@ impl Upstream {
         self.ids.limit_to(max);
         let percent = used.saturating_mul(100).checked_div(max).unwrap_or(0);
         if percent > MEMORY_PERCENT_MAX && may_be_full && self.flight.is_closed() {
-            self.flight.failed(Class::CacheFull, now);
-            return Err(GradedError { class: Class::CacheFull, why: format!("{used} of {max} bytes are in use") });
+            self.flight.failed(ErrorClass::CacheFull, now);
+            return Err(GradedError { class: ErrorClass::CacheFull, why: format!("{used} of {max} bytes are in use") });
         }
         if percent < MEMORY_PERCENT_FREE && self.is_full() {
             self.flight.succeeded();
@@ -109,17 +109,17 @@ impl Upstream {
     }
 
     /// Why Redis gets no new batches.
-    pub(crate) fn class(&self) -> Option<Class> {
+    pub(crate) fn class(&self) -> Option<ErrorClass> {
         self.flight.class()
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.class() == Some(Class::CacheFull)
+        self.class() == Some(ErrorClass::CacheFull)
     }
 
     /// Whether Redis answers at all, as far as is known.
     pub(crate) fn answers(&self) -> bool {
-        self.class().is_none_or(|class| class.closes_mysql() || class == Class::CacheFull)
+        self.class().is_none_or(|class| class.closes_mysql() || class == ErrorClass::CacheFull)
     }
 
     /// Whether a batch that is built now is sent at once.

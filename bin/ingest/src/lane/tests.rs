@@ -15,18 +15,18 @@ fn lane(built: u64) -> Lane {
 /// The same, open under epoch 1; Redis has batches up to `last`, each at the position of its number.
 fn open(built: u64, last: u64) -> Lane {
     let mut lane = lane(built);
-    lane.on(Outcome::Opened(Ok((1, last, AT(1, last))))).expect("it is open");
+    lane.on(LaneReply::Opened(Ok((1, last, AT(1, last))))).expect("it is open");
     lane
 }
 
 fn applied(lane: &mut Lane, number: u64, applied: Applied) -> Result<(), LaneError> {
-    lane.on(Outcome::Applied(vec![(number, Ok(applied))]))
+    lane.on(LaneReply::Applied(vec![(number, Ok(applied))]))
 }
 
 /// Numbers of the batches that are sent now.
 fn sent(lane: &mut Lane) -> Vec<u64> {
     match lane.next(|_| None) {
-        Some(Step::Apply { batches, .. }) => batches.iter().map(|batch| batch.number).collect(),
+        Some(LaneRequest::Apply { batches, .. }) => batches.iter().map(|batch| batch.number).collect(),
         _ => vec![],
     }
 }
@@ -34,12 +34,12 @@ fn sent(lane: &mut Lane) -> Vec<u64> {
 #[test]
 fn what_redis_lacks_is_sent_in_order_and_only_to_an_open_data_set() {
     let mut lane = lane(20);
-    assert!(matches!(lane.next(|_| None), Some(Step::Open)));
-    lane.on(Outcome::Opened(Ok((1, 2, AT(1, 2))))).expect("it is open");
+    assert!(matches!(lane.next(|_| None), Some(LaneRequest::Open)));
+    lane.on(LaneReply::Opened(Ok((1, 2, AT(1, 2))))).expect("it is open");
     assert_eq!(sent(&mut lane), (3..=18).collect::<Vec<_>>(), "no more than 16 together");
     // The third was taken, the fourth was not: those behind it were refused.
     let outcomes = [(3, Ok(Applied::Ok(AT(1, 3)))), (4, Err(QueueError::timed_out())), (5, Ok(Applied::Behind))];
-    assert!(lane.on(Outcome::Applied(outcomes.into())).is_err());
+    assert!(lane.on(LaneReply::Applied(outcomes.into())).is_err());
     assert_eq!((lane.applied(), lane.backlog(), lane.backlog_views()), (3, 17, 17));
     assert_eq!(sent(&mut lane)[0], 4, "the same number again: whether Redis has it is not known");
 }
@@ -54,12 +54,12 @@ fn a_batch_is_kept_until_mysql_has_it() {
     assert_eq!((lane.retained(), sent(&mut lane).len()), (3, 0));
     // MySQL has the log up to its second entry.
     let data = data_set(1, AT(3, 3));
-    lane.on(Outcome::Looked(Ok(Some(data)))).expect("it is open");
+    lane.on(LaneReply::Looked(Ok(Some(data)))).expect("it is open");
     assert_eq!((lane.retained(), lane.stored(), lane.kept_behind()), (1, 2, (2, 2)));
     // Redis comes back without the third.
-    lane.on(Outcome::Looked(Ok(None))).expect("it is not open");
-    assert!(matches!(lane.next(|_| None), Some(Step::Open)));
-    lane.on(Outcome::Opened(Ok((2, 2, AT(3, 2))))).expect("it is open");
+    lane.on(LaneReply::Looked(Ok(None))).expect("it is not open");
+    assert!(matches!(lane.next(|_| None), Some(LaneRequest::Open)));
+    lane.on(LaneReply::Opened(Ok((2, 2, AT(3, 2))))).expect("it is open");
     assert_eq!(sent(&mut lane), [3]);
 }
 
@@ -68,23 +68,23 @@ fn an_older_data_set_may_hold_a_batch_at_another_position() {
     let mut lane = open(1, 0);
     applied(&mut lane, 1, Applied::Ok(AT(1, 1))).expect("it was taken");
     // It has others' batches before ours now: MySQL has the log up to 4, and ours may be the fifth.
-    lane.on(Outcome::Opened(Ok((2, 1, AT(5, 5))))).expect("it is open");
+    lane.on(LaneReply::Opened(Ok((2, 1, AT(5, 5))))).expect("it is open");
     assert_eq!(lane.retained(), 1);
-    lane.on(Outcome::Looked(Ok(Some(data_set(2, AT(6, 5)))))).expect("it is open");
+    lane.on(LaneReply::Looked(Ok(Some(data_set(2, AT(6, 5)))))).expect("it is open");
     assert_eq!(lane.retained(), 0);
 }
 
 #[test]
 fn another_epoch_is_opened_first() {
     for outcome in [
-        Outcome::Applied(vec![(1, Err(QueueError::Epoch))]),
-        Outcome::Applied(vec![(1, Ok(Applied::Behind))]),
-        Outcome::Looked(Ok(None)),
-        Outcome::Looked(Ok(Some(data_set(2, AT(1, 0))))),
+        LaneReply::Applied(vec![(1, Err(QueueError::Epoch))]),
+        LaneReply::Applied(vec![(1, Ok(Applied::Behind))]),
+        LaneReply::Looked(Ok(None)),
+        LaneReply::Looked(Ok(Some(data_set(2, AT(1, 0))))),
     ] {
         let mut lane = open(1, 0);
         lane.on(outcome).expect("it is no failure");
-        assert!(lane.epoch().is_none() && matches!(lane.next(|_| None), Some(Step::Open)));
+        assert!(lane.epoch().is_none() && matches!(lane.next(|_| None), Some(LaneRequest::Open)));
     }
 }
 
@@ -93,18 +93,18 @@ fn views_that_were_counted_before_are_left_out_and_back_in_another_data_set() {
     let mut lane = Lane::new(PRODUCER, [].into(), 0, 0);
     lane.push(Retained::built(Packed::new(batch(1, "id")), None));
     let views = |lane: &mut Lane| match lane.next(|_| None) {
-        Some(Step::Apply { batches, .. }) => batches[0].views,
+        Some(LaneRequest::Apply { batches, .. }) => batches[0].views,
         step => panic!("{step:?}"),
     };
-    lane.on(Outcome::Opened(Ok((1, 0, AT(1, 0))))).expect("it is open");
+    lane.on(LaneReply::Opened(Ok((1, 0, AT(1, 0))))).expect("it is open");
     assert_eq!(views(&mut lane), 1);
     lane.push(Retained::built(packed(2), None));
     // The one behind it was refused for its sake, which says nothing about the data set.
     let outcomes = [(1, Ok(Applied::Seen(vec![0]))), (2, Ok(Applied::Behind))];
-    lane.on(Outcome::Applied(outcomes.into())).expect("it is no failure");
+    lane.on(LaneReply::Applied(outcomes.into())).expect("it is no failure");
     assert_eq!(lane.epoch(), Some(1));
     assert_eq!(views(&mut lane), 0);
-    lane.on(Outcome::Opened(Ok((2, 0, AT(1, 0))))).expect("it is open");
+    lane.on(LaneReply::Opened(Ok((2, 0, AT(1, 0))))).expect("it is open");
     assert_eq!(views(&mut lane), 1);
 }
 
@@ -112,12 +112,12 @@ fn views_that_were_counted_before_are_left_out_and_back_in_another_data_set() {
 fn what_mysql_had_and_nobody_has_any_more_stops_the_lane() {
     let kept = || [Retained::kept(5, 5, None)].into();
     let mut lane = Lane::new(PRODUCER, kept(), 4, 4);
-    let forgotten = lane.on(Outcome::Opened(Ok((1, 2, AT(1, 2))))).expect_err("3 and 4 were in MySQL");
-    assert_eq!(forgotten.class(), Class::DbBehind);
+    let forgotten = lane.on(LaneReply::Opened(Ok((1, 2, AT(1, 2))))).expect_err("3 and 4 were in MySQL");
+    assert_eq!(forgotten.class(), ErrorClass::DbBehind);
     assert!(forgotten.to_string().contains("batches 3 to 4"), "{forgotten}");
     // What was never in MySQL was lost, and must not keep the others from being sent.
     let mut lane = Lane::new(PRODUCER, kept(), 4, 2);
-    lane.on(Outcome::Opened(Ok((1, 2, AT(1, 2))))).expect("it is open");
+    lane.on(LaneReply::Opened(Ok((1, 2, AT(1, 2))))).expect("it is open");
     assert_eq!(sent(&mut lane), [3, 4, 5]);
 }
 

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use footfall_shared::protocol::{Article, User};
-use footfall_shared::service::http::{self, Answer};
+use footfall_shared::service::http::{self, HttpResponse};
 use footfall_shared::stores::reads::ArticleNumbers;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue};
@@ -12,11 +12,11 @@ use sha2::{Digest, Sha256};
 
 use crate::visitor::LeftOut;
 
-/// Keeps the numbers live.
+/// The script that keeps the numbers live.
 pub const SCRIPT: &str = include_str!("demopage.js");
-/// Looks.
+/// The style of the page.
 pub const STYLE: &str = include_str!("demopage.css");
-/// Nothing but the page's own files; no inline script or style.
+/// The page may load nothing but its own files, and have no inline script or style.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// A transparent GIF of one pixel.
@@ -25,12 +25,12 @@ pub const PIXEL: &[u8] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xf
 
 const TEMPLATE: &str = include_str!("demopage.html");
 
-/// What a page of the site includes to be counted and to show numbers.
+/// The script that a page of the site includes in order to be counted and to show numbers.
 const SITE_SCRIPT: &str = include_str!("footfall.js");
 
 /// The answer with the script for pages of the site: kept for an hour, then asked for again.
 #[must_use]
-pub fn site_script(headers: &HeaderMap) -> Answer {
+pub fn site_script(headers: &HeaderMap) -> HttpResponse {
     static TAG: LazyLock<String> = LazyLock::new(|| {
         let hash = u64::from_be_bytes(Sha256::digest(SITE_SCRIPT)[..8].try_into().expect("8 bytes"));
         format!("\"{hash:016x}\"")
@@ -46,7 +46,7 @@ pub fn site_script(headers: &HeaderMap) -> Answer {
     answer
 }
 
-/// What the page says of the view for which it was sent.
+/// The sentence by which the page says whether its own view was counted.
 fn said(left_out: Option<LeftOut>) -> &'static str {
     match left_out {
         None => "Each time this page is opened, one view is counted, exactly once.",

@@ -1,6 +1,6 @@
 //! Requests that are not answered with what they asked for, and what they are answered instead.
 
-use footfall_shared::service::http::{self, Answer};
+use footfall_shared::service::http::{self, HttpResponse};
 use hyper::StatusCode;
 use hyper::header::RETRY_AFTER;
 
@@ -38,7 +38,7 @@ impl From<NotCounted> for Failure {
 }
 
 impl Failure {
-    pub(super) fn answer(self) -> Answer {
+    pub(super) fn answer(self) -> HttpResponse {
         match self {
             Self::Rejected(Rejection { reason: Reason::Encoded, message }) => http::unsupported_encoding(&message),
             Self::Rejected(Rejection { reason: reason @ Reason::TooOften { wait_s }, message }) => {
@@ -59,7 +59,7 @@ impl Failure {
     }
 }
 
-fn retry_later(status: StatusCode, message: &str, wait_s: u64) -> Answer {
+fn retry_later(status: StatusCode, message: &str, wait_s: u64) -> HttpResponse {
     let mut answer = http::sentence(status, message);
     answer.headers_mut().insert(RETRY_AFTER, wait_s.into());
     answer

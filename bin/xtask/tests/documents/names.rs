@@ -50,8 +50,8 @@ fn every_name_is_known() {
 #[test]
 fn the_table_of_errors_is_that_of_the_code() {
     let design = document("docs/design.md");
-    let rows = MEANINGS.iter().map(|Meaning { name, level, action, client, .. }| {
-        format!("| `{name}` | {} | {action} | {client} |", format!("{level:?}").to_lowercase())
+    let rows = MEANINGS.iter().map(|Meaning { name, severity, action, client, .. }| {
+        format!("| `{name}` | {} | {action} | {client} |", format!("{severity:?}").to_lowercase())
     });
     let rows: Vec<String> = rows.collect();
     let shown: Vec<&str> = design.lines().filter(|line| is_error(line)).collect();

@@ -1,17 +1,75 @@
-//! The table of settings is the configuration, and so is every setting that a document names; docs/security.md has every
-//! limit, and the sample configuration shows the defaults.
+//! The table of settings and the sample of a configuration file are what the settings' declarations in `shared` make of
+//! them, and every setting that a document names is one of these; docs/security.md has every limit.
+//! `FOOTFALL_TEST_WRITE=1 cargo test -p xtask --test documents settings` writes the table and the sample anew.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 
-use footfall_shared::service::config::Config;
+use footfall_shared::service::config::{self, Config};
 use serde_json::Value;
 
 use crate::names::product;
 use crate::{document, documents};
 
-const CONFIGURATION: &str = "docs/configuration.md";
+/// The document with the table.
+const TABLE: &str = "docs/configuration.md";
+const SAMPLE: &str = "systemd/etc/footfall.toml";
 const SECURITY: &str = "docs/security.md";
+/// Whether to write what should be there.
+const WRITE: &str = "FOOTFALL_TEST_WRITE";
+
+/// How the table of settings begins, and no other table.
+const TABLE_BEGINS: &str = "| key | default |";
+
+/// The lines of a document that are the table, and what is before and behind it.
+fn take_apart(text: &str) -> Option<[&str; 3]> {
+    let begin = text.find(&format!("\n{TABLE_BEGINS}"))? + 1;
+    let lines = text[begin..].split_inclusive('\n').take_while(|line| line.starts_with('|'));
+    let end = begin + lines.map(str::len).sum::<usize>();
+    Some([&text[..begin], &text[begin..end], &text[end..]])
+}
+
+/// Compares a file with what should be there, or writes that.
+#[track_caller]
+fn check(path: &str, expected: &str) {
+    let file = xtask::root().join(path);
+    let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{path}: {error}"));
+    if text == expected {
+        return;
+    }
+    if std::env::var_os(WRITE).is_some() {
+        fs::write(&file, expected).unwrap_or_else(|error| panic!("{path}: {error}"));
+        return;
+    }
+    let (number, line) =
+        (1..).zip(expected.lines()).find(|(_, line)| !text.lines().any(|old| old == *line)).unwrap_or_default();
+    panic!(
+        "{path} does not say what the settings' declarations in shared say, such as in line {number}: `{line}`; \
+         {WRITE}=1 cargo test -p xtask --test documents settings writes it anew"
+    );
+}
+
+#[test]
+fn the_table_is_that_of_the_settings() {
+    let text = fs::read_to_string(xtask::root().join(TABLE)).expect("the document with the table");
+    let [before, _, behind] = take_apart(&text).expect("a table of settings");
+    check(TABLE, &format!("{before}{}{behind}", config::table(TABLE)));
+}
+
+#[test]
+fn the_sample_is_that_of_the_settings() {
+    check(SAMPLE, &config::sample());
+}
+
+#[test]
+fn a_table_is_taken_out_of_its_document() {
+    let text = "# A\n\n| a | b |\n| - | - |\n\n| key | default | meaning |\n| - | - | - |\n| `a` | 1 | x |\n\nmore\n";
+    let [before, table, behind] = take_apart(text).expect("a table");
+    assert_eq!(before, "# A\n\n| a | b |\n| - | - |\n\n");
+    assert_eq!(table, "| key | default | meaning |\n| - | - | - |\n| `a` | 1 | x |\n");
+    assert_eq!(behind, "\nmore\n");
+    assert!(take_apart("no table").is_none());
+}
 
 /// All settings with their defaults, as they are written into a file: `section.key`, and `key` outside the sections.
 fn settings() -> BTreeMap<String, String> {
@@ -63,31 +121,6 @@ fn rows(text: &str) -> Vec<Row> {
     rows
 }
 
-/// Where a table and the settings differ, a sentence each.
-fn differences(text: &str, settings: &BTreeMap<String, String>) -> Vec<String> {
-    let mut differences = Vec::new();
-    let mut missing: BTreeSet<&String> = settings.keys().collect();
-    for Row { line, key, default } in rows(text) {
-        match settings.get(&key) {
-            None => differences.push(format!("{CONFIGURATION}:{line}: there is no setting `{key}`")),
-            Some(_) if !missing.remove(&key) => {
-                differences.push(format!("{CONFIGURATION}:{line}: `{key}` is in the table twice"));
-            }
-            Some(real) if *real != default => {
-                differences
-                    .push(format!("{CONFIGURATION}:{line}: the default of `{key}` is `{real}`, not `{default}`"));
-            }
-            Some(_) => {}
-        }
-    }
-    differences.extend(missing.iter().map(|key| {
-        let default = &settings[*key];
-        format!("{CONFIGURATION}: no table of settings has a row that begins with | `{key}` | `{default}` |")
-    }));
-    differences.extend(unknown_settings(CONFIGURATION, text, settings));
-    differences
-}
-
 /// Settings that a text names and that do not exist, a sentence each.
 fn unknown_settings(path: &str, text: &str, settings: &BTreeMap<String, String>) -> Vec<String> {
     let mut unknown = Vec::new();
@@ -125,62 +158,28 @@ fn variables(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 #[test]
-fn the_settings_are_those_of_the_program() {
+fn every_setting_that_a_document_names_exists() {
     let settings = settings();
-    let mut differences = differences(&document(CONFIGURATION), &settings);
-    for (path, text) in documents() {
-        differences.extend(unknown_settings(&path, &text, &settings));
-    }
-    assert!(differences.is_empty(), "the documents have drifted:\n{}", differences.join("\n"));
+    let unknown = documents().into_iter().flat_map(|(path, text)| unknown_settings(&path, &text, &settings));
+    let unknown: Vec<String> = unknown.collect();
+    assert!(unknown.is_empty(), "the documents have drifted:\n{}", unknown.join("\n"));
 }
 
 /// Settings of the samples in /etc/footfall that are in files of their own.
 const SECRETS: [&str; 3] = ["redis.url", "database.url", "dashboard.token"];
 
-/// Where a sample, with all of its settings switched on, is not the defaults, a sentence each.
-fn drift_of_sample(text: &str, settings: &BTreeMap<String, String>) -> Vec<String> {
-    let is_setting = |line: &str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(|c| " `".contains(c)));
-    let switched_on: Vec<&str> = text
-        .lines()
-        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ') && is_setting(rest)).unwrap_or(line))
-        .collect();
-    let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    fs::write(file.path(), switched_on.join("\n")).expect("written");
-    match Config::load(Some(file.path()), HashMap::<String, String>::new()) {
-        Err(error) => return vec![error.to_string()],
-        Ok(config) if config != Config::default() => return vec!["a value is not the default".into()],
-        Ok(_) => {}
-    }
-    let mut section = "";
-    let mut shown = BTreeSet::new();
-    for line in switched_on {
-        if let Some(name) = line.strip_prefix('[') {
-            section = name.trim_end_matches(']');
-        } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
-            shown.insert(if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") });
-        }
-    }
-    // Seldom used, and a secret.
-    let not_there = SECRETS.iter().chain(["dashboard.read_token"].iter());
-    shown.extend(not_there.map(|key| (*key).to_owned()));
-    settings.keys().filter(|key| !shown.contains(*key)).map(|key| format!("{key} is not shown")).collect()
-}
-
 #[test]
-fn the_sample_shows_the_defaults() {
-    let sample = document("systemd/etc/footfall.toml");
-    assert_eq!(drift_of_sample(&sample, &settings()), [""; 0]);
-    for (from, to, said) in [
-        ("#poll_ms = 50\n", "", "flusher.poll_ms is not shown"),
-        ("#poll_ms = 50\n", "#poll_ms = 51\n", "not the default"),
-        ("#poll_ms = 50\n", "#pole_ms = 50\n", "pole_ms"),
-        ("[http]\n", "", "trusted_proxies"),
-    ] {
-        let changed = sample.replace(from, to);
-        assert_ne!(changed, sample);
-        let drift = drift_of_sample(&changed, &settings());
-        assert!(drift.iter().any(|drift| drift.contains(said)), "{said}: {drift:?}");
-    }
+fn the_sample_is_read_as_the_defaults() {
+    // With all of its settings switched on.
+    let is_setting = |line: &str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(|c| " `".contains(c)));
+    let sample = document(SAMPLE);
+    let lines = sample
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ') && is_setting(rest)).unwrap_or(line));
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    fs::write(file.path(), lines.collect::<Vec<_>>().join("\n")).expect("written");
+    let config = Config::load(Some(file.path()), HashMap::<String, String>::new()).expect("it can be used");
+    assert_eq!(config, Config::default());
     // As the package installs it, and as the units and the tool read the secrets beside it.
     let folder = xtask::root().join("systemd/etc");
     let files = SECRETS.map(|key| {
@@ -253,22 +252,16 @@ fn every_limit_is_in_the_document_on_security() {
 }
 
 #[test]
-fn every_drift_is_seen() {
+fn a_setting_that_does_not_exist_is_seen() {
     let settings = BTreeMap::from([("a.n", "7"), ("a.url", "x://y"), ("top", "1")].map(|(k, v)| (k.into(), v.into())));
-    let fine = "| other | table of `a.n`, `c.x`, `a.txt2` |\n|---|---|\n| `b.c` | 3 |\n\n| setting | default | meaning |\n|---|---:|---|\n| `a.n` | 7 | m |\n\
-                | `a.url` | `x://y` | m |\n\n|key|Default|\n|-|-|\n|`top`|1|\n`FOOTFALL_A__URL_FILE`, FOOTFALL_A__N=3, FOOTFALL_... FOOTFALL_CONFIG";
-    assert_eq!(differences(fine, &settings), Vec::<String>::new());
+    let fine = "| other | table of `a.n`, `c.x`, `a.txt2` |\n\n`FOOTFALL_A__URL_FILE`, FOOTFALL_A__N=3, FOOTFALL_... FOOTFALL_CONFIG";
+    assert_eq!(unknown_settings(TABLE, fine, &settings), Vec::<String>::new());
     for (from, to, said) in [
-        ("| 7 |", "| 8 |", "docs/configuration.md:7: the default of `a.n` is `7`, not `8`"),
-        ("`a.n`", "`a.m`", "docs/configuration.md:7: there is no setting `a.m`"),
-        ("| `a.n` | 7 | m |\n", "", "begins with | `a.n` | `7` |"),
-        ("|`top`|1|", "|`top`|1|\n|`top`|1|", "docs/configuration.md:13: `top` is in the table twice"),
-        ("A__N=3", "A__M=3", "docs/configuration.md:13: `FOOTFALL_A__M` sets nothing"),
-        ("FOOTFALL_... ", "`a.x` ", "docs/configuration.md:13: there is no setting `a.x`"),
+        ("`a.n`", "`a.m`", "docs/configuration.md:1: there is no setting `a.m`"),
+        ("A__N=3", "A__M=3", "docs/configuration.md:3: `FOOTFALL_A__M` sets nothing"),
+        ("FOOTFALL_... ", "`a.x` ", "docs/configuration.md:3: there is no setting `a.x`"),
     ] {
-        let changed = fine.replace(from, to);
-        assert_ne!(changed, fine);
-        let differences = differences(&changed, &settings);
-        assert!(differences.iter().any(|difference| difference.contains(said)), "{said}: {differences:?}");
+        let unknown = unknown_settings(TABLE, &fine.replace(from, to), &settings);
+        assert_eq!(unknown, [said], "{from}");
     }
 }

@@ -8,7 +8,7 @@ use footfall_sandbox::{Action, Cut};
 use super::{Healing, place, services};
 use crate::lab::{Lab, NotHit};
 
-/// Kills whoever comes to a step first.
+/// Kills the first service that comes to a step.
 pub(super) fn kill_at(lab: &mut Lab, who: Who, point: Point, moment: Moment, fate: Fate) -> anyhow::Result<Healing> {
     let (store, matcher) = place(lab, point)?;
     let hold = match moment {
@@ -42,7 +42,7 @@ fn kill_when_told(lab: &mut Lab, who: Who, point: Point) -> anyhow::Result<Heali
     services::kill(lab, victim)
 }
 
-/// Makes whoever comes to a step first stand still.
+/// Stops the first service that comes to a step.
 pub(super) fn pause_at(lab: &mut Lab, who: Who, point: Point, moment: Moment) -> anyhow::Result<Healing> {
     let (store, matcher) = place(lab, point)?;
     let hold = if moment == Moment::Request { Action::HoldRequest } else { Action::HoldReply };

@@ -11,9 +11,9 @@ use anyhow::{Context, ensure};
 use footfall_proof::{Point, Store, Who};
 use footfall_sandbox::{Action, Message, Process, find_program};
 
-use super::{Healing, Matcher, place, services};
+use super::{Healing, place, services};
 use crate::http;
-use crate::lab::Lab;
+use crate::lab::{Lab, Matcher};
 
 pub(super) fn restart(lab: &mut Lab) -> anyhow::Result<Healing> {
     lab.stack.mariadb.kill()?;

@@ -5,10 +5,10 @@ use crate::Protocol;
 use crate::server::Server;
 use crate::state::{Flusher, State};
 
-/// A fault, under the names of `footfall_proof::Fault`, with the server or the producer that the model has instead of
+/// A fault, under the names of `footfall_proof::FaultStep`, with the server or the producer that the model has instead of
 /// processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum FaultStep {
     /// A server comes up with the data that a server (or itself) has now. For as long as nobody opens it, it is a copy
     /// that grows old.
     RedisRestart {
@@ -39,52 +39,52 @@ pub enum Fault {
 }
 
 impl Protocol {
-    pub(super) fn fault_steps(&self, state: &State, mut add: impl FnMut(Fault)) {
+    pub(super) fn fault_steps(&self, state: &State, mut add: impl FnMut(FaultStep)) {
         let faults = &state.faults;
         for to in self.servers() {
             if faults.copies > 0 {
-                self.servers().for_each(|from| add(Fault::RedisRestart { from, to }));
+                self.servers().for_each(|from| add(FaultStep::RedisRestart { from, to }));
             }
             if faults.wipes > 0 {
-                add(Fault::FlushAll { server: to });
+                add(FaultStep::FlushAll { server: to });
             }
         }
         for producer in 0..state.producers.len() {
             if faults.kills > 0 {
-                add(Fault::Kill { producer });
+                add(FaultStep::Kill { producer });
             }
             if faults.power_losses > 0 {
-                add(Fault::PowerCut { producer });
+                add(FaultStep::PowerCut { producer });
             }
         }
         if faults.restores > 0 {
-            add(if state.backup.is_some() { Fault::MysqlOlder } else { Fault::BackUp });
+            add(if state.backup.is_some() { FaultStep::MysqlOlder } else { FaultStep::BackUp });
         }
     }
 
-    pub(super) fn fail(&self, state: &mut State, fault: Fault) {
+    pub(super) fn fail(&self, state: &mut State, fault: FaultStep) {
         match fault {
-            Fault::RedisRestart { from, to } => {
+            FaultStep::RedisRestart { from, to } => {
                 state.servers[to] = Server { life: state.fresh_life(), ..state.servers[from] };
                 state.faults.copies -= 1;
             }
-            Fault::FlushAll { server } => {
+            FaultStep::FlushAll { server } => {
                 state.servers[server] = Server { life: state.servers[server].life, ..Server::default() };
                 state.faults.wipes -= 1;
             }
-            Fault::Kill { producer } => {
+            FaultStep::Kill { producer } => {
                 state.die(producer);
                 state.faults.kills -= 1;
             }
-            Fault::PowerCut { producer: p } => {
+            FaultStep::PowerCut { producer: p } => {
                 for path in [&mut state.producers[p].redis, &mut state.producers[p].direct] {
                     path.journal = path.synced;
                 }
                 state.die(p);
                 state.faults.power_losses -= 1;
             }
-            Fault::BackUp => state.backup = Some(state.mysql),
-            Fault::MysqlOlder => {
+            FaultStep::BackUp => state.backup = Some(state.mysql),
+            FaultStep::MysqlOlder => {
                 let Some(backup) = state.backup.take() else { return };
                 // Every connection broke, and with it every open transaction.
                 for flusher in &mut state.flushers {

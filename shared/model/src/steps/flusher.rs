@@ -1,7 +1,7 @@
 //! Flushers: follow, commit, move the bases, trim.
 
 use crate::Protocol;
-use crate::mysql::Fence;
+use crate::mysql::FlushDecision;
 use crate::server::Follower;
 use crate::state::{Flusher, State};
 
@@ -48,8 +48,8 @@ impl Protocol {
             Flusher::Writing { .. } => {
                 [true, false].into_iter().for_each(|is_answered| add(FlusherStep::Commit { is_answered }));
             }
-            Flusher::Committed { growth, .. } => {
-                if growth.is_some() && self.bounds.readers > 0 {
+            Flusher::Committed { delta, .. } => {
+                if delta.is_some() && self.bounds.readers > 0 {
                     self.servers().for_each(|server| add(FlusherStep::Advance { server }));
                 }
                 self.servers().for_each(|server| add(FlusherStep::Acknowledge { server }));
@@ -73,38 +73,38 @@ impl Protocol {
                     return; // It waits.
                 }
                 match state.mysql.fence(rules, &follower) {
-                    Fence::Write(from) => Flusher::Writing { follower, from, is_new: !state.mysql.has_row },
-                    Fence::Before => {
+                    FlushDecision::Write(from) => Flusher::Writing { follower, from, is_new: !state.mysql.has_row },
+                    FlushDecision::Before => {
                         let Follower { epoch, log } = follower;
                         Flusher::Committed {
                             epoch,
                             from: log.first - 1,
                             last: log.tail,
-                            growth: None,
+                            delta: None,
                             are_bases_moved: false,
                         }
                     }
-                    Fence::Fenced => Flusher::Idle,
-                    Fence::Hole => {
+                    FlushDecision::Fenced => Flusher::Idle,
+                    FlushDecision::Hole => {
                         state.raise_alarm();
                         Flusher::Idle
                     }
                 }
             }
             (FlusherStep::Commit { is_answered }, Flusher::Writing { follower, from, is_new }) => {
-                let growth = state.mysql.commit(&follower, from, is_new);
+                let delta = state.mysql.commit(&follower, from, is_new);
                 state.highest.1 = state.highest.1.max(state.mysql.position);
                 if is_answered {
                     let Follower { epoch, log } = follower;
-                    Flusher::Committed { epoch, from, last: log.tail, growth: Some(growth), are_bases_moved: false }
+                    Flusher::Committed { epoch, from, last: log.tail, delta: Some(delta), are_bases_moved: false }
                 } else {
                     // An unknown outcome is answered by running the transaction again: the fence knows.
                     Flusher::Following(follower)
                 }
             }
-            (FlusherStep::Advance { server }, Flusher::Committed { epoch, from, last, growth: Some(growth), .. }) => {
-                let are_bases_moved = servers[server].advance(rules, epoch, from, last, growth);
-                Flusher::Committed { epoch, from, last, growth: Some(growth), are_bases_moved }
+            (FlusherStep::Advance { server }, Flusher::Committed { epoch, from, last, delta: Some(delta), .. }) => {
+                let are_bases_moved = servers[server].advance(rules, epoch, from, last, delta);
+                Flusher::Committed { epoch, from, last, delta: Some(delta), are_bases_moved }
             }
             (FlusherStep::Acknowledge { server }, Flusher::Committed { epoch, last, are_bases_moved, .. }) => {
                 servers[server].acknowledge(rules, epoch, last, are_bases_moved);

@@ -4,7 +4,7 @@
 use crate::Protocol;
 use crate::Rules;
 use crate::log::NUMBERS;
-use crate::mysql::DirectFence;
+use crate::mysql::DirectDecision;
 use crate::state::{Direct, EPOCHS, Producer, State};
 
 /// A step of an ingest process, of what it has sent, or of its adopter.
@@ -178,11 +178,11 @@ impl Protocol {
             return; // It waits.
         }
         match state.mysql.direct_fence(&self.rules, p, number) {
-            DirectFence::Write => {
+            DirectDecision::Write => {
                 state.direct = Some(Direct { producer: p, number, is_new: !state.mysql.has_row });
             }
-            DirectFence::Before => state.producers[p].confirmed(number),
-            DirectFence::Hole => state.raise_alarm(),
+            DirectDecision::Before => state.producers[p].confirmed(number),
+            DirectDecision::Hole => state.raise_alarm(),
         }
     }
 }

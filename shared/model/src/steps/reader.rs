@@ -1,7 +1,8 @@
 //! Readers, and what else happens to cached bases.
 
 use crate::Protocol;
-use crate::state::{Base, Fill, State};
+use crate::replies::{Base, Fill};
+use crate::state::State;
 
 /// A step of a reader, or of what keeps the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! Recoverers: look, compare, begin an epoch, reopen.
 
 use crate::Protocol;
-use crate::state::{Recoverer, State, Ticket};
+use crate::replies::Ticket;
+use crate::state::{Recoverer, State};
 
 /// A step of a recoverer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 
 use super::{Draw, Recipe};
 use crate::fault::Fault;
-use crate::plan::{Setup, Step};
+use crate::setup::Setup;
+use crate::step::PlannedFault;
 use crate::values::Who;
 
 const HOUR_MS: i64 = 3_600_000;
@@ -12,7 +13,7 @@ const EIGHT_DAYS_MS: i64 = 8 * 24 * HOUR_MS;
 const SHORT_MS: (u64, u64) = (1_300, 1_600);
 const LONG_MS: (u64, u64) = (1_500, 5_000);
 
-fn jump(draw: &Draw<'_>, services_ms: i64) -> Vec<Step> {
+fn jump(draw: &Draw<'_>, services_ms: i64) -> Vec<PlannedFault> {
     draw.one(Fault::Clocks { redis_ms: 0, services_ms })
 }
 
@@ -45,7 +46,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         "Every service is restarted with its clock 8 days back, which is then set right.",
         |draw| {
             let mut steps = jump(draw, -EIGHT_DAYS_MS);
-            let restart = |who| Step { after_ms: 0, hold_ms: 0, fault: Fault::Kill { who } };
+            let restart = |who| PlannedFault { after_ms: 0, hold_ms: 0, fault: Fault::Kill { who } };
             steps.extend([Who::Flushers, Who::Ingests].map(restart));
             steps
         },

@@ -2,7 +2,7 @@
 
 use super::Recipe;
 use crate::fault::Fault;
-use crate::plan::Step;
+use crate::step::PlannedFault;
 use crate::values::{Restart, Who};
 
 const INGESTS: Fault = Fault::Kill { who: Who::Ingests };
@@ -18,14 +18,14 @@ pub(super) const RECIPES: &[Recipe] = &[
     Recipe::new("both-down-redis-first", "Redis and MariaDB are killed; Redis comes back first.", |draw| {
         let later_ms = draw.scale.of(FIRST_BACK_MS.0, FIRST_BACK_MS.1);
         let mysql = draw.after(draw.dice.range(0, 300), MYSQL);
-        vec![draw.after(0, REDIS), Step { hold_ms: mysql.hold_ms + later_ms, ..mysql }]
+        vec![draw.after(0, REDIS), PlannedFault { hold_ms: mysql.hold_ms + later_ms, ..mysql }]
     })
     .lasts((600, 1_200), (2_000, 15_000)),
     Recipe::new("both-down-mysql-first", "Redis and MariaDB are killed; MariaDB comes back first.", |draw| {
         let later_ms = draw.scale.of(FIRST_BACK_MS.0, FIRST_BACK_MS.1);
         let mysql = draw.after(draw.dice.range(0, 300), MYSQL);
         let hold_ms = mysql.after_ms + mysql.hold_ms + later_ms;
-        vec![Step { hold_ms, ..draw.after(0, REDIS) }, mysql]
+        vec![PlannedFault { hold_ms, ..draw.after(0, REDIS) }, mysql]
     })
     .lasts((600, 1_200), (2_000, 15_000)),
     Recipe::new("rolling-restart", "Every service and both stores are restarted in order, one by one.", |draw| {
@@ -48,8 +48,8 @@ pub(super) const RECIPES: &[Recipe] = &[
             let pile_ms = draw.dice.range(200, draw.scale.of(600, 3_000));
             let mysql = draw.after(0, MYSQL);
             vec![
-                Step { hold_ms: pile_ms + mysql.hold_ms, ..mysql },
-                Step { after_ms: pile_ms, ..draw.longer(INGESTS) },
+                PlannedFault { hold_ms: pile_ms + mysql.hold_ms, ..mysql },
+                PlannedFault { after_ms: pile_ms, ..draw.longer(INGESTS) },
                 draw.longer(FLUSHERS),
                 draw.after(0, REDIS_EMPTY),
             ]

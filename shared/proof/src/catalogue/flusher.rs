@@ -3,16 +3,17 @@
 use super::{Draw, Recipe};
 use crate::fault::Fault;
 use crate::judge::Expect;
-use crate::plan::{Setup, Step};
+use crate::setup::Setup;
+use crate::step::PlannedFault;
 use crate::values::{Fate, Hurt, Moment, Point, Who};
 
 /// Kills whichever flusher comes to a step first. What is under way goes on without it or is lost with it, by chance.
-fn kill_at(draw: &Draw<'_>, point: Point, moment: Moment) -> Vec<Step> {
+fn kill_at(draw: &Draw<'_>, point: Point, moment: Moment) -> Vec<PlannedFault> {
     let fate = draw.dice.pick(&[Fate::Delivered, Fate::Lost]);
     draw.one(Fault::KillAt { who: Who::Flushers, point, moment, fate })
 }
 
-fn commits(draw: &Draw<'_>, hurt: Hurt) -> Vec<Step> {
+fn commits(draw: &Draw<'_>, hurt: Hurt) -> Vec<PlannedFault> {
     draw.one(Fault::Messages { who: Who::Flushers, point: Point::Commit, hurt, times: 3 })
 }
 

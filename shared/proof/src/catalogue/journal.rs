@@ -3,16 +3,17 @@
 use super::{Draw, Recipe};
 use crate::fault::Fault;
 use crate::judge::Expect;
-use crate::plan::{Setup, Step};
+use crate::setup::Setup;
+use crate::step::PlannedFault;
 use crate::values::{Damage, Restart, Who};
 
 /// Why damage to journals is not mixed with other faults.
 const ONLY_COPY: &str = "when Redis loses data too, the journal is the only copy";
 
 /// Nobody writes a journal while it is damaged.
-fn damage(draw: &Draw<'_>, how: Damage) -> Vec<Step> {
+fn damage(draw: &Draw<'_>, how: Damage) -> Vec<PlannedFault> {
     let damage = Fault::JournalDamage { host: 0, how, dice: draw.dice.number() };
-    vec![draw.longer(Fault::Kill { who: Who::Ingests }), Step { hold_ms: 0, ..draw.after(0, damage) }]
+    vec![draw.longer(Fault::Kill { who: Who::Ingests }), PlannedFault { hold_ms: 0, ..draw.after(0, damage) }]
 }
 
 pub(super) const RECIPES: &[Recipe] = &[
@@ -35,7 +36,7 @@ pub(super) const RECIPES: &[Recipe] = &[
             // So that the journals hold something that nobody else has.
             let alone_ms = draw.dice.range(300, 600);
             let mysql = draw.after(0, Fault::MysqlRestart {});
-            let mut steps = vec![Step { hold_ms: alone_ms + mysql.hold_ms, ..mysql }];
+            let mut steps = vec![PlannedFault { hold_ms: alone_ms + mysql.hold_ms, ..mysql }];
             steps.extend(damage(draw, Damage::Bits));
             steps[1].after_ms = alone_ms;
             steps.push(draw.after(0, Fault::RedisRestart { data: Restart::Empty }));

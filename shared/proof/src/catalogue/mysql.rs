@@ -3,7 +3,7 @@
 use super::{Recipe, Scale};
 use crate::fault::Fault;
 use crate::judge::Expect;
-use crate::plan::Load;
+use crate::setup::Load;
 
 pub(super) const RECIPES: &[Recipe] = &[
     Recipe::new("mysql-killed", "MariaDB is killed and started again.", |draw| draw.one(Fault::MysqlRestart {})),

@@ -2,13 +2,13 @@
 
 use super::{Draw, Recipe};
 use crate::fault::Fault;
-use crate::plan::Step;
+use crate::step::PlannedFault;
 use crate::values::{Restart, WriteMode};
 
 /// Redis goes on under another `appendfsync` for a moment, and is killed.
-fn kill_under(draw: &Draw<'_>, policy: u64) -> Vec<Step> {
+fn kill_under(draw: &Draw<'_>, policy: u64) -> Vec<PlannedFault> {
     vec![
-        Step { hold_ms: 0, ..draw.after(0, Fault::RedisFsync { policy }) },
+        PlannedFault { hold_ms: 0, ..draw.after(0, Fault::RedisFsync { policy }) },
         draw.after(draw.dice.range(100, 500), Fault::RedisRestart { data: Restart::Whole }),
     ]
 }

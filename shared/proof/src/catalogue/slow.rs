@@ -2,7 +2,7 @@
 
 use super::{Draw, Recipe};
 use crate::fault::Fault;
-use crate::plan::Step;
+use crate::step::PlannedFault;
 use crate::values::{Network, Store, Who};
 
 /// Above the drill's time-outs.
@@ -12,11 +12,11 @@ const LONG_MS: (u64, u64) = (2_500, 10_000);
 const REQUESTS_STALL: Network = Network { late: 100, ..Network::CALM };
 const ANSWERS_STALL: Network = Network { lost_answer: 100, ..Network::CALM };
 
-fn disturb(draw: &Draw<'_>, store: Store, state: Network) -> Vec<Step> {
+fn disturb(draw: &Draw<'_>, store: Store, state: Network) -> Vec<PlannedFault> {
     draw.one(Fault::Network { store, who: Who::All, state })
 }
 
-fn slow_down(draw: &Draw<'_>, store: Store) -> Vec<Step> {
+fn slow_down(draw: &Draw<'_>, store: Store) -> Vec<PlannedFault> {
     disturb(draw, store, Network { slow_ms: draw.dice.range(5, 59), ..Network::CALM })
 }
 

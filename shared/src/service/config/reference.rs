@@ -111,7 +111,7 @@ fn without_links(text: &str) -> String {
     plain + rest
 }
 
-/// Text in lines that begin with `prefix` and are at most so long.
+/// Wraps a text into lines that begin with `prefix`.
 fn wrapped(text: &str, prefix: &str, columns: usize) -> String {
     let mut lines = String::new();
     let mut line = String::new();

@@ -1,4 +1,4 @@
-//! Who may have a connection: so many in all, and so many of one address.
+//! Limits how many connections there are, in all and of one address.
 
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock, Once};

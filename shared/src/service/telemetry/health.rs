@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::metrics::gauge;
-use crate::protocol::errors::Level;
+use crate::protocol::errors::Severity;
 
 static DEGRADED: LazyLock<IntGauge> = LazyLock::new(|| {
     gauge("footfall_degraded_level", "The worst state of any part: 0 all is well, 1 degraded, 2 somebody must act.")
@@ -89,7 +89,7 @@ pub struct Readiness(Arc<Mutex<State>>);
 struct State {
     /// Reasons for not being ready.
     unready: BTreeMap<String, Reason>,
-    degraded: BTreeMap<String, (Level, Reason)>,
+    degraded: BTreeMap<String, (Severity, Reason)>,
     /// What somebody should know, although the process does all that it should; and until when.
     notes: BTreeMap<&'static str, Instant>,
 }
@@ -121,16 +121,16 @@ impl Readiness {
     }
 
     /// A part of the process works with less than it should have, or does not any more.
-    pub fn set_degraded(&self, part: &str, state: Option<(Level, Reason)>) {
+    pub fn set_degraded(&self, part: &str, state: Option<(Severity, Reason)>) {
         let parts = &mut self.state().degraded;
         match state {
             Some(state) => drop(parts.insert(part.to_owned(), state)),
             None => drop(parts.remove(part)),
         }
         DEGRADED.set(match parts.values().map(|(level, _)| *level).max() {
-            None | Some(Level::Info) => 0,
-            Some(Level::Degraded) => 1,
-            Some(Level::Critical) => 2,
+            None | Some(Severity::Info) => 0,
+            Some(Severity::Degraded) => 1,
+            Some(Severity::Critical) => 2,
         });
     }
 

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use prometheus::{GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
-use crate::protocol::errors::{Class, MEANINGS};
+use crate::protocol::errors::{ErrorClass, MEANINGS};
 
 /// Shows a metric under its name. In a simulation a process has several of a kind: all but the first stay unseen.
 fn register<M: prometheus::core::Collector + Clone + 'static>(metric: prometheus::Result<M>) -> M {
@@ -62,7 +62,7 @@ pub(in crate::service) fn show_error_counters() {
     }
 }
 
-impl Class {
+impl ErrorClass {
     /// Counts one error of this class.
     pub fn count(self) {
         ERRORS.with_label_values(&[self.name()]).inc();

@@ -2,15 +2,15 @@
 //! together with the reads of single articles, so that a process reads each entry once.
 
 use super::Reads;
-use crate::protocol::keys::Age;
+use crate::protocol::keys::CacheTag;
 use crate::protocol::{Article, Position, Shard};
 use crate::redis::{Page, QueueError};
 
 /// One look at the log of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Look {
+pub struct LogStatus {
     /// Under which epoch it is open, and the version of what is cached beside it.
-    pub age: Age,
+    pub tag: CacheTag,
     /// What of it is there.
     pub position: Position,
     /// Views in it.
@@ -23,10 +23,10 @@ pub struct Look {
     pub is_whole: bool,
 }
 
-impl Look {
-    pub(super) fn of(age: Age, page: &Page, is_whole: bool) -> Self {
+impl LogStatus {
+    pub(super) fn of(tag: CacheTag, page: &Page, is_whole: bool) -> Self {
         Self {
-            age,
+            tag,
             position: page.position,
             pending_views: page.pending_views,
             lag_ms: page.now_ms.saturating_sub(page.stored_until_ms),
@@ -38,21 +38,21 @@ impl Look {
 
 impl Reads {
     /// Looks at the log of a shard, and reads what has come; none if no recovery has opened it.
-    pub async fn follow(&self, shard: Shard) -> Result<Option<Look>, QueueError> {
+    pub async fn follow(&self, shard: Shard) -> Result<Option<LogStatus>, QueueError> {
         let shard = &self.shards[usize::from(shard.0)];
         if let Some(look) = shard.follow().await? {
             return Ok(Some(look));
         }
         let state = shard.in_time(shard.queue.state()).await?;
         let Some(data) = state.and_then(|state| state.data).filter(|data| data.is_current) else { return Ok(None) };
-        shard.set_age(data.age());
+        shard.set_tag(data.tag());
         shard.follow().await
     }
 
     /// How many of the views that `look` has found are in entries up to `position`; none if these entries were not read
     /// yet, or some are trimmed by now: then look again.
     #[must_use]
-    pub fn views_up_to(&self, shard: Shard, look: &Look, position: u64) -> Option<u64> {
+    pub fn views_up_to(&self, shard: Shard, look: &LogStatus, position: u64) -> Option<u64> {
         self.shards[usize::from(shard.0)].views_up_to(look, position)
     }
 

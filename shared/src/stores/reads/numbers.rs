@@ -5,7 +5,7 @@ use hyper::header::{CACHE_CONTROL, ETAG, HeaderMap, HeaderValue};
 
 use crate::protocol::{Article, shown};
 use crate::service::clock;
-use crate::service::http::{self, Answer};
+use crate::service::http::{self, HttpResponse};
 
 /// One article's numbers. Either all of them are known, or only a part: then `views` and what belongs to them are none,
 /// and there are `at_least` so many views. A part is never shown as the whole.
@@ -149,8 +149,9 @@ impl ArticleNumbers {
 
     /// The answer to a request with these headers: nothing new if the one who asks has these numbers already. Whoever
     /// keeps it asks again before it is used, so that nobody sees old numbers as live ones.
-    pub(super) fn answer(&self, headers: &HeaderMap) -> Answer {
-        let keep = |answer: &mut Answer, how| answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(how));
+    pub(super) fn answer(&self, headers: &HeaderMap) -> HttpResponse {
+        let keep =
+            |answer: &mut HttpResponse, how| answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(how));
         let (None, Some(views), Some(readers), Some(pending)) = (self.degraded, self.views, self.readers, self.pending)
         else {
             let mut answer = http::json(StatusCode::OK, self);

@@ -12,10 +12,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::look::Look;
+use super::look::LogStatus;
 use super::numbers::{Lack, Live};
 use crate::protocol::errors::Grade;
-use crate::protocol::keys::Age;
+use crate::protocol::keys::CacheTag;
 use crate::protocol::{Article, StoredArticle};
 use crate::redis::follower::Pending;
 use crate::redis::{Bases, Page, Queue, QueueError};
@@ -62,7 +62,7 @@ pub(super) enum Cached {
 }
 
 /// What was found, and under which age; none if the data set has another age by now.
-pub(super) type Found = Result<Option<(Age, Cached)>, Unread>;
+pub(super) type Found = Result<Option<(CacheTag, Cached)>, Unread>;
 
 pub(super) struct ReadShard {
     pub(super) queue: Queue,
@@ -83,7 +83,7 @@ pub(super) struct ReadShard {
 /// What is known of the log.
 #[derive(Default)]
 struct Log {
-    age: Age,
+    tag: CacheTag,
     pending: Pending,
     stored_until_ms: u64,
     /// Why what is known is a part, whatever the article.
@@ -131,12 +131,12 @@ impl ReadShard {
         }
     }
 
-    pub(super) fn set_age(&self, age: Age) {
+    pub(super) fn set_tag(&self, tag: CacheTag) {
         let mut log = lock(&self.log);
-        if log.pending.follower().epoch() != age.epoch {
-            log.pending = Pending::new(age.epoch);
+        if log.pending.follower().epoch() != tag.epoch {
+            log.pending = Pending::new(tag.epoch);
         }
-        log.age = age;
+        log.tag = tag;
     }
 
     /// What an article has of which MySQL has so much; none if entries behind that were trimmed: read again.
@@ -213,7 +213,7 @@ impl ReadShard {
             let mut answers = Vec::with_capacity(asked.len());
             for (at, same) in by_article.iter().enumerate() {
                 let answer = match &found {
-                    Ok(Some((look, found))) => Ok(Some((look.age, found[at]))),
+                    Ok(Some((look, found))) => Ok(Some((look.tag, found[at]))),
                     Ok(None) => Ok(None),
                     Err(error) => Err(error.clone()),
                 };
@@ -227,7 +227,7 @@ impl ReadShard {
 
     /// Reads what of the log has come; a log that is too long for that goes on being read afterwards. None if its age is
     /// another.
-    pub(super) async fn follow(self: &Arc<Self>) -> Result<Option<Look>, QueueError> {
+    pub(super) async fn follow(self: &Arc<Self>) -> Result<Option<LogStatus>, QueueError> {
         let began = Instant::now();
         loop {
             let Some((look, _)) = self.look_at(&[]).await? else { return Ok(None) };
@@ -243,16 +243,16 @@ impl ReadShard {
     }
 
     /// See [`super::Reads::views_up_to`].
-    pub(super) fn views_up_to(&self, look: &Look, position: u64) -> Option<u64> {
+    pub(super) fn views_up_to(&self, look: &LogStatus, position: u64) -> Option<u64> {
         let log = lock(&self.log);
-        let is_same = log.age == look.age && log.pending.follower().position().first == look.position.first;
+        let is_same = log.tag == look.tag && log.pending.follower().position().first == look.position.first;
         is_same.then(|| log.pending.views_up_to(position)).flatten()
     }
 
     /// See [`super::Reads::waiting`].
     pub(super) fn waiting(&self, article: &Article, epoch: u64, position: u64) -> u64 {
         let log = lock(&self.log);
-        if log.age.epoch != epoch {
+        if log.tag.epoch != epoch {
             return 0;
         }
         log.pending.above_base(position, article)
@@ -265,22 +265,22 @@ impl ReadShard {
     }
 
     /// One script: the bases of these articles, and the next entries of the log.
-    async fn look_at(&self, articles: &[(&Article, Duration)]) -> Result<Option<(Look, Vec<Cached>)>, QueueError> {
+    async fn look_at(&self, articles: &[(&Article, Duration)]) -> Result<Option<(LogStatus, Vec<Cached>)>, QueueError> {
         let _turn = self.turn.lock().await;
-        let (age, cursor, bytes) = {
+        let (tag, cursor, bytes) = {
             let log = lock(&self.log);
-            (log.age, log.pending.follower().cursor(), log.pending.wants(PAGE_BYTES))
+            (log.tag, log.pending.follower().cursor(), log.pending.wants(PAGE_BYTES))
         };
-        let bases = Bases { version: age.version, articles, kept: self.kept };
-        let step = self.queue.follow(age.epoch, cursor, bytes, Some(bases));
+        let bases = Bases { version: tag.version, articles, kept: self.kept };
+        let step = self.queue.follow(tag.epoch, cursor, bytes, Some(bases));
         let Some(page) = self.in_time(step).await? else { return Ok(None) };
         let mut log = lock(&self.log);
-        if (log.age, log.pending.follower().cursor()) != (age, cursor) {
-            return Ok(None); // Another read has found another age meanwhile: look again.
+        if (log.tag, log.pending.follower().cursor()) != (tag, cursor) {
+            return Ok(None); // Another read has found another tag meanwhile: look again.
         }
         if let Err(error) = log.take(&page) {
             // Whatever was read of it, it is read again.
-            log.pending = Pending::new(age.epoch);
+            log.pending = Pending::new(tag.epoch);
             return Err(error);
         }
         let cached = articles.iter().zip(&page.bases).map(|((article, _), base)| {
@@ -288,7 +288,7 @@ impl ReadShard {
             let live = log.live(base.views, base.readers, log.pending.above_base(base.position, article));
             if base.is_fresh { Cached::Hit(live) } else { Cached::Old(live) }
         });
-        let look = Look::of(age, &page, log.pending.follower().is_whole());
+        let look = LogStatus::of(tag, &page, log.pending.follower().is_whole());
         Ok(Some((look, cached.collect())))
     }
 

@@ -39,12 +39,12 @@ fn audit() -> Audit {
 }
 
 /// MySQL has batch 4 of producer 1 in shard 0, Redis the two after it.
-fn look() -> Look {
+fn look() -> Observation {
     let batches = vec![batch(5, 7, 2), batch(6, 9, 3)];
     let producers = BTreeMap::from([(Producer(1), (6, 12)), (Producer(2), (0, 0))]);
     let rows = vec![Row { article: view("a").article, user: view("a").user, views: 5 }];
     let waiting = Waiting { batches, rows, producers, ..Waiting::default() };
-    Look { audit: audit(), shards: vec![waiting, Waiting::default()] }
+    Observation { audit: audit(), shards: vec![waiting, Waiting::default()] }
 }
 
 #[test]
@@ -69,14 +69,14 @@ fn each_invariant_of_mysql_is_checked() {
 
 #[test]
 fn what_waits_must_fit_onto_mysql() {
-    let broken = |change: fn(&mut Look)| {
+    let broken = |change: fn(&mut Observation)| {
         let mut look = look();
         change(&mut look);
         of_redis(&look).map(|(_, broken)| broken.is_some())
     };
     assert_eq!(broken(|_| {}), [false, false, false]);
     // Flushed since Redis was read: the fence passed both, and so the look left them out.
-    let flushed = |look: &mut Look| {
+    let flushed = |look: &mut Observation| {
         look.shards[0].batches.clear();
         look.audit.through_redis.insert((Shard(0), Producer(1)), (8, 20));
         look.audit.reader_views += 13;
@@ -87,7 +87,7 @@ fn what_waits_must_fit_onto_mysql() {
     assert_eq!(broken(|look| look.shards[0].batches.retain(|batch| batch.number == 6)), [true, false, false]);
     // One is there twice, or MySQL has it as well.
     assert_eq!(broken(|look| look.shards[0].batches.push(batch(6, 9, 3))), [true, false, true]);
-    let in_both = |look: &mut Look| {
+    let in_both = |look: &mut Observation| {
         look.audit.through_redis.insert((Shard(0), Producer(1)), (5, 9));
         look.audit.reader_views += 2;
     };
