@@ -10,7 +10,7 @@ macro_rules! faults {
     ($($(#[doc = $doc:literal])+ $name:ident $word:literal {
         $($(#[doc = $field_doc:literal])+ $field:ident: $kind:ty,)*
     })+) => {
-        /// One thing that goes wrong. How long it lasts says the [`PlannedFault`](crate::Step) that it is in.
+        /// One thing that goes wrong. How long it lasts says the [`PlannedFault`](crate::PlannedFault) that it is in.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Fault {
             $($(#[doc = $doc])+ $name {
