@@ -57,8 +57,10 @@ const PROMISED: [(&str, Health, Mode); 19] = [
 ];
 
 /// The other rows: they are about views that were acknowledged before.
-const ABOUT_OLD_VIEWS: [&str; 3] = [
+const ABOUT_OLD_VIEWS: [&str; 5] = [
     "every process is killed at once",
+    "one machine of several loses its power",
+    "the machine that has all of it loses its power, or those of ingest and Redis at once",
     "all ingests are killed **and** Redis loses its data",
     "the journal's disk loses or damages records **and** Redis loses its data",
 ];
