@@ -219,6 +219,12 @@ impl Lab {
         let value = rows.first().and_then(|row| row.last()).with_context(|| format!("{sql}: no answer"))?;
         value.parse().with_context(|| format!("{sql}: {value:?} is not a number"))
     }
+
+    /// Views in quarantine.
+    pub(crate) fn quarantined(&self) -> anyhow::Result<u64> {
+        let sum = self.number("SELECT CAST(COALESCE(SUM(views), 0) AS SIGNED) FROM footfall_quarantine")?;
+        Ok(u64::try_from(sum)?)
+    }
 }
 
 fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {

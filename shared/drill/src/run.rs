@@ -94,7 +94,7 @@ fn attempt(lab: &mut Lab, plan: &Plan, measured: &mut Measured) -> anyhow::Resul
     lab.untold = 0;
     lab.article_prefix = load::article_prefix(seed);
     let ledger = lab.path("ledger");
-    let quarantined_before = quarantined(lab);
+    let quarantined_before = lab.quarantined()?;
     let load = Traffic::start(&lab.stack, plan.load, seed, &ledger)?;
     lab.wait_for("a first answer", || load.has_begun())?;
     let prober = Prober::start(lab.targets(), format!("{}1", lab.article_prefix));
@@ -116,7 +116,7 @@ fn attempt(lab: &mut Lab, plan: &Plan, measured: &mut Measured) -> anyhow::Resul
     let verified = Verified::run(lab.stack.tool(), &ledger, drain)?;
     measured.drained = ended.elapsed();
     fill_in(measured, &totals, &timeline, healed, &verified);
-    measured.quarantined = quarantined(lab).saturating_sub(quarantined_before);
+    measured.quarantined = lab.quarantined()?.saturating_sub(quarantined_before);
     measured.untold = lab.untold;
     ensure!(totals.acknowledged > 0, "not one view was acknowledged");
     let report = verified.report.trim();
@@ -147,11 +147,6 @@ fn hurt(lab: &mut Lab, plan: &Plan, measured: &mut Measured) -> anyhow::Result<(
 }
 
 /// Views in quarantine.
-fn quarantined(lab: &Lab) -> u64 {
-    let sum = lab.number("SELECT CAST(COALESCE(SUM(views), 0) AS SIGNED) FROM footfall_quarantine");
-    sum.ok().and_then(|sum| u64::try_from(sum).ok()).unwrap_or(0)
-}
-
 fn fill_in(measured: &mut Measured, totals: &Totals, timeline: &Timeline, healed: Instant, verified: &Verified) {
     measured.acknowledged = totals.acknowledged;
     measured.attempted = totals.acknowledged + totals.unknown;
