@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{Client, Running, Set, eventually, start};
+use crate::common::{Client, Running, Set, eventually, start_to_measure};
 use footfall_drill::stack::Role;
 
 const RATE: u64 = 5_000;
@@ -53,7 +53,7 @@ fn cost(running: &Running) -> Cost {
 #[test]
 fn a_read_costs_the_same_behind_a_long_outage() {
     let seconds = std::env::var("FOOTFALL_TEST_OUTAGE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(8u64);
-    let mut running = start(|options| {
+    let mut running = start_to_measure(|options| {
         options.set("FOOTFALL_READS__TTL_MS", "3600000");
     });
     let mut client = Client::new(&running.ingest());

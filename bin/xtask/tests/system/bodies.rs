@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use footfall_drill::stack::Role;
 
-use crate::common::{Over, Running, Set, eventually, get, post, raw, start};
+use crate::common::{Over, Running, Set, eventually, get, post, raw, start_to_measure};
 use crate::tool::tool;
 
 const MIB: usize = 1 << 20;
@@ -58,7 +58,7 @@ fn report(what: &str, times: &[Duration]) -> Duration {
 
 #[test]
 fn bodies_without_end_and_without_sense_take_nothing_from_others() {
-    let mut running: Running = start(|options| {
+    let mut running: Running = start_to_measure(|options| {
         options.set("FOOTFALL_INGEST__BODIES_BYTES_MAX", &(BUDGET_MIB * MIB).to_string());
         options.set("FOOTFALL_INGEST__BODY_TIMEOUT_MS", "4000");
     });

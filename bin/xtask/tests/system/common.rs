@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use footfall_drill::stack::{Role, Stack, StackOptions};
@@ -15,7 +15,13 @@ use tokio::net::TcpSocket;
 pub(crate) struct Running {
     pub(crate) stack: Stack,
     dir: TempDir,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
+}
+
+/// The machine, for the time of a test.
+enum Turn {
+    Shared { _guard: RwLockReadGuard<'static, ()> },
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
 }
 
 /// A failed test shows what the services said last.
@@ -35,7 +41,8 @@ impl Drop for Running {
     }
 }
 
-static TURN: Mutex<()> = Mutex::new(());
+/// Read by tests that do not mind the load of others, written by those that measure.
+static MACHINE: RwLock<()> = RwLock::new(());
 
 /// Options of a stack in a temporary folder; the programs are those that were built with this test.
 pub(crate) fn options(dir: &TempDir) -> StackOptions {
@@ -55,9 +62,19 @@ impl Set for StackOptions {
     }
 }
 
-/// Starts a stack with changed options.
+/// Starts a stack with changed options, beside those of other tests.
 pub(crate) fn start(change: impl FnOnce(&mut StackOptions)) -> Running {
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner); // A failed test has had its turn too.
+    let guard = MACHINE.read().unwrap_or_else(PoisonError::into_inner); // A failed test has had its turn too.
+    launch(Turn::Shared { _guard: guard }, change)
+}
+
+/// The same, while no other test has a stack: for what measures time or memory, or needs the machine's full speed.
+pub(crate) fn start_to_measure(change: impl FnOnce(&mut StackOptions)) -> Running {
+    let guard = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    launch(Turn::Alone { _guard: guard }, change)
+}
+
+fn launch(turn: Turn, change: impl FnOnce(&mut StackOptions)) -> Running {
     let dir = tempfile::tempdir().expect("temporary folder");
     let mut options = options(&dir);
     change(&mut options);

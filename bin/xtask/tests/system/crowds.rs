@@ -15,7 +15,7 @@ use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
 use crate::access::TOKEN;
-use crate::common::{Running, Set, eventually, get, start};
+use crate::common::{Running, Set, eventually, get, start_to_measure};
 use crate::viewers::{memory, raise_file_limit};
 
 const IDLE: u64 = 2_000;
@@ -152,7 +152,7 @@ fn an_honest_view_is_counted_at_once_among_a_crowd() {
     let (slow, timeout) = if wanted >= IDLE_LONG { (SLOW_LONG, HEADER_TIMEOUT_LONG) } else { (SLOW, HEADER_TIMEOUT) };
     let idle = wanted.min(allowed.saturating_sub(slow + FILES_BESIDE));
     raise_file_limit(idle + slow + FILES_BESIDE);
-    let mut running = start(|options| {
+    let mut running = start_to_measure(|options| {
         options.dashboards = 1;
         // Else it is open on loopback, and has no page to log in.
         options.set("FOOTFALL_DASHBOARD__TOKEN", TOKEN);

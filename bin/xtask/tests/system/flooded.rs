@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use footfall_drill::stack::Role;
 
-use crate::common::{Running, Set, eventually, get, start};
+use crate::common::{Running, Set, eventually, get, start, start_to_measure};
 use crate::tool::{sum, tool, view};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,7 +30,7 @@ fn ask_and_leave(dashboard: &str, path: &str) -> TcpStream {
 
 #[test]
 fn what_rises_is_answered_in_time_among_a_million_new_articles() {
-    let mut running = start(|options| options.dashboards = 1);
+    let mut running = start_to_measure(|options| options.dashboards = 1);
     for reader in 0..5 {
         view(&running, "honest", &format!("u{reader}"));
     }
@@ -51,7 +51,7 @@ fn what_rises_is_answered_in_time_among_a_million_new_articles() {
 /// A view that works for minutes at every row stands for a table with too much in it.
 #[test]
 fn reads_that_nobody_waits_for_end_and_stop_no_others() {
-    let mut running = start(|options| {
+    let mut running = start_to_measure(|options| {
         options.dashboards = 1;
         options.set("FOOTFALL_DATABASE__TIMEOUT_MS", "3000");
     });

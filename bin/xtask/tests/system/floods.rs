@@ -13,7 +13,7 @@ use footfall_drill::stack::Role;
 use footfall_shared::service::config::Config;
 
 use crate::balancer::{start_haproxy, start_nginx};
-use crate::common::{Client, Over, Set, connect_from, eventually, exchange, get, start};
+use crate::common::{Client, Over, Set, connect_from, eventually, exchange, get, start_to_measure};
 use crate::tool::{sum, tool};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -88,7 +88,7 @@ fn one_client_is_counted_its_share_and_nobody_else_waits() {
     let config = Config::load(Some(file.path()), HashMap::<String, String>::new()).expect("settings").ingest;
     let [views_per_second, new_articles_per_minute] = [config.views_per_second, config.new_articles_per_minute]
         .map(|limit| limit.expect("the sample sets a limit").get());
-    let mut running = start(|options| {
+    let mut running = start_to_measure(|options| {
         options.dashboards = 1;
         options.set("FOOTFALL_INGEST__VIEWS_PER_SECOND", &views_per_second.to_string());
         options.set("FOOTFALL_INGEST__NEW_ARTICLES_PER_MINUTE", &new_articles_per_minute.to_string());

@@ -8,7 +8,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::common::{Client, Over, Running, Set, eventually, get, start};
+use crate::common::{Client, Over, Running, Set, eventually, get, start_to_measure};
 use footfall_drill::stack::Role;
 use footfall_shared::service::random;
 
@@ -88,7 +88,7 @@ impl Counts {
 #[test]
 fn the_cache_answers_and_others_count_the_same() {
     let traffic = traffic();
-    let mut running = start(|options| {
+    let mut running = start_to_measure(|options| {
         options.dashboards = 1;
         if let Some((ttl, warm)) = traffic.ttl_ms {
             options.set("FOOTFALL_READS__TTL_MS", &ttl.to_string());

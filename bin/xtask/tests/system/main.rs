@@ -1,6 +1,7 @@
 //! The whole system on real stores: real processes, real faults, and the ledger of `footfall load` as the judge.
 //!
-//! The tests take turns, because each of them would disturb the others' timing.
+//! Tests run side by side, on a stack each. Those that measure, and start theirs by `start_to_measure`, wait until they are
+//! alone.
 
 mod access;
 mod backlog;

@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::common::{Set, eventually, get, start};
+use crate::common::{Set, eventually, get, start_to_measure};
 
 const VIEWERS: u32 = 1_000;
 /// From here on it lasts long enough that those who do not read must be gone.
@@ -41,7 +41,7 @@ fn thousands_watch_while_some_have_stopped_reading() {
     let is_long = viewers >= VIEWERS_LONG;
     let silent = viewers / 5;
     raise_file_limit(u64::from(viewers) + 500);
-    let mut running = start(|options| {
+    let mut running = start_to_measure(|options| {
         options.dashboards = 1;
         // Here all of them come from one address.
         options.set("FOOTFALL_DASHBOARD__REQUESTS_PER_SECOND", "100000");

@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use url::Url;
 
 use super::PATIENT;
-use crate::common::{Running, Set, start};
+use crate::common::{Running, Set, start_to_measure};
 
 /// A Chromium with one tab and a fresh profile.
 pub(super) struct Browser {
@@ -296,11 +296,12 @@ impl WebDriverCompatibleCommand for Own {
     }
 }
 
-/// A stack and a browser that looks at it; the browser is dropped first.
+/// A stack and a browser that looks at it, with the machine for themselves, because a browser needs a core to be as fast as
+/// its tests expect. The browser is dropped first.
 pub(super) fn start_with_browser(change: impl FnOnce(&mut StackOptions)) -> (Running, Browser) {
     packages::require(xtask::packages::BROWSER)
         .unwrap_or_else(|missing| panic!("{missing}\n`cargo xtask test` installs them."));
-    let running = start(|options| {
+    let running = start_to_measure(|options| {
         // This browser says that it is headless, and counts all the same.
         options.set("FOOTFALL_INGEST__BOTS", "bot");
         change(options);
