@@ -76,6 +76,11 @@ impl Args {
     pub fn share() -> Self {
         Self { share: true, ..Self::default() }
     }
+
+    /// With the programs in this folder.
+    pub fn with(self, binaries: PathBuf) -> Self {
+        Self { binaries: Some(binaries), ..self }
+    }
 }
 
 /// Exit code 1 if a run failed.

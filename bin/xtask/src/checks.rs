@@ -1,6 +1,6 @@
-//! `cargo xtask test`: everything that CI runs, in the order of growing patience.
+//! `cargo xtask test`: everything that CI runs, in the order of growing patience; less of it, or more.
 
-use std::process::{ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -9,46 +9,86 @@ use footfall_drill::packages::{CLOCK, STORES};
 use crate::unpacked::{HAPROXY, NGINX, PROMETHEUS};
 use crate::{chaos, packages, python};
 
-/// The cargo calls, after the packages.
-const STEPS: [&str; 5] = [
-    "fmt --all --check",
-    "clippy --release --workspace --all-targets --all-features --locked -- -D warnings",
-    "doc --release --workspace --all-features --no-deps --locked",
+/// Run everything that CI runs
+///
+/// Style, documents, every test on real servers and in a browser, and a share of the faults. Stops at the first step that
+/// fails. Exit code 0 if all passed.
+#[derive(Debug, Default, clap::Args)]
+pub struct Args {
+    /// Only what needs no store and no browser: for while you write
+    #[arg(long, conflicts_with = "all")]
+    quick: bool,
+    /// Everything in the release profile, with the long forms of all tests and every fault 20 times: many hours
+    #[arg(long)]
+    all: bool,
+}
+
+/// One profile for all, and the same packages and features each time: cargo builds everything anew for another choice.
+const STYLE: [&str; 2] =
+    ["fmt --all --check", "clippy --workspace --all-targets --all-features --locked -- -D warnings"];
+
+/// Of the tests in folders `tests` those that need no server. Those beside the code never do.
+const QUICK: [&str; 2] = [
+    "build --workspace --all-features --bins --locked",
+    "test --workspace --all-features --locked --lib --bins --test circles --test documents --test journal \
+     --test protocol --test rules --test seeds",
+];
+
+const ORDINARY: [&str; 3] = [
+    "doc --workspace --all-features --no-deps --locked",
+    "build --workspace --all-features --all-targets --locked",
+    "test --workspace --all-features --locked",
+];
+
+const ALL: [&str; 4] = [
+    "doc --workspace --all-features --no-deps --locked",
     "build --release --workspace --all-features --bins --tests --locked",
     "test --release --workspace --all-features --locked",
+    "test --release --workspace --all-features --locked --test machine --test protocol -- --ignored --test-threads 1",
 ];
+
+/// The long forms of tests, for `--all`. The head of each test says what its variable does.
+const LONG: [(&str, &str); 4] = [
+    ("FOOTFALL_SIMULATION_SEEDS", "100000"),
+    ("FOOTFALL_TEST_BACKLOG_VIEWS", "6000000"),
+    ("FOOTFALL_TEST_OUTAGE_SECONDS", "300"),
+    ("FOOTFALL_TEST_READS", "1000000"),
+];
+
+/// Tests of a program that run at once. More than there are cores, because most of a test on real servers is waiting.
+const THREADS_MIN: usize = 4;
 
 /// Licences and sources of what we are built from, by the rules in `.deny.toml`. The tool is not in Debian, so it is run where
 /// somebody has installed it. Known holes are no part of it: they become known without any change here, and the list of
 /// them comes over the network.
 const DENY: &str = "deny --workspace --all-features --locked check bans licenses sources";
 
-/// The last step: it takes what the steps before have built.
-const CHAOS: &str = "xtask chaos --share";
-
 /// Runs all steps and stops at the first one that fails, with its exit code.
-pub fn run() -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut timings = Vec::new();
-
-    let started = Instant::now();
-    announce("packages");
-    packages::ensure(&[STORES, CLOCK, packages::BROWSER, packages::CERTIFICATES, packages::SYSTEMD].concat())?;
-    python::environment()?;
-    for (packages, program) in [(PROMETHEUS, "promtool"), (HAPROXY, "haproxy"), (NGINX, "nginx")] {
-        packages.command(program)?;
-    }
-    timings.push(("packages", started.elapsed(), true));
-
     let has_deny = has_deny();
+    let mut steps: Vec<&str> = has_deny.then_some(DENY).into_iter().chain(STYLE).collect();
+    match args {
+        Args { quick: true, .. } => steps.extend(QUICK),
+        Args { all: true, .. } => steps.extend(ALL),
+        Args { .. } => steps.extend(ORDINARY),
+    }
+    if !args.quick {
+        let started = Instant::now();
+        announce("packages");
+        packages::ensure(&[STORES, CLOCK, packages::BROWSER, packages::CERTIFICATES, packages::SYSTEMD].concat())?;
+        python::environment()?;
+        for (packages, program) in [(PROMETHEUS, "promtool"), (HAPROXY, "haproxy"), (NGINX, "nginx")] {
+            packages.command(program)?;
+        }
+        timings.push(("packages", started.elapsed(), true));
+    }
+
     let mut code = 0;
-    for step in has_deny.then_some(DENY).into_iter().chain(STEPS) {
+    for step in steps {
         let started = Instant::now();
         announce(&format!("cargo {step}"));
-        let mut cargo = crate::cargo();
-        if step.starts_with("doc ") {
-            cargo.env("RUSTDOCFLAGS", "-D warnings"); // A link that leads nowhere is only a warning.
-        }
-        let status = cargo.args(step.split(' ')).status().context("cargo did not start")?;
+        let status = cargo(args, step).status().context("cargo did not start")?;
         timings.push((step, started.elapsed(), status.success()));
         if !status.success() {
             // A signal leaves no code.
@@ -57,11 +97,15 @@ pub fn run() -> anyhow::Result<ExitCode> {
         }
     }
 
-    if code == 0 {
+    if code == 0 && !args.quick {
         let started = Instant::now();
-        announce(CHAOS);
-        let passed = chaos::passes(&chaos::Args::share())?;
-        timings.push((CHAOS, started.elapsed(), passed));
+        let (faults, step, profile) = match args.all {
+            true => (chaos::Args::default(), "xtask chaos", "release"),
+            false => (chaos::Args::share(), "xtask chaos --share", "debug"),
+        };
+        announce(step);
+        let passed = chaos::passes(&faults.with(crate::target_dir().join(profile)))?;
+        timings.push((step, started.elapsed(), passed));
         code = u8::from(!passed);
     }
 
@@ -70,6 +114,22 @@ pub fn run() -> anyhow::Result<ExitCode> {
         println!("NOT RUN: cargo {DENY}, because cargo-deny is not installed: see .github/CONTRIBUTING.md");
     }
     Ok(ExitCode::from(code))
+}
+
+fn cargo(args: &Args, step: &str) -> Command {
+    let mut cargo = crate::cargo();
+    if step.starts_with("doc ") {
+        cargo.env("RUSTDOCFLAGS", "-D warnings"); // A link that leads nowhere is only a warning.
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    cargo.env("RUST_TEST_THREADS", cores.max(THREADS_MIN).to_string());
+    if args.all {
+        cargo.envs(LONG);
+    } else if args.quick {
+        cargo.env("FOOTFALL_SIMULATION_SEEDS", "100");
+    }
+    cargo.args(step.split_whitespace());
+    cargo
 }
 
 fn has_deny() -> bool {

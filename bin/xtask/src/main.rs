@@ -15,8 +15,7 @@ enum Cli {
     Up(up::Args),
     Chaos(chaos::Args),
     Bench(bench::Args),
-    /// Run everything that CI runs.
-    Test,
+    Test(checks::Args),
     /// Build a Debian package.
     Package,
     /// Write what docs/cli.md has of the programs' own help.
@@ -28,7 +27,7 @@ fn main() -> ExitCode {
         Cli::Up(args) => up::run(&args),
         Cli::Chaos(args) => chaos::run(&args),
         Cli::Bench(args) => bench::run(&args),
-        Cli::Test => checks::run(),
+        Cli::Test(args) => checks::run(&args),
         Cli::Package => package::run(),
         Cli::Docs(args) => docs::run(&args),
     };
