@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `store` | the pool of connections, and reads that end in time; `reach` says why a server cannot be reached |
 //! | `fences`, `transaction`, `rows` | what the protocol asks of MySQL: fence, rows and sums in one transaction |
+//! | `tries` | when a transaction is done again |
 //! | `known` | users that need not be written again |
 //! | `lists`, `audit` | what is read for people, and one look at everything for `footfall verify` |
 //! | `quarantine`, `restore`, `forget`, `clean` | what the operator's tool changes |
@@ -28,6 +29,7 @@ mod sql;
 mod store;
 mod tables;
 mod transaction;
+mod tries;
 mod url;
 
 pub use audit::{Audit, ProducerFences, ShardTotals, column};

@@ -13,7 +13,7 @@ use super::errors::{Result, StoreError, mysql_code};
 use super::known::KnownUsers;
 use super::reach::{self, Reach};
 use super::sql::{in_time, statement};
-use super::url;
+use super::{tries, url};
 use crate::service::config;
 use crate::service::contain::contain_this_task;
 
@@ -76,6 +76,7 @@ impl Store {
                     })
                 })
             });
+        tries::show();
         Ok(Self {
             reach: Arc::new(Reach::new(database.url.place(), url::mysql_options(database)?, timeout)),
             db: Database::connect(options).await?,
