@@ -164,10 +164,11 @@ async fn shards_that_store_the_same_users_are_no_deadlock() {
     let fixture = Fixture::begin(SHARDS).await;
     let drain = async |shard: Shard| {
         for number in 0..FLUSHES {
-            // The order of the articles is another one than that of the users.
+            // Each shard's articles have the users in another order.
             let row = |n: u32| {
-                let name = format!("{shard}-{:05}", n * 7_919 % 1_000);
-                Row { article: article(&name), user: user(&format!("u{number}-{:05}", n * 7_907 % ROWS)), views: 1 }
+                let (name, by) = (n * 7_919 % 1_000, (n * 7_907 + u32::from(shard.0) * 2_503) % ROWS);
+                let (name, by) = (format!("{shard}-{name:05}"), format!("u{number}-{by:05}"));
+                Row { article: article(&name), user: user(&by), views: 1 }
             };
             let flush = fixture.flush(shard, (0..ROWS).map(row).collect()).await;
             let committed = fixture.store.commit(shard, 1, &flush).await.expect("no error at all");
