@@ -9,10 +9,12 @@
 //! | `lists`, `audit` | what is read for people, and one look at everything for `footfall verify` |
 //! | `quarantine`, `restore`, `forget`, `clean` | what the operator's tool changes |
 //! | `tables`, `look`, `schema`, `settings` | how tables and server must be, and whether they are |
+//! | `cluster` | what a server is a part of, and how a session is set up there |
 //! | `sql`, `errors`, `url` | what all statements have in common, what can go wrong, how a server is reached |
 
 mod audit;
 mod clean;
+mod cluster;
 mod errors;
 mod fences;
 mod forget;
@@ -33,6 +35,7 @@ mod tries;
 mod url;
 
 pub use audit::{Audit, ProducerFences, ShardTotals, column};
+pub use cluster::set_up_session;
 pub use errors::StoreError;
 pub use fences::Fences;
 pub use forget::{COUNTED_MAX, Forgotten, Which};

@@ -32,7 +32,8 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     for (level, sentence) in store.findings().await? {
         match level {
             Severity::Critical => return Err(Failure::Dependency(sentence)),
-            Severity::Degraded | Severity::Info => note(format_args!("warning: {sentence}")),
+            Severity::Degraded => note(format_args!("warning: {sentence}")),
+            Severity::Info => note(format_args!("note: {sentence}")),
         }
     }
     let notes = footfall_migrations::migrate(&config.database, config.shards.get()).await.map_err(failure)?;

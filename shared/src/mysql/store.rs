@@ -4,11 +4,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::sqlx::{Connection, Executor};
+use sea_orm::sqlx::Connection;
 use sea_orm::{
     ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, QueryResult, TransactionTrait, Value,
 };
 
+use super::cluster::set_up_session;
 use super::errors::{Result, StoreError, mysql_code};
 use super::known::KnownUsers;
 use super::reach::{self, Reach};
@@ -56,9 +57,7 @@ impl Store {
             .map_sqlx_mysql_pool_opts(move |pool| {
                 pool.after_connect(|connection, _| {
                     Box::pin(async move {
-                        for statement in SESSION {
-                            connection.execute(statement).await?;
-                        }
+                        set_up_session(connection, &SESSION).await?;
                         reach::connected();
                         Ok(())
                     })
