@@ -45,5 +45,5 @@ pub use quarantine::{Quarantined, Replayed};
 pub use restore::{Known, Lost};
 pub use schema::{SCHEMA_VERSION, recorded};
 pub use store::{Store, StoreFuture};
-pub use tables::{BYTEWISE, TABLES, TABLES_BEFORE, Table, VIEWS_OF_COUNTS, View};
+pub use tables::{BYTEWISE, INIT_LEASE, TABLES, TABLES_BEFORE, Table, VIEWS_OF_COUNTS, View};
 pub use url::connect_options;

@@ -18,7 +18,7 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Sets the database up, or brings it to the schema of this version
 ///
-/// Safe to run twice, and by two processes at once. It also records the number of shards, which is fixed from then on.
+/// Safe to run twice, and from several places at once: one of them works, the others wait. It also records the number of shards, which is fixed from then on.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How long to wait for a database that does not answer yet

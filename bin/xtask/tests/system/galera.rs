@@ -1,7 +1,7 @@
-//! MySQL as a Galera cluster of three: read at a node that is behind.
+//! MySQL as a Galera cluster of three: set up from all of them at once, and read at a node that is behind.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use footfall_sandbox::Galera;
@@ -35,6 +35,35 @@ fn begin() -> Option<(Galera, Running)> {
         galera = Some(cluster);
     });
     Some((galera?, running))
+}
+
+#[test]
+fn of_inits_at_three_nodes_one_works_and_all_end_soon() {
+    let Some((mut galera, running)) = begin() else { return };
+    for round in 0..10 {
+        let database = format!("at_once{round}");
+        galera.node(round % NODES).query(&format!("CREATE DATABASE {database}")).expect("created");
+        let begun = Instant::now();
+        let start = |node: usize| {
+            let mut command: Command = running.stack.tool();
+            command.arg("init").env(DATABASE_URL, galera.url(node).replace("/footfall?", &format!("/{database}?")));
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().expect("it starts")
+        };
+        let inits: Vec<Child> = (0..NODES).map(start).collect();
+        for init in inits {
+            let output = init.wait_with_output().expect("it ends");
+            assert!(output.status.success(), "round {round}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let took = begun.elapsed();
+        println!("round {round}: {took:?}");
+        assert!(took < Duration::from_secs(25), "round {round}: {took:?}");
+        for node in 0..NODES {
+            let sql = format!("SELECT version, shards FROM {database}.footfall_schema_version");
+            assert_eq!(galera.node(node).query(&sql).expect("a version").concat(), ["4", "1"]);
+        }
+    }
+    galera.wait_whole().expect("no node stands");
 }
 
 #[test]
