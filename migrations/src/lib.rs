@@ -2,21 +2,26 @@
 //! there is looked at first, and nothing is changed while anything is in the way. A change that an older build cannot live
 //! with is made in two steps: expand first, contract in a later release.
 
+mod lease;
 mod plan;
 mod previous;
 
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
-use footfall_shared::mysql::connect_options;
+use footfall_shared::mysql::{connect_options, set_up_session};
 use footfall_shared::service::config;
 use footfall_shared::service::lifecycle::ExitError;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
+use tokio::time::{Instant, sleep};
 
+use crate::lease::Lease;
 use crate::plan::Plan;
 
-/// How long a second `footfall init` waits for the first.
-const LOCK_SECONDS: u32 = 300;
+/// How long it is waited for another `footfall init`.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Pause between two looks at what another one does.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Strict, whatever the server's default. And a table that others use for longer is not waited for: whoever comes later would
 /// wait behind us.
@@ -24,8 +29,8 @@ const SESSION: &str =
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', SESSION lock_wait_timeout = 10";
 
 /// Brings the database to this build's schema for the given number of shards; answers what a person should know besides.
-/// Safe to run twice, and by two processes at once: an advisory lock makes them take turns. One that was ended in the
-/// middle is gone on with.
+/// Safe to run twice, and from several places at once: one works, the others wait and see. Where everything is as it should
+/// be, nothing is written at all. One that was ended in the middle is gone on with.
 ///
 /// # Errors
 ///
@@ -33,26 +38,46 @@ const SESSION: &str =
 pub async fn migrate(database: &config::Database, shards: u16) -> anyhow::Result<Vec<String>> {
     let mut options = connect_options(database);
     options
-        // MySQL's named locks belong to a connection, so there is only one.
-        .max_connections(1)
-        .idle_timeout(None::<Duration>)
-        .max_lifetime(None::<Duration>);
+        // One works, the other says so.
+        .max_connections(2)
+        .map_sqlx_mysql_pool_opts(|pool| {
+            pool.after_connect(|connection, _| Box::pin(set_up_session(connection, &[SESSION])))
+        });
     let db = Database::connect(options).await?;
-    let lock = format!("SELECT GET_LOCK('footfall_migrations', {LOCK_SECONDS}) AS locked");
-    ensure!(
-        number(&db, &lock).await? == 1,
-        "another `footfall init` has been at work for {LOCK_SECONDS} s: wait for it, or end it, then run this again"
-    );
-    let result = migrate_locked(&db, shards).await;
-    number(&db, "SELECT RELEASE_LOCK('footfall_migrations') AS released").await?;
-    result
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(notes) = migrate_unless_another_does(&db, shards).await? {
+            return Ok(notes);
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "another `footfall init` has been at work for {PATIENCE:?}: wait for it, or end it, then run this again"
+        );
+        sleep(PAUSE).await;
+    }
 }
 
-async fn migrate_locked(db: &DatabaseConnection, shards: u16) -> anyhow::Result<Vec<String>> {
-    db.execute_unprepared(SESSION).await?;
-    let plan = Plan::make(db, shards).await?;
-    plan.carry_out(db, shards).await?;
-    Ok(plan.notes())
+/// None if another one is at work, or was just now: what is seen meanwhile is not the whole.
+async fn migrate_unless_another_does(db: &DatabaseConnection, shards: u16) -> anyhow::Result<Option<Vec<String>>> {
+    let before = lease::look(db).await?;
+    if before.is_some_and(|noted| noted.is_held) {
+        return Ok(None);
+    }
+    let plan = Plan::make(db, shards).await;
+    if lease::look(db).await? != before {
+        return Ok(None);
+    }
+    if plan?.is_empty() {
+        return Ok(Some(vec![]));
+    }
+    let Some(lease) = Lease::take(db).await? else { return Ok(None) };
+    let work = async {
+        // It may have been done since.
+        let plan = Plan::make(db, shards).await?;
+        plan.carry_out(db, shards).await?;
+        Ok(Some(plan.notes()))
+    };
+    lease.during(work).await
 }
 
 fn refuse(code: u8, sentence: String) -> anyhow::Error {

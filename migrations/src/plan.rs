@@ -1,12 +1,14 @@
 //! What a database needs to become ours, found out before anything is changed.
 
 use anyhow::Context;
-use footfall_shared::mysql::{BYTEWISE, FoundObjects, SCHEMA_VERSION, TABLES, Table, VIEWS_OF_COUNTS, View, recorded};
+use footfall_shared::mysql::{
+    BYTEWISE, FoundObjects, INIT_LEASE, SCHEMA_VERSION, TABLES, Table, VIEWS_OF_COUNTS, View, recorded,
+};
 use footfall_shared::service::lifecycle::{EXIT_CONFIGURATION, EXIT_DEPENDENCY};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
 use crate::previous::{self, Previous};
-use crate::{refuse, run};
+use crate::{number, refuse, run};
 
 /// What is to be done.
 pub(crate) struct Plan {
@@ -18,6 +20,8 @@ pub(crate) struct Plan {
     views: Vec<&'static View>,
     /// The collation of their ids.
     collation: String,
+    /// Whether a finished set-up of this version has all its rows.
+    is_recorded: bool,
 }
 
 /// The table that has the version.
@@ -27,8 +31,11 @@ impl Plan {
     /// Looks at everything that bears a name of ours, of this version or the one before.
     pub(crate) async fn make(db: &DatabaseConnection, shards: u16) -> anyhow::Result<Self> {
         let views = VIEWS_OF_COUNTS.iter().map(|view| view.name);
-        let look =
-            FoundObjects::at(db, TABLES.iter().map(|table| table.name).chain(views).chain(previous::names())).await?;
+        let look = FoundObjects::at(
+            db,
+            TABLES.iter().map(|table| table.name).chain(views).chain(previous::names()).chain([INIT_LEASE.name]),
+        )
+        .await?;
 
         let versions = look.get(VERSIONS.name).filter(|found| found.is_marked() && VERSIONS.misfits(found).is_empty());
         let finished = match versions {
@@ -45,6 +52,9 @@ impl Plan {
                 },
                 Some(found) => in_the_way.push(format!("the {} {}", found.kind(), table.name)),
             }
+        }
+        if let Some(found) = look.get(INIT_LEASE.name).filter(|found| !found.is_marked()) {
+            in_the_way.push(format!("the {} {}", found.kind(), INIT_LEASE.name));
         }
         let mut views = Vec::new();
         for view in &VIEWS_OF_COUNTS {
@@ -97,7 +107,15 @@ impl Plan {
             return Err(refuse(EXIT_CONFIGURATION, sentence));
         }
         reshape.extend(previous.iter().flat_map(Previous::reshapes));
-        Ok(Self { previous, reshape, missing, views, collation: bytewise(db).await? })
+        let has_fences = "SELECT COUNT(*) FROM footfall_shard_fence";
+        let is_recorded = finished.is_some() && number(db, has_fences).await? >= i64::from(shards);
+        Ok(Self { previous, reshape, missing, views, collation: bytewise(db).await?, is_recorded })
+    }
+
+    /// Whether nothing is to be done.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { previous, reshape, missing, views, collation: _, is_recorded } = self;
+        *is_recorded && previous.is_none() && reshape.is_empty() && missing.is_empty() && views.is_empty()
     }
 
     /// Every statement may be the last one: a second run goes on from there.

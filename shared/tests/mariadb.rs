@@ -1,12 +1,18 @@
 //! The store on a real MariaDB: users are there whenever a reader is, whoever deleted some meanwhile; shards that write the
-//! same users do not stand in each other's way; and pages are right in a table that is written.
+//! same users do not stand in each other's way; what MySQL rolls back is done again; and pages are right in a table that is
+//! written.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use footfall_sandbox::{MariaDb, MariaDbOptions};
-use footfall_shared::mysql::{BYTEWISE, By, Fences, Store, TABLES, VIEWS_OF_COUNTS, Which};
-use footfall_shared::protocol::{Article, Committed, Flush, Producer, ProducerBatches, Row, Shard, User, total};
+use footfall_shared::mysql::{BYTEWISE, By, Fences, Store, StoreError, TABLES, VIEWS_OF_COUNTS, Which};
+use footfall_shared::protocol::errors::{ErrorClass, Grade};
+use footfall_shared::protocol::{
+    Article, Batch, Committed, Direct, Flush, Producer, ProducerBatches, Row, Shard, User, total,
+};
 use footfall_shared::service::config;
+use sea_orm::{ConnectionTrait, Database, TransactionTrait};
 
 const PRODUCER: Producer = Producer(u64::MAX);
 
@@ -158,10 +164,11 @@ async fn shards_that_store_the_same_users_are_no_deadlock() {
     let fixture = Fixture::begin(SHARDS).await;
     let drain = async |shard: Shard| {
         for number in 0..FLUSHES {
-            // The order of the articles is another one than that of the users.
+            // Each shard's articles have the users in another order.
             let row = |n: u32| {
-                let name = format!("{shard}-{:05}", n * 7_919 % 1_000);
-                Row { article: article(&name), user: user(&format!("u{number}-{:05}", n * 7_907 % ROWS)), views: 1 }
+                let (name, by) = (n * 7_919 % 1_000, (n * 7_907 + u32::from(shard.0) * 2_503) % ROWS);
+                let (name, by) = (format!("{shard}-{name:05}"), format!("u{number}-{by:05}"));
+                Row { article: article(&name), user: user(&by), views: 1 }
             };
             let flush = fixture.flush(shard, (0..ROWS).map(row).collect()).await;
             let committed = fixture.store.commit(shard, 1, &flush).await.expect("no error at all");
@@ -174,6 +181,92 @@ async fn shards_that_store_the_same_users_are_no_deadlock() {
     assert_eq!(fixture.sql("SELECT SUM(views) FROM footfall_article_readers"), [views.to_string()]);
     assert_eq!(fixture.sql("SELECT SUM(users) FROM footfall_shard_fence"), [(FLUSHES * ROWS).to_string()]);
     fixture.assert_right("at the end");
+}
+
+/// Transactions that were done again, in this process.
+fn repeats() -> f64 {
+    let metrics = prometheus::gather();
+    let of = metrics.iter().find(|family| family.name() == "footfall_transactions_repeated_total");
+    of.expect("it is shown before the first").get_metric()[0].get_counter().get_value()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_that_loses_a_deadlock_is_done_again() {
+    let fixture = Fixture::begin(1).await;
+    fixture.commit(&[("a", "u")]).await;
+    let flush = fixture.flush(Shard(0), vec![Row { article: article("a"), user: user("v"), views: 1 }]).await;
+    let db = Database::connect(fixture.mariadb.url()).await.expect("connected");
+    let other = db.begin().await.expect("begun");
+    // It has written more, so it is not the one that InnoDB takes back.
+    let many = "INSERT INTO footfall_quarantine (shard, epoch, position, article, user, views, reason) \
+                SELECT 0, 1, 0, seq, seq, 1, 'another' FROM seq_1_to_1000";
+    for sql in [many, "SELECT views FROM footfall_articles WHERE article = 'a' FOR UPDATE"] {
+        other.execute_unprepared(sql).await.expect(sql);
+    }
+    let (store, flushed) = (fixture.store.clone(), flush.clone());
+    let commit = tokio::spawn(async move { store.commit(Shard(0), 1, &flushed).await });
+    let waiting = "SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'";
+    let deadline = Instant::now() + Duration::from_secs(9);
+    while fixture.sql(waiting) != ["1"] {
+        assert!(Instant::now() < deadline, "the flush does not wait for the article");
+    }
+    let sql = "SELECT position FROM footfall_shard_fence WHERE shard = 0 FOR UPDATE";
+    other.execute_unprepared(sql).await.expect("the flush was taken back");
+    other.rollback().await.expect("rolled back");
+    let committed = commit.await.expect("no panic").expect("it was done again");
+    assert!(matches!(committed, Committed::Now { quarantined: 0, .. }), "{committed:?}");
+    assert_eq!(fixture.sql("SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'"), ["Innodb_deadlocks", "1"]);
+    assert_eq!(fixture.sql("SELECT user, views FROM footfall_article_readers"), ["u", "1", "v", "1"]);
+    fixture.assert_right("after the deadlock");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_mysql_rolls_back_is_done_again_three_times() {
+    let fixture = Fixture::begin(1).await;
+    // The last statement of every transaction fails as often as a table says that no transaction protects.
+    fixture.sql("CREATE TABLE refusals (n INT NOT NULL) ENGINE = MyISAM");
+    fixture.sql("INSERT INTO refusals VALUES (0)");
+    let mut number = 0;
+    for (code, state) in [(1205, "HY000"), (1213, "40001"), (3101, "HY000")] {
+        fixture.sql(&format!(
+            "DELIMITER //\nCREATE OR REPLACE TRIGGER refused BEFORE UPDATE ON footfall_shard_fence FOR EACH ROW BEGIN \
+             IF (SELECT n FROM refusals) > 0 THEN UPDATE refusals SET n = n - 1; \
+             SIGNAL SQLSTATE '{state}' SET MYSQL_ERRNO = {code}, MESSAGE_TEXT = 'no'; END IF; END//"
+        ));
+        for (refusals, is_done) in [(3, true), (4, false)] {
+            let refuse = || fixture.sql(&format!("UPDATE refusals SET n = {refusals}"));
+            let is_right = |when: &str, error: Option<StoreError>| {
+                let when = format!("{when}, {refusals} times {code}: {error:?}");
+                assert!(error.is_none_or(|error| !is_done && error.class() == ErrorClass::DbTransient), "{when}");
+                assert_eq!(fixture.sql("SELECT n FROM refusals"), ["0"], "{when}");
+                fixture.assert_right(&when);
+            };
+            let row = Row { article: article("a"), user: user("u"), views: 1 };
+            let flush = fixture.flush(Shard(0), vec![row.clone()]).await;
+            let before = repeats();
+            refuse();
+            is_right("a flush", fixture.store.commit(Shard(0), 1, &flush).await.err());
+            assert!(repeats() >= before + 3.0, "it is counted");
+            let committed = fixture.store.commit(Shard(0), 1, &flush).await.expect("nothing is in the way");
+            assert_eq!(matches!(committed, Committed::Before { .. }), is_done, "{committed:?}");
+
+            number += 1;
+            let batch = Batch {
+                producer: PRODUCER,
+                number,
+                cumulative_views: number,
+                minute: 600,
+                repeats: 0,
+                rows: vec![row],
+                ids: vec![],
+            };
+            refuse();
+            is_right("a direct batch", fixture.store.commit_direct(Shard(0), &batch).await.err());
+            let committed = fixture.store.commit_direct(Shard(0), &batch).await.expect("nothing is in the way");
+            assert_eq!(matches!(committed, Direct::Before), is_done, "{committed:?}");
+            assert_eq!(fixture.sql("SELECT views FROM footfall_articles"), [(2 * number).to_string()]);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

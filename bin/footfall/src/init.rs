@@ -18,7 +18,7 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Sets the database up, or brings it to the schema of this version
 ///
-/// Safe to run twice, and by two processes at once. It also records the number of shards, which is fixed from then on.
+/// Safe to run twice, and from several places at once: one of them works, the others wait. It also records the number of shards, which is fixed from then on.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How long to wait for a database that does not answer yet
@@ -32,7 +32,8 @@ pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     for (level, sentence) in store.findings().await? {
         match level {
             Severity::Critical => return Err(Failure::Dependency(sentence)),
-            Severity::Degraded | Severity::Info => note(format_args!("warning: {sentence}")),
+            Severity::Degraded => note(format_args!("warning: {sentence}")),
+            Severity::Info => note(format_args!("note: {sentence}")),
         }
     }
     let notes = footfall_migrations::migrate(&config.database, config.shards.get()).await.map_err(failure)?;

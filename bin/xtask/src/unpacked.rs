@@ -2,7 +2,7 @@
 //! folder, where the packages are unpacked.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
@@ -24,6 +24,8 @@ pub const HAPROXY: Unpacked = Unpacked {
 };
 /// `nginx`
 pub const NGINX: Unpacked = Unpacked { folder: "footfall-nginx", packages: &["nginx"] };
+/// `libgalera_smm.so`, which makes a cluster of MariaDBs
+pub const GALERA: Unpacked = Unpacked { folder: "footfall-galera", packages: &["galera-4"] };
 
 impl Unpacked {
     /// A program, to be given arguments: an installed one, or the one below the target folder, brought there now unless it
@@ -36,20 +38,7 @@ impl Unpacked {
         if let Some(installed) = find_program(name) {
             return Ok(Command::new(installed));
         }
-        let folder = crate::target_dir().join(self.folder);
-        // Tests run side by side: one brings it, the others wait.
-        fs::create_dir_all(crate::target_dir())?;
-        let lock = File::create(folder.with_extension("lock"))?;
-        lock.lock()?;
-        if !folder.exists() {
-            unpack(self.packages, &folder).with_context(|| {
-                format!(
-                    "{name} is missing, and the Debian packages that have it ({}) could not be unpacked; please put {name} \
-                     into PATH, or run this and try again:\n\n    sudo apt-get update\n",
-                    self.packages.join(", ")
-                )
-            })?;
-        }
+        let folder = self.folder(name)?;
         let found =
             ["usr/bin", "usr/sbin"].map(|bin| folder.join(bin).join(name)).into_iter().find(|file| file.exists());
         let program =
@@ -61,6 +50,39 @@ impl Unpacked {
             command.env("LD_LIBRARY_PATH", path);
         }
         Ok(command)
+    }
+
+    /// A file by its whole path: an installed one, or the one below the target folder, brought there as a program is.
+    ///
+    /// # Errors
+    ///
+    /// As [`command`](Self::command).
+    pub fn file(&self, path: &str) -> anyhow::Result<PathBuf> {
+        if Path::new(path).exists() {
+            return Ok(path.into());
+        }
+        let file = self.folder(path)?.join(path.trim_start_matches('/'));
+        ensure!(file.exists(), "{} is not there: remove its folder and try again", file.display());
+        Ok(file)
+    }
+
+    /// Where the packages are unpacked, now at the latest; `wanted` is what they are needed for.
+    fn folder(&self, wanted: &str) -> anyhow::Result<PathBuf> {
+        let folder = crate::target_dir().join(self.folder);
+        // Tests run side by side: one brings it, the others wait.
+        fs::create_dir_all(crate::target_dir())?;
+        let lock = File::create(folder.with_extension("lock"))?;
+        lock.lock()?;
+        if !folder.exists() {
+            unpack(self.packages, &folder).with_context(|| {
+                format!(
+                    "{wanted} is missing, and the Debian packages that have it ({}) could not be unpacked; please \
+                     install it, or run this and try again:\n\n    sudo apt-get update\n",
+                    self.packages.join(", ")
+                )
+            })?;
+        }
+        Ok(folder)
     }
 }
 

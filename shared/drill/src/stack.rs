@@ -195,6 +195,11 @@ impl Stack {
         self.options.binaries = binaries;
     }
 
+    /// From here on services that are added, and the tool, have this in their environment.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.options.env.push((name.to_owned(), value.to_owned()));
+    }
+
     /// How many services of a kind there are.
     pub fn count(&self, role: Role) -> usize {
         self.services.iter().filter(|service| service.role() == role).count()

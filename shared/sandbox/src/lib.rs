@@ -1,4 +1,4 @@
-//! Private servers for development and for tests: a Redis and a MariaDB that belong to this process alone.
+//! Private servers for development and for tests: a Redis and a MariaDB, or a Galera cluster, that belong to this process alone.
 //!
 //! They run on unix sockets with data in a folder of the caller's choice, so they never meet a server that the machine
 //! already runs. They can be stopped, killed, paused, and started again on the same data, and they end with the
@@ -9,12 +9,14 @@
 //! Everything here blocks, and nothing here knows what the servers are used for.
 
 mod files;
+mod galera;
 mod mariadb;
 mod process;
 mod proxy;
 mod redis;
 
 pub use files::find_program;
+pub use galera::Galera;
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use process::{Process, Signal};
 pub use proxy::{Action, Cut, Direction, Injection, Message, MySqlCommand, Protocol, Proxy, ProxyMetrics, Upstream};

@@ -51,6 +51,11 @@ pub struct MariaDb {
 impl MariaDb {
     /// Starts a MariaDB whose files are below `dir`, new or left there by an earlier one, and waits until it answers.
     pub fn start(dir: &Path, options: &MariaDbOptions) -> io::Result<Self> {
+        Self::start_with(dir, options, &[])
+    }
+
+    /// The same, with more environment for the server.
+    pub(crate) fn start_with(dir: &Path, options: &MariaDbOptions, env: &[(&str, String)]) -> io::Result<Self> {
         let database = &options.database;
         if database.is_empty() || !database.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             return Err(io::Error::other(format!("not a name for a database: {database:?}")));
@@ -87,7 +92,8 @@ impl MariaDb {
             .arg(format!("--innodb-flush-log-at-trx-commit={}", options.flush_log_at_commit))
             // Caches of the engines that nobody uses here.
             .args(["--key-buffer-size=1M", "--aria-pagecache-buffer-size=8M"])
-            .args(&options.args);
+            .args(&options.args)
+            .envs(env.iter().map(|(name, value)| (*name, value)));
         let mut mariadb = Self {
             process: Process::spawn(command, &dir.join("mariadb.log"))?,
             database: database.clone(),
@@ -188,7 +194,7 @@ fn install(dir: &Path, data: &Path) -> io::Result<()> {
 }
 
 /// The server refuses to run as root unless told so.
-fn as_root() -> Option<&'static str> {
+pub(crate) fn as_root() -> Option<&'static str> {
     rustix::process::geteuid().is_root().then_some("--user=root")
 }
 

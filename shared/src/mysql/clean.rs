@@ -6,12 +6,17 @@ use super::errors::Result;
 use super::sql::statement;
 use super::store::Store;
 use super::tables::TABLES;
+use super::tries::{REPEATS, repeated};
 
 impl Store {
     /// Deletes all counts. Begins an epoch in every shard: what Redis holds of an older one is not counted any more.
     pub async fn delete_everything(&self) -> Result<()> {
         self.tables_fit().await?;
         self.refuse_followers().await?;
+        repeated(REPEATS, || self.delete_counts()).await
+    }
+
+    async fn delete_counts(&self) -> Result<()> {
         let transaction = self.begin().await?;
         transaction
             .query_all_raw(statement("SELECT shard FROM footfall_shard_fence ORDER BY shard FOR UPDATE", []))

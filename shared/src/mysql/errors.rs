@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sea_orm::sqlx::mysql::MySqlDatabaseError;
 use sea_orm::{DbErr, RuntimeErr};
 
 use crate::protocol::errors::{ErrorClass, Grade};
@@ -41,6 +42,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// MySQL has taken the transaction back because another one was in its way, and nothing of it is there, or will be: a
+    /// deadlock or a conflict that was found at COMMIT, in a cluster too (SQLSTATE 40), or a lock that was waited for too
+    /// long, where whoever has this error takes back the rest.
+    pub(super) fn was_rolled_back(&self) -> bool {
+        let Self::Db(error) = self else { return false };
+        let Some(error) = mysql_error(error) else { return false };
+        ROLLED_BACK.contains(&error.number()) || error.code().is_some_and(|state| state.starts_with("40"))
+    }
+
     /// No answer came in time.
     #[must_use]
     pub fn timed_out(limit: Duration) -> Self {
@@ -59,6 +69,10 @@ pub(super) const NO_FENCE: StoreError = StoreError::Corrupt("the fence of the sh
 /// The same transaction may well succeed at once: lock time-out, deadlock, killed or timed-out query, conflict in a cluster.
 const TRANSIENT: [u16; 19] =
     [1015, 1020, 1047, 1180, 1205, 1206, 1213, 1297, 1317, 1412, 1613, 1614, 1615, 1637, 1927, 1969, 3024, 3101, 3572];
+
+/// Those of them after which nothing was written, and whose SQLSTATE does not say so: a lock was waited for too long, and
+/// Group Replication's conflict at COMMIT.
+const ROLLED_BACK: [u16; 2] = [1205, 3101];
 
 /// The server, its disk or its tables cannot take anything now, or will not from us: whatever row it were.
 const DOWN: [u16; 119] = [
@@ -98,10 +112,14 @@ const SCHEMA: [u16; 15] = [1036, 1054, 1136, 1142, 1143, 1146, 1288, 1347, 1348,
 /// The server's error number, if the server answered with an error.
 #[must_use]
 pub(super) fn mysql_code(error: &DbErr) -> Option<u16> {
-    use sea_orm::sqlx::mysql::MySqlDatabaseError;
+    mysql_error(error).map(MySqlDatabaseError::number)
+}
+
+/// What the server said, if it answered with an error.
+fn mysql_error(error: &DbErr) -> Option<&MySqlDatabaseError> {
     let (DbErr::Exec(error) | DbErr::Query(error)) = error else { return None };
     let RuntimeErr::SqlxError(error) = error else { return None };
-    Some(error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?.number())
+    error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()
 }
 
 /// Whether an answer had other columns, or others' types, than were asked for.

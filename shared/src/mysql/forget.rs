@@ -11,6 +11,7 @@ use super::rows::total_of;
 use super::sql::{TRANSACTION_MAX, article_of, in_time, json_rows, statement, user_of};
 use super::store::Store;
 use super::transaction::lock;
+use super::tries::{REPEATS, repeated};
 use crate::protocol::{Article, Row, Shard, User, total};
 
 /// Which articles.
@@ -92,10 +93,10 @@ impl Store {
         self.refuse_followers().await?;
         let (from, to) = which.range();
         // First, because an old article has more hours than a transaction should delete with its last reader.
-        while in_time(TRANSACTION_MAX, self.forget_hours(&from, &to, shards)).await? {}
+        while self.step(|| self.forget_hours(&from, &to, shards)).await? {}
         let mut after: Option<Row> = None;
         loop {
-            let (forgotten, last) = in_time(TRANSACTION_MAX, self.forget_readers(&from, &to, after, shards)).await?;
+            let (forgotten, last) = self.step(|| self.forget_readers(&from, &to, after.as_ref(), shards)).await?;
             progress(forgotten);
             after = last;
             if after.is_none() {
@@ -103,12 +104,17 @@ impl Store {
             }
         }
         loop {
-            let forgotten = in_time(TRANSACTION_MAX, self.forget_quarantined(&from, &to, shards)).await?;
+            let forgotten = self.step(|| self.forget_quarantined(&from, &to, shards)).await?;
             if forgotten == Forgotten::default() {
                 return Ok(());
             }
             progress(forgotten);
         }
+    }
+
+    /// One transaction of it.
+    async fn step<T, F: Future<Output = Result<T>>>(&self, once: impl FnMut() -> F) -> Result<T> {
+        in_time(TRANSACTION_MAX, repeated(REPEATS, once)).await
     }
 
     /// Locks all shards, as an erasure does: whether a user has read anything else depends on all of them.
@@ -134,11 +140,11 @@ impl Store {
         &self,
         from: &[u8],
         to: &[u8],
-        after: Option<Row>,
+        after: Option<&Row>,
         shards: u16,
     ) -> Result<(Forgotten, Option<Row>)> {
         let (transaction, users_before) = self.begin_in_all(shards).await?;
-        let (first, user) = after.as_ref().map_or((from, &[][..]), |row| (row.article.as_bytes(), row.user.as_bytes()));
+        let (first, user) = after.map_or((from, &[][..]), |row| (row.article.as_bytes(), row.user.as_bytes()));
         let range = "WHERE article >= ? AND article < ? AND (article > ? OR user > ?) ORDER BY article, user LIMIT ?";
         let values = |limit: u32| [bytes(first), bytes(to), bytes(first), bytes(user), limit.into()];
         let sql = format!("SELECT article, user, views FROM footfall_article_readers {range}");

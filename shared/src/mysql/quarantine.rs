@@ -8,6 +8,7 @@ use super::rows::{Poison, Stored, store_rows, total_of};
 use super::sql::statement;
 use super::store::Store;
 use super::transaction::{add_to_totals, lock};
+use super::tries::{REPEATS, repeated};
 use crate::protocol::{Article, Row, Shard, User};
 
 /// Views that could not be counted.
@@ -66,6 +67,10 @@ impl Store {
 
     /// Counts what is in quarantine, now that MySQL takes it.
     pub async fn replay(&self, id: u64) -> Result<Replayed> {
+        repeated(REPEATS, || self.replay_once(id)).await
+    }
+
+    async fn replay_once(&self, id: u64) -> Result<Replayed> {
         let Some(entry) = self.quarantined_one(id).await? else { return Ok(Replayed::Missing) };
         let ids = (Article::parse(entry.article.as_bytes()), User::parse(entry.user.as_bytes()));
         let (Ok(article), Ok(user)) = ids else { return Ok(Replayed::Unknown) };
@@ -91,6 +96,10 @@ impl Store {
 
     /// Gives up what is in quarantine; false if there is nothing with this id. Its views stay in the books as dropped.
     pub async fn drop_quarantined(&self, id: u64) -> Result<bool> {
+        repeated(REPEATS, || self.drop_once(id)).await
+    }
+
+    async fn drop_once(&self, id: u64) -> Result<bool> {
         let Some(entry) = self.quarantined_one(id).await? else { return Ok(false) };
         let transaction = self.begin().await?;
         lock(&transaction, Shard(entry.shard)).await?;
@@ -109,35 +118,41 @@ impl Store {
     pub async fn erase(&self, user: &User, shards: u16) -> Result<u64> {
         self.tables_fit().await?;
         self.refuse_followers().await?;
-        let user = user.as_bytes().to_vec();
-        let name = "CONCAT('erased-', LOWER(HEX(RANDOM_BYTES(16))))";
         let mut erased = 0;
         loop {
-            let transaction = self.begin().await?;
-            for shard in Shard::all(shards) {
-                lock(&transaction, shard).await?; // A flush in between could count the same reader twice (I4).
-            }
-            let mut changed = 0;
-            for sql in [
-                format!("UPDATE footfall_article_readers SET user = {name} WHERE user = ? LIMIT {ERASED_ROWS_MAX}"),
-                format!("UPDATE footfall_users SET user = {name} WHERE user = ?"),
-                // MySQL's words may cite what it refused.
-                format!(
-                    "UPDATE footfall_quarantine SET user = {name}, reason = 'not kept: it may have named the reader' \
-                     WHERE user = ? LIMIT {ERASED_ROWS_MAX}"
-                ),
-            ] {
-                changed += transaction.execute_raw(statement(&sql, [user.clone().into()])).await?.rows_affected();
-            }
-            // Nobody may believe any more that MySQL has this user.
-            let sql = "UPDATE footfall_shard_fence SET version = version + 1";
-            transaction.execute_raw(statement(sql, [])).await?;
-            transaction.commit().await?;
+            let changed = repeated(REPEATS, || self.erase_rows(user, shards)).await?;
             erased = u64::saturating_add(erased, changed);
             if changed < ERASED_ROWS_MAX {
                 return Ok(erased);
             }
         }
+    }
+
+    /// Replaces the user in as many rows as one transaction changes; answers in how many.
+    async fn erase_rows(&self, user: &User, shards: u16) -> Result<u64> {
+        let user = user.as_bytes().to_vec();
+        let name = "CONCAT('erased-', LOWER(HEX(RANDOM_BYTES(16))))";
+        let transaction = self.begin().await?;
+        for shard in Shard::all(shards) {
+            lock(&transaction, shard).await?; // A flush in between could count the same reader twice (I4).
+        }
+        let mut changed = 0;
+        for sql in [
+            format!("UPDATE footfall_article_readers SET user = {name} WHERE user = ? LIMIT {ERASED_ROWS_MAX}"),
+            format!("UPDATE footfall_users SET user = {name} WHERE user = ?"),
+            // MySQL's words may cite what it refused.
+            format!(
+                "UPDATE footfall_quarantine SET user = {name}, reason = 'not kept: it may have named the reader' \
+                 WHERE user = ? LIMIT {ERASED_ROWS_MAX}"
+            ),
+        ] {
+            changed += transaction.execute_raw(statement(&sql, [user.clone().into()])).await?.rows_affected();
+        }
+        // Nobody may believe any more that MySQL has this user.
+        let sql = "UPDATE footfall_shard_fence SET version = version + 1";
+        transaction.execute_raw(statement(sql, [])).await?;
+        transaction.commit().await?;
+        Ok(changed)
     }
 }
 

@@ -7,6 +7,7 @@ use super::errors::Result;
 use super::sql::statement;
 use super::store::Store;
 use super::transaction::{lock, quarantine};
+use super::tries::{REPEATS, repeated};
 use crate::protocol::{Positions, Shard};
 
 /// What others know that MySQL once had of a shard.
@@ -38,6 +39,10 @@ impl Store {
     /// that the books go on to balance (I9). Begins an epoch: whoever has an opinion on an older one has to look again.
     /// With `accept` off nothing is changed, and the answer says what would be lost.
     pub async fn accept_restore(&self, shard: Shard, known: &Known, accept: bool) -> Result<Lost> {
+        repeated(REPEATS, || self.accept_once(shard, known, accept)).await
+    }
+
+    async fn accept_once(&self, shard: Shard, known: &Known, accept: bool) -> Result<Lost> {
         let transaction = self.begin().await?;
         let fence = lock(&transaction, shard).await?;
         let mut lost = Lost::default();

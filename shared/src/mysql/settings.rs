@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::cluster;
 use super::errors::Result;
 use super::store::Store;
 use super::tables::TABLES;
@@ -17,7 +18,7 @@ const MARIADB_MIN: (u32, u32) = (10, 6);
 const MYSQL_MIN: (u32, u32) = (8, 0);
 
 impl Store {
-    /// What of the server and its settings endangers views, and how much.
+    /// What the server is a part of, what of it and its settings endangers views, and how much.
     pub async fn findings(&self) -> Result<Vec<(Severity, String)>> {
         let asked = clock::unix_ms();
         let sql = "SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS UNSIGNED) AS unix_ms, VERSION() AS version";
@@ -28,10 +29,12 @@ impl Store {
         let names = "'sql_mode', 'tx_isolation', 'transaction_isolation', 'innodb_flush_log_at_trx_commit', \
                      'max_allowed_packet', 'log_bin', 'binlog_format'";
         let mut settings = HashMap::new();
-        for row in self.all(&format!("SHOW SESSION VARIABLES WHERE Variable_name IN ({names})"), []).await? {
+        let sql = format!("SHOW SESSION VARIABLES WHERE Variable_name IN ({names}, {})", cluster::NAMES);
+        for row in self.all(&sql, []).await? {
             settings.insert(row.try_get::<String>("", "Variable_name")?, row.try_get::<String>("", "Value")?);
         }
         let mut findings = findings(&version, &settings);
+        findings.extend(cluster::findings(&settings));
         findings.extend(difference.map(|sentence| (Severity::Degraded, sentence)));
         let names: Vec<String> = TABLES.iter().map(|table| format!("'{}'", table.name)).collect();
         let sql = format!(

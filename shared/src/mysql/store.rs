@@ -4,16 +4,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::sqlx::{Connection, Executor};
+use sea_orm::sqlx::Connection;
 use sea_orm::{
     ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, QueryResult, TransactionTrait, Value,
 };
 
+use super::cluster::set_up_session;
 use super::errors::{Result, StoreError, mysql_code};
 use super::known::KnownUsers;
 use super::reach::{self, Reach};
 use super::sql::{in_time, statement};
-use super::url;
+use super::{tries, url};
 use crate::service::config;
 use crate::service::contain::contain_this_task;
 
@@ -56,9 +57,7 @@ impl Store {
             .map_sqlx_mysql_pool_opts(move |pool| {
                 pool.after_connect(|connection, _| {
                     Box::pin(async move {
-                        for statement in SESSION {
-                            connection.execute(statement).await?;
-                        }
+                        set_up_session(connection, &SESSION).await?;
                         reach::connected();
                         Ok(())
                     })
@@ -76,6 +75,7 @@ impl Store {
                     })
                 })
             });
+        tries::show();
         Ok(Self {
             reach: Arc::new(Reach::new(database.url.place(), url::mysql_options(database)?, timeout)),
             db: Database::connect(options).await?,

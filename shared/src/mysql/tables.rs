@@ -184,6 +184,20 @@ pub const TABLES: [Table; 10] = [
     },
 ];
 
+/// Which `footfall init` is at work. None of [`TABLES`]: `init` makes it when it has something to do, and nobody else needs
+/// it.
+pub const INIT_LEASE: Table = Table {
+    name: "footfall_init_lease",
+    holds: "which footfall init is at work, and until when it counts as alive",
+    columns: &[
+        column("one", "tinyint unsigned"),
+        column("holder", "bigint unsigned"),
+        column("until_us", "bigint unsigned"),
+    ],
+    keys: &[("PRIMARY", &["one"])],
+    holds_counts: false,
+};
+
 /// Tables that version 3 had in another shape, under the names that they have now, and the statement that brings each from
 /// there to its present shape: at once, or not at all.
 pub const TABLES_BEFORE: [(Table, &str); 3] = [

@@ -6,12 +6,13 @@ use std::time::Duration;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
 
 use super::errors::{NO_FENCE, Result, StoreError};
+use super::known::Known;
 use super::rows::{Poison, Stored, store_rows, store_users, total_of, upsert_hours, upsert_minutes};
 use super::sql::{TRANSACTION_MAX, fence_of, in_time, json_rows, statement};
 use super::store::Store;
-use crate::protocol::errors::{ErrorClass, Grade};
+use super::tries::{REPEATS, Tries, repeated, unless_rolled_back};
 use crate::protocol::{
-    Batch, Committed, Direct, Fence, Flush, Histories, Producer, ProducerBatches, Recovery, Row, Shard, total,
+    Batch, Committed, Direct, Fence, Flush, Histories, Producer, ProducerBatches, Recovery, Row, Shard, User, total,
 };
 
 /// The shard's row, locked from here to the end of the transaction: one writer per shard at a time (I4, I5).
@@ -23,10 +24,20 @@ pub(super) async fn lock(transaction: &DatabaseTransaction, shard: Shard) -> Res
 }
 
 pub(super) async fn next_epoch(store: &Store, shard: Shard, epoch: u64) -> Result<Option<Recovery>> {
+    repeated(REPEATS, || begin_epoch(store, shard, epoch)).await
+}
+
+async fn begin_epoch(store: &Store, shard: Shard, epoch: u64) -> Result<Option<Recovery>> {
     let transaction = store.begin().await?;
-    let fence = lock(&transaction, shard).await?;
+    let written = write_epoch(&transaction, shard, epoch).await;
+    let (transaction, recovery) = unless_rolled_back(transaction, written).await?;
+    transaction.commit().await?; // Of nothing, if another process has begun it.
+    Ok(recovery)
+}
+
+async fn write_epoch(transaction: &DatabaseTransaction, shard: Shard, epoch: u64) -> Result<Option<Recovery>> {
+    let fence = lock(transaction, shard).await?;
     if fence.epoch != epoch {
-        transaction.rollback().await?;
         return Ok(None);
     }
     let epoch = epoch + 1;
@@ -39,92 +50,93 @@ pub(super) async fn next_epoch(store: &Store, shard: Shard, epoch: u64) -> Resul
         .iter()
         .map(|row| Ok((Producer(row.try_get("", "producer")?), row.try_get("", "batch")?, row.try_get("", "views")?)))
         .collect::<Result<_>>()?;
-    transaction.commit().await?;
     let Fence { position, flush_epoch, version, .. } = fence;
     Ok(Some(Recovery { epoch, position, flush_epoch, version, producers }))
 }
 
 /// Characters of a reason that are kept.
 const REASON_CHARS_MAX: usize = 1_000;
-/// Pauses between the tries of a transaction that fails with an error of which nobody knows whether it passes.
-const UNKNOWN_PAUSES_MS: [u64; 3] = [100, 300, 1_000];
-
-/// How often a transaction was tried, and how it is tried next.
-struct Tries {
-    poison: Poison,
-    pauses_ms: std::slice::Iter<'static, u64>,
-}
-
-impl Tries {
-    fn new() -> Self {
-        Self { poison: Poison::Fails, pauses_ms: UNKNOWN_PAUSES_MS.iter() }
-    }
-
-    /// Whether to try again after this error: an unknown one is waited for, but not for ever; then, as with one that is
-    /// about the values of a row, the rows are looked for that MySQL refuses.
-    /// Not if the tables are to blame, which can be mended: then that is the error.
-    async fn go_on(&mut self, store: &Store, error: StoreError) -> Result<()> {
-        if self.poison == Poison::IsLeftOut || !error.class().may_be_a_row() {
-            return Err(error);
-        }
-        match self.pauses_ms.next() {
-            Some(ms) if error.class() == ErrorClass::DbUnknown => tokio::time::sleep(Duration::from_millis(*ms)).await,
-            _ => {
-                store.tables_fit().await?;
-                self.poison = Poison::IsLeftOut;
-            }
-        }
-        Ok(())
-    }
-}
 
 pub(super) async fn commit(store: &Store, shard: Shard, epoch: u64, flush: &Flush) -> Result<Committed> {
     let mut tries = Tries::new();
     loop {
-        match commit_rows(store, shard, epoch, flush, tries.poison).await {
+        let poison = tries.poison();
+        match repeated(REPEATS, || commit_rows(store, shard, epoch, flush, poison)).await {
             Err(error) => tries.go_on(store, error).await?,
             committed => return committed,
         }
     }
 }
 
+/// What a transaction has written: MySQL's answer, and what is known of its users once that is committed. Without the
+/// latter there is nothing to commit.
+type Written<T> = (T, Option<Learnt>);
+
+/// Users that MySQL has once the fence stands at this version and position.
+struct Learnt {
+    known: Known,
+    at: (u64, u64),
+    users: Vec<User>,
+}
+
+/// Commits what was written, or takes it back.
+async fn end<T>(transaction: DatabaseTransaction, written: Result<Written<T>>) -> Result<T> {
+    let (transaction, (answer, learnt)) = unless_rolled_back(transaction, written).await?;
+    match learnt {
+        None => transaction.rollback().await?,
+        Some(learnt) => {
+            transaction.commit().await?;
+            learnt.known.remember(learnt.at, &learnt.users);
+        }
+    }
+    Ok(answer)
+}
+
 async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poison: Poison) -> Result<Committed> {
     let transaction = store.begin().await?;
-    let fence = lock(&transaction, shard).await?;
+    let written = write_flush(store, &transaction, shard, epoch, flush, poison).await;
+    end(transaction, written).await
+}
+
+async fn write_flush(
+    store: &Store,
+    transaction: &DatabaseTransaction,
+    shard: Shard,
+    epoch: u64,
+    flush: &Flush,
+    poison: Poison,
+) -> Result<Written<Committed>> {
+    let fence = lock(transaction, shard).await?;
     if let Some(refused) = fence.refuses(epoch, flush.first) {
-        transaction.rollback().await?;
-        return Ok(refused);
+        return Ok((refused, None));
     }
     let known = store.known.under(shard, &fence);
-    let fenced = fenced_producers(&transaction, shard, &flush.producers).await?;
+    let fenced = fenced_producers(transaction, shard, &flush.producers).await?;
     let mut lost = Vec::new();
     for part in &flush.producers {
         match part.follows(fenced.get(&part.producer).copied().unwrap_or_default()) {
             Some(0) => {}
             Some(views) => lost.push((part, views)),
-            None => {
-                transaction.rollback().await?;
-                return Ok(Committed::Gap { producer: part.producer });
-            }
+            None => return Ok((Committed::Gap { producer: part.producer }, None)),
         }
     }
 
     let mut stored = Stored::default();
-    store_rows(&transaction, &flush.rows, fence.views, poison, &mut stored).await?;
+    store_rows(transaction, &flush.rows, fence.views, poison, &mut stored).await?;
     let histories = Histories { hours: flush.hours.clone(), minutes: flush.minutes.clone() };
-    upsert_histories(&transaction, shard, histories, &stored, poison).await?;
-    upsert_producers(&transaction, shard, &flush.producers).await?;
-    let mut quarantined = quarantine_refused(&transaction, shard, (epoch, flush.last), &stored.refused).await?;
+    upsert_histories(transaction, shard, histories, &stored, poison).await?;
+    upsert_producers(transaction, shard, &flush.producers).await?;
+    let mut quarantined = quarantine_refused(transaction, shard, (epoch, flush.last), &stored.refused).await?;
     for (part, views) in lost {
         quarantined = quarantined.saturating_add(views);
         let reason = format!(
             "lost: the journal of producer {} was damaged before its batch {}; its reader and article are not known",
             part.producer, part.last
         );
-        quarantine(&transaction, shard, (epoch, flush.last), ("", "", views), &reason).await?;
+        quarantine(transaction, shard, (epoch, flush.last), ("", "", views), &reason).await?;
     }
     known.retain_unknown(&mut stored.to_check);
-    store_users(&transaction, &mut stored).await?;
+    store_users(transaction, &mut stored).await?;
 
     let sql = format!(
         "UPDATE footfall_shard_fence SET position = ?, flush_epoch = ?, views = {}, readers = readers + ?, \
@@ -146,9 +158,8 @@ async fn commit_rows(store: &Store, shard: Shard, epoch: u64, flush: &Flush, poi
     if transaction.execute_raw(statement(&sql, values)).await?.rows_affected() != 1 {
         return Err(StoreError::Corrupt("the fence row changed while it was locked"));
     }
-    transaction.commit().await?;
-    known.remember((fence.version, flush.last), &stored.known);
-    Ok(Committed::Now { deltas: stored.deltas, version: fence.version, quarantined })
+    let learnt = Learnt { known, at: (fence.version, flush.last), users: stored.known };
+    Ok((Committed::Now { deltas: stored.deltas, version: fence.version, quarantined }, Some(learnt)))
 }
 
 pub(super) async fn commit_direct(store: &Store, shard: Shard, batch: &Batch) -> Result<Direct> {
@@ -156,25 +167,30 @@ pub(super) async fn commit_direct(store: &Store, shard: Shard, batch: &Batch) ->
     let minute = Some((batch.minute, batch.views())).filter(|(_, views)| *views > 0);
     let histories = Histories { hours, minutes: Vec::from_iter(minute) };
     // Clients may be waiting for it: not for as long as for a flush.
-    commit_once(store, shard, batch, &histories, store.timeout).await
+    commit_once(store, shard, batch, &histories, (store.timeout, REPEATS)).await
 }
+
+/// Nobody waits for it, and every flush of the shard may get in its way.
+const IMPORT_REPEATS: usize = 10;
 
 pub(super) async fn import(store: &Store, shard: Shard, batch: &Batch, histories: &Histories) -> Result<Direct> {
-    commit_once(store, shard, batch, histories, TRANSACTION_MAX).await
+    commit_once(store, shard, batch, histories, (TRANSACTION_MAX, IMPORT_REPEATS)).await
 }
 
-/// Each try takes no longer than `limit`, unless the rows have to be tried one by one.
+/// With its repeats it takes no longer than `limit`, unless the rows have to be tried one by one.
 async fn commit_once(
     store: &Store,
     shard: Shard,
     batch: &Batch,
     histories: &Histories,
-    limit: Duration,
+    (limit, repeats): (Duration, usize),
 ) -> Result<Direct> {
     let mut tries = Tries::new();
     loop {
-        let limit = if tries.poison == Poison::Fails { limit } else { TRANSACTION_MAX };
-        match in_time(limit, commit_batch(store, shard, batch, histories, tries.poison)).await {
+        let poison = tries.poison();
+        let limit = if poison == Poison::Fails { limit } else { TRANSACTION_MAX };
+        let work = repeated(repeats, || commit_batch(store, shard, batch, histories, poison));
+        match in_time(limit, work).await {
             Err(error) => tries.go_on(store, error).await?,
             committed => return committed,
         }
@@ -189,12 +205,23 @@ async fn commit_batch(
     poison: Poison,
 ) -> Result<Direct> {
     let transaction = store.begin().await?;
+    let written = write_batch(store, &transaction, shard, batch, histories, poison).await;
+    end(transaction, written).await
+}
+
+async fn write_batch(
+    store: &Store,
+    transaction: &DatabaseTransaction,
+    shard: Shard,
+    batch: &Batch,
+    histories: &Histories,
+    poison: Poison,
+) -> Result<Written<Direct>> {
     // As a flush does: else two writers could both count the same new reader (I4).
-    let fence = lock(&transaction, shard).await?;
-    let fenced = fenced_directly(&transaction, shard, batch.producer).await?;
+    let fence = lock(transaction, shard).await?;
+    let fenced = fenced_directly(transaction, shard, batch.producer).await?;
     if fenced.0 >= batch.number {
-        transaction.rollback().await?;
-        return Ok(Direct::Before);
+        return Ok((Direct::Before, None));
     }
     let (views, number) = (batch.numbered_views(), batch.number);
     let part = ProducerBatches {
@@ -206,29 +233,27 @@ async fn commit_batch(
         repeats: batch.repeats,
     };
     let Some(lost) = part.follows(fenced) else {
-        transaction.rollback().await?;
-        return Ok(Direct::Behind { number: fenced.0 });
+        return Ok((Direct::Behind { number: fenced.0 }, None));
     };
     let known = store.known.under(shard, &fence);
     let mut stored = Stored::default();
-    store_rows(&transaction, &batch.rows, fence.views, poison, &mut stored).await?;
-    upsert_histories(&transaction, shard, histories.clone(), &stored, poison).await?;
-    let quarantined = quarantine_refused(&transaction, shard, (fence.epoch, 0), &stored.refused).await?;
+    store_rows(transaction, &batch.rows, fence.views, poison, &mut stored).await?;
+    upsert_histories(transaction, shard, histories.clone(), &stored, poison).await?;
+    let quarantined = quarantine_refused(transaction, shard, (fence.epoch, 0), &stored.refused).await?;
     if lost > 0 {
         let reason =
             format!("lost: the journal of producer {} was damaged before its direct batch {number}", part.producer);
-        quarantine(&transaction, shard, (fence.epoch, 0), ("", "", lost), &reason).await?;
+        quarantine(transaction, shard, (fence.epoch, 0), ("", "", lost), &reason).await?;
     }
     let sql = "INSERT INTO footfall_direct_fence (shard, producer, batch, views) VALUES (?, ?, ?, ?) \
                ON DUPLICATE KEY UPDATE batch = VALUES(batch), views = VALUES(views)";
     let values = [shard.0.into(), part.producer.0.into(), number.into(), batch.cumulative_views.into()];
     transaction.execute_raw(statement(sql, values)).await?;
     known.retain_unknown(&mut stored.to_check);
-    store_users(&transaction, &mut stored).await?;
-    add_to_totals(&transaction, shard, &stored).await?;
-    transaction.commit().await?;
-    known.remember((fence.version + 1, fence.position), &stored.known);
-    Ok(Direct::Now { quarantined: quarantined.saturating_add(lost) })
+    store_users(transaction, &mut stored).await?;
+    add_to_totals(transaction, shard, &stored).await?;
+    let learnt = Learnt { known, at: (fence.version + 1, fence.position), users: stored.known };
+    Ok((Direct::Now { quarantined: quarantined.saturating_add(lost) }, Some(learnt)))
 }
 
 /// Adds to the shard's totals what did not come by a flush, and tells the caches so.

@@ -105,7 +105,7 @@ pub const MEANINGS: [Meaning; 13] = [
         ErrorClass::DbTransient,
         "db_transient",
         Severity::Info,
-        "roll back, the whole transaction again",
+        "roll back, the whole transaction again: 3 times at once, then after pauses",
         "nothing",
     ),
     meaning(ErrorClass::DbDown, "db_down", Severity::Degraded, "Redis accumulates", "204; cold reads say `degraded`"),

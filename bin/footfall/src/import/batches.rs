@@ -1,10 +1,8 @@
 //! Hands sorted records over to MySQL, in numbered batches.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use footfall_shared::mysql::Store;
-use footfall_shared::protocol::errors::{ErrorClass, Grade};
 use footfall_shared::protocol::{Article, Batch, Direct, Histories, Producer, Row, Shard};
 use footfall_shared::service::clock;
 
@@ -18,10 +16,6 @@ use crate::terminal::Progress;
 pub(super) const BATCH_RECORDS: usize = 5_000;
 /// Minutes that are written: those before are shown nowhere any more.
 const MINUTES_SHOWN: u32 = 2 * 24 * 60;
-/// Tries of a transaction that another one got in the way of.
-const TRIES: u32 = 10;
-/// Pause before another try.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// Views, by what became of them.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +58,7 @@ pub(super) async fn store_all(
             let views: u64 = rows.iter().map(|row| row.views).sum();
             cumulative_views += views;
             let batch = Batch { producer, number, cumulative_views, minute: 0, repeats: 0, rows, ids: vec![] };
-            match import(store, shard, &batch, &histories).await? {
+            match store.import(shard, &batch, &histories).await? {
                 Direct::Now { quarantined } => {
                     done.now += views.saturating_sub(quarantined);
                     done.quarantined += quarantined;
@@ -86,18 +80,6 @@ pub(super) async fn store_all(
             (shard, number, cumulative_views) = (next.shard, 0, 0);
         }
         records.push(next);
-    }
-}
-
-/// A flush or another import may get in the way. Whatever became of a try, MySQL takes the batch once.
-async fn import(store: &Store, shard: Shard, batch: &Batch, histories: &Histories) -> Result<Direct> {
-    let mut tries = 1;
-    loop {
-        match store.import(shard, batch, histories).await {
-            Err(error) if error.class() == ErrorClass::DbTransient && tries < TRIES => tries += 1,
-            result => return Ok(result?),
-        }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 

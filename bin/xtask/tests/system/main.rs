@@ -17,6 +17,7 @@ mod faults;
 mod flooded;
 mod floods;
 mod full;
+mod galera;
 mod growth;
 mod hit_rates;
 mod honest;

@@ -3,8 +3,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use footfall_drill::stack::Role;
 
@@ -139,7 +139,7 @@ fn init_changes_nothing_while_something_is_in_the_way() {
     assert_eq!(code, 0, "{said}");
     assert_eq!(as_few(&["quarantine", "list"]).0, 0);
 
-    // Ended at any moment, it is gone on with; and two at once take turns.
+    // Ended at any moment, it is gone on with; and of two at once one waits.
     let whole = Site::new(&running, "whole", "");
     assert_eq!(whole.tool(&["init"]).0, 0);
     for (number, delay) in [5, 15, 25, 35, 50, 70].into_iter().enumerate() {
@@ -167,6 +167,45 @@ fn init_changes_nothing_while_something_is_in_the_way() {
     whole.sql("CREATE TABLE footfall_direct_fence LIKE footfall_users");
     let (code, said) = whole.tool(&["init"]);
     assert!(code == 69 && said.contains("nothing was changed"), "the mark alone does not do: {code} {said}");
+}
+
+#[test]
+fn of_inits_at_once_one_works_and_all_end_soon() {
+    let running = start(|options| (options.ingests, options.flushers) = (0, 0));
+    let count = |what: &str| -> u64 {
+        let sql = format!("SHOW GLOBAL STATUS LIKE 'Com_{what}'");
+        running.stack.mariadb.query(&sql).expect("status").concat()[1].parse().expect("a number")
+    };
+    let made = || ["create_view", "alter_table", "rename_table", "drop_table"].map(count);
+    for round in 0..10 {
+        let site = Site::new(&running, &format!("at_once{round}"), "");
+        let before = made();
+        let begun = Instant::now();
+        let start =
+            |_| site.command(&["init"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut inits: Vec<Child> = (0..3).map(start).collect();
+        // In every other round one of them dies, at work or not.
+        if round % 2 == 1 {
+            std::thread::sleep(Duration::from_millis(20 * round));
+            inits[0].kill().expect("kill");
+            inits.remove(0).wait().expect("wait");
+        }
+        for init in inits {
+            let output = init.wait_with_output().expect("it ends");
+            assert!(output.status.success(), "round {round}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let took = begun.elapsed();
+        println!("round {round}: {took:?}");
+        assert!(took < Duration::from_secs(25), "round {round}: {took:?}");
+        if round % 2 == 0 {
+            assert_eq!(made(), [before[0] + 2, before[1], before[2], before[3]], "one of them has made both views");
+        }
+        // Where all is as it should be, nothing is written.
+        let written = || ["create_table", "create_view", "insert", "update"].map(count);
+        let before = written();
+        assert_eq!(site.tool(&["init"]).0, 0);
+        assert_eq!(written(), before);
+    }
 }
 
 fn command_with(site: &Site<'_>, name: &str, value: &str, arguments: &[&str]) -> Command {
