@@ -11,6 +11,7 @@ mod common;
 mod configuration;
 mod counting;
 mod crowds;
+mod doctor;
 mod fallbacks;
 mod faults;
 mod flooded;
