@@ -8,7 +8,7 @@
 //! | `known` | users that need not be written again |
 //! | `lists`, `audit` | what is read for people, and one look at everything for `footfall verify` |
 //! | `quarantine`, `restore`, `forget`, `clean` | what the operator's tool changes |
-//! | `tables`, `look`, `schema`, `settings` | how tables and server must be, and whether they are |
+//! | `tables`, `look`, `schema`, `settings`, `probe` | how tables and server must be, and whether they are |
 //! | `cluster` | what a server is a part of, and how a session is set up there |
 //! | `sql`, `errors`, `url` | what all statements have in common, what can go wrong, how a server is reached |
 
@@ -21,6 +21,7 @@ mod forget;
 mod known;
 mod lists;
 mod look;
+mod probe;
 mod quarantine;
 mod reach;
 mod restore;

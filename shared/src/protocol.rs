@@ -1,6 +1,7 @@
 //! The words of the counting protocol. Pure: no clock, no I/O, and nothing from the other rooms.
 
 mod batch;
+mod conservation;
 pub mod errors;
 mod flush;
 mod ids;
@@ -11,6 +12,7 @@ mod recovery;
 mod views;
 
 pub use batch::{Batch, Identified, Row, View};
+pub use conservation::Conservation;
 pub use flush::{Committed, Delta, Direct, Flush, Histories, ProducerBatches};
 pub use ids::{Article, IdError, Producer, Shard, User, ViewId};
 pub use positions::{Fence, Position, Positions, StoredArticle};

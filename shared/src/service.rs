@@ -5,6 +5,7 @@ pub mod breaker;
 pub mod clock;
 pub mod config;
 pub mod contain;
+pub mod finding;
 pub mod http;
 pub mod lifecycle;
 pub mod limit;

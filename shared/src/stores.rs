@@ -1,5 +1,6 @@
 //! What needs both stores.
 
+pub mod books;
 mod check;
 pub mod reads;
 pub mod recovery;

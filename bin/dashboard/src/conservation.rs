@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use footfall_shared::mysql::{self, column};
-use footfall_shared::protocol::shown;
+use footfall_shared::protocol::{Conservation, shown};
 use footfall_shared::redis;
 use footfall_shared::service::telemetry::{self, IntGaugeVec};
+use footfall_shared::stores::books::add_up;
 use tokio::time::Instant;
 use tracing::{error, info};
 
@@ -73,7 +74,8 @@ impl Ledger {
     /// Makes a check. Returns false if a flush or a recovery came between the two stores: then read both again.
     pub(crate) fn check(&mut self, now: Now, reading: Reading) -> bool {
         let journalled = self.journalled(now.at, reading.reports);
-        let Some(found) = add_up(&reading.held, &reading.stored, journalled) else { return false };
+        let Some(sums) = add_up(&reading.held, &reading.stored, journalled) else { return false };
+        let found = as_shown(&sums);
         self.show(now, &found);
         self.last = Some((now.at, ConservationCheck { as_of: now.rfc3339(), is_current: true, found }));
         true
@@ -121,26 +123,8 @@ impl Ledger {
     }
 }
 
-/// None if the two stores were read in different states of the flusher.
-fn add_up(held: &[redis::LogTotals], stored: &[mysql::ShardTotals], journalled: u64) -> Option<ShownConservation> {
-    let journalled = u128::from(journalled);
-    let mut sums = footfall_proof::Conservation { accepted: journalled, journalled, ..Default::default() };
-    for (held, stored) in held.iter().zip(stored) {
-        if Some(held.first) != stored.position.checked_add(1) {
-            return None;
-        }
-        sums.accepted += u128::from(held.accepted_views) + stored.direct_views;
-        sums.stored += stored.stored_views;
-        sums.pending += u128::from(held.pending_views);
-        sums.quarantined += stored.quarantined_views;
-        sums.dropped += stored.dropped_views;
-        sums.repeated += stored.repeated_views;
-    }
-    Some(as_shown(&sums))
-}
-
 /// The sums as programs that read JSON can hold them.
-fn as_shown(sums: &footfall_proof::Conservation) -> ShownConservation {
+fn as_shown(sums: &Conservation) -> ShownConservation {
     let part = |sum| shown(column(sum));
     ShownConservation {
         accepted: part(sums.accepted),
@@ -171,7 +155,7 @@ mod tests {
             };
             let _ = add_up(&[held], &[books(position)], journalled);
             let before = books(first.saturating_sub(1));
-            let found = add_up(&[held, held], &[before, before], journalled);
+            let found = add_up(&[held, held], &[before, before], journalled).map(|sums| as_shown(&sums));
             proptest::prop_assert!(first == 0 || found.is_some_and(|found| found.accepted <= footfall_shared::protocol::VIEWS_MAX));
         }
     }
@@ -189,31 +173,8 @@ mod tests {
             repeated_views: 0,
             quarantined_views: most,
         };
-        let found = add_up(&[held], &[stored], 0).expect("one state");
+        let found = as_shown(&add_up(&[held], &[stored], 0).expect("one state"));
         assert!(!found.is_broken(), "{found:?}");
         assert_eq!(found.stored, footfall_shared::protocol::VIEWS_MAX);
-    }
-
-    #[test]
-    fn the_books_add_up_or_say_by_how_much_they_do_not() {
-        let held = redis::LogTotals { first: 5, pending_views: 3, accepted_views: 20 };
-        let stored = mysql::ShardTotals {
-            position: 4,
-            stored_views: 19,
-            dropped_views: 1,
-            direct_views: 6,
-            repeated_views: 1,
-            quarantined_views: 2,
-        };
-        let right = add_up(&[held], &[stored], 7).expect("one state");
-        assert_eq!((right.accepted, right.unaccounted, right.is_broken()), (33, 0, false));
-        let lost = add_up(&[held], &[mysql::ShardTotals { stored_views: 20, ..stored }], 7).expect("one state");
-        assert!(lost.is_broken() && lost.unaccounted == -1);
-        let repeats_wait = add_up(&[redis::LogTotals { accepted_views: 22, ..held }], &[stored], 0).expect("one state");
-        assert!(!repeats_wait.is_broken());
-        let drained = redis::LogTotals { accepted_views: 19, pending_views: 0, ..held };
-        let too_many = add_up(&[drained], &[stored], 0).expect("one state");
-        assert!(too_many.is_broken(), "{too_many:?}");
-        assert_eq!(add_up(&[held], &[mysql::ShardTotals { position: 5, ..stored }], 0), None);
     }
 }

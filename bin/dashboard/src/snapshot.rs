@@ -94,8 +94,8 @@ pub(crate) struct Instance {
     pub(crate) reason: Option<String>,
 }
 
-/// [`footfall_proof::Conservation`] as it is shown, in numbers that fit JSON: accepted = stored + pending + journalled + quarantined + dropped +
-/// repeated + unaccounted.
+/// [`footfall_shared::protocol::Conservation`] as it is shown, in numbers that fit JSON: accepted = stored + pending +
+/// journalled + quarantined + dropped + repeated + unaccounted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct ShownConservation {
     /// Views that producers have numbered, as they say themselves.
@@ -129,7 +129,7 @@ pub(crate) struct ConservationCheck {
 }
 
 impl ShownConservation {
-    /// Whether views are missing or too many. Repeats in Redis are known only once they are flushed.
+    /// See [`footfall_shared::protocol::Conservation::is_broken`].
     #[must_use]
     pub(crate) fn is_broken(&self) -> bool {
         self.unaccounted < 0 || (self.pending == 0 && self.unaccounted != 0)

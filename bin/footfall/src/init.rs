@@ -29,11 +29,11 @@ pub(crate) struct Args {
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let store = Store::new(&config.database).await?;
     let was_ready = wait_for_database(&store, config, Duration::from_secs(args.wait)).await?;
-    for (level, sentence) in store.findings().await? {
-        match level {
-            Severity::Critical => return Err(Failure::Dependency(sentence)),
-            Severity::Degraded => note(format_args!("warning: {sentence}")),
-            Severity::Info => note(format_args!("note: {sentence}")),
+    for finding in store.findings().await? {
+        match finding.severity {
+            Severity::Critical => return Err(Failure::Dependency(finding.to_string())),
+            Severity::Degraded => note(format_args!("warning: {finding}")),
+            Severity::Info => note(format_args!("note: {finding}")),
         }
     }
     let notes = footfall_migrations::migrate(&config.database, config.shards.get()).await.map_err(failure)?;

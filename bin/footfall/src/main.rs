@@ -7,6 +7,7 @@ mod accept_restore;
 mod aside;
 mod check_config;
 mod clean;
+mod doctor;
 mod drill;
 mod erase;
 mod export;
@@ -60,6 +61,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Doctor(doctor::Args),
     Init(init::Args),
     Clean(clean::Args),
     #[command(visible_alias = "print-config")]
@@ -118,7 +120,7 @@ impl Command {
         Some(match self {
             Self::Watch(_) | Self::Load(_) | Self::Import(_) | Self::Drill(_) => return None,
             Self::Verify(args) if args.is_live() => return None,
-            Self::CheckConfig(_) => "not everything was checked",
+            Self::CheckConfig(_) | Self::Doctor(_) => "not everything was checked",
             Self::Verify(_) => "nothing can be said yet",
             Self::Init(_) => "the database may be set up in part; run `footfall init` once more",
             Self::Clean(_) => "some counts may be deleted, others not; run `footfall clean` once more",
@@ -136,23 +138,22 @@ impl Command {
 }
 
 async fn run(cli: Cli) -> Result {
-    let config = match cli.command {
-        Command::Drill(_) => Config::default(), // It has stores of its own, and must not know of others.
-        _ => Config::load(cli.config.as_deref(), std::env::vars_os())?,
-    };
+    let file = cli.config.as_deref();
+    let load = || Config::load(file, std::env::vars_os());
     match cli.command {
-        Command::Init(args) => init::run(&config, &args).await,
-        Command::Clean(args) => clean::run(&config, &args).await,
-        Command::CheckConfig(args) => check_config::run(&config, cli.config.as_deref(), &args),
-        Command::Watch(args) => watch::run(&config, &args).await,
-        Command::Load(args) => load::run(&config, &args).await,
-        Command::Verify(args) => verify::run(&config, &args).await,
-        Command::Quarantine(args) => quarantine::run(&config, &args).await,
-        Command::Erase(args) => erase::run(&config, &args).await,
-        Command::Forget(args) => forget::run(&config, &args).await,
-        Command::AcceptRestore(args) => accept_restore::run(&config, &args).await,
-        Command::Import(args) => import::run(&config, &args).await,
-        Command::Export(args) => export::run(&config, &args).await,
+        Command::Doctor(args) => Box::pin(doctor::run(load(), file, &args)).await,
+        Command::Init(args) => init::run(&load()?, &args).await,
+        Command::Clean(args) => clean::run(&load()?, &args).await,
+        Command::CheckConfig(args) => check_config::run(&load()?, file, &args),
+        Command::Watch(args) => watch::run(&load()?, &args).await,
+        Command::Load(args) => load::run(&load()?, &args).await,
+        Command::Verify(args) => verify::run(&load()?, &args).await,
+        Command::Quarantine(args) => quarantine::run(&load()?, &args).await,
+        Command::Erase(args) => erase::run(&load()?, &args).await,
+        Command::Forget(args) => forget::run(&load()?, &args).await,
+        Command::AcceptRestore(args) => accept_restore::run(&load()?, &args).await,
+        Command::Import(args) => import::run(&load()?, &args).await,
+        Command::Export(args) => export::run(&load()?, &args).await,
         Command::Drill(args) => drill::run(&args),
     }
 }

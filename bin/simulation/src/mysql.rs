@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use footfall_shared::mysql::{Fences, StoreError, StoreFuture};
 use footfall_shared::protocol::{
-    Article, Batch, Committed, Delta, Direct, Fence, Flush, Producer, ProducerBatches, Recovery, Row, Shard,
-    StoredArticle, User,
+    Article, Batch, Committed, Conservation, Delta, Direct, Fence, Flush, Producer, ProducerBatches, Recovery, Row,
+    Shard, StoredArticle, User,
 };
 
-use footfall_proof::{Conservation, Invariant, Moment, Network, Who};
+use footfall_proof::{Invariant, Moment, Network, Who};
 
 use crate::books::{Books, Numbers, Pair, Rows};
 use crate::mutants::Mutant;

@@ -179,7 +179,9 @@ fn neighbours(path: &str) -> (&'static [&'static str], &'static [&'static str]) 
     match path {
         "bin/xtask/Cargo.toml" => (&["footfall-sandbox", "footfall-proof", "footfall-drill"], &["footfall-shared"]),
         "bin/footfall/Cargo.toml" => {
-            (&["footfall-shared", "footfall-migrations", "footfall-proof", "footfall-drill"], &["footfall-sandbox"])
+            const ALL: [&str; 5] =
+                ["footfall-shared", "footfall-migrations", "footfall-journal", "footfall-proof", "footfall-drill"];
+            (&ALL, &["footfall-sandbox"])
         }
         // Its peers take the same requests apart as ingest does.
         "bin/bench/Cargo.toml" => (&["footfall-shared", "footfall-drill", "footfall-sandbox", "footfall-ingest"], &[]),
@@ -193,8 +195,6 @@ fn neighbours(path: &str) -> (&'static [&'static str], &'static [&'static str]) 
         "shared/proof/Cargo.toml" => (&[], &[]),
         "migrations/Cargo.toml" => (&["footfall-shared"], &["footfall-sandbox"]),
         "bin/ingest/Cargo.toml" => (&["footfall-shared", "footfall-journal"], &["footfall-sandbox"]),
-        // Views are added up in one way everywhere.
-        "bin/dashboard/Cargo.toml" => (&["footfall-shared", "footfall-proof"], &["footfall-sandbox"]),
         "shared/Cargo.toml" => (&[], &["footfall-sandbox"]),
         "shared/sandbox/Cargo.toml" => (&[], &[]),
         _ => (&["footfall-shared"], &["footfall-sandbox"]),

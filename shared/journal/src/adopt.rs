@@ -10,7 +10,7 @@ use crate::life::LifeFolder;
 use crate::segment::{Damage, Location, SegmentId, life_name, parse_life, parse_segment};
 
 /// The folder for what could not be read.
-const DAMAGED: &str = "damaged";
+pub(crate) const DAMAGED: &str = "damaged";
 /// How many damaged stretches are kept, of all lives together.
 pub const DAMAGED_FILES_MAX: usize = 1000;
 /// How much of them is kept, in bytes.

@@ -12,13 +12,13 @@ use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::process::geteuid;
 
 /// The name of the lock in each life's folder.
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 
 /// Folders are for their owner alone, and so are files: a journal says who reads what.
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 /// Who may write into a folder, besides its owner, could plant a file in it that we would write to, or take for ours.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
+pub(crate) const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// The files of all journals of this machine. A trait, so that a simulation can have a disk that fails.
 ///
@@ -83,6 +83,11 @@ impl Folder {
             (Err(error), _) if error.kind() != io::ErrorKind::StorageFull => Err(error),
             _ => Ok(Folder { root }),
         }
+    }
+
+    /// One that is only read.
+    pub(crate) fn seen(path: &Path) -> Folder {
+        Folder { root: path.to_owned() }
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -201,7 +206,7 @@ fn create_new(path: &Path) -> io::Result<File> {
     unlinked().write(true).create_new(true).open(path)
 }
 
-fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     unlinked().read(true).open(path)
 }
 

@@ -47,6 +47,7 @@ mod adopt;
 mod disk;
 mod journal;
 mod life;
+mod look;
 mod segment;
 mod sync;
 
@@ -54,5 +55,6 @@ pub use adopt::{DAMAGED_BYTES_MAX, DAMAGED_FILES_MAX, DeadJournal, DeadLife, ado
 pub use disk::{Disk, DiskFile, Folder};
 pub use journal::{AppendError, Journal, Limits};
 pub use life::Life;
+pub use look::{LifeSeen, Look, Space};
 pub use segment::{Damage, Location};
 pub use sync::{SyncJob, SyncResult};

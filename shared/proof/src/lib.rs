@@ -2,8 +2,7 @@
 //!
 //! A [`Fault`] is data. A [`Plan`] says which faults happen when, under which load, and has a text form
 //! that can be saved and given back. A [`World`], of real servers or a simulated one, carries a plan out, and [`judge`]
-//! says whether what came of it is what was promised. [`Conservation`] adds up where all views are, and [`Invariant`]
-//! lists what must hold at any moment.
+//! says whether what came of it is what was promised. [`Invariant`] lists what must hold at any moment.
 //!
 //! No dependencies: the drill, which starts real servers, and the simulation, which has the real code in one process,
 //! have nothing else in common.
@@ -11,7 +10,6 @@
 //! [`Plan::from_str`]: std::str::FromStr::from_str
 
 mod catalogue;
-mod conservation;
 mod dice;
 mod fault;
 mod invariants;
@@ -25,7 +23,6 @@ mod values;
 mod world;
 
 pub use catalogue::{FENCE_FORGOTTEN, Recipe, Scale, all, find};
-pub use conservation::Conservation;
 pub use dice::Dice;
 pub use fault::Fault;
 pub use invariants::Invariant;

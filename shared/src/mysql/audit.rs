@@ -181,7 +181,16 @@ impl Store {
 
     /// How far each producer is, through Redis.
     pub async fn producer_fences(&self) -> Result<ProducerFences> {
-        let work = self.reach.step(producer_fences(&self.db, "footfall_producer_fence"));
+        self.fences_in("footfall_producer_fence").await
+    }
+
+    /// How far each producer is, on the direct path.
+    pub async fn direct_fences(&self) -> Result<ProducerFences> {
+        self.fences_in("footfall_direct_fence").await
+    }
+
+    async fn fences_in(&self, table: &str) -> Result<ProducerFences> {
+        let work = self.reach.step(producer_fences(&self.db, table));
         self.explained(in_time(self.timeout, work).await).await
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sea_orm::sqlx::mysql::MySqlConnection;
 use sea_orm::sqlx::{Error, Executor};
 
-use crate::protocol::errors::Severity;
+use crate::service::finding::Finding;
 
 /// The settings that tell.
 pub(super) const NAMES: &str = "'wsrep_on', 'wsrep_node_name', 'wsrep_cluster_name', 'group_replication_group_name', \
@@ -34,7 +34,7 @@ pub async fn set_up_session(connection: &mut MySqlConnection, statements: &[&'st
 }
 
 /// What kind of cluster it is, and what of that endangers views.
-pub(super) fn findings(settings: &HashMap<String, String>) -> Vec<(Severity, String)> {
+pub(super) fn findings(settings: &HashMap<String, String>) -> Vec<Finding> {
     let setting = |name: &str| settings.get(name).map_or("", String::as_str);
     let mut findings = Vec::new();
     if setting("wsrep_on") == "ON" {
@@ -43,22 +43,21 @@ pub(super) fn findings(settings: &HashMap<String, String>) -> Vec<(Severity, Str
             setting("wsrep_cluster_name"),
             setting("wsrep_node_name")
         );
-        findings.push((Severity::Info, sentence));
+        findings.push(Finding::note(sentence));
     }
     if !setting("group_replication_group_name").is_empty() {
         let sentence =
             format!("the database is a member of the replication group {}", setting("group_replication_group_name"));
-        findings.push((Severity::Info, sentence));
+        findings.push(Finding::note(sentence));
         if setting("group_replication_single_primary_mode") == "OFF" {
-            let sentence = "the replication group takes writes at every member: send all of Footfall to one of them, or \
-                            transactions are rolled back for each other's sake";
-            findings.push((Severity::Degraded, sentence.into()));
+            let what = "the replication group takes writes at every member, so transactions are rolled back for each \
+                        other's sake";
+            findings.push(Finding::degraded(what, "send all of Footfall to one member"));
         }
         if setting("group_replication_consistency") == "EVENTUAL" {
-            let sentence = "the replication group has group_replication_consistency = EVENTUAL, so a new primary could \
-                            answer before it has everything, and Footfall would take it for one that has lost views: set \
-                            it to BEFORE_ON_PRIMARY_FAILOVER";
-            findings.push((Severity::Degraded, sentence.into()));
+            let what = "the replication group has group_replication_consistency = EVENTUAL, so a new primary could answer \
+                        before it has everything, and Footfall would take it for one that has lost views";
+            findings.push(Finding::degraded(what, "set it to BEFORE_ON_PRIMARY_FAILOVER"));
         }
     }
     let of = |name: &str| format!("{}{}", setting(&name.replace('*', "master")), setting(&name.replace('*', "source")));
@@ -67,7 +66,7 @@ pub(super) fn findings(settings: &HashMap<String, String>) -> Vec<(Severity, Str
             "the database is replicated semi-synchronously: a commit waits up to {} ms for a replica, and no longer",
             of("rpl_semi_sync_*_timeout")
         );
-        findings.push((Severity::Info, sentence));
+        findings.push(Finding::note(sentence));
     }
     findings
 }
@@ -75,6 +74,7 @@ pub(super) fn findings(settings: &HashMap<String, String>) -> Vec<(Severity, Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::errors::Severity;
 
     #[test]
     fn every_kind_of_cluster_is_named() {
@@ -86,19 +86,19 @@ mod tests {
         assert!(found(&[("wsrep_on", "OFF"), ("wsrep_cluster_name", "my_wsrep_cluster")]).is_empty());
         assert!(found(&[("group_replication_group_name", ""), ("rpl_semi_sync_master_enabled", "OFF")]).is_empty());
         let galera = [("wsrep_on", "ON"), ("wsrep_node_name", "db2"), ("wsrep_cluster_name", "site")];
-        let [(Severity::Info, sentence)] = &found(&galera)[..] else { panic!("{:?}", found(&galera)) };
-        assert!(sentence.contains("Galera cluster (site, node db2)"), "{sentence}");
+        let [finding] = &found(&galera)[..] else { panic!("{:?}", found(&galera)) };
+        assert!(finding.severity == Severity::Info && finding.what.contains("Galera cluster (site, node db2)"), "{finding}");
         let group = [
             ("group_replication_group_name", "g"),
             ("group_replication_single_primary_mode", "OFF"),
             ("group_replication_consistency", "EVENTUAL"),
         ];
-        let levels: Vec<Severity> = found(&group).into_iter().map(|(level, _)| level).collect();
+        let levels: Vec<Severity> = found(&group).into_iter().map(|finding| finding.severity).collect();
         assert_eq!(levels, [Severity::Info, Severity::Degraded, Severity::Degraded]);
         for word in ["master", "source"] {
             let (enabled, timeout) = (format!("rpl_semi_sync_{word}_enabled"), format!("rpl_semi_sync_{word}_timeout"));
             let found = found(&[(&enabled, "ON"), (&timeout, "10000")]);
-            assert!(matches!(&found[..], [(Severity::Info, sentence)] if sentence.contains("10000 ms")), "{found:?}");
+            assert!(matches!(&found[..], [finding] if finding.what.contains("10000 ms")), "{found:?}");
         }
     }
 }

@@ -59,6 +59,12 @@ impl Store {
         self.all(&sql, [after.into(), limit.into()]).await?.iter().map(quarantined_of).collect()
     }
 
+    /// How many rows are in quarantine.
+    pub async fn quarantined_rows(&self) -> Result<u64> {
+        let row = self.one("SELECT CAST(COUNT(*) AS UNSIGNED) AS all_rows FROM footfall_quarantine", []).await?;
+        Ok(row.map(|row| row.try_get("", "all_rows")).transpose()?.unwrap_or(0))
+    }
+
     /// One entry.
     pub async fn quarantined_one(&self, id: u64) -> Result<Option<Quarantined>> {
         let sql = format!("SELECT {COLUMNS} FROM footfall_quarantine WHERE id = ?");

@@ -4,9 +4,9 @@ use redis::InfoDict;
 
 use super::errors::Result;
 use super::server::Redis;
-use crate::protocol::errors::Severity;
 use crate::protocol::keys;
 use crate::service::clock;
+use crate::service::finding::Finding;
 
 /// How many keys are looked at for some of others.
 const LOOKED_AT: usize = 1_000;
@@ -17,56 +17,109 @@ const DATABASES: usize = 16;
 /// The first version that knows a script's flags.
 const REDIS_MIN: u32 = 7;
 
-/// What `INFO` and `CLIENT INFO` say of a server that endangers views, and a look at some of its keys.
-fn findings(info: &InfoDict, client: &str, keys: &[Vec<u8>]) -> Vec<(Severity, String)> {
+/// What there is to say of a server, as it answers.
+struct Answers {
+    info: InfoDict,
+    /// `CLIENT INFO`.
+    client: String,
+    /// Some of its keys.
+    keys: Vec<Vec<u8>>,
+    /// None where it is not told.
+    append_fsync: Option<String>,
+}
+
+/// What of a server endangers views. Not known is not wrong.
+fn findings(Answers { info, client, keys, append_fsync }: &Answers) -> Vec<Finding> {
     let mut findings = Vec::new();
-    // Not known is not wrong.
-    let version: String = info.get("redis_version").unwrap_or_default();
+    let word = |field: &str| info.get::<String>(field).unwrap_or_default();
+    let version = word("redis_version");
     if version.split('.').next().and_then(|major| major.parse().ok()).is_some_and(|major: u32| major < REDIS_MIN) {
-        findings.push((Severity::Critical, format!("Redis has version {version}: it must be {REDIS_MIN}.0 or later")));
+        let what = format!("Redis has version {version}, which cannot run the scripts");
+        findings.push(Finding::critical(what, format!("install {REDIS_MIN}.0 or later")));
     }
-    let policy: String = info.get("maxmemory_policy").unwrap_or_default();
+    let policy = word("maxmemory_policy");
     if !matches!(policy.as_str(), "" | "noeviction") {
-        let sentence = format!(
+        let what = format!(
             "Redis has the maxmemory-policy {policy}: when its memory is full it would throw away views that MySQL does \
-             not have yet; set it to noeviction"
+             not have yet"
         );
-        findings.push((Severity::Critical, sentence));
+        findings.push(Finding::critical(what, "set it to noeviction"));
     }
     if info.get::<u8>("aof_enabled") == Some(0) {
-        let sentence = "Redis keeps no append-only file: when it ends, views come back from the journals only; set \
-                        appendonly to yes";
-        findings.push((Severity::Degraded, sentence.into()));
+        let what = "Redis keeps no append-only file: when it ends, views come back from the journals only";
+        findings.push(Finding::degraded(what, "set appendonly to yes"));
+    } else if append_fsync.as_deref() == Some("no") {
+        let what = "Redis has appendfsync no: when its machine fails, the views of half a minute come back from the \
+                    journals only";
+        findings.push(Finding::degraded(what, "set it to everysec"));
+    }
+    for (field, written) in [
+        ("aof_last_write_status", "append-only file"),
+        ("aof_last_bgrewrite_status", "append-only file anew"),
+        ("rdb_last_bgsave_status", "snapshot"),
+    ] {
+        if !matches!(word(field).as_str(), "" | "ok") {
+            let what =
+                format!("Redis could not write its {written} the last time: it is about to refuse views, or does");
+            findings.push(Finding::degraded(what, "look at its log and free its disk"));
+        }
     }
     let ours = client.split_whitespace().find_map(|field| field.strip_prefix("db=")?.parse::<usize>().ok());
     let is_used = |database: &usize| info.get::<String>(&format!("db{database}")).is_some();
     let database = ours.and_then(|ours| (0..DATABASES).find(|database| *database != ours && is_used(database)));
     let key = keys.iter().find(|key| !key.starts_with(keys::PREFIX.as_bytes()));
-    let what = match (key, database) {
+    let whose = match (key, database) {
         (Some(key), _) => format!("the key {}", String::from_utf8_lossy(key).escape_debug()),
         (None, Some(database)) => format!("the keys of database {database}"),
         (None, None) => return findings,
     };
-    let sentence = format!(
-        "Redis is shared: {what} is not Footfall's. Who fills it, empties it or keeps it busy does so to views too; give \
-         Footfall an instance of its own"
+    let what = format!(
+        "Redis is shared: {whose} is not Footfall's. Who fills it, empties it or keeps it busy does so to views too"
     );
-    findings.push((Severity::Degraded, sentence));
+    findings.push(Finding::degraded(what, "give Footfall an instance of its own"));
     findings
 }
 
 impl Redis {
-    /// What of the server's settings endangers views, and how much.
-    pub async fn findings(&self) -> Result<Vec<(Severity, String)>> {
-        let asked = clock::unix_ms();
+    /// What of the server endangers views, and how much.
+    pub async fn findings(&self) -> Result<Vec<Finding>> {
+        let mut findings = self.settings().await?;
+        findings.extend(self.clock().await?);
+        Ok(findings)
+    }
+
+    /// The same without its clock: version, settings, and what else is in it.
+    pub async fn settings(&self) -> Result<Vec<Finding>> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("INFO").cmd("CLIENT").arg("INFO").cmd("SCAN").arg(0).arg("COUNT").arg(LOOKED_AT);
         let (info, client, (_, keys)): (InfoDict, String, (u64, Vec<Vec<u8>>)) = self.commands(pipeline).await?;
-        let mut findings = findings(&info, &client, &keys);
-        let their_time: Option<u64> = info.get("server_time_usec");
-        let difference = their_time.and_then(|micros| clock::difference("Redis", micros / 1_000, asked));
-        findings.extend(difference.map(|sentence| (Severity::Degraded, sentence)));
-        Ok(findings)
+        let append_fsync = self.setting("appendfsync").await;
+        Ok(findings(&Answers { info, client, keys, append_fsync }))
+    }
+
+    /// What there is to say of the server's clock.
+    pub async fn clock(&self) -> Result<Option<Finding>> {
+        let asked = clock::unix_ms();
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("TIME");
+        let ((seconds, micros),): ((u64, u64),) = self.commands(pipeline).await?;
+        Ok(clock::difference("Redis", seconds.saturating_mul(1_000).saturating_add(micros / 1_000), asked))
+    }
+
+    /// A setting; none where the server does not tell, as hosted ones often do not.
+    async fn setting(&self, name: &str) -> Option<String> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("CONFIG").arg("GET").arg(name);
+        let ((_, value),): ((String, String),) = self.commands(pipeline).await.ok()?;
+        Some(value)
+    }
+
+    /// Which version answers, in words.
+    pub async fn version(&self) -> Result<String> {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("INFO").arg("server");
+        let (info,): (InfoDict,) = self.commands(pipeline).await?;
+        Ok(format!("Redis {}", info.get::<String>("redis_version").unwrap_or_default()))
     }
 
     /// Memory in use and the most that may be used, in bytes; 0 for no limit.
@@ -82,22 +135,34 @@ impl Redis {
 mod tests {
     use super::*;
     use crate::protocol::Shard;
+    use crate::protocol::errors::Severity;
 
     #[test]
     fn what_endangers_views_is_found() {
-        let safe = "redis_version:7.0.15\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\ndb3:keys=9,expires=0\r\n";
+        let safe = "redis_version:7.0.15\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\naof_last_write_status:ok\r\n\
+                    rdb_last_bgsave_status:ok\r\ndb3:keys=9,expires=0\r\n";
         let ours = keys::ShardKeys::new(Shard(0)).meta;
-        let found = |from: &str, to: &str, keys: &[&[u8]]| -> Vec<Severity> {
+        let levels = |answers: &Answers| -> Vec<Severity> {
+            findings(answers).into_iter().map(|finding| finding.severity).collect()
+        };
+        let found = |from: &str, to: &str, keys: &[&[u8]]| {
             let keys: Vec<Vec<u8>> = keys.iter().map(|key| key.to_vec()).collect();
-            let findings = findings(&InfoDict::new(&safe.replace(from, to)), "id=4 name= db=3 sub=0", &keys);
-            findings.into_iter().map(|(level, _)| level).collect()
+            let (info, client) = (InfoDict::new(&safe.replace(from, to)), "id=4 name= db=3 sub=0".to_owned());
+            levels(&Answers { info, client, keys, append_fsync: None })
         };
         assert!(found("", "", &[ours.as_bytes()]).is_empty());
         assert!(found("7.0.15", "8.2.0", &[]).is_empty());
         assert_eq!(found("7.0.15", "6.2.14", &[]), [Severity::Critical]);
         assert_eq!(found("noeviction", "allkeys-lru", &[]), [Severity::Critical]);
         assert_eq!(found("aof_enabled:1", "aof_enabled:0", &[]), [Severity::Degraded]);
+        assert_eq!(found("write_status:ok", "write_status:err", &[]), [Severity::Degraded]);
+        assert_eq!(found("bgsave_status:ok", "bgsave_status:err", &[]), [Severity::Degraded]);
         assert_eq!(found("", "", &[ours.as_bytes(), b"session:\xff"]), [Severity::Degraded]);
         assert_eq!(found("db3", "db0:keys=1,expires=0\r\ndb3", &[]), [Severity::Degraded]);
+        for (append_fsync, count) in [("everysec", 0), ("always", 0), ("no", 1)] {
+            let append_fsync = Some(append_fsync.to_owned());
+            let answers = Answers { info: InfoDict::new(safe), client: String::new(), keys: vec![], append_fsync };
+            assert_eq!(levels(&answers).len(), count, "{:?}", answers.append_fsync);
+        }
     }
 }

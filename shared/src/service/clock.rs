@@ -9,6 +9,8 @@ use std::cell::Cell;
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::service::finding::Finding;
+
 /// The last millisecond of the year 9999, behind which RFC 3339 has no form; its minute still fits into 32 bits.
 const UNIX_MS_MAX: u64 = 253_402_300_799_999;
 
@@ -58,16 +60,17 @@ const DIFFERENCE_MS_MAX: u64 = 5_000;
 /// What there is to say of a server whose clock showed `theirs` at some time from `asked` to now, all in milliseconds
 /// since 1970 UTC; nothing if it may be right.
 #[must_use]
-pub fn difference(server: &str, theirs: u64, asked: u64) -> Option<String> {
+pub fn difference(server: &str, theirs: u64, asked: u64) -> Option<Finding> {
     let now = unix_ms();
     let (ahead, behind) = (theirs.saturating_sub(now), asked.saturating_sub(theirs));
     let (ms, which) = if ahead > 0 { (ahead, "ahead of") } else { (behind, "behind") };
     (ms > DIFFERENCE_MS_MAX).then(|| {
-        format!(
+        let what = format!(
             "the clock of {server} is {} s {which} this machine's: one of them is wrong. No count is, but the hours that \
-             views are shown under are taken from this one, and ages from both; keep them right, such as by NTP",
+             views are shown under are taken from this one, and ages from both",
             ms / 1_000
-        )
+        );
+        Finding::degraded(what, "keep them right, such as by NTP")
     })
 }
 
@@ -110,7 +113,7 @@ mod tests {
     #[test]
     fn a_clock_is_wrong_only_outside_of_the_time_that_the_question_took() {
         simulate(1_000_000);
-        let said = |theirs, asked| difference("Redis", theirs, asked);
+        let said = |theirs, asked| difference("Redis", theirs, asked).map(|found| found.what);
         assert_eq!(said(1_005_000, 1_000_000), None);
         assert_eq!(said(995_000, 1_000_000), None);
         assert_eq!(said(400_000, 400_000), None, "the answer was long on its way");

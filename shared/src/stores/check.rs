@@ -21,11 +21,11 @@ pub async fn check(redis: &Redis, store: &Store, shards: u16) -> Result<(), Exit
     for (name, findings) in [("Redis", of_redis), ("MySQL", of_store)] {
         match findings {
             Ok(findings) => {
-                for (level, sentence) in findings {
-                    match level {
-                        Severity::Critical => reasons.push(sentence),
-                        Severity::Degraded => warn!("{sentence}"),
-                        Severity::Info => info!("{sentence}"),
+                for finding in findings {
+                    match finding.severity {
+                        Severity::Critical => reasons.push(finding.to_string()),
+                        Severity::Degraded => warn!("{finding}"),
+                        Severity::Info => info!("{finding}"),
                     }
                 }
             }

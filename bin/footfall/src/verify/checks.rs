@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use footfall_proof::{Conservation, sentence};
+use footfall_proof::sentence;
 use footfall_shared::mysql::{Audit, ProducerFences, column};
-use footfall_shared::protocol::{Article, Fence, Producer, Shard, total};
+use footfall_shared::protocol::{Article, Conservation, Fence, Producer, Shard, total};
 
 use super::look::{Observation, Waiting};
 

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use footfall_proof::Conservation;
 use footfall_shared::mysql::{Store, column};
-use footfall_shared::protocol::{Article, Shard, shown, total};
+use footfall_shared::protocol::{Article, Conservation, Shard, shown, total};
 use footfall_shared::redis::Redis;
 use footfall_shared::service::clock;
 use footfall_shared::service::config::Config;

@@ -12,6 +12,7 @@ mod common;
 mod configuration;
 mod counting;
 mod crowds;
+mod doctor;
 mod fallbacks;
 mod faults;
 mod flooded;

@@ -3,6 +3,7 @@
 mod adopt;
 mod disk;
 mod full;
+mod look;
 mod model;
 mod private;
 mod sync;

@@ -28,6 +28,12 @@ impl Conservation {
         let Self { accepted, stored, pending, journalled, quarantined, dropped, repeated } = *self;
         column(accepted) - column(stored + pending + journalled + quarantined + dropped + repeated)
     }
+
+    /// Whether views are missing or too many. Repeats in Redis are known only once they are flushed.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.difference() < 0 || (self.pending == 0 && self.difference() != 0)
+    }
 }
 
 #[cfg(test)]
