@@ -13,9 +13,11 @@ mod mariadb;
 mod process;
 mod proxy;
 mod redis;
+mod sentinels;
 
 pub use files::find_program;
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use process::{Process, Signal};
 pub use proxy::{Action, Cut, Direction, Injection, Message, MySqlCommand, Protocol, Proxy, ProxyMetrics, Upstream};
 pub use redis::{AppendFsync, Redis, RedisOptions};
+pub use sentinels::{Sentinels, SentinelsOptions};
