@@ -30,6 +30,8 @@ mod prometheus;
 mod reads;
 mod restore;
 mod schema;
+mod sentinels;
+mod shards;
 mod site;
 mod stores;
 mod tool;
