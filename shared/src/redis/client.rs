@@ -14,8 +14,8 @@ pub(super) fn client(redis: &config::Redis, url: &RedisUrl) -> Result<Client, Re
     Client::build_with_tls(text, TlsCertificates { client_tls: None, root_cert })
 }
 
-/// What went wrong with a connection, of the same kind, and where.
-pub(super) fn at(place: &str, error: &RedisError) -> RedisError {
+/// What went wrong with a connection, of the same kind, and where; `setting` has the user and the password.
+pub(super) fn at(place: &str, setting: &str, error: &RedisError) -> RedisError {
     if error.is_io_error() {
         let kind = match error.is_timeout() {
             true => io::ErrorKind::TimedOut,
@@ -26,7 +26,7 @@ pub(super) fn at(place: &str, error: &RedisError) -> RedisError {
     }
     if error.kind() == ErrorKind::AuthenticationFailed {
         // The library has left out what Redis said.
-        let sentence = format!("{place} refuses the user or the password of redis.url");
+        let sentence = format!("{place} refuses the user or the password of {setting}");
         return redis::make_extension_error("WRONGPASS".to_owned(), Some(sentence));
     }
     RedisError::from((error.kind(), "no connection", format!("{place}: {error}")))

@@ -20,6 +20,8 @@ pub(super) struct Node {
     client: Client,
     /// Address or socket.
     place: String,
+    /// Which setting says how to log in.
+    setting: &'static str,
     timeout: Duration,
     connection: Mutex<Option<MultiplexedConnection>>,
     /// Why nobody is to wait for it any more.
@@ -28,8 +30,8 @@ pub(super) struct Node {
 
 impl Node {
     /// Connects later.
-    pub(super) fn new(client: Client, place: String, timeout: Duration) -> Self {
-        Self { client, place, timeout, connection: Mutex::default(), left: SetOnce::new() }
+    pub(super) fn new(client: Client, place: String, setting: &'static str, timeout: Duration) -> Self {
+        Self { client, place, setting, timeout, connection: Mutex::default(), left: SetOnce::new() }
     }
 
     /// Address or socket, for people.
@@ -72,7 +74,7 @@ impl Node {
                 .set_connection_timeout(Some(self.timeout))
                 .set_response_timeout(Some(self.timeout));
             let connection = self.client.get_multiplexed_async_connection_with_config(&config).await;
-            Ok(slot.insert(connection.map_err(|error| at(&self.place, &error))?).clone())
+            Ok(slot.insert(connection.map_err(|error| at(&self.place, self.setting, &error))?).clone())
         };
         let timed_out = |_| timed_out(format!("no connection to {} within {:?}", self.place, self.timeout));
         tokio::time::timeout(self.timeout, connect).await.map_err(timed_out)?

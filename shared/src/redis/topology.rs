@@ -28,7 +28,7 @@ impl Topology {
         if let Some(sentinels) = &redis.sentinels {
             return Ok(Self::Sentinel(Sentinels::new(redis, sentinels, timeout)?));
         }
-        let node = |url| Ok(Arc::new(Node::new(client(redis, url)?, url.place(), timeout)));
+        let node = |url| Ok(Arc::new(Node::new(client(redis, url)?, url.place(), "redis.url", timeout)));
         Ok(Self::Fixed(redis.url.iter().map(node).collect::<Result<_, RedisError>>()?))
     }
 

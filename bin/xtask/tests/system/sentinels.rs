@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::{Over, Running, Set, eventually, get, output, post, start};
+use crate::stores::{ACL, PASSWORD, make_certificates};
 use footfall_drill::stack::{Role, StackOptions};
 use footfall_sandbox::{Sentinels, SentinelsOptions};
 use tempfile::TempDir;
@@ -181,10 +182,55 @@ fn sentinels_that_are_away_keep_nobody_from_counting() {
         for index in 0..2 {
             site.sentinels.sentinel(index).pause().expect("pause");
         }
-        std::thread::sleep(Duration::from_secs(5));
-        for index in 0..3 {
+        std::thread::sleep(Duration::from_secs(3));
+        // Alone, it still names the one that was killed.
+        site.sentinels.sentinel(2).resume().expect("resume");
+        std::thread::sleep(Duration::from_secs(3));
+        for index in 0..2 {
             site.sentinels.sentinel(index).resume().expect("resume");
         }
     });
     assert_eq!(degraded, Duration::ZERO);
+    // The one that slept through the fail-over has led nobody back.
+    let moves = site.running.metric(Role::Ingest, 0, "footfall_redis_moves_total");
+    assert!((moves - 1.0).abs() < f64::EPSILON, "{moves} moves");
+}
+
+/// What a user of a Sentinel needs.
+const SENTINEL_ACL: &str = "+sentinel|master +sentinel|get-master-addr-by-name";
+
+#[test]
+fn over_tls_and_with_users_they_are_followed_too() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    make_certificates(folder.path(), Sentinels::ip());
+    let sandbox = SentinelsOptions {
+        certificates: Some(folder.path().to_owned()),
+        password: "of-their-own".into(),
+        server_lines: vec![format!("user footfall on >{PASSWORD} {ACL}")],
+        sentinel_lines: vec![format!("user footfall on >{PASSWORD} {SENTINEL_ACL}")],
+        ..SentinelsOptions::default()
+    };
+    let ca = folder.path().join("ca.pem").display().to_string();
+    let mut site = start_site(&sandbox, &format!("rediss://footfall:{PASSWORD}@"), |options| {
+        options.set("FOOTFALL_REDIS__CA", &ca);
+    });
+    site.under_load("tls", 1, |site| site.sentinels.fail_over().expect("a fail-over"));
+    let manual = std::fs::read_to_string(xtask::root().join("docs/operations.md")).expect("a manual");
+    assert!(manual.contains(SENTINEL_ACL), "it says what is enough");
+
+    // What is said where that is not so.
+    let setting = |name: &str| site.running.stack.env().into_iter().rfind(|(known, _)| known == name).expect("set").1;
+    let (url, sentinels) = (setting("FOOTFALL_REDIS__URL"), setting("FOOTFALL_REDIS__SENTINELS"));
+    let nothing = Sentinels::ip();
+    for (name, value, says) in [
+        ("FOOTFALL_REDIS__URL", url.replace(Sentinels::NAME, "another"), "No such master"),
+        ("FOOTFALL_REDIS__URL", url.replace(PASSWORD, "wrong"), "refuses the user or the password of redis.url"),
+        ("FOOTFALL_REDIS__SENTINELS", sentinels.replace(PASSWORD, "wrong"), "the password of redis.sentinels"),
+        ("FOOTFALL_REDIS__SENTINELS", format!("rediss://{nothing}:61999"), "no Sentinel has named the master sandbox"),
+    ] {
+        let mut look = site.running.stack.tool();
+        look.args(["quarantine", "list"]).env(name, &value);
+        let (is_fine, said) = output(look);
+        assert!(!is_fine && said.contains(says) && !said.contains(PASSWORD), "{name}={value}: {said}");
+    }
 }

@@ -75,7 +75,7 @@ impl Sentinels {
         let sentinels = sentinels.iter().map(|url| {
             let (host, port) = url.sentinel();
             let login = client(redis, url)?.get_connection_info().clone();
-            node(&login, host, port, timeout.min(ANSWER_TIMEOUT))
+            node(&login, host, port, "redis.sentinels", timeout.min(ANSWER_TIMEOUT))
         });
         let search = Search {
             sentinels: sentinels.collect::<Result<_, RedisError>>()?,
@@ -150,7 +150,7 @@ impl Search {
             Some(known) if (&known.answer.host, known.answer.port) == (&answer.host, answer.port) => {
                 Ok(Arc::clone(&known.node))
             }
-            _ => node(&self.login, &answer.host, answer.port, self.timeout).map(Arc::new),
+            _ => node(&self.login, &answer.host, answer.port, "redis.url", self.timeout).map(Arc::new),
         };
         let node = match node {
             Ok(node) => node,
@@ -198,7 +198,13 @@ fn newest(answers: Vec<Answer>, sentinels: usize, known: Option<&Answer>) -> Opt
 }
 
 /// A server where one logs in as at another.
-fn node(login: &ConnectionInfo, host: &str, port: u16, timeout: Duration) -> Result<Node, RedisError> {
+fn node(
+    login: &ConnectionInfo,
+    host: &str,
+    port: u16,
+    setting: &'static str,
+    timeout: Duration,
+) -> Result<Node, RedisError> {
     let host = host.to_owned();
     let place = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let address = match login.addr().clone() {
@@ -207,7 +213,7 @@ fn node(login: &ConnectionInfo, host: &str, port: u16, timeout: Duration) -> Res
         }
         _ => ConnectionAddr::Tcp(host, port),
     };
-    Ok(Node::new(Client::open(login.clone().set_addr(address).into_connection_info()?)?, place, timeout))
+    Ok(Node::new(Client::open(login.clone().set_addr(address).into_connection_info()?)?, place, setting, timeout))
 }
 
 #[cfg(test)]
