@@ -10,16 +10,20 @@
 //! | `recover` | what a recovery does: look at the data set, open it under a new epoch |
 //! | `watch`, `hits`, `presence` | what is told beside the log, for whoever watches |
 //! | `admin` | what the operator's tool looks at and sets right |
-//! | `queue`, `scripts`, `replies`, `errors` | how scripts are called, what they answer, what can go wrong |
-//! | `server`, `settings` | how the server is reached, and whether it keeps what it is given |
+//! | `queue`, `calls`, `scripts`, `replies`, `errors` | how scripts are called, what they answer, what can go wrong |
+//! | `server`, `topology` | which server a request goes to |
+//! | `node`, `client`, `settings` | how one server is reached, and whether it keeps what it is given |
 
 mod admin;
 mod append;
 mod cache;
+mod calls;
+mod client;
 mod errors;
 mod follow;
 pub mod follower;
 mod hits;
+mod node;
 pub mod presence;
 mod queue;
 mod recover;
@@ -28,15 +32,17 @@ mod salt;
 mod scripts;
 mod server;
 mod settings;
+mod topology;
 mod trim;
 mod watch;
 
 pub use admin::{LogReader, Moment};
 pub use append::Applied;
 pub use cache::{Advanced, Base, Bases};
+pub use calls::Redis;
 pub use errors::QueueError;
 pub use follow::{Entry, MEMORY_PERCENT_MAX, Page};
 pub use queue::Queue;
 pub use scripts::{Script, WhenFull, scripts};
-pub use server::{Redis, ReplyFuture, Server};
+pub use server::{LookFuture, MastersFuture, ReplyFuture, Scope, Server};
 pub use watch::LogTotals;

@@ -33,7 +33,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(config: &Config, args: &Args) -> Result {
     let stores = [
         ("database.url", config.database.url.to_string(), config.database.url.is_local()),
-        ("redis.url", config.redis.url.to_string(), config.redis.url.is_local()),
+        ("redis.url", config.redis.url.to_string(), config.redis.is_local()),
     ];
     if let Some((name, remote, _)) = stores.iter().find(|(_, _, is_local)| !is_local)
         && !args.even_remote

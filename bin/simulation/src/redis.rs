@@ -10,7 +10,7 @@ use footfall_proof::{Invariant, Moment, Network, Restart, Who, WriteMode};
 use footfall_shared::protocol::keys::ShardKeys;
 use footfall_shared::protocol::packed;
 use footfall_shared::protocol::{Article, Batch, Fence, Shard};
-use footfall_shared::redis::{Entry, ReplyFuture, Script, Server};
+use footfall_shared::redis::{Entry, MastersFuture, ReplyFuture, Scope, Script, Server};
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 
 use crate::books::{BatchName, Books};
@@ -626,7 +626,7 @@ fn words_of(command: &Cmd) -> Vec<Vec<u8>> {
 }
 
 impl Server for Client {
-    fn script(&self, script: &'static Script, call: Cmd) -> ReplyFuture<'_> {
+    fn script(&self, _: Scope, script: &'static Script, call: Cmd) -> ReplyFuture<'_> {
         // EVALSHA, hash, number of keys, keys, arguments.
         let words = words_of(&call);
         let keys = std::str::from_utf8(&words[2]).ok().and_then(|number| number.parse().ok());
@@ -638,7 +638,7 @@ impl Server for Client {
         }))
     }
 
-    fn pipeline(&self, pipeline: redis::Pipeline) -> ReplyFuture<'_> {
+    fn pipeline(&self, _: Scope, pipeline: redis::Pipeline) -> ReplyFuture<'_> {
         Box::pin(self.ask("pipeline", move |farm, server, life| {
             Box::pin(async move {
                 let mut replies = vec![];
@@ -656,6 +656,10 @@ impl Server for Client {
                 Some(refused.map_or(Ok(Value::Array(replies)), Err))
             })
         }))
+    }
+
+    fn masters(self: Arc<Self>) -> MastersFuture {
+        Box::pin(async { Ok(vec![("simulated".to_owned(), self as Arc<dyn Server>)]) })
     }
 }
 

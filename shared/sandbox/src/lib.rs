@@ -14,6 +14,7 @@ mod mariadb;
 mod process;
 mod proxy;
 mod redis;
+mod sentinels;
 
 pub use files::find_program;
 pub use galera::Galera;
@@ -21,3 +22,4 @@ pub use mariadb::{MariaDb, MariaDbOptions};
 pub use process::{Process, Signal};
 pub use proxy::{Action, Cut, Direction, Injection, Message, MySqlCommand, Protocol, Proxy, ProxyMetrics, Upstream};
 pub use redis::{AppendFsync, Redis, RedisOptions};
+pub use sentinels::{Sentinels, SentinelsOptions};

@@ -41,6 +41,9 @@ pub struct RedisOptions {
     pub port: u16,
     /// What clients have to say before anything else; empty means nothing.
     pub password: String,
+    /// A configuration file of its own, which it writes anew when it becomes a replica or a master. What it says of addresses
+    /// holds then.
+    pub configuration: Option<PathBuf>,
     /// More command-line arguments, for example `["--maxmemory", "64mb"]`. They win over the sandbox's own.
     pub args: Vec<String>,
 }
@@ -72,13 +75,16 @@ impl Redis {
         };
 
         let mut command = Command::new(server_program(run.path())?);
+        match &options.configuration {
+            Some(file) => command.arg(path::absolute(file)?),
+            None => command.args(["--bind", "127.0.0.1", "--port", &options.port.to_string()]),
+        };
         command
             .arg("--dir")
             .arg(&data)
             .arg("--unixsocket")
             .arg(&socket)
             .args(["--unixsocketperm", "700"])
-            .args(["--bind", "127.0.0.1", "--port", &options.port.to_string()])
             .args(["--appendonly", "yes", "--appendfsync", fsync])
             // The append-only file holds everything; snapshots beside it would only cost.
             .args(["--save", ""])
@@ -212,16 +218,18 @@ fn newest_aof(dir: &Path) -> io::Result<PathBuf> {
 ///
 /// In Debian they are the same file, which looks at the name it is called by, but they come in two packages: that of
 /// `redis-server` also starts a system-wide Redis when it is installed, that of `redis-check-rdb` starts nothing.
-fn server_program(run: &Path) -> io::Result<PathBuf> {
+pub(crate) fn server_program(run: &Path) -> io::Result<PathBuf> {
     if let Some(server) = find_program("redis-server") {
         return Ok(server);
     }
     let link = run.join("redis-server");
-    symlink(require_program("redis-check-rdb")?, &link)?;
+    if !link.exists() {
+        symlink(require_program("redis-check-rdb")?, &link)?;
+    }
     Ok(link)
 }
 
-fn query<Arg: AsRef<[u8]>>(socket: &Path, password: &str, args: &[Arg]) -> io::Result<Vec<String>> {
+pub(crate) fn query<Arg: AsRef<[u8]>>(socket: &Path, password: &str, args: &[Arg]) -> io::Result<Vec<String>> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;

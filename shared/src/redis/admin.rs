@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use redis::{InfoDict, Value};
 
+use super::calls::{Calls, Redis};
 use super::errors::{QueueError, Result};
 use super::follow::Entry;
 use super::queue::Queue;
 use super::scripts::REWRITE;
-use super::server::Redis;
 use crate::protocol::keys;
 use crate::protocol::{Position, Positions, Producer};
 
@@ -89,7 +89,7 @@ impl Queue {
     pub async fn said_to_be_stored(&self) -> Result<[Positions; 2]> {
         let mut pipeline = redis::pipe();
         pipeline.hgetall(&self.keys.stored);
-        let (said,): (BTreeMap<String, String>,) = self.redis.commands(pipeline).await?;
+        let (said,): (BTreeMap<String, String>,) = self.calls.commands(pipeline).await?;
         let mut positions: [Positions; 2] = Default::default();
         for (producer, text) in said {
             let numbers: Vec<u64> = text.split(':').map_while(|number| number.parse().ok()).collect();
@@ -108,7 +108,7 @@ impl Queue {
         loop {
             let mut scan = redis::pipe();
             scan.cmd("SCAN").arg(cursor).arg("MATCH").arg(self.keys.all_aside()).arg("COUNT").arg(1000);
-            let ((next, names),): ((u64, Vec<String>),) = self.redis.commands(scan).await?;
+            let ((next, names),): ((u64, Vec<String>),) = self.calls.commands(scan).await?;
             found.extend(names.iter().filter_map(|name| self.keys.aside_of(name)));
             if next == 0 {
                 return Ok(found.into_iter().collect());
@@ -122,7 +122,7 @@ impl Queue {
     pub async fn aside_log(&self, epoch: u64, first: u64, from: u64) -> Result<Vec<Vec<u8>>> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("LRANGE").arg(self.keys.aside(epoch, first)).arg(from).arg(from + ENTRIES_TOGETHER - 1);
-        let (log,): (Vec<Vec<u8>>,) = self.redis.commands(pipeline).await?;
+        let (log,): (Vec<Vec<u8>>,) = self.calls.commands(pipeline).await?;
         Ok(log)
     }
 
@@ -130,7 +130,7 @@ impl Queue {
     pub async fn drop_aside(&self, epoch: u64, first: u64) -> Result<bool> {
         let mut pipeline = redis::pipe();
         pipeline.del(self.keys.aside(epoch, first));
-        let (deleted,): (u64,) = self.redis.commands(pipeline).await?;
+        let (deleted,): (u64,) = self.calls.commands(pipeline).await?;
         Ok(deleted == 1)
     }
 
@@ -142,7 +142,7 @@ impl Queue {
         for (index, old, new) in changes {
             call.arg(index).arg(old).arg(new);
         }
-        let answer = self.redis.server.script(&REWRITE, call).await?;
+        let answer = self.calls.script(&REWRITE, call).await?;
         Ok(answer == Value::Int(1))
     }
 }
@@ -150,48 +150,64 @@ impl Queue {
 impl Redis {
     /// Deletes every key of Footfall and nothing else; answers how many. For `footfall clean`.
     pub async fn delete_everything(&self) -> Result<u64> {
-        let mut cursor = 0u64;
         let mut deleted = 0;
-        loop {
-            let mut scan = redis::pipe();
-            scan.cmd("SCAN").arg(cursor).arg("MATCH").arg(format!("{}*", keys::PREFIX)).arg("COUNT").arg(1000);
-            let ((next, names),): ((u64, Vec<String>),) = self.commands(scan).await?;
-            if !names.is_empty() {
-                let mut unlink = redis::pipe();
-                unlink.unlink(&names);
-                let (count,): (u64,) = self.commands(unlink).await?;
-                deleted += count;
-            }
-            if next == 0 {
-                return Ok(deleted);
-            }
-            cursor = next;
+        for (_, server) in self.masters().await? {
+            deleted += delete_everything(&server).await?;
         }
+        Ok(deleted)
     }
 
-    /// Has Redis write its append-only file anew from what it holds now. Answers false if it keeps no such file.
+    /// Has Redis write its append-only file anew from what it holds now, on every server. Answers false if none keeps such
+    /// a file.
     pub async fn rewrite_file(&self) -> Result<bool> {
-        let info = self.persistence().await?;
-        if info.get::<u8>("aof_enabled") != Some(1) {
-            return Ok(false);
+        let mut has_file = false;
+        for (_, server) in self.masters().await? {
+            if persistence(&server).await?.get::<u8>("aof_enabled") == Some(1) {
+                has_file = true;
+                let mut pipeline = redis::pipe();
+                pipeline.cmd("BGREWRITEAOF").ignore();
+                server.commands::<()>(pipeline).await?;
+            }
         }
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("BGREWRITEAOF").ignore();
-        self.commands::<()>(pipeline).await?;
-        Ok(true)
+        Ok(has_file)
     }
 
-    /// Whether Redis is at [`Redis::rewrite_file`], or is about to begin.
+    /// Whether a server is at [`Redis::rewrite_file`], or is about to begin.
     pub async fn is_rewriting_file(&self) -> Result<bool> {
-        let info = self.persistence().await?;
-        let is_on = |field| info.get::<u8>(field) == Some(1);
-        Ok(is_on("aof_rewrite_in_progress") || is_on("aof_rewrite_scheduled"))
+        for (_, server) in self.masters().await? {
+            let info = persistence(&server).await?;
+            let is_on = |field| info.get::<u8>(field) == Some(1);
+            if is_on("aof_rewrite_in_progress") || is_on("aof_rewrite_scheduled") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
+}
 
-    async fn persistence(&self) -> Result<InfoDict> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("INFO").arg("persistence");
-        let (info,): (InfoDict,) = self.commands(pipeline).await?;
-        Ok(info)
+async fn delete_everything(server: &Calls) -> Result<u64> {
+    let mut cursor = 0u64;
+    let mut deleted = 0;
+    loop {
+        let mut scan = redis::pipe();
+        scan.cmd("SCAN").arg(cursor).arg("MATCH").arg(format!("{}*", keys::PREFIX)).arg("COUNT").arg(1000);
+        let ((next, names),): ((u64, Vec<String>),) = server.commands(scan).await?;
+        if !names.is_empty() {
+            let mut unlink = redis::pipe();
+            unlink.unlink(&names);
+            let (count,): (u64,) = server.commands(unlink).await?;
+            deleted += count;
+        }
+        if next == 0 {
+            return Ok(deleted);
+        }
+        cursor = next;
     }
+}
+
+async fn persistence(server: &Calls) -> Result<InfoDict> {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("INFO").arg("persistence");
+    let (info,): (InfoDict,) = server.commands(pipeline).await?;
+    Ok(info)
 }

@@ -80,7 +80,7 @@ impl Queue {
         }
         let producer = producer.to_string();
         let (report, stored) = (format!("{beat}:{journalled}"), format!("{number}:{views}:{direct}:{direct_views}"));
-        self.redis.note([(&self.keys.reports, &producer, &report), (&self.keys.stored, &producer, &stored)]).await
+        self.calls.note([(&self.keys.reports, &producer, &report), (&self.keys.stored, &producer, &stored)]).await
     }
 
     /// Takes the report of an ingest back that has ended.
@@ -88,6 +88,6 @@ impl Queue {
         let mut pipeline = redis::pipe();
         pipeline.hdel(&self.keys.reports, producer.to_string()).ignore();
         pipeline.hdel(&self.keys.stored, producer.to_string()).ignore();
-        Ok(self.redis.commands(pipeline).await?)
+        Ok(self.calls.commands(pipeline).await?)
     }
 }

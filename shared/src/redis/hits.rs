@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use futures_util::future::try_join_all;
 use redis::InfoDict;
 
+use super::calls::Redis;
 use super::errors::Result;
-use super::server::Redis;
 use crate::protocol::keys;
 use crate::service::telemetry::{self, IntGaugeVec};
 
@@ -16,13 +17,15 @@ static KEYSPACE: LazyLock<IntGaugeVec> = LazyLock::new(|| {
 });
 
 impl Redis {
-    /// Redis's own counts of key look-ups that hit and that missed, since it started.
+    /// Redis's own counts of key look-ups that hit and that missed, since its servers started.
     pub async fn keyspace_hits(&self) -> Result<(u64, u64)> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("INFO").arg("stats");
-        let (info,): (InfoDict,) = self.commands(pipeline).await?;
+        let masters = self.masters().await?;
+        let each = masters.iter().map(|(_, server)| server.commands::<(InfoDict,)>(pipeline.clone()));
+        let infos = try_join_all(each).await?;
         let counts = ["hits", "misses"].map(|result| {
-            let count: i64 = info.get(&format!("keyspace_{result}")).unwrap_or(0);
+            let count = infos.iter().map(|(info,)| info.get::<i64>(&format!("keyspace_{result}")).unwrap_or(0)).sum();
             KEYSPACE.with_label_values(&[result]).set(count);
             count.unsigned_abs()
         });
@@ -42,14 +45,14 @@ impl Redis {
             .ignore()
             .hincr(keys::READS, format!("{interface}:misses"), misses)
             .ignore();
-        Ok(self.commands(pipeline).await?)
+        Ok(self.home().commands(pipeline).await?)
     }
 
     /// Hits and misses of the cache-first reads of all processes, by interface.
     pub async fn reads(&self) -> Result<BTreeMap<String, (u64, u64)>> {
         let mut pipeline = redis::pipe();
         pipeline.hgetall(keys::READS);
-        let (counts,): (BTreeMap<String, u64>,) = self.commands(pipeline).await?;
+        let (counts,): (BTreeMap<String, u64>,) = self.home().commands(pipeline).await?;
         let mut reads: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         for (name, count) in counts {
             match name.split_once(':') {

@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use redis::{Cmd, FromRedisValue};
 
+use super::calls::{Calls, Redis};
 use super::errors::Result;
 use super::replies::{Reply, Word, from_value};
 use super::scripts::{LOOK, Script};
-use super::server::Redis;
+use super::server::Scope;
 use crate::protocol::Shard;
 use crate::protocol::keys::ShardKeys;
 
 /// The queue of one shard. Cheap to clone.
 #[derive(Clone)]
 pub struct Queue {
-    pub(super) redis: Redis,
+    pub(super) calls: Calls,
     pub(super) keys: Arc<ShardKeys>,
     shard: Shard,
 }
@@ -23,17 +24,11 @@ impl Redis {
     /// The queue of one shard.
     #[must_use]
     pub fn shard(&self, shard: Shard) -> Queue {
-        Queue { redis: self.clone(), keys: Arc::new(ShardKeys::new(shard)), shard }
+        Queue { calls: self.at(Scope::Shard(shard)), keys: Arc::new(ShardKeys::new(shard)), shard }
     }
 }
 
 impl Queue {
-    /// The server that it is in.
-    #[must_use]
-    pub fn redis(&self) -> &Redis {
-        &self.redis
-    }
-
     /// Which shard this is.
     #[must_use]
     pub fn shard(&self) -> Shard {
@@ -42,7 +37,7 @@ impl Queue {
 
     /// Runs a script; answers its first word and the rest.
     pub(super) async fn call(&self, script: &'static Script, call: Cmd) -> Result<(Word, Reply)> {
-        Reply::parse(self.redis.server.script(script, call).await?)
+        Reply::parse(self.calls.script(script, call).await?)
     }
 
     /// Commands that only read, at one moment.
@@ -58,6 +53,6 @@ impl Queue {
         for words in &words {
             call.arg(words[0]).arg(words.len() - 2).arg(&words[2..]);
         }
-        Ok(from_value(self.redis.server.script(&LOOK, call).await?)?)
+        Ok(from_value(self.calls.script(&LOOK, call).await?)?)
     }
 }

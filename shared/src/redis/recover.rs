@@ -60,11 +60,15 @@ impl Queue {
         Ok(State { incarnation, data })
     }
 
-    /// Fails where the shard could not be written now, as on a replica: then no epoch is to be begun, for it could not be
-    /// opened, and would only end the one that is open where the shard lives.
-    pub async fn probe(&self) -> Result<()> {
+    /// Asked before an epoch is begun, which ends the one that is open where the shard lives. Fails where the shard could
+    /// not be written now, as on a replica: the epoch could not be opened there. Answers whether `state` still is that of the
+    /// server which has the shard by now; if not, it may be open there already.
+    pub async fn probe(&self, state: &State) -> Result<bool> {
+        self.calls.look_again().await;
         let call = PROBE.call([&*self.keys.meta]);
-        self.call(&PROBE, call).await.map(|_| ())
+        let (_, reply) = self.call(&PROBE, call).await?;
+        let epoch = state.data.map_or(0, |data| data.epoch);
+        Ok(reply.text(0)? == state.incarnation && reply.number(1)? == epoch)
     }
 
     /// Makes a log of what the version before has left, if `state` says so. Answers the state that it has then, or none if

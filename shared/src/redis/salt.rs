@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use redis::RedisError;
 
+use super::calls::Redis;
 use super::errors::Result;
 use super::scripts::SALT;
-use super::server::Redis;
 use crate::protocol::keys;
 
 impl Redis {
@@ -14,14 +14,14 @@ impl Redis {
     pub async fn salt(&self, day: u64, offered: &str, life: Duration) -> Result<String> {
         let mut call = SALT.call([&*keys::salt(day)]);
         call.arg(offered).arg(u64::try_from(life.as_millis()).unwrap_or(u64::MAX));
-        Ok(redis::from_redis_value(self.server.script(&SALT, call).await?).map_err(RedisError::from)?)
+        Ok(redis::from_redis_value(self.home().script(&SALT, call).await?).map_err(RedisError::from)?)
     }
 
     /// Deletes the salt of a day; answers whether there was one, as to one process only.
     pub async fn end_salt(&self, day: u64) -> Result<bool> {
         let mut pipeline = redis::pipe();
         pipeline.del(keys::salt(day));
-        let (deleted,): (bool,) = self.commands(pipeline).await?;
+        let (deleted,): (bool,) = self.home().commands(pipeline).await?;
         Ok(deleted)
     }
 }

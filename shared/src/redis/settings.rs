@@ -1,9 +1,11 @@
 //! Whether a server keeps what it is given: its settings, and what else is in it.
 
+use futures_util::future::join_all;
 use redis::InfoDict;
 
+use super::calls::{Calls, Redis};
 use super::errors::Result;
-use super::server::Redis;
+use super::queue::Queue;
 use crate::protocol::keys;
 use crate::service::clock;
 use crate::service::finding::Finding;
@@ -16,6 +18,20 @@ const DATABASES: usize = 16;
 
 /// The first version that knows a script's flags.
 const REDIS_MIN: u32 = 7;
+
+/// Servers that speak as Redis does, and lack what the log rests on: the field of `INFO` that only they have, their name, and
+/// what they lack.
+const OTHERS: [(&str, &str, &str); 2] = [
+    ("dragonfly_version", "Dragonfly", "keeps no append-only file, and takes scripts without Redis's flags"),
+    ("mvcc_depth", "KeyDB", "is as Redis was before version 7, whose scripts have no flags"),
+];
+
+/// Which other server it is, and why it cannot be used.
+fn foreign(info: &InfoDict) -> Option<Finding> {
+    let (_, name, why) = OTHERS.iter().find(|(field, ..)| info.get::<String>(field).is_some())?;
+    let next = format!("use Redis {REDIS_MIN}.0 or later, or Valkey");
+    Some(Finding::critical(format!("this is {name}, not Redis: it {why}"), next))
+}
 
 /// What there is to say of a server, as it answers.
 struct Answers {
@@ -64,6 +80,10 @@ fn findings(Answers { info, client, keys, append_fsync }: &Answers) -> Vec<Findi
             findings.push(Finding::degraded(what, "look at its log and free its disk"));
         }
     }
+    if info.get::<String>("role").is_some_and(|role| role == "slave") {
+        let next = "let redis.url lead to the master, or name the Sentinels that know it in redis.sentinels";
+        findings.push(Finding::degraded("Redis is a replica, and takes no views", next));
+    }
     let ours = client.split_whitespace().find_map(|field| field.strip_prefix("db=")?.parse::<usize>().ok());
     let is_used = |database: &usize| info.get::<String>(&format!("db{database}")).is_some();
     let database = ours.and_then(|ours| (0..DATABASES).find(|database| *database != ours && is_used(database)));
@@ -81,52 +101,86 @@ fn findings(Answers { info, client, keys, append_fsync }: &Answers) -> Vec<Findi
 }
 
 impl Redis {
-    /// What of the server endangers views, and how much.
+    /// What of the servers endangers views, and how much.
     pub async fn findings(&self) -> Result<Vec<Finding>> {
         let mut findings = self.settings().await?;
-        findings.extend(self.clock().await?);
+        findings.extend(self.clocks().await?);
         Ok(findings)
     }
 
-    /// The same without its clock: version, settings, and what else is in it.
+    /// The same without their clocks: version, settings, and what else is in them.
     pub async fn settings(&self) -> Result<Vec<Finding>> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("INFO").cmd("CLIENT").arg("INFO").cmd("SCAN").arg(0).arg("COUNT").arg(LOOKED_AT);
-        let (info, client, (_, keys)): (InfoDict, String, (u64, Vec<Vec<u8>>)) = self.commands(pipeline).await?;
-        let append_fsync = self.setting("appendfsync").await;
-        Ok(findings(&Answers { info, client, keys, append_fsync }))
+        self.of_each(async |server| settings_of(server).await).await
     }
 
-    /// What there is to say of the server's clock.
-    pub async fn clock(&self) -> Result<Option<Finding>> {
-        let asked = clock::unix_ms();
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("TIME");
-        let ((seconds, micros),): ((u64, u64),) = self.commands(pipeline).await?;
-        Ok(clock::difference("Redis", seconds.saturating_mul(1_000).saturating_add(micros / 1_000), asked))
-    }
-
-    /// A setting; none where the server does not tell, as hosted ones often do not.
-    async fn setting(&self, name: &str) -> Option<String> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("CONFIG").arg("GET").arg(name);
-        let ((_, value),): ((String, String),) = self.commands(pipeline).await.ok()?;
-        Some(value)
+    /// What there is to say of the servers' clocks.
+    pub async fn clocks(&self) -> Result<Vec<Finding>> {
+        self.of_each(async |server| Ok(clock_of(server).await?.into_iter().collect())).await
     }
 
     /// Which version answers, in words.
     pub async fn version(&self) -> Result<String> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("INFO").arg("server");
-        let (info,): (InfoDict,) = self.commands(pipeline).await?;
+        let (info,): (InfoDict,) = self.home().commands(pipeline).await?;
         Ok(format!("Redis {}", info.get::<String>("redis_version").unwrap_or_default()))
     }
 
+    /// What is found at each server; where there are several, with its place.
+    async fn of_each(&self, look: impl AsyncFn(&Calls) -> Result<Vec<Finding>>) -> Result<Vec<Finding>> {
+        let masters = self.masters().await?;
+        if let [(_, server)] = &masters[..] {
+            return look(server).await;
+        }
+        let each = masters.iter().map(async |(place, server)| {
+            // One that is away hides nothing of the others.
+            let findings = look(server).await.unwrap_or_else(|error| {
+                vec![Finding::degraded(format!("it could not be looked at: {error}"), "start it, or mend the way to it")]
+            });
+            let with_place = |finding: Finding| Finding { what: format!("{place}: {}", finding.what), ..finding };
+            findings.into_iter().map(with_place).collect::<Vec<_>>()
+        });
+        Ok(join_all(each).await.concat())
+    }
+}
+
+async fn settings_of(server: &Calls) -> Result<Vec<Finding>> {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("INFO");
+    let (info,): (InfoDict,) = server.commands(pipeline).await?;
+    // Others may not even know what is asked next.
+    if let Some(finding) = foreign(&info) {
+        return Ok(vec![finding]);
+    }
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("CLIENT").arg("INFO").cmd("SCAN").arg(0).arg("COUNT").arg(LOOKED_AT);
+    let (client, (_, keys)): (String, (u64, Vec<Vec<u8>>)) = server.commands(pipeline).await?;
+    let append_fsync = setting(server, "appendfsync").await;
+    Ok(findings(&Answers { info, client, keys, append_fsync }))
+}
+
+async fn clock_of(server: &Calls) -> Result<Option<Finding>> {
+    let asked = clock::unix_ms();
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("TIME");
+    let ((seconds, micros),): ((u64, u64),) = server.commands(pipeline).await?;
+    Ok(clock::difference("Redis", seconds.saturating_mul(1_000).saturating_add(micros / 1_000), asked))
+}
+
+/// A setting; none where the server does not tell, as hosted ones often do not.
+async fn setting(server: &Calls, name: &str) -> Option<String> {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("CONFIG").arg("GET").arg(name);
+    let ((_, value),): ((String, String),) = server.commands(pipeline).await.ok()?;
+    Some(value)
+}
+
+impl Queue {
     /// Memory in use and the most that may be used, in bytes; 0 for no limit.
     pub async fn memory(&self) -> Result<(u64, u64)> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("INFO").arg("memory");
-        let (info,): (InfoDict,) = self.commands(pipeline).await?;
+        let (info,): (InfoDict,) = self.calls.commands(pipeline).await?;
         Ok((info.get("used_memory").unwrap_or(0), info.get("maxmemory").unwrap_or(0)))
     }
 }
@@ -154,6 +208,7 @@ mod tests {
         assert!(found("7.0.15", "8.2.0", &[]).is_empty());
         assert_eq!(found("7.0.15", "6.2.14", &[]), [Severity::Critical]);
         assert_eq!(found("noeviction", "allkeys-lru", &[]), [Severity::Critical]);
+        assert_eq!(found("aof_", "role:slave\r\naof_", &[]), [Severity::Degraded]);
         assert_eq!(found("aof_enabled:1", "aof_enabled:0", &[]), [Severity::Degraded]);
         assert_eq!(found("write_status:ok", "write_status:err", &[]), [Severity::Degraded]);
         assert_eq!(found("bgsave_status:ok", "bgsave_status:err", &[]), [Severity::Degraded]);
@@ -164,5 +219,20 @@ mod tests {
             let answers = Answers { info: InfoDict::new(safe), client: String::new(), keys: vec![], append_fsync };
             assert_eq!(levels(&answers).len(), count, "{:?}", answers.append_fsync);
         }
+    }
+
+    /// As each of them says of itself.
+    #[test]
+    fn another_server_is_refused_by_name() {
+        let why = |info: &str| foreign(&InfoDict::new(info));
+        let dragonfly = "# Server\r\nredis_version:7.4.0\r\ndragonfly_version:df-v1.40.1\r\nredis_mode:standalone\r\n";
+        let keydb = "# Server\r\nredis_version:6.3.4\r\nredis_mode:standalone\r\n# KeyDB\r\nmvcc_depth:0\r\n";
+        for (name, info) in [("Dragonfly", dragonfly), ("KeyDB", keydb)] {
+            let why = why(info).expect(name).to_string();
+            assert!(why.starts_with(&format!("this is {name}, not Redis: it ")), "{why}");
+            assert!(why.ends_with("use Redis 7.0 or later, or Valkey"), "{why}");
+        }
+        assert_eq!(why("redis_version:7.0.15\r\nredis_mode:standalone\r\n"), None);
+        assert_eq!(why("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.1\r\n"), None);
     }
 }

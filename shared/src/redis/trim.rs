@@ -23,7 +23,7 @@ impl Queue {
     pub async fn lease(&self, holder: &str, duration: Duration) -> Result<bool> {
         let mut call = LEASE.call([&*self.keys.lease]);
         call.arg(holder).arg(duration.as_millis());
-        let held = self.redis.server.script(&LEASE, call).await?;
+        let held = self.calls.script(&LEASE, call).await?;
         Ok(held == Value::Int(1))
     }
 
@@ -31,7 +31,7 @@ impl Queue {
     pub async fn release(&self, holder: &str) -> Result<()> {
         let mut call = LEASE.call([&*self.keys.lease]);
         call.arg(holder).arg(0);
-        self.redis.server.script(&LEASE, call).await?;
+        self.calls.script(&LEASE, call).await?;
         Ok(())
     }
 
@@ -39,7 +39,7 @@ impl Queue {
     pub async fn lease_holder(&self) -> Result<Option<String>> {
         let mut pipeline = redis::pipe();
         pipeline.get(&self.keys.lease);
-        let (owner,): (Option<String>,) = self.redis.commands(pipeline).await?;
+        let (owner,): (Option<String>,) = self.calls.commands(pipeline).await?;
         Ok(owner)
     }
 }

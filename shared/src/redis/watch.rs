@@ -26,7 +26,7 @@ impl Queue {
     pub async fn reports(&self) -> Result<Vec<(String, u64, u64)>> {
         let mut pipeline = redis::pipe();
         pipeline.hgetall(&self.keys.reports);
-        let (reports,): (BTreeMap<String, String>,) = self.redis.commands(pipeline).await?;
+        let (reports,): (BTreeMap<String, String>,) = self.calls.commands(pipeline).await?;
         let parse = |(producer, report): (String, String)| {
             let (beat, journalled) = report.split_once(':')?;
             Some((producer, beat.parse().ok()?, journalled.parse().ok()?))
@@ -38,7 +38,7 @@ impl Queue {
     pub async fn accepted_views(&self) -> Result<u64> {
         let mut pipeline = redis::pipe();
         pipeline.hvals(&self.keys.producers);
-        let (positions,): (Vec<String>,) = self.redis.commands(pipeline).await?;
+        let (positions,): (Vec<String>,) = self.calls.commands(pipeline).await?;
         let views = |position: &String| position.split_once(':').and_then(|(_, views)| views.parse::<u64>().ok());
         Ok(total(positions.iter().filter_map(views)))
     }
@@ -63,14 +63,14 @@ impl Queue {
     pub async fn keep_fence(&self, fence: &Fence) -> Result<()> {
         let Fence { epoch, position, flush_epoch, version, views, readers, users, articles } = fence;
         let text = format!("{epoch}:{position}:{flush_epoch}:{version}:{views}:{readers}:{users}:{articles}");
-        self.redis.note([(&self.keys.fence, FENCE_FIELD, &text)]).await
+        self.calls.note([(&self.keys.fence, FENCE_FIELD, &text)]).await
     }
 
     /// What was kept last.
     pub async fn kept_fence(&self) -> Result<Option<Fence>> {
         let mut pipeline = redis::pipe();
         pipeline.hget(&self.keys.fence, FENCE_FIELD);
-        let (text,): (Option<String>,) = self.redis.commands(pipeline).await?;
+        let (text,): (Option<String>,) = self.calls.commands(pipeline).await?;
         let numbers: Vec<u64> =
             text.iter().flat_map(|text| text.split(':')).map_while(|part| part.parse().ok()).collect();
         let [epoch, position, flush_epoch, version, views, readers, users, articles] = numbers[..] else {

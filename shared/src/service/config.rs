@@ -54,8 +54,8 @@ pub use self::ingest::{Durability, Ingest, JOURNAL_BYTES_MIN, Journal};
 pub use self::log::{Log, LogFilter, LogFormat};
 pub use self::origins::{ANY, Origins};
 pub use self::reads::Reads;
-pub use self::redis::Redis;
-pub use self::redis_url::RedisUrl;
+pub use self::redis::{Redis, Topology};
+pub use self::redis_url::{RedisUrl, RedisUrls};
 pub use self::reference::{help, sample, table};
 pub use self::secret::Token;
 
@@ -181,8 +181,9 @@ impl Config {
     /// What no setting shows alone. Nothing is said of what rests on a default because the value for it was rejected.
     fn mistakes(&self, rejected: &[String]) -> Vec<String> {
         let mut mistakes = Vec::new();
-        if !rejected.iter().any(|name| name == "redis.url") {
-            mistakes.extend(self.redis.mistake());
+        let of_redis = ["shards", "redis.url", "redis.topology", "redis.sentinels"];
+        if !rejected.iter().any(|name| of_redis.contains(&name.as_str())) {
+            mistakes.extend(self.redis.mistakes(self.shards.get()));
         }
         for (name, listen, admin) in [
             ("ingest", self.ingest.listen, self.ingest.admin),
@@ -234,7 +235,7 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        warnings.extend(self.redis.url.exposure());
+        warnings.extend(self.redis.exposures());
         warnings.extend(self.database.url.exposure());
         if self.http.trusted_proxies.are_everybody() {
             warnings.push(

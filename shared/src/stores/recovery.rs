@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::mysql::{Fences, StoreError};
 use crate::protocol::errors::{ErrorClass, Grade};
-use crate::protocol::{DataSet, Decision, Progress, Recovery};
+use crate::protocol::{DataSet, Decision, Fence, Progress, Recovery};
 use crate::redis::{Queue, QueueError};
 use crate::service::random;
 use crate::service::telemetry::{self, IntCounter};
@@ -101,14 +101,18 @@ async fn open_or_discard(
             Decision::Reopen { is_damaged } => is_damaged,
         };
         store.check_schema(shards).await?;
-        queue.probe().await?;
+        if !queue.probe(&state).await? {
+            // The shard is on another server by now, its server was restarted, or another process was faster: the epoch
+            // would end the one that is open there.
+            continue;
+        }
         let is_ours = |begun: &Recovery| {
             (begun.epoch, begun.position, begun.version) == (fence.epoch, fence.position, fence.version)
         };
         let recovery = match begun.take().filter(is_ours) {
             // Redis has refused to open it, because the data set was not the one that was seen.
             Some(begun) => begun,
-            None if others.are_opening(state.data, fence.epoch) => {
+            None if others.are_opening(state.data, &fence) => {
                 others.wait().await;
                 continue;
             }
@@ -179,13 +183,17 @@ impl Default for Others {
 impl Others {
     /// Whether another process has begun this epoch of MySQL's a moment ago, so that it may be about to open it. If it has
     /// died instead, that is over after a while.
-    fn are_opening(&mut self, data: Option<DataSet>, epoch: u64) -> bool {
+    fn are_opening(&mut self, data: Option<DataSet>, fence: &Fence) -> bool {
+        let epoch = fence.epoch;
         let first = *self.first.get_or_insert(epoch);
         if self.last.0 != epoch {
             self.last = (epoch, Instant::now());
         }
-        // A data set that is empty or older says nothing by itself: it may be that nobody has noticed yet.
-        let is_begun = epoch > first || data.is_some_and(|data| data.is_current && data.epoch < epoch);
+        // An epoch under which something was flushed was opened once: a data set that is empty or older then says nothing
+        // by itself, it may be that nobody has noticed yet.
+        let was_never_open = fence.flush_epoch < epoch && data.is_none_or(|data| data.epoch < epoch);
+        let is_begun =
+            epoch > first || was_never_open || data.is_some_and(|data| data.is_current && data.epoch < epoch);
         if is_begun && self.last.1.elapsed() >= self.patience {
             self.patience = (self.patience * 2).min(PATIENCE_MAX);
             return false;

@@ -88,7 +88,9 @@ impl Fixture {
                     queue.carry(queue.state().await?, &recovery(EPOCH + 1)).await?.expect("nobody else is there");
                 assert_eq!(state.data.expect("carried").position, Position { first: 1, tail: 2 });
             }
-            "probe" => queue.probe().await?,
+            "probe" => {
+                queue.probe(&queue.state().await?).await?;
+            }
             "state" => assert_eq!(queue.state().await?.data.expect("open").pending_views, 2),
             "look" => {
                 assert_eq!(queue.totals().await?.expect("open").accepted_views, 2);

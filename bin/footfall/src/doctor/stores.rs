@@ -4,7 +4,7 @@ use footfall_shared::mysql::{Fences, SCHEMA_VERSION, Store, StoreError};
 use footfall_shared::protocol::Shard;
 use footfall_shared::protocol::errors::{ErrorClass, Grade};
 use footfall_shared::redis::{QueueError, Redis};
-use footfall_shared::service::config::Config;
+use footfall_shared::service::config::{Config, RedisUrl};
 
 use super::check::Check;
 use super::runbook;
@@ -30,7 +30,10 @@ pub(super) async fn redis(config: &Config, redis: &Redis) -> Vec<Check> {
         }
     }
     let mut checks = vec![match writes {
-        Ok(()) => Check::ok(REDIS, format!("{version} at {} answers and takes writes", config.redis.url.place())),
+        Ok(()) => {
+            let places: Vec<String> = config.redis.url.iter().map(RedisUrl::place).collect();
+            Check::ok(REDIS, format!("{version} at {} answers and takes writes", places.join(", ")))
+        }
         Err(error) => redis_fails(REDIS, &error),
     }];
     match redis.settings().await {
@@ -73,14 +76,14 @@ pub(super) async fn mysql(config: &Config, store: &Store) -> Vec<Check> {
 }
 
 pub(super) async fn clocks(redis: &Redis, store: &Store) -> Vec<Check> {
-    let (of_redis, of_mysql) = tokio::join!(redis.clock(), store.clock());
-    let clocks = [("Redis", of_redis.ok()), ("MySQL", of_mysql.ok())];
+    let (of_redis, of_mysql) = tokio::join!(redis.clocks(), store.clock());
+    let clocks = [("Redis", of_redis.ok()), ("MySQL", of_mysql.ok().map(|clock| clock.into_iter().collect()))];
     let asked: Vec<&str> = clocks.iter().filter(|(_, clock)| clock.is_some()).map(|(name, _)| *name).collect();
     if asked.is_empty() {
         return vec![Check::warning(CLOCKS, "not compared, since neither store has told its time", "mend the stores")];
     }
     let ok = format!("this machine's agrees with {} within five seconds", asked.join(" and "));
-    let findings = clocks.into_iter().filter_map(|(_, clock)| clock.flatten()).collect();
+    let findings = clocks.into_iter().filter_map(|(_, found)| found).flatten().collect();
     Check::all(CLOCKS, findings, &ok)
 }
 

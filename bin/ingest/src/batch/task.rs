@@ -66,7 +66,7 @@ impl Task {
         let (link, producer) = (self.link.clone(), self.batcher.producer());
         match action {
             Action::Report(Report { beat, journalled_views, stored, is_behind }) => Box::pin(async move {
-                let memory = link.queue.redis().memory().await;
+                let memory = link.queue.memory().await;
                 // If one is missed, the next makes up for it.
                 let _ = link.queue.report(producer, beat, journalled_views, stored, is_behind).await;
                 Event::Memory(memory)

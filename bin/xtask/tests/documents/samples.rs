@@ -1,10 +1,11 @@
 //! Every sample in a document can be parsed by what it is for. Those of pages and of `curl` are run by the tests of the whole
 //! system, too (`site`, `browser::snippet`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::process::Command;
 
+use footfall_shared::service::config::Config;
 use footfall_shared::service::paths::{DASHBOARD, INGEST, id_in};
 
 use crate::{Block, blocks, document, documents};
@@ -15,7 +16,9 @@ fn mistakes(block: &Block) -> Vec<String> {
         "sh" => shell(&block.text),
         "html" => html(&block.text).into_iter().collect(),
         "promql" => promql(&block.text).into_iter().collect(),
-        // A picture of letters, or what a program prints; the ACL is used by the test `stores` of the whole system.
+        "toml" => settings(&block.text),
+        // A picture of letters, or what a program prints; what Redis and Sentinel are given is used by the tests `stores` and
+        // `sentinels` of the whole system.
         "text" | "redis" => vec![],
         other => vec![format!("nobody checks what is written in `{other}`")],
     }
@@ -48,6 +51,14 @@ fn shell(text: &str) -> Vec<String> {
         }
     }
     mistakes
+}
+
+/// What `footfall check-config` says of it.
+fn settings(text: &str) -> Vec<String> {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    fs::write(file.path(), text).expect("written");
+    let config = Config::load(Some(file.path()), HashMap::<String, String>::new());
+    config.err().map_or_else(Vec::new, |error| error.0)
 }
 
 /// The tag is one that the script understands.

@@ -85,8 +85,7 @@ fn settings() -> BTreeMap<String, String> {
             value => drop(settings.insert(section, text(value))),
         }
     }
-    // These two hide their passwords when they are written out.
-    settings.insert("redis.url".to_owned(), config.redis.url.with_password().to_owned());
+    // It hides its user when it is written out.
     settings.insert("database.url".to_owned(), config.database.url.with_password().to_owned());
     settings
 }

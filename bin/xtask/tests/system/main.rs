@@ -33,6 +33,8 @@ mod prometheus;
 mod reads;
 mod restore;
 mod schema;
+mod sentinels;
+mod shards;
 mod site;
 mod stores;
 mod tool;

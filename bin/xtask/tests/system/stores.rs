@@ -12,15 +12,15 @@ use footfall_sandbox::RedisOptions;
 use crate::common::{Running, Set, eventually, options, own_address, program, start};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const PASSWORD: &str = "correct-horse-battery";
+pub(crate) const PASSWORD: &str = "correct-horse-battery";
 
 /// What Footfall may do in Redis, and in MySQL after `footfall init`, as docs/operations.md says.
-const ACL: &str = "~footfall:* +@all -@dangerous +info +bgrewriteaof";
+pub(crate) const ACL: &str = "~footfall:* +@all -@dangerous +info +bgrewriteaof";
 /// See [`ACL`].
 const RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE";
 
 /// Makes an authority and a server's certificate that it has signed: `ca.pem`, `server.pem`, `server.key`.
-fn make_certificates(folder: &Path, server: IpAddr) {
+pub(crate) fn make_certificates(folder: &Path, server: IpAddr) {
     let path = |name: &str| folder.join(name).display().to_string();
     let extensions = format!(
         "[req]\ndistinguished_name = name\nprompt = no\n[name]\nCN = unused\n\

@@ -8,7 +8,7 @@ use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::given::read_bytes;
-use super::secret::{SecretUrl, secret_url};
+use super::secret::{SecretUrl, secret_setting, shown_as_text};
 use super::store_url::{Parameter, Rule, StoreUrl, certificates};
 
 const DEFAULT_PORT: u16 = 3306;
@@ -82,7 +82,8 @@ pub struct DatabaseUrl {
     parts: StoreUrl,
     mode: Option<SslMode>,
 }
-secret_url!(DatabaseUrl);
+shown_as_text!(DatabaseUrl);
+secret_setting!(DatabaseUrl: "URL");
 
 impl DatabaseUrl {
     /// With its password: for the store's client, and for nobody else.

@@ -1,13 +1,17 @@
-//! The URL of a Redis server: what is in it is understood and allowed before anybody connects. Pure, so that the queue and
+//! The URLs of Redis servers: what is in them is understood and allowed before anybody connects. Pure, so that the queue and
 //! the configuration can both use it.
 
+use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::secret::{SecretUrl, secret_url};
+use super::secret::{SecretUrl, secret_setting, shown_as_text};
+use super::setting::{Range, Rejected, Setting, Value, text};
 use super::store_url::{Parameter, Rule, StoreUrl};
 
 const SCHEMES: [&str; 3] = ["redis", "rediss", "unix"];
 const DEFAULT_PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
 
 const BELONGS_TO_SOCKET: Rule =
     Rule::Never("belongs to a unix socket: with a host it is redis://user:password@host:6379/database");
@@ -41,7 +45,12 @@ pub struct RedisUrl {
     text: SecretUrl,
     parts: StoreUrl,
 }
-secret_url!(RedisUrl);
+shown_as_text!(RedisUrl);
+
+/// The URLs of one Redis server or of several, with commas between them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrls(Vec<RedisUrl>);
+secret_setting!(RedisUrls: "URL, or several with commas between them");
 
 impl RedisUrl {
     /// With its password: for Redis's client, and for nobody else.
@@ -53,51 +62,160 @@ impl RedisUrl {
     /// Where the server is, without user and password, for people.
     #[must_use]
     pub fn place(&self) -> String {
-        match self.parts.scheme.as_str() {
-            "unix" => format!("/{}", self.parts.path),
-            _ => self.parts.address(DEFAULT_PORT),
+        match self.is_socket() {
+            true => format!("/{}", self.parts.path),
+            false => self.parts.address(DEFAULT_PORT),
         }
+    }
+
+    /// Host and port, if it leads to a Sentinel.
+    #[must_use]
+    pub fn sentinel(&self) -> (&str, u16) {
+        (&self.parts.host, self.parts.port.unwrap_or(SENTINEL_PORT))
+    }
+
+    /// What stands in the place of the host: with Sentinels, the name of the master.
+    #[must_use]
+    pub fn master(&self) -> &str {
+        &self.parts.host
     }
 
     /// Whether the server is on this machine. When in doubt, it is not.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.parts.scheme == "unix" || self.parts.is_on_loopback()
+        self.is_socket() || self.parts.is_on_loopback()
     }
 
-    pub(super) fn has_tls(&self) -> bool {
+    /// Whether all that is said there is encrypted.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
         self.parts.scheme == "rediss"
     }
 
-    /// Who can listen on the way to this server, a sentence; none if nobody can.
-    pub(super) fn exposure(&self) -> Option<String> {
-        (!self.has_tls() && !self.is_local()).then(|| {
-            format!(
-                "redis.url leads to {} without TLS: who is on the way reads the password and can change what is counted; use \
-                 rediss://, and redis.ca if the authority is your own",
-                self.parts.host
-            )
-        })
+    fn is_socket(&self) -> bool {
+        self.parts.scheme == "unix"
     }
-}
 
-impl Default for RedisUrl {
-    fn default() -> Self {
-        "redis://127.0.0.1:6379/0".parse().expect("the default is a URL")
+    /// Why what stands in the place of the host cannot be the name of a master, as the end of a sentence.
+    pub(super) fn no_master(&self) -> Option<&'static str> {
+        let is_address = self.parts.host.parse::<IpAddr>().is_ok() || self.parts.host == "localhost";
+        if self.is_socket() {
+            Some("is a socket")
+        } else if is_address || self.parts.port.is_some() {
+            Some("has an address")
+        } else {
+            None
+        }
+    }
+
+    /// Why it cannot lead to a Sentinel, as the end of a sentence.
+    pub(super) fn no_sentinel(&self) -> Option<&'static str> {
+        if self.is_socket() {
+            Some("a Sentinel has no socket")
+        } else if !self.parts.path.is_empty() {
+            Some("a Sentinel has no databases: nothing follows its port")
+        } else {
+            None
+        }
     }
 }
 
 impl FromStr for RedisUrl {
     type Err = String;
 
+    /// What is wrong is a part of a sentence.
     fn from_str(text: &str) -> Result<Self, String> {
-        parse(text).map(|parts| Self { text: SecretUrl(text.to_owned()), parts }).map_err(|why| {
+        Ok(Self { parts: parse(text)?, text: SecretUrl(text.to_owned()) })
+    }
+}
+
+impl RedisUrls {
+    /// All of them, at least one.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &RedisUrl> {
+        self.0.iter()
+    }
+
+    /// The first one.
+    #[must_use]
+    pub fn first(&self) -> &RedisUrl {
+        &self.0[0]
+    }
+
+    /// Who can listen on the way to these servers, a sentence; none if nobody can.
+    pub(super) fn exposure(&self, setting: &str) -> Option<String> {
+        let exposed = self.iter().find(|url| !url.has_tls() && !url.is_local())?;
+        Some(format!(
+            "{setting} leads to {} without TLS: who is on the way reads the password and can change what is counted; use \
+             rediss://, and redis.ca if the authority is your own",
+            exposed.parts.host
+        ))
+    }
+}
+
+impl Default for RedisUrls {
+    fn default() -> Self {
+        "redis://127.0.0.1:6379/0".parse().expect("the default is a URL")
+    }
+}
+
+impl fmt::Display for RedisUrls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: Vec<String> = self.iter().map(ToString::to_string).collect();
+        f.write_str(&shown.join(","))
+    }
+}
+
+impl fmt::Debug for RedisUrls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for RedisUrls {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let texts = split(text);
+        let urls = texts.iter().zip(1..).map(|(text, number)| {
+            text.parse().map_err(|why| if texts.len() == 1 { why } else { format!("the URL number {number}: {why}") })
+        });
+        urls.collect::<Result<_, String>>().map(Self).map_err(|why| {
             format!(
                 "cannot be used ({why}): it must be such as redis://user:password@host:6379/0, rediss://... for TLS, or \
                  unix:///path/to/socket?pass=password"
             )
         })
     }
+}
+
+/// None of them: empty text.
+impl Setting for Option<RedisUrls> {
+    fn read(value: &Value, range: Option<Range>) -> Result<Self, Rejected> {
+        if text(value)?.is_empty() { Ok(None) } else { RedisUrls::read(value, range).map(Some) }
+    }
+
+    fn shown(&self) -> serde_json::Value {
+        self.as_ref().map_or_else(String::new, ToString::to_string).into()
+    }
+
+    fn kind(range: Option<Range>) -> String {
+        RedisUrls::kind(range)
+    }
+}
+
+/// At each comma with a URL behind it: another one may be in a password, or in the name of a socket.
+fn split(text: &str) -> Vec<&str> {
+    let mut urls = Vec::new();
+    let mut begin = 0;
+    for (comma, _) in text.match_indices(',') {
+        let next = text[comma + 1..].trim_start();
+        if SCHEMES.iter().any(|scheme| next.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://"))) {
+            urls.push(text[begin..comma].trim());
+            begin = comma + 1;
+        }
+    }
+    urls.push(if urls.is_empty() { text } else { text[begin..].trim() });
+    urls
 }
 
 fn parse(text: &str) -> Result<StoreUrl, String> {

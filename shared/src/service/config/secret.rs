@@ -29,8 +29,8 @@ impl fmt::Display for SecretUrl {
     }
 }
 
-/// A setting that is a URL with a secret: read by `FromStr`, shown by their text.
-macro_rules! secret_url {
+/// A type with a secret in it that is shown as its `text` shows itself.
+macro_rules! shown_as_text {
     ($type:ty) => {
         impl std::fmt::Debug for $type {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -43,7 +43,13 @@ macro_rules! secret_url {
                 std::fmt::Display::fmt(&self.text, f)
             }
         }
+    };
+}
+pub(super) use shown_as_text;
 
+/// A setting with a secret in it: read by `FromStr`, shown as it shows itself.
+macro_rules! secret_setting {
+    ($type:ty: $kind:literal) => {
         impl super::setting::Setting for $type {
             const IS_SECRET: bool = true;
 
@@ -59,12 +65,12 @@ macro_rules! secret_url {
             }
 
             fn kind(_: Option<super::setting::Range>) -> String {
-                "URL".to_owned()
+                $kind.to_owned()
             }
         }
     };
 }
-pub(super) use secret_url;
+pub(super) use secret_setting;
 
 /// A word that opens something: never shown.
 #[derive(Clone, Default, PartialEq, Eq)]

@@ -126,6 +126,11 @@ fn a_mistake_is_named() {
         ("FOOTFALL_LOG__LEVEL", "info,a=loud", "a filter such as"),
         ("FOOTFALL_LOG__LEVEL", "", "is empty"),
         ("FOOTFALL_REDIS__CA", "/does/not/exist", "rediss://"),
+        ("FOOTFALL_REDIS__TOPOLOGY", "Sentinel", "is `Sentinel`: it must be auto, single, shards or sentinel"),
+        ("FOOTFALL_REDIS__TOPOLOGY", "sentinel", "and redis.sentinels names none"),
+        ("FOOTFALL_REDIS__SENTINELS", "redis://10.0.0.1", "redis.url has an address: with redis.sentinels it is"),
+        ("FOOTFALL_REDIS__SENTINELS", "10.0.0.1:26379", "redis.sentinels cannot be used (it must begin with redis://"),
+        ("FOOTFALL_REDIS__URL", "redis://:hunter2@a,redis://:hunter2@b", "redis.url names 2 servers for 1 shards"),
         ("FOOTFALL_REDIS__URL_FILE", "/does/not/exist", "names /does/not/exist, which cannot be read"),
         ("FOOTFALL_REDIS__URL_FILE", "/dev/zero", "is larger than 1 MiB"),
         ("FOOTFALL_INGEST__ADMIN", "127.0.0.1:8000", "ingest.listen and ingest.admin"),
@@ -149,7 +154,10 @@ fn what_does_not_exist_is_named_with_what_may_be_meant() {
         ("FOOTFALL_REDIS_URL", "did you mean FOOTFALL_REDIS__URL?"),
         ("FOOTFALL_REDIS_URL_FILE", "did you mean FOOTFALL_REDIS__URL_FILE?"),
         ("FOOTFALL_DATABASE__URI", "did you mean FOOTFALL_DATABASE__URL?"),
-        ("FOOTFALL_REDIS", "its settings are FOOTFALL_REDIS__CA, FOOTFALL_REDIS__TIMEOUT_MS, FOOTFALL_REDIS__URL"),
+        (
+            "FOOTFALL_REDIS",
+            "its settings are FOOTFALL_REDIS__CA, FOOTFALL_REDIS__SENTINELS, FOOTFALL_REDIS__TIMEOUT_MS, ",
+        ),
         ("FOOTFALL_SHARD", "did you mean FOOTFALL_SHARDS?"),
         ("footfall_redis__url", "footfall_redis__url is not read: did you mean FOOTFALL_REDIS__URL?"),
         ("Footfall_Redis__Url_File", "did you mean FOOTFALL_REDIS__URL_FILE?"),
@@ -187,7 +195,10 @@ fn a_value_in_a_file_has_its_kind() {
         ("[flusher]\nupdate = 1", "is no setting: did you mean flusher.updates?"),
         ("[loging]\nlevel = \"info\"", "did you mean log.level?"),
         ("[nothing]", "nothing"),
-        ("redis = \"redis://:hunter2@h\"", "but a section; its settings are redis.ca, redis.timeout_ms, redis.url"),
+        (
+            "redis = \"redis://:hunter2@h\"",
+            "but a section; its settings are redis.ca, redis.sentinels, redis.timeout_ms, ",
+        ),
         ("[[redis]]\nurl = \"redis://:hunter2@h\"", "but a section"),
         ("[redis]\nurl = \"redis://:hunter2@h", "line 2 is no TOML"),
         ("[redis]\nurl = redis://:hunter2@h", "line 2 is no TOML"),
@@ -414,6 +425,64 @@ fn all_mistakes_are_named_at_once() {
     writeln!(file, "[flusher\n").expect("write");
     let error = Config::load(Some(file.path()), environment(&given)).expect_err("wrong");
     assert_eq!(error.0.len(), 4, "{error}");
+}
+
+#[test]
+fn how_redis_servers_belong_together_is_plain_or_said() {
+    const THREE: &str = "redis://:s3cret@10.0.0.1:26379, redis://10.0.0.2,rediss://10.0.0.3:5000";
+    let load = |url: &str, sentinels: &str, topology: &str| {
+        let given = [
+            ("FOOTFALL_SHARDS", "4"),
+            ("FOOTFALL_REDIS__URL", url),
+            ("FOOTFALL_REDIS__SENTINELS", sentinels),
+            ("FOOTFALL_REDIS__TOPOLOGY", topology),
+        ];
+        Config::load(None, environment(&given)).map(|config| config.redis)
+    };
+    for (url, sentinels, topology) in [
+        ("redis://a", "", "auto"),
+        ("redis://a", "", "single"),
+        ("redis://a", "", "shards"),
+        ("redis://a,redis://a:6380 ,rediss://b,unix:///run/a,b.sock", "", "auto"),
+        ("redis://a,redis://b", "", "shards"),
+        ("rediss://u:p,q@my_Master-1.x/0", THREE, "auto"),
+        ("redis://master", "redis://a", "sentinel"),
+    ] {
+        if let Err(error) = load(url, sentinels, topology) {
+            panic!("{url} {sentinels} {topology}: {error}");
+        }
+    }
+    for (url, sentinels, topology, said) in [
+        ("redis://a,redis://b", "", "single", "redis.url names 2 servers: name one, or set redis.topology to shards"),
+        ("redis://a,redis://b,redis://c,redis://d,redis://e", "", "auto", "5 servers for 4 shards"),
+        ("redis://a,redis://a:6379/1", "", "auto", "redis.url names a:6379 twice"),
+        ("redis://a,redi://b", "", "auto", "redis.url cannot be used ("),
+        ("redis://a,redis://b:x", "", "auto", "redis.url cannot be used (the URL number 2: "),
+        ("redis://a", "", "sentinel", "redis.sentinels names none"),
+        ("redis://a", THREE, "single", "redis.topology is single, and redis.sentinels is set"),
+        ("redis://a", THREE, "shards", "redis.topology is shards, and redis.sentinels is set"),
+        ("redis://a,redis://b", THREE, "auto", "redis.url names 2 servers: with redis.sentinels"),
+        ("redis://a:6379", THREE, "auto", "redis.url has an address"),
+        ("redis://[::1]", THREE, "auto", "redis.url has an address"),
+        ("unix:///run/redis.sock", THREE, "auto", "redis.url is a socket"),
+        ("redis://m", "redis://:s3cret@a/0", "auto", "a Sentinel has no databases"),
+        ("redis://m", "unix:///run/sentinel.sock", "auto", "a Sentinel has no socket"),
+        ("redis://m", "redis://a,redis://a:26379", "auto", "redis.sentinels names a:26379 twice"),
+    ] {
+        let error = load(url, sentinels, topology).expect_err(url);
+        assert!(error.0.len() == 1 && error.0[0].contains(said), "{url} {sentinels} {topology}: {error}");
+        assert!(!error.0[0].contains("s3cret"), "{error}");
+    }
+    // All at once.
+    let error = load("redis://a:1", "redis://a/0,unix:///s", "auto").expect_err("wrong");
+    assert_eq!(error.0.len(), 2, "{error}");
+
+    let redis = load("redis://:s3cret@master", THREE, "auto").expect("valid");
+    assert_eq!(
+        format!("{:?}", redis.sentinels),
+        "Some(redis://***@10.0.0.1:26379,redis://10.0.0.2,rediss://10.0.0.3:5000)"
+    );
+    assert!(!serde_json::to_string(&Config { redis, ..Config::default() }).expect("JSON").contains("s3cret"));
 }
 
 #[test]
