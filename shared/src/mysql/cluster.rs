@@ -87,7 +87,10 @@ mod tests {
         assert!(found(&[("group_replication_group_name", ""), ("rpl_semi_sync_master_enabled", "OFF")]).is_empty());
         let galera = [("wsrep_on", "ON"), ("wsrep_node_name", "db2"), ("wsrep_cluster_name", "site")];
         let [finding] = &found(&galera)[..] else { panic!("{:?}", found(&galera)) };
-        assert!(finding.severity == Severity::Info && finding.what.contains("Galera cluster (site, node db2)"), "{finding}");
+        assert!(
+            finding.severity == Severity::Info && finding.what.contains("Galera cluster (site, node db2)"),
+            "{finding}"
+        );
         let group = [
             ("group_replication_group_name", "g"),
             ("group_replication_single_primary_mode", "OFF"),

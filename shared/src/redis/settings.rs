@@ -135,7 +135,10 @@ impl Redis {
         let each = masters.iter().map(async |(place, server)| {
             // One that is away hides nothing of the others.
             let findings = look(server).await.unwrap_or_else(|error| {
-                vec![Finding::degraded(format!("it could not be looked at: {error}"), "start it, or mend the way to it")]
+                vec![Finding::degraded(
+                    format!("it could not be looked at: {error}"),
+                    "start it, or mend the way to it",
+                )]
             });
             let with_place = |finding: Finding| Finding { what: format!("{place}: {}", finding.what), ..finding };
             findings.into_iter().map(with_place).collect::<Vec<_>>()

@@ -3,7 +3,7 @@
 use footfall_shared::mysql::{Fences, SCHEMA_VERSION, Store, StoreError};
 use footfall_shared::protocol::Shard;
 use footfall_shared::protocol::errors::{ErrorClass, Grade};
-use footfall_shared::redis::{QueueError, Redis};
+use footfall_shared::redis::{Queue, QueueError, Redis};
 use footfall_shared::service::config::{Config, RedisUrl};
 
 use super::check::Check;
@@ -24,7 +24,7 @@ pub(super) async fn redis(config: &Config, redis: &Redis) -> Vec<Check> {
     };
     let mut writes = Ok(());
     for shard in Shard::all(config.shards.get()) {
-        writes = writes.and(redis.shard(shard).probe().await);
+        writes = writes.and(takes_writes(&redis.shard(shard)).await);
         if writes.is_err() {
             break;
         }
@@ -41,6 +41,10 @@ pub(super) async fn redis(config: &Config, redis: &Redis) -> Vec<Check> {
         Err(error) => checks.push(redis_fails(REDIS_SETTINGS, &error)),
     }
     checks
+}
+
+async fn takes_writes(queue: &Queue) -> Result<(), QueueError> {
+    queue.probe(&queue.state().await?).await.map(|_| ())
 }
 
 pub(super) async fn mysql(config: &Config, store: &Store) -> Vec<Check> {

@@ -81,7 +81,7 @@ fn every_package_exists() {
             let test = test.path();
             let stem = test.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
             if test.join("main.rs").exists() || test.extension().is_some_and(|kind| kind == "rs") {
-                tests.insert(format!("{name} {stem}"));
+                tests.insert((name.to_owned(), stem.to_owned()));
             }
         }
         packages.insert(name.to_owned());
@@ -92,11 +92,13 @@ fn every_package_exists() {
             let Some((_, call)) = line.split_once("cargo test ") else { continue };
             let words: Vec<&str> = call.split(['`', '#']).next().unwrap_or_default().split_whitespace().collect();
             let behind = |option: &str| words.windows(2).find(|pair| pair[0] == option).map(|pair| pair[1]);
-            let Some(package) = behind("-p") else { continue };
-            found += 1;
-            assert!(packages.contains(package), "{path}:{}: there is no package {package}", index + 1);
-            let test = behind("--test").map(|test| format!("{package} {test}"));
-            assert!(test.is_none_or(|test| tests.contains(&test)), "{path}:{}: there is no such test", index + 1);
+            let (package, test) = (behind("-p"), behind("--test"));
+            found += usize::from(package.is_some() || test.is_some());
+            let exists = package.is_none_or(|package| packages.contains(package));
+            assert!(exists, "{path}:{}: there is no such package", index + 1);
+            let is_meant = |known: &&(String, String)| package.is_none_or(|package| known.0 == package);
+            let exists = test.is_none_or(|test| tests.iter().filter(is_meant).any(|known| known.1 == test));
+            assert!(exists, "{path}:{}: there is no such test", index + 1);
         }
     }
     assert!(found > 4, "{found} calls were found");

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use footfall_drill::stack::Role;
 
-use crate::common::{Answer, Running, Set, connect_from, eventually, exchange, get, output, raw, request, start, start_to_measure};
+use crate::common::{
+    Answer, Running, Set, connect_from, eventually, exchange, get, output, raw, request, start, start_to_measure,
+};
 
 const SOON: Duration = Duration::from_secs(3);
 /// For what ingest looks at every ten seconds.
