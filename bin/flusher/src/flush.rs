@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 use crate::fold::fold;
 use crate::held::Held;
 use crate::metrics::Metrics;
+use crate::pace::Pace;
 
 /// Why a shard is not flushed at the moment.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +47,6 @@ impl Grade for FlushError {
 const PAGE_BYTES: usize = 128 << 10;
 /// Bases that are moved along at once, for the same reason.
 const ADVANCED_TOGETHER: usize = 256;
-/// After a transaction MySQL rests for this many times as long as it took, so that flushing takes a small part of its time,
-/// unless there is more to do: load makes transactions larger, not more.
-const REST: u32 = 9;
 /// What is looked at less often: MySQL's version of the counts while nothing is flushed, and Redis's view ids.
 const SLOW_PERIOD: Duration = Duration::from_secs(1);
 
@@ -81,8 +79,7 @@ pub struct Flusher {
     holder: String,
     /// What was read of the log; none while it is not known to be open.
     held: Option<Held>,
-    /// MySQL has a rest until then.
-    rest_until: Option<Instant>,
+    pace: Pace,
     /// When the data set was last looked at as a whole.
     state_seen: Option<Instant>,
     /// When MySQL last said what version its counts have.
@@ -113,7 +110,7 @@ impl Flusher {
             pulse,
             holder: Producer(random::number()).to_string(),
             held: None,
-            rest_until: None,
+            pace: Pace::new(config.flusher.clone()),
             state_seen: None,
             version_seen: None,
             schema_seen: None,
@@ -194,7 +191,11 @@ impl Flusher {
             self.store.check_schema(self.shards).await?;
             self.schema_seen = Some(Instant::now());
         }
-        if !self.is_due(flush_all) {
+        let is_due = self
+            .held
+            .as_ref()
+            .is_some_and(|held| !held.is_empty() && (flush_all || self.pace.is_due(held, Instant::now())));
+        if !is_due {
             return self.compare_versions(&page).await;
         }
         match self.flush(page).await {
@@ -235,18 +236,6 @@ impl Flusher {
         }
     }
 
-    /// The triggers: enough updates, enough articles, or waited long enough; and a transaction's worth of views.
-    fn is_due(&self, flush_all: bool) -> bool {
-        let Some(held) = self.held.as_ref().filter(|held| !held.is_empty()) else { return false };
-        let waited = held.since().map_or(Duration::ZERO, |since| since.elapsed());
-        let rests = self.rest_until.is_some_and(|until| Instant::now() < until);
-        let triggers = || held.views() >= self.config.updates.get() || held.has_articles(self.config.articles.get());
-        flush_all
-            || held.views() >= self.config.transaction_views_max.get()
-            || waited >= self.config.timeout
-            || !rests && triggers()
-    }
-
     /// Tells Redis when MySQL's counts were changed by anything but a flush: its cached bases are behind then.
     async fn compare_versions(&mut self, page: &Page) -> Result<(), FlushError> {
         let epoch = self.held.as_ref().map(|held| held.follower().epoch());
@@ -281,7 +270,7 @@ impl Flusher {
             let took = started.elapsed();
             self.metrics.seconds.observe(took.as_secs_f64());
             let Some(stored) = self.committed(committed, tag, &flush).await? else { return Ok(()) };
-            self.rest_until = Some(Instant::now() + (took * REST).min(self.config.timeout));
+            self.pace.committed(took, Instant::now());
             self.queue.ack(tag.epoch, stored.position, stored.version, stored.are_bases_advanced).await?;
             if let Some(held) = &mut self.held {
                 held.stored(stored.position, Instant::now());

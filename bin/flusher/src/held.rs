@@ -104,13 +104,13 @@ impl Held {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use footfall_shared::protocol::packed;
     use footfall_shared::protocol::{Article, Producer, User, View};
     use footfall_shared::redis::Entry;
 
-    fn entry(position: u64) -> Entry {
+    pub(crate) fn entry(position: u64) -> Entry {
         let view = View {
             article: Article::parse(b"a").expect("test id"),
             user: User::parse(b"u").expect("test id"),
@@ -120,7 +120,7 @@ mod tests {
         Entry { position, came_ms: 0, packed: packed::encode(&batch).into() }
     }
 
-    fn page(first: u64, entries: Vec<Entry>) -> Page {
+    pub(crate) fn page(first: u64, entries: Vec<Entry>) -> Page {
         let tail = entries.last().map_or(first, |entry| entry.position);
         Page { position: Position { tail, first }, entries, ..Page::default() }
     }

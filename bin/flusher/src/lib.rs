@@ -7,6 +7,7 @@ pub mod flush;
 pub mod fold;
 mod held;
 pub mod metrics;
+mod pace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -26,7 +26,7 @@ impl Position {
 pub type Positions = BTreeMap<Producer, (u64, u64)>;
 
 /// The position of a shard in MySQL, and its running totals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Fence {
     /// The current epoch; only data sets opened under it may flush.
     pub epoch: u64,

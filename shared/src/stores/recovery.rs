@@ -5,27 +5,22 @@
 //! any. Whoever sees that another has begun one gives it time to open it; and whoever has begun one and was overtaken in
 //! Redis by the opening of an older one opens his own, instead of beginning yet another.
 
-use std::sync::LazyLock;
-use std::time::Duration;
+mod others;
 
-use tokio::time::Instant;
+use std::sync::LazyLock;
+
 use tracing::{error, info, warn};
 
+use self::others::Others;
 use crate::mysql::{Fences, StoreError};
 use crate::protocol::errors::{ErrorClass, Grade};
-use crate::protocol::{DataSet, Decision, Fence, Progress, Recovery};
+use crate::protocol::{Decision, Progress, Recovery};
 use crate::redis::{Queue, QueueError};
-use crate::service::random;
 use crate::service::telemetry::{self, IntCounter};
 
 static RECOVERIES: LazyLock<IntCounter> = LazyLock::new(|| {
     telemetry::counter("footfall_recoveries_total", "Times that this process opened a Redis data set.")
 });
-
-/// How long a process that has begun an epoch may take to open it, at least, before another begins the next one.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// At most: it doubles each time that it was not enough.
-const PATIENCE_MAX: Duration = Duration::from_secs(8);
 
 /// Why a shard could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +99,7 @@ async fn open_or_discard(
         if !queue.probe(&state).await? {
             // The shard is on another server by now, its server was restarted, or another process was faster: the epoch
             // would end the one that is open there.
+            others.wait().await;
             continue;
         }
         let is_ours = |begun: &Recovery| {
@@ -163,52 +159,6 @@ async fn open_or_discard(
             }
         }
     }
-}
-
-/// What is known of other processes that are at it.
-struct Others {
-    /// The epoch that MySQL had at the first look.
-    first: Option<u64>,
-    /// The one that it had last, and since when.
-    last: (u64, Instant),
-    patience: Duration,
-}
-
-impl Default for Others {
-    fn default() -> Self {
-        Self { first: None, last: (0, Instant::now()), patience: PATIENCE + spread(PATIENCE) }
-    }
-}
-
-impl Others {
-    /// Whether another process has begun this epoch of MySQL's a moment ago, so that it may be about to open it. If it has
-    /// died instead, that is over after a while.
-    fn are_opening(&mut self, data: Option<DataSet>, fence: &Fence) -> bool {
-        let epoch = fence.epoch;
-        let first = *self.first.get_or_insert(epoch);
-        if self.last.0 != epoch {
-            self.last = (epoch, Instant::now());
-        }
-        // An epoch under which something was flushed was opened once: a data set that is empty or older then says nothing
-        // by itself, it may be that nobody has noticed yet.
-        let was_never_open = fence.flush_epoch < epoch && data.is_none_or(|data| data.epoch < epoch);
-        let is_begun =
-            epoch > first || was_never_open || data.is_some_and(|data| data.is_current && data.epoch < epoch);
-        if is_begun && self.last.1.elapsed() >= self.patience {
-            self.patience = (self.patience * 2).min(PATIENCE_MAX);
-            return false;
-        }
-        is_begun
-    }
-
-    async fn wait(&self) {
-        tokio::time::sleep(Duration::from_millis(10) + spread(Duration::from_millis(40))).await;
-    }
-}
-
-/// A random part of it: what has begun together is not to go on together.
-fn spread(of: Duration) -> Duration {
-    of.mul_f64(random::number() as f64 / u64::MAX as f64)
 }
 
 fn store_is_older(queue: &Queue, stored: Progress, known: (u64, u64)) -> RecoveryError {
