@@ -1,9 +1,10 @@
 //! A private MariaDB.
 
+mod install;
+
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
 use std::path::{self, Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,7 +14,6 @@ use tempfile::TempDir;
 use crate::files::{find_program, require_program, socket_dir};
 use crate::process::Process;
 
-const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// Long enough for crash recovery on a slow disk.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(120);
@@ -68,7 +68,7 @@ impl MariaDb {
         let tmp = dir.join("tmp");
         fs::create_dir_all(&tmp)?;
         if !data.exists() {
-            install(&dir, &data)?;
+            install::install(&dir, &data)?;
         }
         // Executed before connections are served: who is let in finds the database.
         let init = dir.join("init.sql");
@@ -164,33 +164,6 @@ impl MariaDb {
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
-}
-
-/// Creates the system tables in `data`, all or nothing: a half-made folder from an interrupted attempt never gets
-/// that name.
-fn install(dir: &Path, data: &Path) -> io::Result<()> {
-    let unfinished = dir.join("data.new");
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished)?;
-    }
-    // What installs is a shell script that takes a path with a space for two: it is given one without.
-    let link = socket_dir()?;
-    let plain = link.path().join("mariadb");
-    symlink(dir, &plain)?;
-    let mut command = Command::new(require_program("mariadb-install-db")?);
-    command
-        .arg("--no-defaults")
-        .arg(option("datadir", &plain.join("data.new")))
-        .arg(option("tmpdir", &plain.join("tmp")))
-        .args(as_root())
-        .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
-        .arg("--skip-name-resolve");
-    let mut process = Process::spawn(command, &dir.join("install.log"))?;
-    let status = process.wait(INSTALL_TIMEOUT)?;
-    if !status.success() {
-        return Err(process.failure(&format!("failed ({status})")));
-    }
-    fs::rename(unfinished, data)
 }
 
 /// The server refuses to run as root unless told so.
