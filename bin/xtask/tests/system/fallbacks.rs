@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{Running, Set, eventually, get, post, start};
+use crate::common::{Running, Set, eventually, get, post, start, start_to_measure};
 use footfall_drill::stack::{Journal, Role};
 use footfall_sandbox::{AppendFsync, RedisOptions};
 
@@ -59,7 +59,7 @@ fn stop(process: &mut footfall_sandbox::Process) {
 
 #[test]
 fn redis_stands_still_and_nobody_is_turned_away() {
-    let mut running = start(|_| {});
+    let mut running = start_to_measure(|_| {});
     outage(
         &mut running,
         "redis",
@@ -70,7 +70,7 @@ fn redis_stands_still_and_nobody_is_turned_away() {
 
 #[test]
 fn both_stores_stand_still_and_nobody_is_turned_away() {
-    let mut running = start(|_| {});
+    let mut running = start_to_measure(|_| {});
     outage(
         &mut running,
         "both",
@@ -87,7 +87,7 @@ fn both_stores_stand_still_and_nobody_is_turned_away() {
 
 #[test]
 fn mariadb_stands_still_and_views_wait_in_redis() {
-    let mut running = start(|_| {});
+    let mut running = start_to_measure(|_| {});
     let seconds = outage_seconds();
     let hot = format!("{}/v1/articles/hot", running.ingest());
     assert_eq!(post(&format!("{}/v1/views", running.ingest()), r#"{"article":"hot","user":"u"}"#).status, 204);
