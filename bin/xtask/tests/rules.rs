@@ -49,7 +49,7 @@ const WALLS: [Wall; 6] = [
     Wall {
         rule: "the sandbox does not know what its servers are used for",
         why: "what starts and hurts the stores must not share a mistake with what is tested on them",
-        holds_for: |path| path.starts_with("shared/sandbox/"),
+        holds_for: |path| path.starts_with("shared/proof/sandbox/"),
         is_broken_by: |line| {
             ["article", "articles", "footfall_shared", "views", "ingest", "flusher", "dashboard"]
                 .iter()
@@ -76,10 +76,7 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 /// What runs in production. Tests and drills look at the stores from outside, the sandbox starts them, and the bench has
 /// other ways to count beside ours. The simulation pretends to be the stores.
 fn is_product(path: &str) -> bool {
-    let is_outside = ["shared/sandbox/", "shared/proof/", "shared/drill/", "bin/bench/", "bin/simulation/"]
-        .iter()
-        .any(|folder| path.starts_with(folder));
-    path.ends_with(".rs") && path.contains("/src/") && !is_outside
+    path.ends_with(".rs") && path.contains("/src/") && !path.starts_with("shared/proof/")
 }
 
 /// The library, whose rooms may each use what its manifest names: there the compiler does not keep a client in its room.
@@ -184,27 +181,29 @@ fn neighbours(path: &str) -> (&'static [&'static str], &'static [&'static str]) 
             (&ALL, &["footfall-sandbox"])
         }
         // Its peers take the same requests apart as ingest does.
-        "bin/bench/Cargo.toml" => (&["footfall-shared", "footfall-drill", "footfall-sandbox", "footfall-ingest"], &[]),
+        "shared/proof/bench/Cargo.toml" => {
+            (&["footfall-shared", "footfall-drill", "footfall-sandbox", "footfall-ingest"], &[])
+        }
         // The code of both, in one process.
-        "bin/simulation/Cargo.toml" => {
+        "shared/proof/simulation/Cargo.toml" => {
             (&["footfall-proof", "footfall-shared", "footfall-journal", "footfall-ingest", "footfall-flusher"], &[])
         }
         // As light as it is: `cargo xtask` is built with it before anything else.
-        "shared/drill/Cargo.toml" => (&["footfall-proof", "footfall-sandbox", "footfall-journal"], &[]),
-        "shared/model/Cargo.toml" => (&["footfall-proof"], &[]),
+        "shared/proof/drill/Cargo.toml" => (&["footfall-proof", "footfall-sandbox", "footfall-journal"], &[]),
+        "shared/proof/model/Cargo.toml" => (&["footfall-proof"], &[]),
         "shared/proof/Cargo.toml" => (&[], &[]),
         "migrations/Cargo.toml" => (&["footfall-shared"], &["footfall-sandbox"]),
         "bin/ingest/Cargo.toml" => (&["footfall-shared", "footfall-journal"], &["footfall-sandbox"]),
         "shared/Cargo.toml" => (&[], &["footfall-sandbox"]),
-        "shared/sandbox/Cargo.toml" => (&[], &[]),
+        "shared/proof/sandbox/Cargo.toml" => (&[], &[]),
         _ => (&["footfall-shared"], &["footfall-sandbox"]),
     }
 }
 
 /// Who may depend on the clients of the stores.
 const CLIENTS: [(&str, &[&str]); 2] = [
-    ("redis", &["shared/Cargo.toml", "bin/bench/Cargo.toml", "bin/simulation/Cargo.toml"]),
-    ("sea-orm", &["shared/Cargo.toml", "migrations/Cargo.toml", "bin/bench/Cargo.toml"]),
+    ("redis", &["shared/Cargo.toml", "shared/proof/bench/Cargo.toml", "shared/proof/simulation/Cargo.toml"]),
+    ("sea-orm", &["shared/Cargo.toml", "migrations/Cargo.toml", "shared/proof/bench/Cargo.toml"]),
 ];
 
 /// All breaches of walls in one manifest, a sentence each.
@@ -314,12 +313,12 @@ fn every_wall_can_be_broken() {
         ("shared/src/redis.rs", "\nlet key = format!(\"footfall:{shard}\");", "names Redis keys"),
         ("shared/src/stores/recovery.rs", "\nlet key = \"footfall:{{{}}}:aside:{}:*\";", "names Redis keys"),
         ("shared/src/redis/lua/ack.lua", "-- footfall: fine here\nredis.call('GET', 'footfall:reads')", "from KEYS"),
-        ("shared/sandbox/src/redis.rs", "\nlet key = \"footfall:reads\";", "the sandbox"),
+        ("shared/proof/sandbox/src/redis.rs", "\nlet key = \"footfall:reads\";", "the sandbox"),
         ("shared/src/protocol/packed.rs", "\nuse tokio::time::sleep;", "the protocol is pure"),
         ("shared/src/protocol.rs", "\nlet text = std::fs::read(path);", "the protocol is pure"),
         ("shared/src/protocol/recovery.rs", "\nlet now = Instant::now();", "the protocol is pure"),
-        ("shared/sandbox/src/mariadb.rs", "\n\"SELECT * FROM articles\"", "the sandbox"),
-        ("shared/sandbox/tests/a.rs", "\nenv(\"FOOTFALL_REDIS__URL\")", "the sandbox"),
+        ("shared/proof/sandbox/src/mariadb.rs", "\n\"SELECT * FROM articles\"", "the sandbox"),
+        ("shared/proof/sandbox/tests/a.rs", "\nenv(\"FOOTFALL_REDIS__URL\")", "the sandbox"),
     ] {
         let found = breaches(path, text);
         let is_named = found.len() == 1 && found[0].starts_with(&format!("{path}:2: ")) && found[0].contains(rule);
@@ -336,7 +335,7 @@ fn every_wall_can_be_broken() {
         ("shared/src/protocol/a.rs", "/// An instant. use std::io; let constants = 1;"),
         ("migrations/src/a.rs", "use sea_orm::Statement; \"CREATE TABLE articles\""),
         ("shared/src/protocol/keys.rs", "\"footfall:reads\""),
-        ("shared/sandbox/src/redis.rs", "pub mod redis; use redis::Redis; \"SELECT 1\"; footfall::path()"),
+        ("shared/proof/sandbox/src/redis.rs", "pub mod redis; use redis::Redis; \"SELECT 1\"; footfall::path()"),
         ("bin/xtask/tests/system/a.rs", "sql(\"SELECT views FROM articles\"); \"footfall:{0}:log\""),
     ] {
         assert_none(&breaches(path, text));
@@ -357,7 +356,7 @@ fn every_wall_between_packages_can_be_broken() {
         ("bin/dashboard/Cargo.toml", "[dependencies]\nfootfall-sandbox = {}", "footfall-sandbox"),
         ("bin/xtask/Cargo.toml", "[dependencies]\nfootfall-shared = {}", "footfall-shared"),
         ("shared/Cargo.toml", "[dependencies]\nfootfall-migrations = {}", "footfall-migrations"),
-        ("shared/sandbox/Cargo.toml", "[dev-dependencies]\nfootfall-shared = {}", "footfall-shared"),
+        ("shared/proof/sandbox/Cargo.toml", "[dev-dependencies]\nfootfall-shared = {}", "footfall-shared"),
         ("bin/ingest/Cargo.toml", "[dependencies]\nredis = { workspace = true }", "redis"),
         ("bin/dashboard/Cargo.toml", "[build-dependencies]\nsea-orm = \"2\"", "sea-orm"),
     ] {

@@ -15,7 +15,7 @@ pub(crate) const BEFORE: f64 = 2_910.0;
 
 /// Lines of Rust and Lua in it, comments and tests too; none if this program is not where it was built.
 pub(crate) fn of_the_path() -> anyhow::Result<Option<f64>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this package is in bin/bench");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).expect("this package is in shared/proof/bench");
     if !root.join(PATH[0]).exists() {
         return Ok(None);
     }
