@@ -128,12 +128,22 @@ struct Between {
     pause: Duration,
     /// Another process opens this one.
     other: Mutex<Option<Recovery>>,
+    /// Another process has opened this one, between the look at Redis and the one at MySQL.
+    faster: Mutex<Option<Recovery>>,
     begun: AtomicU64,
 }
 
 impl Between {
     fn new(store: Store, queue: Queue) -> Self {
-        Self { store, queue, pause: Duration::ZERO, other: Mutex::default(), begun: AtomicU64::new(0) }
+        let (other, faster) = Default::default();
+        Self { store, queue, pause: Duration::ZERO, other, faster, begun: AtomicU64::new(0) }
+    }
+
+    async fn open(&self, other: &Recovery) {
+        let state = self.queue.state().await.expect("state");
+        let state = self.queue.carry(state, other).await.expect("carried").expect("nobody else is there");
+        let opened = self.queue.reopen(&state, other, SHARDS, false).await.expect("reopened");
+        assert!(opened.is_some(), "the other one opens its epoch");
     }
 }
 
@@ -143,7 +153,13 @@ impl Fences for Between {
     }
 
     fn fence(&self, shard: Shard) -> StoreFuture<'_, Fence> {
-        Fences::fence(&self.store, shard)
+        Box::pin(async move {
+            let faster = self.faster.lock().expect("nobody panics with it").take();
+            if let Some(faster) = faster {
+                self.open(&faster).await;
+            }
+            Fences::fence(&self.store, shard).await
+        })
     }
 
     fn next_epoch(&self, shard: Shard, epoch: u64) -> StoreFuture<'_, Option<Recovery>> {
@@ -155,10 +171,7 @@ impl Fences for Between {
             }
             let other = self.other.lock().expect("nobody panics with it").take();
             if let Some(other) = other {
-                let state = self.queue.state().await.expect("state");
-                let state = self.queue.carry(state, &other).await.expect("carried").expect("nobody else is there");
-                let opened = self.queue.reopen(&state, &other, SHARDS, false).await.expect("reopened");
-                assert!(opened.is_some(), "the other one opens its epoch");
+                self.open(&other).await;
             }
             Ok(begun)
         })
@@ -211,6 +224,33 @@ async fn so_it_is_where_another_has_carried_the_data_of_the_version_before() {
         "0",
     ])
     .await;
+}
+
+/// What all processes notice at the same moment, a fail-over, one of them mends: those that look a moment later begin none.
+#[tokio::test]
+async fn what_another_has_opened_meanwhile_is_not_opened_once_more() {
+    let fixture = Fixture::begin(0);
+    let store = fixture.store().await;
+    let other = store.next_epoch(SHARD, 0).await.expect("asked").expect("nobody else is there");
+    // As if something had been flushed under it already: it is plain that it was open.
+    fixture.mariadb.query("UPDATE footfall_shard_fence SET flush_epoch = epoch").expect("flushed");
+    let between = Between { faster: Mutex::new(Some(other)), ..Between::new(store, fixture.queue()) };
+    let opened = recovery::open(&fixture.queue(), &between, SHARDS).await.expect("opened");
+    assert_eq!((opened, between.begun.into_inner()), (1, 0), "the epoch opened, and how many were begun");
+}
+
+#[tokio::test]
+async fn what_another_has_begun_a_moment_ago_is_waited_for() {
+    let fixture = Fixture::begin(0);
+    let other = fixture.store().await.next_epoch(SHARD, 0).await.expect("asked").expect("nobody else is there");
+    let between = Between::new(fixture.store().await, fixture.queue());
+    let opened = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Between::new(fixture.store().await, fixture.queue()).open(&other).await;
+    };
+    let queue = fixture.queue();
+    let (opened, ()) = tokio::join!(recovery::open(&queue, &between, SHARDS), opened);
+    assert_eq!((opened.expect("opened"), between.begun.into_inner()), (1, 0), "the epoch, and how many were begun");
 }
 
 #[tokio::test]
