@@ -62,7 +62,7 @@ pub(super) async fn commit(store: &Store, shard: Shard, epoch: u64, flush: &Flus
     loop {
         let poison = tries.poison();
         match repeated(REPEATS, || commit_rows(store, shard, epoch, flush, poison)).await {
-            Err(error) => tries.go_on(store, error).await?,
+            Err(error) => tries.go_on(error, store.tables_fit()).await?,
             committed => return committed,
         }
     }
@@ -191,7 +191,7 @@ async fn commit_once(
         let limit = if poison == Poison::Fails { limit } else { TRANSACTION_MAX };
         let work = repeated(repeats, || commit_batch(store, shard, batch, histories, poison));
         match in_time(limit, work).await {
-            Err(error) => tries.go_on(store, error).await?,
+            Err(error) => tries.go_on(error, store.tables_fit()).await?,
             committed => return committed,
         }
     }

@@ -7,7 +7,6 @@ use sea_orm::DatabaseTransaction;
 
 use super::errors::{Result, StoreError};
 use super::rows::Poison;
-use super::store::Store;
 use crate::protocol::errors::{ErrorClass, Grade};
 use crate::service::random;
 use crate::service::telemetry::{self, IntCounter};
@@ -89,15 +88,19 @@ impl Tries {
 
     /// Whether to try again after this error: an unknown one is waited for, but not for ever; then, as with one that is
     /// about the values of a row, the rows are looked for that MySQL refuses.
-    /// Not if the tables are to blame, which can be mended: then that is the error.
-    pub(super) async fn go_on(&mut self, store: &Store, error: StoreError) -> Result<()> {
+    /// Not if the tables are to blame, which can be mended: then that is the error, which `tables_fit` finds out.
+    pub(super) async fn go_on(
+        &mut self,
+        error: StoreError,
+        tables_fit: impl Future<Output = Result<()>>,
+    ) -> Result<()> {
         if self.poison == Poison::IsLeftOut || !error.class().may_be_a_row() {
             return Err(error);
         }
         match self.pauses_ms.next() {
             Some(ms) if error.class() == ErrorClass::DbUnknown => tokio::time::sleep(Duration::from_millis(*ms)).await,
             _ => {
-                store.tables_fit().await?;
+                tables_fit.await?;
                 self.poison = Poison::IsLeftOut;
             }
         }
