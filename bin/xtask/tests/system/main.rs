@@ -29,6 +29,7 @@ mod outside;
 mod power;
 mod prometheus;
 mod reads;
+mod replica;
 mod restore;
 mod schema;
 mod site;
