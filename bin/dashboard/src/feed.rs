@@ -85,6 +85,11 @@ impl Feed {
         self.stores.errors()
     }
 
+    /// What MySQL has, as far as all of it is known.
+    pub(crate) fn fences(&self) -> Vec<Fence> {
+        self.shards.iter().filter_map(ShardView::fence).collect()
+    }
+
     /// What of the tables in MySQL is not as this build needs them.
     pub(crate) fn schema_error(&self) -> Option<&str> {
         self.stores.mysql.schema_error()

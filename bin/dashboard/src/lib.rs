@@ -57,7 +57,7 @@ use crate::access::Access;
 use crate::feed::Feed;
 use crate::frame::Frame;
 use crate::history::History;
-use crate::lists::Lists;
+use crate::lists::{Lists, Source};
 use crate::now::Now;
 use crate::numbers::StoredUntil;
 use crate::reader::{Outputs, Reader};
@@ -107,7 +107,12 @@ async fn serve(config: Config, listeners: Listeners, mut lifecycle: Lifecycle) -
         timeout,
     ));
     let stored_until = Arc::new(StoredUntil::default());
-    let lists = Lists::new(history, &config.database, counts.clone(), config.reads.ttl, Arc::clone(&stored_until));
+    let replica = match &config.database.read_url {
+        Some(url) => Some(Store::new(&Database { url: url.clone(), ..config.database.clone() }).await?),
+        None => None,
+    };
+    let source = Source::new(history, replica, Arc::clone(&stored_until));
+    let lists = Lists::new(source, &config.database, counts.clone(), config.reads.ttl);
     lifecycle.spawn("report of hit rates", {
         let (redis, stop) = (redis.clone(), lifecycle.stop());
         async move {

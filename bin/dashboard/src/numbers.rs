@@ -4,7 +4,8 @@
 mod ranking;
 mod rates;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use footfall_shared::protocol::Fence;
 use footfall_shared::protocol::Position;
@@ -128,20 +129,57 @@ pub(crate) fn is_reset(before: &Fence, after: &Fence) -> bool {
 }
 
 /// Up to when MySQL is known to have every view: lists of later times are incomplete. The feed finds it out, and the lists
-/// read it.
+/// read it. What MySQL had before is remembered, so that a replica that has only that can be given its time.
 #[derive(Debug, Default)]
-pub(crate) struct StoredUntil(AtomicU64);
+pub(crate) struct StoredUntil(Mutex<VecDeque<Stand>>);
+
+/// What MySQL had at a time.
+#[derive(Debug)]
+struct Stand {
+    /// All views before this time are in it; milliseconds since 1970.
+    unix_ms: u64,
+    fences: Vec<Fence>,
+}
+
+/// One a second, for an hour: a replica that is behind by more has no known time.
+const STANDS_MAX: usize = 3_600;
+/// See [`STANDS_MAX`].
+const STAND_MS: u64 = 1_000;
 
 impl StoredUntil {
-    /// All views before this time are in MySQL; milliseconds since 1970.
-    pub(crate) fn set(&self, unix_ms: u64) {
-        self.0.store(unix_ms, Ordering::Relaxed);
+    /// All views before this time are in MySQL, whose fences are these; milliseconds since 1970.
+    pub(crate) fn set(&self, unix_ms: u64, fences: Vec<Fence>) {
+        let mut stands = self.lock();
+        let before_ms = stands.len().checked_sub(2).map_or(0, |before| stands[before].unix_ms);
+        let is_one_of_a_second = |last: &Stand| last.unix_ms < before_ms.saturating_add(STAND_MS);
+        if stands.back().is_some_and(|last| last.fences == fences || is_one_of_a_second(last)) {
+            stands.pop_back();
+        }
+        stands.push_back(Stand { unix_ms, fences });
+        if stands.len() > STANDS_MAX {
+            stands.pop_front();
+        }
     }
 
     /// None until it was known once.
     #[must_use]
     pub(crate) fn get(&self) -> Option<u64> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|unix_ms| *unix_ms > 0)
+        self.lock().back().map(|stand| stand.unix_ms)
+    }
+
+    /// The same of a replica, by its fences. None if it is further behind than is remembered.
+    #[must_use]
+    pub(crate) fn of_replica(&self, fences: &[Fence]) -> Option<u64> {
+        let has = |stand: &&Stand| {
+            let at = |fence: &Fence| (fence.position, fence.version);
+            let mut both = fences.iter().map(at).zip(stand.fences.iter().map(at));
+            fences.len() == stand.fences.len() && both.all(|(has, had)| has.0 >= had.0 && has.1 >= had.1)
+        };
+        self.lock().iter().rev().find(has).map(|stand| stand.unix_ms)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Stand>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner) // Nothing in here is ever half done.
     }
 }
 
@@ -263,7 +301,32 @@ mod tests {
     fn until_it_is_known_once_mysql_has_nothing_up_to_no_time() {
         let until = StoredUntil::default();
         assert_eq!(until.get(), None);
-        until.set(1_000);
+        until.set(1_000, vec![fence(6)]);
         assert_eq!(until.get(), Some(1_000));
+    }
+
+    #[test]
+    fn a_replica_has_what_mysql_had_at_its_position() {
+        let until = StoredUntil::default();
+        let direct = |position| Fence { version: 1, ..fence(position) };
+        let of = |fences: &[Fence]| until.of_replica(fences);
+        assert_eq!(of(&[fence(6)]), None);
+        for (unix_ms, position) in [(10_000, 6), (20_000, 7), (20_300, 8), (20_900, 9), (22_000, 10)] {
+            until.set(unix_ms, vec![fence(position), fence(6)]);
+        }
+        assert_eq!(of(&[fence(10), fence(6)]), Some(22_000));
+        assert_eq!(of(&[fence(11), direct(7)]), Some(22_000), "it is ahead of what was read last");
+        assert_eq!(of(&[fence(9), fence(6)]), Some(20_000), "not every moment is remembered: rather too old");
+        assert_eq!(of(&[fence(6), fence(6)]), Some(10_000));
+        assert_eq!((of(&[fence(5), fence(6)]), of(&[fence(10)])), (None, None));
+        // Nothing comes, and the time goes on; then what does not move a position.
+        until.set(60_000, vec![fence(10), fence(6)]);
+        until.set(70_000, vec![direct(10), fence(6)]);
+        assert_eq!(of(&[fence(10), fence(6)]), Some(60_000));
+        assert_eq!(of(&[direct(10), fence(6)]), Some(70_000));
+        for unix_s in 100..100 + 2 * STANDS_MAX as u64 {
+            until.set(unix_s * 1_000, vec![fence(unix_s), fence(6)]);
+        }
+        assert_eq!((until.lock().len(), of(&[fence(99), fence(6)])), (STANDS_MAX, None));
     }
 }

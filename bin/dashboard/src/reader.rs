@@ -173,7 +173,7 @@ impl Outputs {
     fn publish(&self, feed: &Feed, stored_until_ms: Option<u64>, is_ready: &mut bool) {
         let snapshot = feed.snapshot();
         if let Some(unix_ms) = stored_until_ms {
-            self.stored_until.set(unix_ms);
+            self.stored_until.set(unix_ms, feed.fences());
         }
         self.history.add(Now::read(), snapshot);
         let differs = |what| (Severity::Critical, Reason::new("the tables are not as this build needs them", what));

@@ -1,10 +1,17 @@
-//! MySQL as several servers: which kind of cluster it is, and what our sessions ask of it.
+//! MySQL as several servers: which kind of cluster it is, what our sessions ask of it, and how those who write to the same
+//! rows at two nodes let each other through.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use sea_orm::sqlx::mysql::MySqlConnection;
 use sea_orm::sqlx::{Error, Executor};
 
+use tokio::time::{Instant, sleep_until};
+
+use crate::protocol::Shard;
 use crate::service::finding::Finding;
 
 /// The settings that tell.
@@ -28,9 +35,40 @@ pub async fn set_up_session(connection: &mut MySqlConnection, statements: &[&'st
     }
     // Not only where it is on: a variable that a server lacks is an error.
     if connection.fetch_optional("SHOW VARIABLES WHERE Variable_name = 'wsrep_on' AND Value = 'ON'").await?.is_some() {
+        IS_GALERA.store(true, Ordering::Relaxed);
         connection.execute(SYNC_WAIT).await?;
     }
     Ok(())
+}
+
+static IS_GALERA: AtomicBool = AtomicBool::new(false);
+
+/// Direct batches of all ingests write to the same rows. One server makes them wait for each other in a queue; in Galera the
+/// transaction that commits first wins, and one that follows itself at once would win for ever.
+#[derive(Debug, Default)]
+pub(super) struct Turns(Mutex<HashMap<Shard, Instant>>);
+
+/// After a transaction the others have this many times as long as it took.
+const TURN: u32 = 2;
+/// But no longer than this: clients wait.
+const TURN_MAX: Duration = Duration::from_millis(100);
+
+impl Turns {
+    /// Lets the others go first, in Galera.
+    pub(super) async fn wait(&self, shard: Shard) {
+        let until = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&shard).copied();
+        if let Some(until) = until {
+            sleep_until(until).await;
+        }
+    }
+
+    /// A transaction of ours has ended that took so long.
+    pub(super) fn took(&self, shard: Shard, took: Duration) {
+        if IS_GALERA.load(Ordering::Relaxed) {
+            let until = Instant::now() + (took * TURN).min(TURN_MAX);
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, until);
+        }
+    }
 }
 
 /// What kind of cluster it is, and what of that endangers views.

@@ -33,6 +33,12 @@ impl Store {
         fence_of(&row)
     }
 
+    /// All fences, by shard.
+    pub async fn fences(&self) -> Result<Vec<Fence>> {
+        let sql = "SELECT epoch, position, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence ORDER BY shard";
+        self.all(sql, []).await?.iter().map(fence_of).collect()
+    }
+
     /// One article's numbers with the position that they belong to, in one consistent look.
     pub async fn article(&self, shard: Shard, article: &Article) -> Result<StoredArticle> {
         let sql = "SELECT f.epoch, f.position, f.version, f.views AS shard_views, a.views, a.readers \

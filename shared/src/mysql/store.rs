@@ -9,7 +9,7 @@ use sea_orm::{
     ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, QueryResult, TransactionTrait, Value,
 };
 
-use super::cluster::set_up_session;
+use super::cluster::{Turns, set_up_session};
 use super::errors::{Result, StoreError, mysql_code};
 use super::known::KnownUsers;
 use super::reach::{self, Reach};
@@ -27,6 +27,7 @@ pub struct Store {
     pub(super) db: DatabaseConnection,
     pub(super) reach: Arc<Reach>,
     pub(super) known: KnownUsers,
+    pub(super) turns: Arc<Turns>,
     pub(super) timeout: Duration,
 }
 
@@ -80,6 +81,7 @@ impl Store {
             reach: Arc::new(Reach::new(database.url.place(), url::mysql_options(database)?, timeout)),
             db: Database::connect(options).await?,
             known: KnownUsers::default(),
+            turns: Arc::default(),
             timeout,
         })
     }

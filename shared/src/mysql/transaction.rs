@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, QueryResult};
+use tokio::time::Instant;
 
 use super::errors::{NO_FENCE, Result, StoreError};
 use super::known::Known;
@@ -166,8 +167,12 @@ pub(super) async fn commit_direct(store: &Store, shard: Shard, batch: &Batch) ->
     let hours = batch.articles().map(|(article, views)| (article.clone(), batch.minute / 60, views)).collect();
     let minute = Some((batch.minute, batch.views())).filter(|(_, views)| *views > 0);
     let histories = Histories { hours, minutes: Vec::from_iter(minute) };
+    store.turns.wait(shard).await;
+    let started = Instant::now();
     // Clients may be waiting for it: not for as long as for a flush.
-    commit_once(store, shard, batch, &histories, (store.timeout, REPEATS)).await
+    let committed = commit_once(store, shard, batch, &histories, (store.timeout, REPEATS)).await;
+    store.turns.took(shard, started.elapsed());
+    committed
 }
 
 /// Nobody waits for it, and every flush of the shard may get in its way.

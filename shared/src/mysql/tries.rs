@@ -88,7 +88,7 @@ impl Tries {
 
     /// Whether to try again after this error: an unknown one is waited for, but not for ever; then, as with one that is
     /// about the values of a row, the rows are looked for that MySQL refuses.
-    /// Not if the tables are to blame, which can be mended: then that is the error.
+    /// Not if the tables are to blame, which can be mended: then that is the error, which `tables_fit` finds out.
     pub(super) async fn go_on(
         &mut self,
         error: StoreError,

@@ -236,7 +236,8 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         warnings.extend(self.redis.exposures());
-        warnings.extend(self.database.url.exposure());
+        warnings.extend(self.database.url.exposure("database.url"));
+        warnings.extend(self.database.read_url.as_ref().and_then(|url| url.exposure("database.read_url")));
         if self.http.trusted_proxies.are_everybody() {
             warnings.push(
                 "http.trusted_proxies has a network of all addresses: everybody may say whose request it is; name the \

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use footfall_shared::mysql::Store;
+use footfall_shared::mysql::StoreError;
 use footfall_shared::protocol::errors::Grade;
 use footfall_shared::service::breaker::Breaker;
 use footfall_shared::service::clock;
@@ -19,10 +19,10 @@ use quick_cache::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-use super::json::{Horizon, ListBody};
+use super::json::ListBody;
 use super::reader;
 use super::route::{KINDS, List};
-use crate::numbers::StoredUntil;
+use super::source::Source;
 
 /// Lists of one kind that are requested at once.
 const REQUESTS_MAX: usize = 8;
@@ -33,7 +33,7 @@ const INCOMPLETE_TTL: Duration = Duration::from_secs(1);
 
 /// Serves lists. Apart from the live numbers, so that a list that takes its time does not hold these up.
 pub(crate) struct Lists {
-    store: Store,
+    source: Source,
     kinds: [Kind; KINDS],
     cache: Cache<List, Slot, Entries>,
     /// How long a list is cached.
@@ -42,7 +42,6 @@ pub(crate) struct Lists {
     timeout: Duration,
     counts: HitCounts,
     rejected: IntCounter,
-    stored_until: Arc<StoredUntil>,
 }
 
 /// Lists that take about as long as each other. Each kind has a breaker, permits and a share of the connections to MySQL:
@@ -67,6 +66,7 @@ type Slot = Arc<tokio::sync::Mutex<Option<CachedList>>>;
 struct CachedList {
     since: Instant,
     read_at: String,
+    as_of: Option<String>,
     list: serde_json::Value,
     /// What MySQL lacked then, in a message.
     missing: Option<String>,
@@ -79,7 +79,10 @@ impl CachedList {
 
     fn response(&self, degraded: Option<String>) -> HttpResponse {
         let degraded = degraded.or_else(|| self.missing.clone());
-        http::json(StatusCode::OK, &ListBody { list: &self.list, read_at: &self.read_at, degraded })
+        http::json(
+            StatusCode::OK,
+            &ListBody { list: &self.list, read_at: &self.read_at, as_of: self.as_of.as_deref(), degraded },
+        )
     }
 }
 
@@ -94,14 +97,8 @@ impl Weighter<List, Slot> for Entries {
 }
 
 impl Lists {
-    /// Reads from this store, over half of its connections for each kind of list at most, and caches each list for `ttl`.
-    pub(crate) fn new(
-        store: Store,
-        database: &Database,
-        counts: HitCounts,
-        ttl: Duration,
-        stored_until: Arc<StoredUntil>,
-    ) -> Self {
+    /// Reads from there, over half of its connections for each kind of list at most, and caches each list for `ttl`.
+    pub(crate) fn new(source: Source, database: &Database, counts: HitCounts, ttl: Duration) -> Self {
         let rejected =
             telemetry::counter("footfall_dashboard_lists_refused_total", "Lists refused because too many were read.");
         let reads = (database.connections_max.get() as usize / 2).clamp(1, REQUESTS_MAX);
@@ -111,14 +108,13 @@ impl Lists {
             reads: Arc::new(Semaphore::new(reads)),
         };
         Self {
-            store,
+            source,
             kinds: std::array::from_fn(kind),
             cache: Cache::with_weighter(1_000, CACHED_ENTRIES_MAX, Entries),
             ttl,
             timeout: database.timeout,
             counts,
             rejected,
-            stored_until,
         }
     }
 
@@ -187,18 +183,21 @@ impl Lists {
     async fn read(&self, list: &List) -> Result<CachedList, String> {
         let mysql = &self.kinds[list.kind()].mysql;
         self.counts.miss(list.interface());
-        // Known before MySQL is asked, so it has at least that.
-        let horizon = Horizon { now_ms: clock::unix_ms(), stored_until_ms: self.stored_until.get() };
-        let (since, read_at) = (Instant::now(), clock::rfc3339(horizon.now_ms));
-        match reader::read(&self.store, list, horizon).await {
-            Ok(list) => {
+        let since = Instant::now();
+        let read = async {
+            let horizon = self.source.horizon().await?;
+            Ok::<_, StoreError>((horizon, reader::read(self.source.store(), list, horizon).await?))
+        };
+        match read.await {
+            Ok((horizon, list)) => {
                 lock(mysql).succeeded();
-                Ok(CachedList { since, read_at, list, missing: horizon.missing() })
+                let (read_at, as_of) = (clock::rfc3339(horizon.now_ms), horizon.stored_until_ms.map(clock::rfc3339));
+                Ok(CachedList { since, read_at, as_of, list, missing: horizon.missing() })
             }
             Err(error) => {
                 error.class().count();
                 lock(mysql).failed(error.class(), Instant::now());
-                Err(format!("lists come from MySQL, which cannot be read now: {error}"))
+                Err(format!("lists come from {}, which cannot be read now: {error}", self.source.name()))
             }
         }
     }

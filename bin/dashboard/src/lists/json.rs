@@ -30,6 +30,8 @@ pub(super) struct ListBody<'a> {
     pub(super) list: &'a serde_json::Value,
     /// When MySQL was asked.
     pub(super) read_at: &'a str,
+    /// Every view before this is in it; null where that is not known.
+    pub(super) as_of: Option<&'a str>,
     /// Why it is older than it should be, or what is missing; absent while all is well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) degraded: Option<String>,
@@ -50,6 +52,8 @@ pub(super) struct Horizon {
     pub(super) now_ms: u64,
     /// MySQL has every view before this.
     pub(super) stored_until_ms: Option<u64>,
+    /// Where it is read, in a sentence.
+    pub(super) source: &'static str,
 }
 
 impl Horizon {
@@ -62,8 +66,8 @@ impl Horizon {
     pub(super) fn missing(&self) -> Option<String> {
         let seconds = |until: u64| self.now_ms.saturating_sub(until) / 1_000;
         self.may_lack_before(u64::MAX).then(|| match self.stored_until_ms {
-            Some(until) => format!("views of the last {} s may not be in MySQL yet", seconds(until)),
-            None => "it is not known which views are not in MySQL yet".into(),
+            Some(until) => format!("views of the last {} s may not be in {} yet", seconds(until), self.source),
+            None => format!("it is not known which views are not in {} yet", self.source),
         })
     }
 }
@@ -91,7 +95,7 @@ mod tests {
 
     /// Views of minutes 4 to 7, each with 60 s, or none where it is not known.
     fn views(stored_until_ms: Option<u64>, now_ms: u64) -> Vec<Option<u64>> {
-        let spans = spans(&[(5, 2), (7, 9)], 4..=7, 60, Horizon { now_ms, stored_until_ms });
+        let spans = spans(&[(5, 2), (7, 9)], 4..=7, 60, Horizon { now_ms, stored_until_ms, source: "MySQL" });
         let at_least: Vec<u64> = spans.iter().map(|span| span.views.or(span.at_least).expect("one of them")).collect();
         assert_eq!(at_least, [0, 2, 0, 9]);
         spans.into_iter().map(|span| span.views).collect()
@@ -103,7 +107,7 @@ mod tests {
         assert_eq!(views(Some(456_000), 460_000), [Some(0), Some(2), Some(0), Some(9)]);
         assert_eq!(views(Some(330_000), 460_000), [Some(0), None, None, None]);
         assert_eq!(views(None, 460_000), [None; 4]);
-        let missing = |stored_until_ms, now_ms| Horizon { now_ms, stored_until_ms }.missing();
+        let missing = |stored_until_ms, now_ms| Horizon { now_ms, stored_until_ms, source: "MySQL" }.missing();
         assert_eq!(missing(Some(456_000), 460_000), None);
         assert_eq!(missing(Some(400_000), 460_000).as_deref(), Some("views of the last 60 s may not be in MySQL yet"));
         assert!(missing(None, 460_000).is_some());
@@ -121,7 +125,7 @@ mod tests {
         fn every_clock_and_every_question_has_spans(unix_ms: u64, count in 0..=SPAN_MAX, at: u32) {
             clock::simulate(unix_ms);
             for (now, seconds) in [(clock::unix_minute(), 60), (clock::unix_minute() / 60, 3_600), (u32::MAX, 3_600)] {
-                let horizon = Horizon { now_ms: u64::MAX, stored_until_ms: Some(u64::MAX) };
+                let horizon = Horizon { now_ms: u64::MAX, stored_until_ms: Some(u64::MAX), source: "MySQL" };
                 let shown = spans(&[(at, 1)], clock::last(count, now), seconds, horizon);
                 prop_assert!((1..=SPAN_MAX.max(1) as usize).contains(&shown.len()));
             }

@@ -31,6 +31,7 @@ mod outside;
 mod power;
 mod prometheus;
 mod reads;
+mod replica;
 mod restore;
 mod schema;
 mod sentinels;

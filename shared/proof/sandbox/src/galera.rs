@@ -207,8 +207,8 @@ impl Galera {
             .arg(format!("--datadir={}", dir.join("data").display()))
             .arg(format!("--tmpdir={}", dir.join("tmp").display()))
             .args(crate::mariadb::as_root())
-            .args(["--wsrep-on=ON", "--wsrep-recover", "--skip-networking"])
-            .arg(format!("--wsrep-provider={}", self.library.display()))
+            .args(self.options(number)?.args)
+            .args(["--wsrep-recover", "--skip-networking"])
             .arg(format!("--socket={}", self.run.path().join("recover.sock").display()))
             .output()?;
         let said = String::from_utf8_lossy(&output.stderr);

@@ -110,8 +110,8 @@ impl DatabaseUrl {
         self.parts.parameter("ssl-ca").is_some() && self.mode.is_none()
     }
 
-    /// Who can listen on the way to this server, a sentence; none if nobody can.
-    pub(super) fn exposure(&self) -> Option<String> {
+    /// Who can listen on the way to the server of this setting, a sentence; none if nobody can.
+    pub(super) fn exposure(&self, setting: &str) -> Option<String> {
         if self.is_local() || self.names_authority_only() {
             return None;
         }
@@ -122,7 +122,7 @@ impl DatabaseUrl {
             None | Some(SslMode::Preferred) => "without TLS, unless the server offers it: who is on the way",
         };
         Some(format!(
-            "database.url leads to {} {how} reads the password and can change what is counted; add \
+            "{setting} leads to {} {how} reads the password and can change what is counted; add \
              ?ssl-mode=VERIFY_IDENTITY, and &ssl-ca=/path/ca.pem if the authority is your own",
             self.parts.host
         ))

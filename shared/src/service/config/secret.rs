@@ -68,6 +68,28 @@ macro_rules! secret_setting {
                 $kind.to_owned()
             }
         }
+
+        impl super::setting::Setting for Option<$type> {
+            const IS_SECRET: bool = true;
+
+            fn read(
+                value: &super::setting::Value,
+                range: Option<super::setting::Range>,
+            ) -> Result<Self, super::setting::Rejected> {
+                if super::setting::text(value)?.is_empty() {
+                    return Ok(None);
+                }
+                <$type as super::setting::Setting>::read(value, range).map(Some)
+            }
+
+            fn shown(&self) -> serde_json::Value {
+                self.as_ref().map_or_else(String::new, ToString::to_string).into()
+            }
+
+            fn kind(_: Option<super::setting::Range>) -> String {
+                "URL, or empty".to_owned()
+            }
+        }
     };
 }
 pub(super) use secret_setting;
