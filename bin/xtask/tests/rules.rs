@@ -185,6 +185,8 @@ fn neighbours(path: &str) -> (&'static [&'static str], &'static [&'static str]) 
         }
         // Its peers take the same requests apart as ingest does.
         "bin/bench/Cargo.toml" => (&["footfall-shared", "footfall-drill", "footfall-sandbox", "footfall-ingest"], &[]),
+        // It puts the parsers of all to the test.
+        "bin/fuzz/Cargo.toml" => (&["footfall", "footfall-shared", "footfall-journal", "footfall-ingest"], &[]),
         // The code of both, in one process.
         "bin/simulation/Cargo.toml" => {
             (&["footfall-proof", "footfall-shared", "footfall-journal", "footfall-ingest", "footfall-flusher"], &[])
