@@ -1,4 +1,4 @@
-//! Footfall's own commands for developers: `cargo xtask up`, `test`, `chaos`, `bench`, `package` and `docs`.
+//! Footfall's own commands for developers: `cargo xtask up`, `test`, `chaos`, `fuzz`, `bench`, `package` and `docs`.
 //!
 //! It is a library too, for the tests in `tests/`.
 
@@ -12,6 +12,7 @@ pub mod bench;
 pub mod chaos;
 pub mod checks;
 pub mod docs;
+pub mod fuzz;
 mod logs;
 pub mod notices;
 pub mod package;

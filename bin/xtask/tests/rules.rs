@@ -184,6 +184,10 @@ fn neighbours(path: &str) -> (&'static [&'static str], &'static [&'static str]) 
         "shared/proof/bench/Cargo.toml" => {
             (&["footfall-shared", "footfall-drill", "footfall-sandbox", "footfall-ingest"], &[])
         }
+        // It puts the parsers of all to the test.
+        "shared/proof/fuzz/Cargo.toml" => {
+            (&["footfall", "footfall-shared", "footfall-journal", "footfall-ingest"], &[])
+        }
         // The code of both, in one process.
         "shared/proof/simulation/Cargo.toml" => {
             (&["footfall-proof", "footfall-shared", "footfall-journal", "footfall-ingest", "footfall-flusher"], &[])

@@ -118,6 +118,9 @@ pub fn salt(day: u64) -> String {
     format!("footfall:salt:{day}")
 }
 
+/// What the keys of all logs that were set aside match, of whatever shard; an article may be called so too.
+pub(crate) const ALL_ASIDE: &str = "footfall:{*}:aside:*";
+
 /// What every key of Footfall begins with; `footfall clean` deletes by it.
 pub const PREFIX: &str = "footfall:";
 

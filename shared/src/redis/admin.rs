@@ -1,6 +1,6 @@
 //! What the operator's tool looks at and sets right: `footfall verify`, `quarantine`, `erase`, `accept-restore`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redis::{InfoDict, Value};
 
@@ -9,8 +9,8 @@ use super::errors::{QueueError, Result};
 use super::follow::Entry;
 use super::queue::Queue;
 use super::scripts::REWRITE;
-use crate::protocol::keys;
-use crate::protocol::{Position, Positions, Producer};
+use crate::protocol::keys::{self, ShardKeys};
+use crate::protocol::{Position, Positions, Producer, Shard};
 
 /// What a data set holds at one moment. The entries of its log never change: they are read later, see [`Queue::log`].
 #[derive(Debug, Clone, Default)]
@@ -103,18 +103,10 @@ impl Queue {
 
     /// Epoch and first position of every log that was set aside, in order.
     pub async fn aside(&self) -> Result<Vec<(u64, u64)>> {
-        let mut cursor = 0u64;
-        let mut found = std::collections::BTreeSet::new(); // A scan may show a key twice.
-        loop {
-            let mut scan = redis::pipe();
-            scan.cmd("SCAN").arg(cursor).arg("MATCH").arg(self.keys.all_aside()).arg("COUNT").arg(1000);
-            let ((next, names),): ((u64, Vec<String>),) = self.calls.commands(scan).await?;
-            found.extend(names.iter().filter_map(|name| self.keys.aside_of(name)));
-            if next == 0 {
-                return Ok(found.into_iter().collect());
-            }
-            cursor = next;
-        }
+        let names = matching(&self.calls, &self.keys.all_aside()).await?;
+        let mut found: Vec<_> = names.iter().filter_map(|name| self.keys.aside_of(name)).collect();
+        found.sort_unstable();
+        Ok(found)
     }
 
     /// Some of the records of a log that was set aside, from this one on, as they are: see [`Entry::parse`]. Empty if there
@@ -148,6 +140,17 @@ impl Queue {
 }
 
 impl Redis {
+    /// How many logs were set aside, of all shards.
+    pub async fn asides(&self, shards: u16) -> Result<u64> {
+        let shards: Vec<_> = Shard::all(shards).map(ShardKeys::new).collect();
+        let mut found = 0;
+        for (_, server) in self.masters().await? {
+            let names = matching(&server, keys::ALL_ASIDE).await?;
+            found += names.iter().filter(|name| shards.iter().any(|keys| keys.aside_of(name).is_some())).count() as u64;
+        }
+        Ok(found)
+    }
+
     /// Deletes every key of Footfall and nothing else; answers how many. For `footfall clean`.
     pub async fn delete_everything(&self) -> Result<u64> {
         let mut deleted = 0;
@@ -182,6 +185,22 @@ impl Redis {
             }
         }
         Ok(false)
+    }
+}
+
+/// The keys of a server whose names are so.
+async fn matching(server: &Calls, pattern: &str) -> Result<BTreeSet<String>> {
+    let mut cursor = 0u64;
+    let mut found = BTreeSet::new(); // A scan may show a key twice.
+    loop {
+        let mut scan = redis::pipe();
+        scan.cmd("SCAN").arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(1000);
+        let ((next, names),): ((u64, Vec<String>),) = server.commands(scan).await?;
+        found.extend(names);
+        if next == 0 {
+            return Ok(found);
+        }
+        cursor = next;
     }
 }
 

@@ -33,7 +33,7 @@ use crate::service::telemetry::{self, IntCounter};
 mod head;
 mod per_address;
 mod places;
-mod proxy_header;
+pub mod proxy_header;
 mod stream;
 
 pub use head::names_us;

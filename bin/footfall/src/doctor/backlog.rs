@@ -105,14 +105,7 @@ fn sum(shards: &[Waiting]) -> String {
 }
 
 pub(super) async fn quarantine(config: &Config, redis: &Redis, store: &Store) -> Vec<Check> {
-    let logs = async {
-        let mut logs = 0;
-        for shard in Shard::all(config.shards.get()) {
-            logs += redis.shard(shard).aside().await?.len() as u64;
-        }
-        Ok::<_, QueueError>(logs)
-    };
-    let (rows, logs) = tokio::join!(store.quarantined_rows(), logs);
+    let (rows, logs) = tokio::join!(store.quarantined_rows(), redis.asides(config.shards.get()));
     match rows {
         Ok(rows) => vec![judge_quarantine(rows, logs.ok())],
         // Said already.

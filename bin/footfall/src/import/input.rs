@@ -54,9 +54,9 @@ impl Source {
         Ok(Self { name, bytes: Some(kind.len()).filter(|_| kind.is_file()), reader: Box::new(file) })
     }
 
-    #[cfg(test)]
+    /// What is in memory.
     pub(super) fn of(bytes: &[u8]) -> Self {
-        Self { name: "a test".into(), bytes: None, reader: Box::new(Cursor::new(bytes.to_vec())) }
+        Self { name: "memory".into(), bytes: None, reader: Box::new(Cursor::new(bytes.to_vec())) }
     }
 
     /// Begins to read; `taken` counts the bytes of the file.

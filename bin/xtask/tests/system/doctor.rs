@@ -58,6 +58,10 @@ fn doctor(running: &mut Running, arguments: &[&str], env: &[(&str, &str)]) -> (i
     (output.status.code().unwrap_or(-1), String::from_utf8(output.stdout).expect("text"))
 }
 
+fn redis(running: &Running, words: &[&str]) {
+    running.stack.redis.query(words).expect("an answer");
+}
+
 fn said(running: &mut Running, env: &[(&str, &str)]) -> Said {
     let (code, text) = doctor(running, &["--json"], env);
     let lines = text.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
@@ -88,7 +92,6 @@ fn what_is_broken_is_named_with_the_next_step() {
         // An administrator's rights would reach past `read_only`.
         options.database_user = "counting".to_owned();
     });
-    let redis = |running: &Running, words: &[&str]| drop(running.stack.redis.query(words).expect("an answer"));
     for user in ["one", "two", "three"] {
         view(&running, "yumo", user);
     }
@@ -155,6 +158,10 @@ fn what_is_down_keeps_nothing_else_from_being_looked_at() {
     eventually("quarantined", PATIENCE, || sum(&mut running, "SELECT SUM(views) FROM footfall_quarantine") == 1);
     eventually("a warning", PATIENCE, || said(&mut running, &[]).code == 1);
     said(&mut running, &[]).assert(1, "quarantine", "warning", "footfall quarantine list");
+    redis(&running, &["RPUSH", "footfall:{0}:aside:7:1", "a batch of an overtaken history"]);
+    redis(&running, &["SET", "footfall:{0}:live:1:0:x}:aside:7:1", "an article of that name"]);
+    said(&mut running, &[]).assert(1, "quarantine", "warning", "1 log set aside");
+    redis(&running, &["DEL", "footfall:{0}:aside:7:1", "footfall:{0}:live:1:0:x}:aside:7:1"]);
     running.sql("ALTER TABLE footfall_article_readers DROP CONSTRAINT nope");
     assert_eq!(tool(&running, &["quarantine", "replay", "--all", "--yes"]).0, 0);
     assert_well(&mut running, "the quarantine");

@@ -44,7 +44,10 @@ fn a_replica_that_stands_still_is_behind_with_an_age() {
 
     let (ingest, dashboard) = (running.ingest(), running.stack.url(Role::Dashboard, 0));
     let read = |article: &str| {
-        assert_eq!(post(&format!("{ingest}/v1/views"), &format!(r#"{{"article":"{article}","user":"u"}}"#)).status, 204);
+        assert_eq!(
+            post(&format!("{ingest}/v1/views"), &format!(r#"{{"article":"{article}","user":"u"}}"#)).status,
+            204
+        );
     };
     let list = || -> Option<Value> {
         let answer = get(&format!("{dashboard}/v1/articles"));

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::secret::{SecretUrl, secret_setting, shown_as_text};
-use super::setting::{Range, Rejected, Setting, Value, text};
 use super::store_url::{Parameter, Rule, StoreUrl};
 
 const SCHEMES: [&str; 3] = ["redis", "rediss", "unix"];
@@ -185,21 +184,6 @@ impl FromStr for RedisUrls {
                  unix:///path/to/socket?pass=password"
             )
         })
-    }
-}
-
-/// None of them: empty text.
-impl Setting for Option<RedisUrls> {
-    fn read(value: &Value, range: Option<Range>) -> Result<Self, Rejected> {
-        if text(value)?.is_empty() { Ok(None) } else { RedisUrls::read(value, range).map(Some) }
-    }
-
-    fn shown(&self) -> serde_json::Value {
-        self.as_ref().map_or_else(String::new, ToString::to_string).into()
-    }
-
-    fn kind(range: Option<Range>) -> String {
-        RedisUrls::kind(range)
     }
 }
 

@@ -87,7 +87,7 @@ macro_rules! secret_setting {
             }
 
             fn kind(_: Option<super::setting::Range>) -> String {
-                "URL, or empty".to_owned()
+                concat!($kind, ", or empty").to_owned()
             }
         }
     };

@@ -16,7 +16,7 @@ const LINE_BYTES_MAX: usize = 107;
 
 /// Reads the header, and nothing behind it. Answers the client's address; `peer` if the proxy says that it speaks for
 /// itself, or does not know.
-pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin), peer: IpAddr) -> io::Result<IpAddr> {
+pub async fn read(stream: &mut (impl AsyncRead + Unpin), peer: IpAddr) -> io::Result<IpAddr> {
     let mut header = vec![0; START_BYTES];
     stream.read_exact(&mut header).await?;
     if header == v2::PROTOCOL_PREFIX {
