@@ -130,6 +130,8 @@ export const CHINESE = {
   "May be incomplete: #.": "数据可能不全：#。",
   "views of the last # s may not be in MySQL yet": "最近 # 秒的阅读可能尚未写入 MySQL",
   "it is not known which views are not in MySQL yet": "目前无法得知哪些阅读尚未写入 MySQL",
+  "views of the last # s may not be in the replica at database.read_url yet": "最近 # 秒的阅读可能尚未写入从库（database.read_url）",
+  "it is not known which views are not in the replica at database.read_url yet": "目前无法得知哪些阅读尚未写入从库（database.read_url）",
   "lists come from MySQL, which could not be read a moment ago": "列表来自 MySQL，刚才无法读取",
   "lists come from MySQL, which cannot be read now": "列表来自 MySQL，目前无法读取",
   "too many lists are read at the moment: try again": "同时读取的列表过多，请稍后再试",

@@ -52,8 +52,8 @@ pub(super) struct Horizon {
     pub(super) now_ms: u64,
     /// MySQL has every view before this.
     pub(super) stored_until_ms: Option<u64>,
-    /// Where it is read, in a sentence.
-    pub(super) source: &'static str,
+    /// Whether it is read from a replica of MySQL.
+    pub(super) is_replica: bool,
 }
 
 impl Horizon {
@@ -65,9 +65,13 @@ impl Horizon {
 
     pub(super) fn missing(&self) -> Option<String> {
         let seconds = |until: u64| self.now_ms.saturating_sub(until) / 1_000;
-        self.may_lack_before(u64::MAX).then(|| match self.stored_until_ms {
-            Some(until) => format!("views of the last {} s may not be in {} yet", seconds(until), self.source),
-            None => format!("it is not known which views are not in {} yet", self.source),
+        self.may_lack_before(u64::MAX).then(|| match (self.stored_until_ms.map(seconds), self.is_replica) {
+            (Some(seconds), false) => format!("views of the last {seconds} s may not be in MySQL yet"),
+            (Some(seconds), true) => {
+                format!("views of the last {seconds} s may not be in the replica at database.read_url yet")
+            }
+            (None, false) => "it is not known which views are not in MySQL yet".into(),
+            (None, true) => "it is not known which views are not in the replica at database.read_url yet".into(),
         })
     }
 }
@@ -95,7 +99,7 @@ mod tests {
 
     /// Views of minutes 4 to 7, each with 60 s, or none where it is not known.
     fn views(stored_until_ms: Option<u64>, now_ms: u64) -> Vec<Option<u64>> {
-        let spans = spans(&[(5, 2), (7, 9)], 4..=7, 60, Horizon { now_ms, stored_until_ms, source: "MySQL" });
+        let spans = spans(&[(5, 2), (7, 9)], 4..=7, 60, Horizon { now_ms, stored_until_ms, is_replica: false });
         let at_least: Vec<u64> = spans.iter().map(|span| span.views.or(span.at_least).expect("one of them")).collect();
         assert_eq!(at_least, [0, 2, 0, 9]);
         spans.into_iter().map(|span| span.views).collect()
@@ -107,7 +111,7 @@ mod tests {
         assert_eq!(views(Some(456_000), 460_000), [Some(0), Some(2), Some(0), Some(9)]);
         assert_eq!(views(Some(330_000), 460_000), [Some(0), None, None, None]);
         assert_eq!(views(None, 460_000), [None; 4]);
-        let missing = |stored_until_ms, now_ms| Horizon { now_ms, stored_until_ms, source: "MySQL" }.missing();
+        let missing = |stored_until_ms, now_ms| Horizon { now_ms, stored_until_ms, is_replica: false }.missing();
         assert_eq!(missing(Some(456_000), 460_000), None);
         assert_eq!(missing(Some(400_000), 460_000).as_deref(), Some("views of the last 60 s may not be in MySQL yet"));
         assert!(missing(None, 460_000).is_some());
@@ -125,7 +129,7 @@ mod tests {
         fn every_clock_and_every_question_has_spans(unix_ms: u64, count in 0..=SPAN_MAX, at: u32) {
             clock::simulate(unix_ms);
             for (now, seconds) in [(clock::unix_minute(), 60), (clock::unix_minute() / 60, 3_600), (u32::MAX, 3_600)] {
-                let horizon = Horizon { now_ms: u64::MAX, stored_until_ms: Some(u64::MAX), source: "MySQL" };
+                let horizon = Horizon { now_ms: u64::MAX, stored_until_ms: Some(u64::MAX), is_replica: false };
                 let shown = spans(&[(at, 1)], clock::last(count, now), seconds, horizon);
                 prop_assert!((1..=SPAN_MAX.max(1) as usize).contains(&shown.len()));
             }

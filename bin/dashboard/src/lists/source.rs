@@ -41,6 +41,6 @@ impl Source {
         } else {
             self.stored_until.get()
         };
-        Ok(Horizon { now_ms: clock::unix_ms(), stored_until_ms, source: self.name() })
+        Ok(Horizon { now_ms: clock::unix_ms(), stored_until_ms, is_replica: self.is_replica })
     }
 }
