@@ -127,7 +127,7 @@ impl Site {
     #[track_caller]
     pub(crate) fn verify(&self, ledger: &Path) -> (u64, u64) {
         self.machine.copy(ledger, "ledger.tsv").expect("copied");
-        let said = self.run(". /etc/footfall/env; footfall verify --wait 120 --ledger ledger.tsv 2>&1 || true");
+        let said = self.run(". /etc/footfall/env; footfall verify --wait 20 --ledger ledger.tsv 2>&1 || true");
         let line = said.lines().rfind(|line| line.contains(" missing, ")).unwrap_or_else(|| panic!("{said}"));
         let mut numbers = line.split(", ").map(|part| part.split(' ').next().unwrap_or_default().replace(',', ""));
         let mut number = || numbers.next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{line}"));

@@ -1,6 +1,6 @@
 //! After a power cut: Redis's file ends in zeros, so that it does not start; it is mended as the runbook says.
 //!
-//! The machine itself cannot be cut off here. What its disk may lose is tried in the simulation.
+//! The machine itself is cut off in `tests/machine`, where that can be had; this one runs everywhere.
 
 use std::process::Command;
 use std::time::Duration;
