@@ -14,7 +14,7 @@ fn the_units_live_under_a_real_systemd() {
 
     for unit in SERVICES.into_iter().chain(["redis-server", "mariadb", "footfall.target"]) {
         under_load(&mut site, &format!("restart of {unit}"), |site| {
-            drop(site.run(&format!("systemctl restart {unit}")))
+            site.run(&format!("systemctl restart {unit}"));
         });
     }
     under_load(&mut site, "a flusher that stands still", |site| a_flusher_that_stands_still_is_restarted(site));
@@ -99,7 +99,7 @@ fn nothing_is_left_when_it_is_purged(site: &Site) {
         "apt-get purge -y -q footfall > /dev/null
          find / -xdev -name '*footfall*' -not -path '/root/*' -not -path '/var/lib/mysql/*' -not -path '/var/log/*'
          systemctl list-units --all --plain --no-legend 'footfall*'
-         systemctl list-unit-files --no-legend 'footfall*'
+         systemctl list-unit-files --no-legend 'footfall*' || true
          ps -A -o comm= | grep footfall || true",
     );
     assert_eq!(left, "", "it leaves something behind");
