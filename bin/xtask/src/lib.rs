@@ -3,6 +3,7 @@
 //! It is a library too, for the tests in `tests/`.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,6 +15,7 @@ pub mod checks;
 pub mod docs;
 pub mod fuzz;
 mod logs;
+pub mod machine;
 pub mod notices;
 pub mod package;
 pub mod packages;
@@ -30,6 +32,18 @@ pub fn root() -> &'static Path {
 /// The settings that a sample of a load balancer asks for in its comments, as a configuration file.
 pub fn settings_beside(sample: &str) -> String {
     sample.lines().filter_map(|line| line.strip_prefix("#     ")).map(|line| format!("{line}\n")).collect()
+}
+
+/// The commands that a section of the runbook begins with, by the section's heading, as a script.
+///
+/// # Panics
+///
+/// If there is no such section, or no commands in it.
+pub fn commands_of_runbook(heading: &str) -> String {
+    let text = fs::read_to_string(root().join("docs/operations.md")).expect("the runbook");
+    let section = text.split("\n## ").find(|section| section.starts_with(heading)).expect("the section");
+    let (_, block) = section.split_once("```sh\n").expect("commands");
+    block.split_once("```").expect("their end").0.to_owned()
 }
 
 /// The folder that cargo builds into.

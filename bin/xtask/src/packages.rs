@@ -27,6 +27,16 @@ pub const CERTIFICATES: &[Package] = &[Package { name: "openssl", programs: &["o
 /// What checks units. On a machine that does not run it, it starts nothing.
 pub const SYSTEMD: &[Package] = &[Package { name: "systemd", programs: &["systemd-analyze"] }];
 
+/// What a machine in a container is made of and runs on.
+pub const MACHINE: &[Package] = &[
+    Package { name: "mmdebstrap", programs: &["mmdebstrap"] },
+    Package { name: "e2fsprogs", programs: &["mke2fs"] },
+    Package { name: "systemd-container", programs: &["systemd-nspawn"] },
+    Package { name: "nbdkit", programs: &["nbdkit"] },
+    Package { name: "libnbd-bin", programs: &["nbdfuse"] },
+    Package { name: "fuse3", programs: &["fusermount3"] },
+];
+
 /// Installs what is missing of `wanted`, as root or through a `sudo` that does not ask for a password.
 pub fn ensure(wanted: &[Package]) -> Result<(), Missing> {
     install(|| missing(wanted))

@@ -1,22 +1,13 @@
 //! After a power cut: Redis's file ends in zeros, so that it does not start; it is mended as the runbook says.
 //!
-//! The machine itself cannot be cut off here. What its disk may lose is tried in the simulation.
+//! The machine itself is cut off in `tests/machine`, where that can be had; this one runs everywhere.
 
-use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
 use footfall_drill::stack::Role;
 
 use crate::common::{Set, eventually, get, start};
-
-/// The commands of a section of the runbook, by its heading.
-fn commands(heading: &str) -> String {
-    let text = fs::read_to_string(xtask::root().join("docs/operations.md")).expect("the runbook");
-    let section = text.split("\n## ").find(|section| section.starts_with(heading)).expect("the section");
-    let (_, block) = section.split_once("```sh\n").expect("commands");
-    block.split_once("```").expect("their end").0.to_owned()
-}
 
 #[test]
 fn a_redis_that_does_not_start_after_a_power_cut_is_mended_as_the_runbook_says() {
@@ -43,7 +34,10 @@ fn a_redis_that_does_not_start_after_a_power_cut_is_mended_as_the_runbook_says()
 
     // Who runs it answers the one question that it asks.
     let mended = Command::new("sh")
-        .args(["-euc", &commands("After a power cut").replace("redis-check-aof", "echo y | redis-check-aof")])
+        .args([
+            "-euc",
+            &xtask::commands_of_runbook("After a power cut").replace("redis-check-aof", "echo y | redis-check-aof"),
+        ])
         .current_dir(running.path("redis/data"))
         .output()
         .expect("a shell");
