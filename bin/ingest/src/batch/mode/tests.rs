@@ -40,26 +40,25 @@ const PROMISED: [(&str, Health, Mode); 19] = [
     ("the journal's disk is full", Health { has_room: false, ..WELL }, Mode::Full),
     ("MySQL refuses a row", WELL, Mode::Redis),
     (
-        "MySQL is restored from an older backup, or a replica takes over that lacked commits",
+        "MySQL is restored from an older backup",
         Health { redis: MYSQL_OLDER, ..WELL },
         Mode::JournalOnly(Reason::MysqlClosed),
     ),
     (
-        "MySQL is restored from an older backup, or a replica takes over that lacked commits",
+        "MySQL is restored from an older backup",
         Health { redis: REDIS_AWAY, mysql: MYSQL_OLDER, ..WELL },
         Mode::JournalOnly(Reason::MysqlClosed),
     ),
     (
-        "MySQL is restored from an older backup, or a replica takes over that lacked commits",
+        "MySQL is restored from an older backup",
         Health { redis: MYSQL_OLDER, ..WITHOUT_JOURNAL },
         Mode::Unavailable(Reason::MysqlClosed),
     ),
 ];
 
 /// The other rows: they are about views that were acknowledged before.
-const ABOUT_OLD_VIEWS: [&str; 7] = [
+const ABOUT_OLD_VIEWS: [&str; 6] = [
     "Redis fails over to a replica, which may lack the latest views; ingest lives",
-    "a node of a Galera cluster is killed, the one that everybody uses too",
     "every process is killed at once",
     "one machine of several loses its power",
     "the machine that has all of it loses its power, or those of ingest and Redis at once",
