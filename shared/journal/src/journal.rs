@@ -385,8 +385,10 @@ impl Segment {
 /// Reads a record and checks that it is the one.
 pub(crate) fn read_record(disk: &dyn Disk, id: SegmentId, location: Location) -> io::Result<Vec<u8>> {
     let damaged = || io::Error::new(io::ErrorKind::InvalidData, format!("damaged record in {}", id.path()));
-    let record_bytes = segment::record_bytes(location.length as usize).ok_or_else(damaged)?;
-    let record = disk.read_at(&id.path(), u64::from(location.offset), record_bytes as usize)?;
+    segment::record_bytes(location.length as usize).ok_or_else(damaged)?;
+    // Without the zeros behind it: a file that is cut off there still has the whole record.
+    let bytes = segment::RECORD_HEADER_BYTES + location.length as usize;
+    let record = disk.read_at(&id.path(), u64::from(location.offset), bytes)?;
     let payload = id.decode(location.offset, &record).ok_or_else(damaged)?;
     if payload.len() == location.length as usize { Ok(payload.to_vec()) } else { Err(damaged()) }
 }

@@ -2,7 +2,7 @@
 
 const MAGIC: &[u8; 8] = b"FOOTFALL";
 const VERSION: u32 = 1;
-const RECORD_HEADER_BYTES: usize = 12;
+pub(crate) const RECORD_HEADER_BYTES: usize = 12;
 const ALIGN: usize = 8;
 
 /// Where the first record begins.

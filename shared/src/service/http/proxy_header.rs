@@ -29,9 +29,16 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin), peer: IpAddr) -> io::Re
         while !header.ends_with(b"\r\n") && header.len() < LINE_BYTES_MAX {
             header.push(stream.read_u8().await?);
         }
+        if !header.ends_with(b"\r\n") {
+            return Err(no_header()); // The parser takes some that have no end.
+        }
     }
-    let client = client(&header).ok_or_else(|| io::Error::other("it does not begin with a PROXY protocol header"))?;
+    let client = client(&header).ok_or_else(no_header)?;
     Ok(client.unwrap_or(peer).to_canonical())
+}
+
+fn no_header() -> io::Error {
+    io::Error::other("it does not begin with a PROXY protocol header")
 }
 
 /// Nothing if it is no header; an address only if there is one in it.
@@ -101,6 +108,7 @@ mod tests {
             b"PROXY TCP4 203.0.113.777 10.0.0.1 4711 80\r\n",
             b"PROXY TCP4 203.0.113.7\r\n",
             &[b"PROXY UNKNOWN ", &[b'x'; 200][..]].concat(),
+            &[b"PROXY UNKNOWN \n\r", &[b'x'; 200][..]].concat(),
             &version_2(1, 0x11, &[1, 2, 3]),
             &version_2(2, 0x11, &[0; 12]),
         ] {
