@@ -57,8 +57,9 @@ const PROMISED: [(&str, Health, Mode); 19] = [
 ];
 
 /// The other rows: they are about views that were acknowledged before.
-const ABOUT_OLD_VIEWS: [&str; 7] = [
+const ABOUT_OLD_VIEWS: [&str; 8] = [
     "Redis fails over to a replica, which may lack the latest views; ingest lives",
+    "a slot of a Redis Cluster moves to another node, or is left half moved",
     "a node of a Galera cluster is killed, the one that everybody uses too",
     "every process is killed at once",
     "one machine of several loses its power",
