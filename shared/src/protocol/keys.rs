@@ -3,7 +3,22 @@
 //! All keys of a shard share the hash tag `{shard}`, so that one script can touch them on a
 //! Redis Cluster too.
 
+use crc::{CRC_16_XMODEM, Crc};
+
 use super::ids::{Article, Shard};
+
+/// Slots of a Redis Cluster.
+pub const SLOTS: u16 = 16_384;
+
+/// The slot that a key has in a Redis Cluster: a hash of what is between the first `{` and the next `}`, or else of all of it.
+#[must_use]
+pub fn slot(key: &str) -> u16 {
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+    let hashed = tag.filter(|tag| !tag.is_empty()).unwrap_or(key);
+    HASH.checksum(hashed.as_bytes()) % SLOTS
+}
+
+static HASH: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 
 /// The keys of one shard.
 #[derive(Debug, Clone)]
@@ -41,7 +56,7 @@ impl ShardKeys {
     /// Names the keys of `shard`.
     #[must_use]
     pub fn new(shard: Shard) -> Self {
-        let prefix = format!("footfall:{{{shard}}}:");
+        let prefix = Self::tag(shard);
         Self {
             meta: format!("{prefix}meta"),
             producers: format!("{prefix}producers"),
@@ -54,6 +69,12 @@ impl ShardKeys {
             lease: format!("{prefix}lease"),
             prefix,
         }
+    }
+
+    /// What all of them begin with.
+    #[must_use]
+    pub(crate) fn tag(shard: Shard) -> String {
+        format!("footfall:{{{shard}}}:")
     }
 
     /// What the version before has beside them: `headers`, `totals`, `backlog`, `newest`.
@@ -127,6 +148,21 @@ pub const PREFIX: &str = "footfall:";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As Redis says it: `CLUSTER KEYSLOT`.
+    #[test]
+    fn a_key_has_the_slot_that_redis_gives_it() {
+        for (key, known) in [
+            ("", 0),
+            ("123456789", 12_739),
+            (READS, 10_150),
+            ("footfall:{0}:meta", 13_907),
+            ("footfall:{17}:live:1:0:{evil}", 12_304),
+            ("a{}b", 13_694),
+        ] {
+            assert_eq!(slot(key), known, "{key}");
+        }
+    }
 
     #[test]
     fn an_article_cannot_choose_its_cluster_slot() {

@@ -32,14 +32,15 @@ impl Redis {
         Calls { server: Arc::clone(&self.server), scope }
     }
 
-    pub(super) fn home(&self) -> Calls {
-        self.at(Scope::Home)
+    /// Where a key of no shard is. In a cluster another one may be elsewhere.
+    pub(super) fn home(&self, key: &str) -> Calls {
+        self.at(Scope::of(key))
     }
 
     /// Every server that takes writes, with its place: for what is asked of a server and not of keys.
     pub(super) async fn masters(&self) -> Result<Vec<(String, Calls)>> {
         let masters = Arc::clone(&self.server).masters().await?;
-        Ok(masters.into_iter().map(|(place, server)| (place, Calls { server, scope: Scope::Home })).collect())
+        Ok(masters.into_iter().map(|(place, server)| (place, Calls { server, scope: Scope::Home(0) })).collect())
     }
 }
 

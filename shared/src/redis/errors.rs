@@ -48,6 +48,7 @@ impl Grade for RedisError {
             ErrorKind::Server(
                 ServerErrorKind::BusyLoading
                 | ServerErrorKind::TryAgain
+                | ServerErrorKind::ClusterDown
                 | ServerErrorKind::Moved
                 | ServerErrorKind::Ask
                 | ServerErrorKind::NoScript,
@@ -99,6 +100,11 @@ mod tests {
                 ErrorClass::CacheTransient,
             ),
             (RedisError::from((ErrorKind::Server(ServerErrorKind::ReadOnly), "replica")), ErrorClass::CacheReadOnly),
+            (
+                RedisError::from((ErrorKind::Server(ServerErrorKind::TryAgain), "half moved")),
+                ErrorClass::CacheTransient,
+            ),
+            (RedisError::from((ErrorKind::Server(ServerErrorKind::ClusterDown), "no")), ErrorClass::CacheTransient),
             (said("OOM command not allowed"), ErrorClass::CacheFull),
             (said("MISCONF no disk"), ErrorClass::CacheReadOnly),
             (said("NOREPLICAS too few"), ErrorClass::CacheReadOnly),

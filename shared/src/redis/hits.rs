@@ -45,14 +45,14 @@ impl Redis {
             .ignore()
             .hincr(keys::READS, format!("{interface}:misses"), misses)
             .ignore();
-        Ok(self.home().commands(pipeline).await?)
+        Ok(self.home(keys::READS).commands(pipeline).await?)
     }
 
     /// Hits and misses of the cache-first reads of all processes, by interface.
     pub async fn reads(&self) -> Result<BTreeMap<String, (u64, u64)>> {
         let mut pipeline = redis::pipe();
         pipeline.hgetall(keys::READS);
-        let (counts,): (BTreeMap<String, u64>,) = self.home().commands(pipeline).await?;
+        let (counts,): (BTreeMap<String, u64>,) = self.home(keys::READS).commands(pipeline).await?;
         let mut reads: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         for (name, count) in counts {
             match name.split_once(':') {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo,
+    Pipeline, RedisError, ServerErrorKind, Value,
+};
 use tokio::sync::{Mutex, SetOnce};
 
 use super::client::{at, must_reconnect, timed_out};
@@ -14,6 +17,14 @@ use super::server::{MastersFuture, ReplyFuture, Scope, Server};
 use crate::service::contain::contained;
 
 type Result<T> = std::result::Result<T, RedisError>;
+
+/// What a server is asked.
+pub(super) enum Request {
+    /// A script, and the command that runs it if the server knows it.
+    Script(&'static Script, Cmd),
+    /// Commands in one go; the answer is an array of their replies.
+    Commands(Pipeline),
+}
 
 /// A server, and the one connection to it.
 pub(super) struct Node {
@@ -34,6 +45,25 @@ impl Node {
         Self { client, place, setting, timeout, connection: Mutex::default(), left: SetOnce::new() }
     }
 
+    /// Where one logs in as with `login`.
+    pub(super) fn elsewhere(
+        login: &ConnectionInfo,
+        host: &str,
+        port: u16,
+        setting: &'static str,
+        timeout: Duration,
+    ) -> Result<Self> {
+        let (host, place) = (host.to_owned(), place_of(host, port));
+        let address = match login.addr().clone() {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+                ConnectionAddr::TcpTls { host, port, insecure, tls_params }
+            }
+            _ => ConnectionAddr::Tcp(host, port),
+        };
+        let client = Client::open(login.clone().set_addr(address).into_connection_info()?)?;
+        Ok(Self::new(client, place, setting, timeout))
+    }
+
     /// Address or socket, for people.
     pub(super) fn place(&self) -> &str {
         &self.place
@@ -44,24 +74,46 @@ impl Node {
         let _ = self.left.set(why); // Once is enough.
     }
 
-    /// Runs a script; `call` is the command that does so if the server knows it.
-    pub(super) async fn script(&self, script: &'static Script, call: Cmd) -> Result<Value> {
-        self.understood(async move {
+    /// Asks it; `is_moving` is said where a cluster is about to move the keys to it.
+    pub(super) async fn ask(&self, request: &Request, is_moving: bool) -> Result<Value> {
+        let work = async {
             let mut connection = self.connection().await?;
+            let (script, call) = match request {
+                Request::Script(script, call) => (script, call),
+                Request::Commands(pipeline) if is_moving => return asking(pipeline).query_async(&mut connection).await,
+                Request::Commands(pipeline) => return pipeline.query_async(&mut connection).await,
+            };
             let is_unknown = |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
-            let result = call.query_async(&mut connection).await;
+            let result = run(call, is_moving, &mut connection).await;
             if !result.as_ref().is_err_and(is_unknown) {
                 return result;
             }
             script.prepared.load_async(&mut connection).await?;
-            call.query_async(&mut connection).await
-        })
-        .await
+            run(call, is_moving, &mut connection).await
+        };
+        self.understood(work).await
     }
 
     /// Runs commands in one go; answers an array of their replies.
     pub(super) async fn pipeline(&self, pipeline: Pipeline) -> Result<Value> {
-        self.understood(async move { pipeline.query_async(&mut self.connection().await?).await }).await
+        self.ask(&Request::Commands(pipeline), false).await
+    }
+
+    /// What it answers within so much time, or why it does not, with its place.
+    pub(super) async fn told<T: FromRedisValue>(
+        &self,
+        pipeline: Pipeline,
+        limit: Duration,
+    ) -> std::result::Result<T, String> {
+        let asked = async { Ok(redis::from_redis_value(self.pipeline(pipeline).await?)?) };
+        let said = tokio::time::timeout(limit, asked).await;
+        let said = said.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
+        said.map_err(|error: RedisError| {
+            let why = error.to_string();
+            // Said already by one that could not be reached.
+            let place = format!("{}: ", self.place);
+            if why.contains(&place) { why } else { place + &why }
+        })
     }
 
     async fn connection(&self) -> Result<MultiplexedConnection> {
@@ -97,10 +149,33 @@ impl Node {
     }
 }
 
+/// Host and port, for people.
+pub(super) fn place_of(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+async fn run(call: &Cmd, is_moving: bool, connection: &mut MultiplexedConnection) -> Result<Value> {
+    if !is_moving {
+        return call.query_async(connection).await;
+    }
+    let (reply,) = asking(redis::pipe().add_command(call.clone())).query_async(connection).await?;
+    Ok(reply)
+}
+
+/// The same with the word before each command that lets it in where keys are about to be moved to. The replies to that are
+/// left out, no others.
+fn asking(pipeline: &Pipeline) -> Pipeline {
+    let mut asking = redis::pipe();
+    for command in pipeline.cmd_iter() {
+        asking.cmd("ASKING").ignore().add_command(command.clone());
+    }
+    asking
+}
+
 /// Alone it is asked about everything.
 impl Server for Node {
     fn script(&self, _: Scope, script: &'static Script, call: Cmd) -> ReplyFuture<'_> {
-        Box::pin(self.script(script, call))
+        Box::pin(async move { self.ask(&Request::Script(script, call), false).await })
     }
 
     fn pipeline(&self, _: Scope, pipeline: Pipeline) -> ReplyFuture<'_> {

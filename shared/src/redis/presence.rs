@@ -68,14 +68,14 @@ impl Redis {
     /// Tells whoever watches that a process is there.
     pub async fn report_presence(&self, report: &Report) -> Result<()> {
         let json = serde_json::to_string(report).expect("strings and numbers always have a JSON form");
-        self.home().note([(keys::PRESENCE, &presence_field(report), &json)]).await
+        self.home(keys::PRESENCE).note([(keys::PRESENCE, &presence_field(report), &json)]).await
     }
 
     /// Takes the report of a process back that has ended, or was not heard for long.
     pub async fn forget_presence(&self, report: &Report) -> Result<()> {
         let mut pipeline = redis::pipe();
         pipeline.hdel(keys::PRESENCE, presence_field(report)).ignore();
-        Ok(self.home().commands(pipeline).await?)
+        Ok(self.home(keys::PRESENCE).commands(pipeline).await?)
     }
 
     /// The last report of each process, in the order of role and name. What another version may have written, and this
@@ -83,7 +83,7 @@ impl Redis {
     pub async fn presence(&self) -> Result<Vec<Report>> {
         let mut pipeline = redis::pipe();
         pipeline.hgetall(keys::PRESENCE);
-        let (reports,): (BTreeMap<String, String>,) = self.home().commands(pipeline).await?;
+        let (reports,): (BTreeMap<String, String>,) = self.home(keys::PRESENCE).commands(pipeline).await?;
         Ok(reports.values().filter_map(|report| serde_json::from_str(report).ok()).collect())
     }
 }

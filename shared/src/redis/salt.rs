@@ -12,16 +12,18 @@ use crate::protocol::keys;
 impl Redis {
     /// The salt of a day (days since 1970 UTC): the first that a process offered. It lives so long at most.
     pub async fn salt(&self, day: u64, offered: &str, life: Duration) -> Result<String> {
-        let mut call = SALT.call([&*keys::salt(day)]);
+        let key = keys::salt(day);
+        let mut call = SALT.call([&*key]);
         call.arg(offered).arg(u64::try_from(life.as_millis()).unwrap_or(u64::MAX));
-        Ok(redis::from_redis_value(self.home().script(&SALT, call).await?).map_err(RedisError::from)?)
+        Ok(redis::from_redis_value(self.home(&key).script(&SALT, call).await?).map_err(RedisError::from)?)
     }
 
     /// Deletes the salt of a day; answers whether there was one, as to one process only.
     pub async fn end_salt(&self, day: u64) -> Result<bool> {
+        let key = keys::salt(day);
         let mut pipeline = redis::pipe();
-        pipeline.del(keys::salt(day));
-        let (deleted,): (bool,) = self.home().commands(pipeline).await?;
+        pipeline.del(&key);
+        let (deleted,): (bool,) = self.home(&key).commands(pipeline).await?;
         Ok(deleted)
     }
 }

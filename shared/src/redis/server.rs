@@ -7,6 +7,7 @@ use redis::{Cmd, Pipeline, RedisError, Value};
 
 use super::scripts::Script;
 use crate::protocol::Shard;
+use crate::protocol::keys::{self, ShardKeys};
 
 /// A request that is on its way.
 pub type ReplyFuture<'a> = Pin<Box<dyn Future<Output = Result<Value, RedisError>> + Send + 'a>>;
@@ -22,8 +23,23 @@ pub type LookFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 pub enum Scope {
     /// The keys of this shard.
     Shard(Shard),
-    /// The keys of no shard.
-    Home,
+    /// Keys of no shard that have this slot in a cluster.
+    Home(u16),
+}
+
+impl Scope {
+    /// One key of no shard.
+    pub(super) fn of(key: &str) -> Self {
+        Self::Home(keys::slot(key))
+    }
+
+    /// The slot of its keys in a cluster.
+    pub(super) fn slot(self) -> u16 {
+        match self {
+            Self::Shard(shard) => keys::slot(&ShardKeys::tag(shard)),
+            Self::Home(slot) => slot,
+        }
+    }
 }
 
 /// What runs scripts and commands: Redis, on one server or on several, or in a simulation what behaves like it.

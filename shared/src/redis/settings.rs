@@ -122,7 +122,7 @@ impl Redis {
     pub async fn version(&self) -> Result<String> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("INFO").arg("server");
-        let (info,): (InfoDict,) = self.home().commands(pipeline).await?;
+        let (info,): (InfoDict,) = self.home(keys::PRESENCE).commands(pipeline).await?;
         Ok(format!("Redis {}", info.get::<String>("redis_version").unwrap_or_default()))
     }
 

@@ -1,18 +1,28 @@
 //! Which server has which keys.
 
+mod cluster;
+mod rounds;
 mod sentinel;
+mod slots;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use redis::{Cmd, Pipeline, RedisError, Value};
 
+use self::cluster::Cluster;
 use self::sentinel::Sentinels;
 use super::client::{client, must_reconnect};
-use super::node::Node;
+use super::node::{Node, Request};
 use super::scripts::Script;
 use super::server::{LookFuture, MastersFuture, ReplyFuture, Scope, Server};
 use crate::service::config;
+use crate::service::telemetry::{self, IntCounter};
+
+static MOVES: LazyLock<IntCounter> = LazyLock::new(|| {
+    let help = "Times that Sentinels named another master, or that slots of a cluster were found elsewhere.";
+    telemetry::counter("footfall_redis_moves_total", help)
+});
 
 /// All servers that keys are on.
 pub(super) enum Topology {
@@ -20,11 +30,16 @@ pub(super) enum Topology {
     Fixed(Vec<Arc<Node>>),
     /// One at a time.
     Sentinel(Sentinels),
+    /// Each has some slots.
+    Cluster(Cluster),
 }
 
 impl Topology {
     /// As it is configured; connects later.
     pub(super) fn new(redis: &config::Redis, timeout: Duration) -> Result<Self, RedisError> {
+        if redis.topology == config::Topology::Cluster {
+            return Ok(Self::Cluster(Cluster::new(redis, timeout)?));
+        }
         if let Some(sentinels) = &redis.sentinels {
             return Ok(Self::Sentinel(Sentinels::new(redis, sentinels, timeout)?));
         }
@@ -32,12 +47,22 @@ impl Topology {
         Ok(Self::Fixed(redis.url.iter().map(node).collect::<Result<_, RedisError>>()?))
     }
 
-    /// The server that has these keys.
-    async fn node(&self, scope: Scope) -> Result<Arc<Node>, RedisError> {
-        match (self, scope) {
-            (Self::Fixed(nodes), Scope::Shard(shard)) => Ok(Arc::clone(&nodes[usize::from(shard.0) % nodes.len()])),
-            (Self::Fixed(nodes), Scope::Home) => Ok(Arc::clone(&nodes[0])),
-            (Self::Sentinel(sentinels), _) => sentinels.master().await,
+    /// Asks the server that has these keys.
+    async fn ask(&self, scope: Scope, request: Request) -> Result<Value, RedisError> {
+        match self {
+            Self::Fixed(nodes) => {
+                let at = if let Scope::Shard(shard) = scope { usize::from(shard.0) % nodes.len() } else { 0 };
+                nodes[at].ask(&request, false).await
+            }
+            Self::Sentinel(sentinels) => {
+                let result = sentinels.master().await?.ask(&request, false).await;
+                // Behind an error of a connection there may be another server that has the keys now.
+                if result.as_ref().is_err_and(must_reconnect) {
+                    sentinels.doubt();
+                }
+                result
+            }
+            Self::Cluster(cluster) => cluster.ask(scope.slot(), &request).await,
         }
     }
 
@@ -46,40 +71,26 @@ impl Topology {
         match self {
             Self::Fixed(nodes) => Ok(nodes.clone()),
             Self::Sentinel(sentinels) => Ok(vec![sentinels.master().await?]),
-        }
-    }
-
-    /// Behind an error of a connection there may be another server that has the keys now.
-    fn look_at(&self, result: &Result<Value, RedisError>) {
-        if let Self::Sentinel(sentinels) = self
-            && result.as_ref().is_err_and(must_reconnect)
-        {
-            sentinels.doubt();
+            Self::Cluster(cluster) => cluster.masters().await,
         }
     }
 }
 
 impl Server for Topology {
     fn script(&self, scope: Scope, script: &'static Script, call: Cmd) -> ReplyFuture<'_> {
-        Box::pin(async move {
-            let result = self.node(scope).await?.script(script, call).await;
-            self.look_at(&result);
-            result
-        })
+        Box::pin(self.ask(scope, Request::Script(script, call)))
     }
 
     fn pipeline(&self, scope: Scope, pipeline: Pipeline) -> ReplyFuture<'_> {
-        Box::pin(async move {
-            let result = self.node(scope).await?.pipeline(pipeline).await;
-            self.look_at(&result);
-            result
-        })
+        Box::pin(self.ask(scope, Request::Commands(pipeline)))
     }
 
     fn look_again(&self) -> LookFuture<'_> {
         Box::pin(async move {
-            if let Self::Sentinel(sentinels) = self {
-                sentinels.look_again().await;
+            match self {
+                Self::Fixed(_) => {}
+                Self::Sentinel(sentinels) => sentinels.look_again().await,
+                Self::Cluster(cluster) => cluster.look_again().await,
             }
         })
     }

@@ -1,25 +1,23 @@
 //! A private Redis with two replicas, and three Sentinels that watch over them.
 
-use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::files::socket_dir;
-use crate::process::{POLL, Process};
+use crate::group::{self, listen, wait, write_configuration};
+use crate::process::Process;
 use crate::redis::{self, Redis, RedisOptions};
 
 /// How many servers there are, and how many Sentinels.
 const NODES: u16 = 3;
 /// The kernel gives ports from here on to nobody by itself.
 const FIRST_PORT: u16 = 62_000;
-/// Until every server and every Sentinel knows all others.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Settings of [`Sentinels`].
 #[derive(Clone, Debug)]
@@ -65,8 +63,7 @@ impl Sentinels {
 
     /// The address of this process's own, on which all of them listen.
     pub fn ip() -> IpAddr {
-        let [_, high, middle, low] = std::process::id().to_be_bytes();
-        Ipv4Addr::new(127, 1 + high, middle, low).into()
+        group::ip()
     }
 
     /// Starts them below `dir`, new, and waits until all know of each other. The first server is the master.
@@ -85,7 +82,7 @@ impl Sentinels {
             let server = all.start_server(&dir.join(format!("server-{index}")), index)?;
             all.servers.push(server);
         }
-        all.wait("replicas", || {
+        wait("replicas", || {
             all.servers[0]
                 .query(&["INFO", "replication"])
                 .map(|info| info.concat().matches("state=online").count() == usize::from(NODES) - 1)
@@ -95,7 +92,7 @@ impl Sentinels {
             all.sentinels.push(sentinel);
         }
         for index in 0..usize::from(NODES) {
-            all.wait("Sentinels that know all others", || {
+            wait("Sentinels that know all others", || {
                 let count = |what: &str, field: &str, value: &str| {
                     let said = all.ask(index, &["SENTINEL", what, Self::NAME])?;
                     io::Result::Ok(
@@ -136,7 +133,7 @@ impl Sentinels {
     pub fn fail_over(&self) -> io::Result<()> {
         let before = self.master()?;
         self.ask(0, &["SENTINEL", "FAILOVER", Self::NAME])?;
-        self.wait("another master", || Ok(self.master()? != before))
+        wait("another master", || Ok(self.master()? != before))
     }
 
     /// Sends one command to a Sentinel and returns its reply as text.
@@ -144,36 +141,13 @@ impl Sentinels {
         redis::query(&self.socket(index), &self.options.password, args)
     }
 
-    /// Waits until `check` answers that it is so.
-    fn wait(&self, what: &str, check: impl Fn() -> io::Result<bool>) -> io::Result<()> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        while !check().unwrap_or(false) {
-            if Instant::now() >= deadline {
-                check()?;
-                return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no {what} within {START_TIMEOUT:?}")));
-            }
-            std::thread::sleep(POLL);
-        }
-        Ok(())
-    }
-
     fn socket(&self, sentinel: usize) -> PathBuf {
         self.run.path().join(format!("sentinel-{sentinel}.sock"))
     }
 
-    /// What both kinds are told of how they are reached.
-    fn listen(&self, address: SocketAddr) -> Vec<String> {
-        let bind = format!("bind {}", address.ip());
-        let Some(folder) = &self.options.certificates else { return vec![bind, format!("port {}", address.port())] };
-        let file = |setting: &str, name: &str| format!("tls-{setting}-file {}", folder.join(name).display());
-        let files = [file("cert", "server.pem"), file("key", "server.key"), file("ca-cert", "ca.pem")];
-        let tls = ["port 0", "tls-replication yes", "tls-auth-clients no"].map(str::to_owned);
-        [vec![bind, format!("tls-port {}", address.port())], files.into(), tls.into()].concat()
-    }
-
     fn start_server(&self, dir: &Path, index: usize) -> io::Result<Redis> {
         let (address, master, password) = (self.addresses[index], self.addresses[0], &self.options.password);
-        let mut lines = self.listen(address);
+        let mut lines = listen(address, self.options.certificates.as_deref());
         // Announced, because to the others it comes from 127.0.0.1.
         lines.push(format!("replica-announce-ip {}", address.ip()));
         if index > 0 {
@@ -193,7 +167,7 @@ impl Sentinels {
         let (name, password, master) = (Self::NAME, &self.options.password, self.addresses[0]);
         let (address, socket) = (self.sentinels()[index], self.socket(index));
         let down_after_ms = self.options.down_after.as_millis();
-        let mut lines = self.listen(address);
+        let mut lines = listen(address, self.options.certificates.as_deref());
         lines.extend([
             format!("unixsocket {}", socket.display()),
             format!("sentinel announce-ip {}", address.ip()),
@@ -210,15 +184,7 @@ impl Sentinels {
         let mut command = Command::new(redis::server_program(self.run.path())?);
         command.arg(configuration).arg("--sentinel").current_dir(dir);
         let mut process = Process::spawn(command, &dir.join("sentinel.log"))?;
-        process.wait_until(START_TIMEOUT, || redis::query(&socket, password, &["PING"]).map(drop))?;
+        process.wait_until(group::TIMEOUT, || redis::query(&socket, password, &["PING"]).map(drop))?;
         Ok(process)
     }
-}
-
-/// A file of its own: servers and Sentinels write down there what becomes of them.
-fn write_configuration(dir: &Path, lines: &[String]) -> io::Result<PathBuf> {
-    fs::create_dir_all(dir)?;
-    let file = dir.join("redis.conf");
-    fs::write(&file, lines.join("\n") + "\n")?;
-    Ok(file)
 }

@@ -8,6 +8,9 @@ use footfall_simulation::{Mutant, Report, run};
 
 /// How many seeds run by default: the share of every build. Each mutant must be caught within them.
 const SEEDS: u64 = 1_500;
+/// A seed that has noticed each of [`Mutant::ALL`]: it is tried first, because some are noticed by one seed of a hundred. Where
+/// the code has changed since, the others are tried.
+const CAUGHT_BY: [u64; Mutant::ALL.len()] = [2, 16, 2, 3, 0, 80, 46, 1, 157, 15, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 /// For the long run: how many seeds instead.
 const SEEDS_VARIABLE: &str = "FOOTFALL_SIMULATION_SEEDS";
 /// For the long run: the first seed.
@@ -114,12 +117,13 @@ fn the_same_seed_is_the_same_run() {
 
 #[test]
 fn mutants_are_caught() {
-    for mutant in Mutant::ALL {
+    for (mutant, known) in Mutant::ALL.into_iter().zip(CAUGHT_BY) {
         // Within a run, a panic over a line that is not there any more would pass for a violation.
         for script in scripts() {
             let _ = mutant.script(script.name, script.text);
         }
-        let caught = (0..SEEDS).find(|seed| !run(*seed, Some(mutant), false).violations.is_empty());
+        let is_caught = |seed: &u64| !run(*seed, Some(mutant), false).violations.is_empty();
+        let caught = [known].into_iter().chain(0..SEEDS).find(is_caught);
         eprintln!("{mutant:?} is caught by seed {caught:?}");
         assert!(caught.is_some(), "no seed below {SEEDS} notices {mutant:?}");
     }

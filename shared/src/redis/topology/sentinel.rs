@@ -6,31 +6,20 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError};
-use tokio::sync::{Mutex, Notify, watch};
+use redis::{ConnectionInfo, RedisError};
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::super::client::client;
 use super::super::node::Node;
+use super::MOVES;
+use super::rounds::{ANSWER_TIMEOUT, Rounds};
 use crate::service::config::{self, RedisUrls};
-use crate::service::telemetry::{self, IntCounter};
-
-/// How often the Sentinels are asked.
-const PERIOD: Duration = Duration::from_secs(1);
-/// They are not asked more often than that, whatever fails.
-const PAUSE: Duration = Duration::from_millis(50);
-/// How long a Sentinel may take. One that hangs is not waited for any longer.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
-
-static MOVES: LazyLock<IntCounter> = LazyLock::new(|| {
-    telemetry::counter("footfall_redis_moves_total", "Times that the Sentinels named another Redis as the master.")
-});
 
 /// The master that Sentinels name, followed as long as this is kept.
 pub(crate) struct Sentinels {
@@ -47,11 +36,7 @@ struct Search {
     timeout: Duration,
     /// None until they were asked; then the master, or why there is none.
     found: watch::Sender<Option<Result<Found, String>>>,
-    /// Somebody has seen what a fail-over can be behind.
-    doubt: Notify,
-    /// How often they were asked.
-    rounds: AtomicU64,
-    turn: Mutex<()>,
+    rounds: Rounds,
 }
 
 #[derive(Clone)]
@@ -75,7 +60,7 @@ impl Sentinels {
         let sentinels = sentinels.iter().map(|url| {
             let (host, port) = url.sentinel();
             let login = client(redis, url)?.get_connection_info().clone();
-            node(&login, host, port, "redis.sentinels", timeout.min(ANSWER_TIMEOUT))
+            Node::elsewhere(&login, host, port, "redis.sentinels", timeout.min(ANSWER_TIMEOUT))
         });
         let search = Search {
             sentinels: sentinels.collect::<Result<_, RedisError>>()?,
@@ -83,9 +68,7 @@ impl Sentinels {
             login: client(redis, redis.url.first())?.get_connection_info().clone(),
             timeout,
             found: watch::Sender::default(),
-            doubt: Notify::new(),
-            rounds: AtomicU64::new(0),
-            turn: Mutex::default(),
+            rounds: Rounds::default(),
         };
         Ok(Self { search: Arc::new(search), follow: OnceLock::new() })
     }
@@ -103,7 +86,7 @@ impl Sentinels {
 
     /// Has the Sentinels asked soon.
     pub(crate) fn doubt(&self) {
-        self.search.doubt.notify_one();
+        self.search.rounds.doubt();
     }
 
     /// Asks the Sentinels, and follows what they say.
@@ -116,19 +99,13 @@ impl Search {
     async fn follow(self: Arc<Self>) {
         loop {
             self.ask().await;
-            tokio::time::sleep(PAUSE).await;
-            let _ = tokio::time::timeout(PERIOD - PAUSE, self.doubt.notified()).await;
+            self.rounds.next(false).await;
         }
     }
 
     /// Asks all of them, unless somebody else has begun to since.
     async fn ask(&self) {
-        let before = self.rounds.load(Ordering::Relaxed);
-        let _turn = self.turn.lock().await;
-        if self.rounds.load(Ordering::Relaxed) > before {
-            return;
-        }
-        self.rounds.fetch_add(1, Ordering::Relaxed);
+        let Some(_round) = self.rounds.begin().await else { return };
         let answers = join_all(self.sentinels.iter().map(|sentinel| answer_of(sentinel, &self.name))).await;
         let (answers, errors) = answers.into_iter().partition::<Vec<_>, _>(Result::is_ok);
         let answers: Vec<Answer> = answers.into_iter().flatten().collect();
@@ -150,7 +127,7 @@ impl Search {
             Some(known) if (&known.answer.host, known.answer.port) == (&answer.host, answer.port) => {
                 Ok(Arc::clone(&known.node))
             }
-            _ => node(&self.login, &answer.host, answer.port, "redis.url", self.timeout).map(Arc::new),
+            _ => Node::elsewhere(&self.login, &answer.host, answer.port, "redis.url", self.timeout).map(Arc::new),
         };
         let node = match node {
             Ok(node) => node,
@@ -173,20 +150,10 @@ async fn answer_of(sentinel: &Node, name: &str) -> Result<Answer, String> {
     let mut pipeline = redis::pipe();
     pipeline.cmd("SENTINEL").arg("MASTER").arg(name);
     pipeline.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name);
-    let asked = async {
-        let said = sentinel.pipeline(pipeline).await?;
-        let (master, (host, port)): (HashMap<String, String>, (String, u16)) = redis::from_redis_value(said)?;
-        let epoch = master.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
-        Ok(Answer { epoch, host, port })
-    };
-    let said = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
-    let said = said.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
-    said.map_err(|error: RedisError| {
-        let why = error.to_string();
-        // Said already by one that could not be reached.
-        let place = format!("{}: ", sentinel.place());
-        if why.contains(&place) { why } else { place + &why }
-    })
+    let (master, (host, port)): (HashMap<String, String>, (String, u16)) =
+        sentinel.told(pipeline, ANSWER_TIMEOUT).await?;
+    let epoch = master.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
+    Ok(Answer { epoch, host, port })
 }
 
 /// Which answer counts, of those that came from so many Sentinels. Fewer than most of them may all have been away: they do
@@ -195,25 +162,6 @@ fn newest(answers: Vec<Answer>, sentinels: usize, known: Option<&Answer>) -> Opt
     let are_most = 2 * answers.len() > sentinels;
     let newest = answers.into_iter().max_by_key(|answer| answer.epoch);
     newest.filter(|newest| are_most || known.is_none_or(|known| newest.epoch >= known.epoch))
-}
-
-/// A server where one logs in as at another.
-fn node(
-    login: &ConnectionInfo,
-    host: &str,
-    port: u16,
-    setting: &'static str,
-    timeout: Duration,
-) -> Result<Node, RedisError> {
-    let host = host.to_owned();
-    let place = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let address = match login.addr().clone() {
-        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-            ConnectionAddr::TcpTls { host, port, insecure, tls_params }
-        }
-        _ => ConnectionAddr::Tcp(host, port),
-    };
-    Ok(Node::new(Client::open(login.clone().set_addr(address).into_connection_info()?)?, place, setting, timeout))
 }
 
 #[cfg(test)]

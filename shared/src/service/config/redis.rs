@@ -18,8 +18,9 @@ section!(
         /// `rediss://user:password@host:6379/0` with TLS and a password; or `unix:///path/to/socket`. Several share the
         /// shards among them. With `redis.sentinels`, the name of the master stands in the place of host and port.
         url: RedisUrls = RedisUrls::default();
-        /// How the servers belong together: `single`, `shards` (several, each with some of the shards) or `sentinel`;
-        /// `auto` goes by what `redis.url` and `redis.sentinels` name.
+        /// How the servers belong together: `single`, `shards` (several, each with some of the shards), `sentinel`, or
+        /// [`cluster`](docs/operations.md#redis-cluster), of which `redis.url` names some nodes; `auto` goes by what
+        /// `redis.url` and `redis.sentinels` name, and is no cluster.
         topology: Topology = Topology::Auto;
         /// `redis://user:password@host:26379` of each [Sentinel](docs/operations.md#redis-with-sentinel), or `rediss://`.
         sentinels: Option<RedisUrls> = None;
@@ -42,14 +43,17 @@ pub enum Topology {
     Shards,
     /// Sentinels say which server has all keys.
     Sentinel,
+    /// A Redis Cluster says which server has which slots.
+    Cluster,
 }
 
 /// How they are written.
-const TOPOLOGIES: [(&str, Topology); 4] = [
+const TOPOLOGIES: [(&str, Topology); 5] = [
     ("auto", Topology::Auto),
     ("single", Topology::Single),
     ("shards", Topology::Shards),
     ("sentinel", Topology::Sentinel),
+    ("cluster", Topology::Cluster),
 ];
 
 impl fmt::Display for Topology {
@@ -64,17 +68,17 @@ impl FromStr for Topology {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let known = TOPOLOGIES.iter().find(|(name, _)| *name == text);
-        known.map(|(_, topology)| *topology).ok_or_else(|| "auto, single, shards or sentinel".to_owned())
+        known.map(|(_, topology)| *topology).ok_or_else(|| "auto, single, shards, sentinel or cluster".to_owned())
     }
 }
 
-settings_of_text!(Topology: "`auto`, `single`, `shards` or `sentinel`");
+settings_of_text!(Topology: "`auto`, `single`, `shards`, `sentinel` or `cluster`");
 
 impl Redis {
-    /// Whether all that is named is on this machine. Where the Sentinels lead to is not known.
+    /// Whether all that is named is on this machine. Where Sentinels or a cluster lead to is not known.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.sentinels.is_none() && self.url.iter().all(super::RedisUrl::is_local)
+        self.sentinels.is_none() && self.topology != Topology::Cluster && self.url.iter().all(super::RedisUrl::is_local)
     }
 
     /// Who can listen on the way, a sentence each.
@@ -102,6 +106,7 @@ impl Redis {
             (Topology::Single, None) if servers > 1 => mistakes.push(format!(
                 "redis.topology is single, and redis.url names {servers} servers: name one, or set redis.topology to shards"
             )),
+            (Topology::Cluster, None) => mistakes.extend(self.mistake_with_cluster()),
             (_, None) if servers > usize::from(shards) => mistakes.push(format!(
                 "redis.url names {servers} servers for {shards} shards: some would have none; name fewer servers, or begin \
                  with more shards"
@@ -121,6 +126,21 @@ impl Redis {
         }
         mistakes.extend(self.ca.as_deref().and_then(|ca| self.mistake_of_authorities(ca)));
         mistakes
+    }
+
+    fn mistake_with_cluster(&self) -> Option<String> {
+        const WANTED: &str =
+            "name some of its nodes, such as redis://user:password@10.0.0.1:6379,redis://user:password@10.0.0.2:6379";
+        let no_node = self.url.iter().find_map(|url| Some(format!("{url}, and {}", url.no_node()?)));
+        let another = || {
+            let login = self.url.first().login();
+            let other = self.url.iter().find(|url| url.login() != login)?;
+            Some(format!(
+                "{other} with another user, password or encryption than the first, and all nodes have the same"
+            ))
+        };
+        let why = no_node.or_else(another)?;
+        Some(format!("redis.topology is cluster, redis.url names {why}: {WANTED}"))
     }
 
     fn mistakes_with_sentinels(&self, sentinels: &RedisUrls) -> Vec<String> {

@@ -67,6 +67,12 @@ impl RedisUrl {
         }
     }
 
+    /// Host and port, if it is no socket.
+    #[must_use]
+    pub fn server(&self) -> (&str, u16) {
+        (&self.parts.host, self.parts.port.unwrap_or(DEFAULT_PORT))
+    }
+
     /// Host and port, if it leads to a Sentinel.
     #[must_use]
     pub fn sentinel(&self) -> (&str, u16) {
@@ -102,6 +108,22 @@ impl RedisUrl {
             Some("is a socket")
         } else if is_address || self.parts.port.is_some() {
             Some("has an address")
+        } else {
+            None
+        }
+    }
+
+    /// How to log in.
+    pub(super) fn login(&self) -> &str {
+        self.text.0.rsplit_once('@').map_or(&self.parts.scheme, |(login, _)| login)
+    }
+
+    /// Why it cannot lead to a node of a cluster, as the end of a sentence.
+    pub(super) fn no_node(&self) -> Option<&'static str> {
+        if self.is_socket() {
+            Some("a node of a cluster has no socket")
+        } else if !matches!(&*self.parts.path, "" | "0") {
+            Some("a cluster has database 0 only")
         } else {
             None
         }

@@ -126,7 +126,7 @@ fn a_mistake_is_named() {
         ("FOOTFALL_LOG__LEVEL", "info,a=loud", "a filter such as"),
         ("FOOTFALL_LOG__LEVEL", "", "is empty"),
         ("FOOTFALL_REDIS__CA", "/does/not/exist", "rediss://"),
-        ("FOOTFALL_REDIS__TOPOLOGY", "Sentinel", "is `Sentinel`: it must be auto, single, shards or sentinel"),
+        ("FOOTFALL_REDIS__TOPOLOGY", "Sentinel", "is `Sentinel`: it must be auto, single, shards, sentinel or cluster"),
         ("FOOTFALL_REDIS__TOPOLOGY", "sentinel", "and redis.sentinels names none"),
         ("FOOTFALL_REDIS__SENTINELS", "redis://10.0.0.1", "redis.url has an address: with redis.sentinels it is"),
         ("FOOTFALL_REDIS__SENTINELS", "10.0.0.1:26379", "redis.sentinels cannot be used (it must begin with redis://"),
@@ -447,6 +447,7 @@ fn how_redis_servers_belong_together_is_plain_or_said() {
         ("redis://a,redis://b", "", "shards"),
         ("rediss://u:p,q@my_Master-1.x/0", THREE, "auto"),
         ("redis://master", "redis://a", "sentinel"),
+        ("redis://u:p@a,redis://u:p@b:7000/0,redis://u:p@c,redis://u:p@d,redis://u:p@e", "", "cluster"),
     ] {
         if let Err(error) = load(url, sentinels, topology) {
             panic!("{url} {sentinels} {topology}: {error}");
@@ -461,6 +462,11 @@ fn how_redis_servers_belong_together_is_plain_or_said() {
         ("redis://a", "", "sentinel", "redis.sentinels names none"),
         ("redis://a", THREE, "single", "redis.topology is single, and redis.sentinels is set"),
         ("redis://a", THREE, "shards", "redis.topology is shards, and redis.sentinels is set"),
+        ("redis://a", THREE, "cluster", "redis.topology is cluster, and redis.sentinels is set"),
+        ("redis://a,redis://b/1", "", "cluster", "a cluster has database 0 only"),
+        ("unix:///run/redis.sock", "", "cluster", "a node of a cluster has no socket"),
+        ("redis://:s3cret@a,redis://b", "", "cluster", "with another user, password or encryption"),
+        ("redis://a,rediss://b", "", "cluster", "with another user, password or encryption"),
         ("redis://a,redis://b", THREE, "auto", "redis.url names 2 servers: with redis.sentinels"),
         ("redis://a:6379", THREE, "auto", "redis.url has an address"),
         ("redis://[::1]", THREE, "auto", "redis.url has an address"),

@@ -57,8 +57,9 @@ const PROMISED: [(&str, Health, Mode); 19] = [
 ];
 
 /// The other rows: they are about views that were acknowledged before.
-const ABOUT_OLD_VIEWS: [&str; 6] = [
+const ABOUT_OLD_VIEWS: [&str; 7] = [
     "Redis fails over to a replica, which may lack the latest views; ingest lives",
+    "a slot of a Redis Cluster moves to another node, or is left half moved",
     "every process is killed at once",
     "one machine of several loses its power",
     "the machine that has all of it loses its power, or those of ingest and Redis at once",

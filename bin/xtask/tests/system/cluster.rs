@@ -1,0 +1,201 @@
+//! Redis Cluster: whatever becomes of a master or of a slot, every view is counted once.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::common::{Running, Set, eventually, get, output, post, start};
+use crate::stores::{ACL, PASSWORD, make_certificates};
+use crate::under_load::{SOON, Site};
+use footfall_drill::stack::{Role, StackOptions};
+use footfall_sandbox::{Cluster, ClusterOptions};
+use footfall_shared::protocol::Shard;
+use footfall_shared::protocol::keys::{self, ShardKeys};
+use tempfile::TempDir;
+
+const SHARDS: u16 = 4;
+
+/// Dropped in this order.
+struct Clustered {
+    running: Running,
+    cluster: Cluster,
+    _dir: TempDir,
+}
+
+impl Site for Clustered {
+    fn running(&mut self) -> &mut Running {
+        &mut self.running
+    }
+}
+
+/// All services on a cluster, of which they are told two nodes.
+fn start_site(sandbox: &ClusterOptions, scheme: &str, change: impl FnOnce(&mut StackOptions)) -> Clustered {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let cluster = Cluster::start(dir.path(), sandbox).expect("a cluster");
+    let urls: Vec<String> = cluster.addresses()[..2].iter().map(|address| format!("{scheme}{address}")).collect();
+    let running = start(|options| {
+        (options.ingests, options.flushers, options.dashboards) = (2, 2, 1);
+        options.set("FOOTFALL_SHARDS", &SHARDS.to_string());
+        options.set("FOOTFALL_REDIS__URL", &urls.join(","));
+        options.set("FOOTFALL_REDIS__TOPOLOGY", "cluster");
+        change(options);
+    });
+    Clustered { running, cluster, _dir: dir }
+}
+
+fn plain() -> Clustered {
+    start_site(&ClusterOptions::default(), "redis://", |_| {})
+}
+
+/// The slot of shard 0.
+fn slot() -> u16 {
+    keys::slot(&ShardKeys::new(Shard(0)).meta)
+}
+
+#[test]
+fn all_of_it_works_on_a_cluster() {
+    let mut site = plain();
+    assert_eq!(site.under_load("calm", 0, |_| {}), Duration::ZERO);
+    // Every shard waits and is opened on the node that has it.
+    let owners: Vec<usize> = (0..SHARDS)
+        .map(|shard| site.cluster.owner(keys::slot(&ShardKeys::new(Shard(shard)).meta), 0).expect("an owner"))
+        .collect();
+    println!("shards on nodes {owners:?}");
+    for (shard, owner) in (0..SHARDS).zip(&owners) {
+        let epoch = site.cluster.node(*owner).query(&["HGET", &ShardKeys::new(Shard(shard)).meta, "epoch"]);
+        assert_eq!(epoch.expect("an answer"), ["1"]);
+    }
+    assert!(owners.iter().any(|owner| *owner != owners[0]), "they are on several");
+    let stats = get(&format!("{}/v1/stats", site.running.stack.url(Role::Dashboard, 0))).json();
+    assert_eq!(stats["instances"].as_array().map(Vec::len), Some(5), "{stats}");
+    let views = format!("{}/v1/views", site.running.ingest());
+    assert_eq!(post(&views, r#"{"article":"a"}"#).status, 204, "it has a salt");
+    for arguments in [&["doctor"][..], &["quarantine", "list"], &["check-config"]] {
+        let mut tool = site.running.stack.tool();
+        tool.args(arguments);
+        let (is_fine, said) = output(tool);
+        assert!(is_fine, "{arguments:?}: {said}");
+    }
+    for (role, count) in [(Role::Ingest, 2), (Role::Flusher, 2), (Role::Dashboard, 1)] {
+        for index in 0..count {
+            site.running.stack.service(role, index).terminate(SOON).expect("terminated");
+        }
+    }
+    let mut clean = site.running.stack.tool();
+    clean.args(["clean", "--yes", "--even-remote"]);
+    let (is_fine, said) = output(clean);
+    assert!(is_fine, "{said}");
+    for node in 0..3 {
+        let left = site.cluster.node(node).query(&["KEYS", "*"]).expect("an answer");
+        assert!(left.is_empty(), "node {node} has {left:?}");
+    }
+}
+
+#[test]
+fn a_killed_master_of_a_cluster_costs_its_shards_one_epoch() {
+    let mut site = plain();
+    site.under_load("killed", 1, |site| {
+        let owner = site.cluster.owner(slot(), 0).expect("an owner");
+        let asked = (owner + 1) % 3;
+        site.cluster.node(owner).kill().expect("kill");
+        eventually("another master", SOON, || site.cluster.owner(slot(), asked).is_ok_and(|now| now != owner));
+        site.cluster.node(owner).restart().expect("restart");
+        eventually("a replica", SOON, || site.cluster.is_replica(owner));
+    });
+}
+
+#[test]
+fn a_master_of_a_cluster_that_hangs_is_left() {
+    let mut site = plain();
+    site.under_load("hung", 1, |site| {
+        let owner = site.cluster.owner(slot(), 0).expect("an owner");
+        let asked = (owner + 1) % 3;
+        site.cluster.node(owner).pause().expect("pause");
+        eventually("another master", SOON, || site.cluster.owner(slot(), asked).is_ok_and(|now| now != owner));
+        // Not only when it wakes.
+        let ready = [0, 1].map(|index| format!("{}/readyz", site.running.stack.url(Role::Ingest, index)));
+        eventually("ingests that are well", SOON, || ready.iter().all(|url| get(url).body.trim() == "ready"));
+        // It takes itself for the master until the others tell it.
+        site.cluster.node(owner).resume().expect("resume");
+        eventually("a replica", SOON, || site.cluster.is_replica(owner));
+    });
+}
+
+#[test]
+fn a_fail_over_by_hand_in_a_cluster_under_load() {
+    let mut site = plain();
+    site.under_load("by-hand", 1, |site| {
+        let owner = site.cluster.owner(slot(), 0).expect("an owner");
+        let replica = site.cluster.addresses()[owner + 3];
+        run_documented("redis-cli -h 10.0.0.4 -p 6379 CLUSTER FAILOVER", "10.0.0.4 -p 6379", &replica.to_string());
+        eventually("a master", SOON, || !site.cluster.is_replica(owner + 3));
+    });
+}
+
+/// What docs/operations.md has an operator do, with another address in the place of its own.
+fn run_documented(line: &str, theirs: &str, ours: &str) {
+    let manual = std::fs::read_to_string(xtask::root().join("docs/operations.md")).expect("a manual");
+    assert!(manual.lines().any(|known| known.trim() == line), "the manual has {line}");
+    let ours = if theirs.contains(':') { ours.to_owned() } else { ours.replace(':', " -p ") };
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &line.replace(theirs, &ours)]);
+    let (is_fine, said) = output(shell);
+    assert!(is_fine && !said.contains("ERR"), "{line}: {said}");
+}
+
+#[test]
+fn a_slot_that_moves_there_and_back_costs_one_epoch_each() {
+    let mut site = plain();
+    site.under_load("moved", 2, |site| {
+        let owner = site.cluster.owner(slot(), 0).expect("an owner");
+        let other = (owner + 1) % 3;
+        site.cluster.move_slot(slot(), owner, other).expect("moved");
+        std::thread::sleep(Duration::from_secs(3));
+        site.cluster.move_slot(slot(), other, owner).expect("moved back");
+    });
+}
+
+/// As long as the keys of a shard are on two nodes no script runs there: its views go to MySQL directly.
+#[test]
+fn a_slot_that_is_left_half_moved_keeps_nobody_from_counting() {
+    let mut site = plain();
+    site.under_load("half-moved", 1, |site| {
+        let owner = site.cluster.owner(slot(), 0).expect("an owner");
+        let other = (owner + 1) % 3;
+        site.cluster.half_move_slot(slot(), owner, other).expect("half moved");
+        std::thread::sleep(Duration::from_secs(4));
+        let address = site.cluster.addresses()[owner].to_string();
+        run_documented("redis-cli --cluster fix 10.0.0.1:6379", "10.0.0.1:6379", &address);
+        println!("the slot is at node {:?}, before at {owner}", site.cluster.owner(slot(), other));
+    });
+}
+
+#[test]
+fn over_tls_and_with_users_a_cluster_is_followed_too() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    make_certificates(folder.path(), Cluster::ip());
+    let sandbox = ClusterOptions {
+        certificates: Some(folder.path().to_owned()),
+        password: "of-their-own".into(),
+        lines: vec![format!("user footfall on >{PASSWORD} {ACL}")],
+        ..ClusterOptions::default()
+    };
+    let ca = folder.path().join("ca.pem").display().to_string();
+    let mut site = start_site(&sandbox, &format!("rediss://footfall:{PASSWORD}@"), |options| {
+        options.set("FOOTFALL_REDIS__CA", &ca);
+    });
+    site.under_load("tls", 1, |site| {
+        let owner = site.cluster.owner(slot(), 0).expect("an owner");
+        site.cluster.fail_over_to(owner + 3).expect("a fail-over");
+    });
+    // What is said where it is not so.
+    let url = site.running.stack.env().into_iter().rfind(|(name, _)| name == "FOOTFALL_REDIS__URL").expect("set").1;
+    for (url, says) in [
+        (url.replace(PASSWORD, "wrong"), "refuses the user or the password of redis.url"),
+        (format!("rediss://{}:61999", Cluster::ip()), "no node of the cluster has answered"),
+    ] {
+        let mut look = site.running.stack.tool();
+        look.args(["quarantine", "list"]).env("FOOTFALL_REDIS__URL", &url);
+        let (is_fine, said) = output(look);
+        assert!(!is_fine && said.contains(says) && !said.contains(PASSWORD), "{url}: {said}");
+    }
+}
