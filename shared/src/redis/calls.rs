@@ -15,17 +15,20 @@ use crate::service::config;
 #[derive(Clone)]
 pub struct Redis {
     server: Arc<dyn Server>,
+    /// Whether the slots of a cluster are followed.
+    pub(super) is_cluster: bool,
 }
 
 impl Redis {
     /// Takes the URLs apart; connects later.
     pub fn new(redis: &config::Redis, timeout: Duration) -> std::result::Result<Self, RedisError> {
-        Ok(Self { server: Arc::new(Topology::new(redis, timeout)?) })
+        let is_cluster = redis.topology == config::Topology::Cluster;
+        Ok(Self { server: Arc::new(Topology::new(redis, timeout)?), is_cluster })
     }
 
     /// What answers in the place of a server.
     pub fn simulated(server: Arc<dyn Server>) -> Self {
-        Self { server }
+        Self { server, is_cluster: false }
     }
 
     pub(super) fn at(&self, scope: Scope) -> Calls {

@@ -42,10 +42,12 @@ struct Answers {
     keys: Vec<Vec<u8>>,
     /// None where it is not told.
     append_fsync: Option<String>,
+    /// Whether the slots of a cluster are followed.
+    is_cluster: bool,
 }
 
 /// What of a server endangers views. Not known is not wrong.
-fn findings(Answers { info, client, keys, append_fsync }: &Answers) -> Vec<Finding> {
+fn findings(Answers { info, client, keys, append_fsync, is_cluster }: &Answers) -> Vec<Finding> {
     let mut findings = Vec::new();
     let word = |field: &str| info.get::<String>(field).unwrap_or_default();
     let version = word("redis_version");
@@ -84,6 +86,10 @@ fn findings(Answers { info, client, keys, append_fsync }: &Answers) -> Vec<Findi
         let next = "let redis.url lead to the master, or name the Sentinels that know it in redis.sentinels";
         findings.push(Finding::degraded("Redis is a replica, and takes no views", next));
     }
+    if !is_cluster && info.get::<u8>("cluster_enabled") == Some(1) {
+        let what = "Redis is a node of a cluster, and answers for the keys of its own slots only";
+        findings.push(Finding::degraded(what, "set redis.topology to cluster"));
+    }
     let ours = client.split_whitespace().find_map(|field| field.strip_prefix("db=")?.parse::<usize>().ok());
     let is_used = |database: &usize| info.get::<String>(&format!("db{database}")).is_some();
     let database = ours.and_then(|ours| (0..DATABASES).find(|database| *database != ours && is_used(database)));
@@ -110,7 +116,7 @@ impl Redis {
 
     /// The same without their clocks: version, settings, and what else is in them.
     pub async fn settings(&self) -> Result<Vec<Finding>> {
-        self.of_each(async |server| settings_of(server).await).await
+        self.of_each(async |server| settings_of(server, self.is_cluster).await).await
     }
 
     /// What there is to say of the servers' clocks.
@@ -147,7 +153,7 @@ impl Redis {
     }
 }
 
-async fn settings_of(server: &Calls) -> Result<Vec<Finding>> {
+async fn settings_of(server: &Calls, is_cluster: bool) -> Result<Vec<Finding>> {
     let mut pipeline = redis::pipe();
     pipeline.cmd("INFO");
     let (info,): (InfoDict,) = server.commands(pipeline).await?;
@@ -159,7 +165,7 @@ async fn settings_of(server: &Calls) -> Result<Vec<Finding>> {
     pipeline.cmd("CLIENT").arg("INFO").cmd("SCAN").arg(0).arg("COUNT").arg(LOOKED_AT);
     let (client, (_, keys)): (String, (u64, Vec<Vec<u8>>)) = server.commands(pipeline).await?;
     let append_fsync = setting(server, "appendfsync").await;
-    Ok(findings(&Answers { info, client, keys, append_fsync }))
+    Ok(findings(&Answers { info, client, keys, append_fsync, is_cluster }))
 }
 
 async fn clock_of(server: &Calls) -> Result<Option<Finding>> {
@@ -205,12 +211,13 @@ mod tests {
         let found = |from: &str, to: &str, keys: &[&[u8]]| {
             let keys: Vec<Vec<u8>> = keys.iter().map(|key| key.to_vec()).collect();
             let (info, client) = (InfoDict::new(&safe.replace(from, to)), "id=4 name= db=3 sub=0".to_owned());
-            levels(&Answers { info, client, keys, append_fsync: None })
+            levels(&Answers { info, client, keys, append_fsync: None, is_cluster: false })
         };
         assert!(found("", "", &[ours.as_bytes()]).is_empty());
         assert!(found("7.0.15", "8.2.0", &[]).is_empty());
         assert_eq!(found("7.0.15", "6.2.14", &[]), [Severity::Critical]);
         assert_eq!(found("noeviction", "allkeys-lru", &[]), [Severity::Critical]);
+        assert_eq!(found("aof_", "cluster_enabled:1\r\naof_", &[]), [Severity::Degraded]);
         assert_eq!(found("aof_", "role:slave\r\naof_", &[]), [Severity::Degraded]);
         assert_eq!(found("aof_enabled:1", "aof_enabled:0", &[]), [Severity::Degraded]);
         assert_eq!(found("write_status:ok", "write_status:err", &[]), [Severity::Degraded]);
@@ -219,7 +226,8 @@ mod tests {
         assert_eq!(found("db3", "db0:keys=1,expires=0\r\ndb3", &[]), [Severity::Degraded]);
         for (append_fsync, count) in [("everysec", 0), ("always", 0), ("no", 1)] {
             let append_fsync = Some(append_fsync.to_owned());
-            let answers = Answers { info: InfoDict::new(safe), client: String::new(), keys: vec![], append_fsync };
+            let (info, is_cluster) = (InfoDict::new(safe), false);
+            let answers = Answers { info, client: String::new(), keys: vec![], append_fsync, is_cluster };
             assert_eq!(levels(&answers).len(), count, "{:?}", answers.append_fsync);
         }
     }
