@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -44,10 +45,14 @@ case "$role" in
 esac
 "#;
 
-/// A cluster. One at a time in a process: its addresses are made from the process's id. Dropping it kills all nodes; the data
-/// stay.
+/// Clusters that this process has started: each has addresses of its own.
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
+/// A cluster. Dropping it kills all nodes; the data stay.
 #[derive(Debug)]
 pub struct Galera {
+    /// Which one it is of those in this process.
+    index: u32,
     nodes: Vec<Option<MariaDb>>,
     dir: PathBuf,
     library: PathBuf,
@@ -61,6 +66,7 @@ impl Galera {
     /// Galera's, `libgalera_smm.so`.
     pub fn start(dir: &Path, library: &Path, nodes: usize, database: &str) -> io::Result<Self> {
         let mut galera = Self {
+            index: STARTED.fetch_add(1, Ordering::Relaxed),
             nodes: Vec::new(),
             dir: std::path::absolute(dir)?,
             library: library.to_owned(),
@@ -151,7 +157,9 @@ impl Galera {
     /// The options of a node. Nobody else on the machine has its address.
     fn options(&self, number: usize) -> io::Result<MariaDbOptions> {
         let address = |number: usize| {
-            let [_, high, middle, low] = (std::process::id() << 2 | number as u32).to_be_bytes();
+            // Eight clusters of four nodes; those that began earlier have ended by then.
+            let [_, high, middle, low] =
+                (std::process::id() << 5 | (self.index % 8) << 2 | number as u32).to_be_bytes();
             Ipv4Addr::new(127, high, middle, low)
         };
         let here = address(number);
@@ -189,7 +197,10 @@ impl Galera {
         let path = std::env::var("PATH").unwrap_or_default();
         let env =
             [("PATH", format!("{}:{path}", self.dir.display())), ("SANDBOX_HAND_OVER", self.dir.display().to_string())];
-        let node = MariaDb::start_with(&self.node_dir(number), &options, &env)?;
+        let start = || MariaDb::start_with(&self.node_dir(number), &options, &env);
+        // Galera asks for the priority of a thread that has just begun, and gives up where a busy machine has not let it begin.
+        let is_of_galera = |error: &io::Error| error.to_string().contains("Failed to set thread schedparams");
+        let node = start().or_else(|error| if is_of_galera(&error) { start() } else { Err(error) })?;
         let link = self.link(number);
         if link.is_symlink() {
             fs::remove_file(&link)?;
