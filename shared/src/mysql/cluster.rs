@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use sea_orm::sqlx::mysql::MySqlConnection;
 use sea_orm::sqlx::{Error, Executor};
-
 use tokio::time::{Instant, sleep_until};
 
 use crate::protocol::Shard;

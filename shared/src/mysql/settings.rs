@@ -110,9 +110,10 @@ fn findings(version: &str, settings: &HashMap<String, String>) -> Vec<Finding> {
     findings
 }
 
-/// Whether a version, such as `10.11.6-MariaDB-0+deb12u1` or `8.0.35`, is too old. One that cannot be read is not.
+/// Whether a version, such as `10.11.6-MariaDB-0+deb12u1` or `MySQL 8.0.35`, is too old. One that cannot be read is not.
 fn is_too_old(version: &str) -> bool {
-    let mut numbers = version.split(|character: char| !character.is_ascii_digit()).map(|number| number.parse().ok());
+    let number = version.trim_start_matches(|character: char| !character.is_ascii_digit()); // Behind the name of the server.
+    let mut numbers = number.split(|character: char| !character.is_ascii_digit()).map(|number| number.parse().ok());
     let (Some(Some(major)), Some(Some(minor))) = (numbers.next(), numbers.next()) else { return false };
     (major, minor) < if version.contains("MariaDB") { MARIADB_MIN } else { MYSQL_MIN }
 }
@@ -132,6 +133,8 @@ mod tests {
             ("8.0.35-0ubuntu0.22.04.1", false),
             ("9.7.0", false),
             ("5.7.44-log", true),
+            ("MySQL 5.7.44-log", true),
+            ("MySQL 8.0.35", false),
             ("unknown", false),
         ] {
             assert_eq!(is_too_old(version), too_old, "{version}");

@@ -13,7 +13,8 @@ use crate::service::lifecycle::{EXIT_DEPENDENCY, ExitError};
 const FINDINGS_MAX: Duration = Duration::from_secs(1);
 
 /// Refuses to start on stores that would lose views, and on a schema that this build does not know; warns of settings that
-/// are a risk, and names the cluster that MySQL is a part of. A store that cannot be reached is not a reason: the service waits for it.
+/// are a risk, and names the cluster that MySQL is a part of. A store that cannot be reached is not a reason: the service
+/// waits for it.
 pub async fn check(redis: &Redis, store: &Store, shards: u16) -> Result<(), ExitError> {
     let (of_redis, of_store, schema) =
         tokio::join!(in_time(redis.findings()), in_time(store.findings()), store.check_schema(shards));
