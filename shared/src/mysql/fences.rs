@@ -1,7 +1,7 @@
 //! What the protocol asks of MySQL.
 
 use super::errors::{NO_FENCE, Result};
-use super::sql::{TRANSACTION_MAX, fence_of, in_time};
+use super::sql::{FENCES, TRANSACTION_MAX, fence_of, in_time};
 use super::store::{Store, StoreFuture};
 use super::transaction;
 use crate::protocol::{
@@ -28,15 +28,13 @@ pub trait Fences: Send + Sync {
 
 impl Store {
     async fn fence_of_shard(&self, shard: Shard) -> Result<Fence> {
-        let sql = "SELECT epoch, position, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence WHERE shard = ?";
-        let row = self.one(sql, [shard.0.into()]).await?.ok_or(NO_FENCE)?;
+        let row = self.one(&format!("{FENCES} WHERE shard = ?"), [shard.0.into()]).await?.ok_or(NO_FENCE)?;
         fence_of(&row)
     }
 
     /// All fences, by shard.
     pub async fn fences(&self) -> Result<Vec<Fence>> {
-        let sql = "SELECT epoch, position, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence ORDER BY shard";
-        self.all(sql, []).await?.iter().map(fence_of).collect()
+        self.all(&format!("{FENCES} ORDER BY shard"), []).await?.iter().map(fence_of).collect()
     }
 
     /// One article's numbers with the position that they belong to, in one consistent look.

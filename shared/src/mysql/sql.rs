@@ -30,6 +30,10 @@ pub(super) fn json_rows(rows: impl Iterator<Item = impl serde::Serialize>) -> St
     serde_json::to_string(&rows.collect::<Vec<_>>()).expect("ids and numbers always have a JSON form")
 }
 
+/// What [`fence_of`] reads; behind it stands which rows.
+pub(super) const FENCES: &str =
+    "SELECT epoch, position, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence";
+
 pub(super) fn fence_of(row: &QueryResult) -> Result<Fence> {
     Ok(Fence {
         epoch: row.try_get("", "epoch")?,

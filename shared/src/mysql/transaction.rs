@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::errors::{NO_FENCE, Result, StoreError};
 use super::known::Known;
 use super::rows::{Poison, Stored, store_rows, store_users, total_of, upsert_hours, upsert_minutes};
-use super::sql::{TRANSACTION_MAX, fence_of, in_time, json_rows, statement};
+use super::sql::{FENCES, TRANSACTION_MAX, fence_of, in_time, json_rows, statement};
 use super::store::Store;
 use super::tries::{REPEATS, Tries, repeated, unless_rolled_back};
 use crate::protocol::{
@@ -18,9 +18,8 @@ use crate::protocol::{
 
 /// The shard's row, locked from here to the end of the transaction: one writer per shard at a time (I4, I5).
 pub(super) async fn lock(transaction: &DatabaseTransaction, shard: Shard) -> Result<Fence> {
-    let sql = "SELECT epoch, position, flush_epoch, version, views, readers, users, articles FROM footfall_shard_fence \
-               WHERE shard = ? FOR UPDATE";
-    let row = transaction.query_one_raw(statement(sql, [shard.0.into()])).await?.ok_or(NO_FENCE)?;
+    let sql = format!("{FENCES} WHERE shard = ? FOR UPDATE");
+    let row = transaction.query_one_raw(statement(&sql, [shard.0.into()])).await?.ok_or(NO_FENCE)?;
     fence_of(&row)
 }
 
