@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use footfall_shared::mysql::INIT_LEASE;
+use footfall_shared::mysql::{INIT_LEASE, execute_alone};
 use footfall_shared::service::random;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use tokio::time::sleep;
@@ -97,7 +97,7 @@ impl<'a> Lease<'a> {
             self.holder,
             LEASE.as_micros()
         );
-        let done = self.db.execute_unprepared(&sql).await.context("the lease in MySQL cannot be taken")?;
-        Ok(done.rows_affected() == 1)
+        let changed = execute_alone(self.db, &sql).await.context("the lease in MySQL cannot be taken")?;
+        Ok(changed == 1)
     }
 }

@@ -9,7 +9,7 @@ mod previous;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
-use footfall_shared::mysql::{connect_options, set_up_session};
+use footfall_shared::mysql::{connect_options, execute_alone, set_up_session};
 use footfall_shared::service::config;
 use footfall_shared::service::lifecycle::ExitError;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
@@ -86,7 +86,7 @@ fn refuse(code: u8, sentence: String) -> anyhow::Error {
 
 async fn run(db: &DatabaseConnection, sql: &str) -> anyhow::Result<()> {
     // Not as a chain: these errors say already what they come from.
-    db.execute_unprepared(sql).await.map_err(|error| anyhow!("{sql}: {error}"))?;
+    execute_alone(db, sql).await.map_err(|error| anyhow!("{sql}: {error}"))?;
     Ok(())
 }
 

@@ -47,4 +47,5 @@ pub use restore::{Known, Lost};
 pub use schema::{SCHEMA_VERSION, recorded};
 pub use store::{Store, StoreFuture};
 pub use tables::{BYTEWISE, INIT_LEASE, TABLES, TABLES_BEFORE, Table, VIEWS_OF_COUNTS, View};
+pub use tries::execute_alone;
 pub use url::connect_options;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use footfall_sandbox::{MariaDb, MariaDbOptions};
-use footfall_shared::mysql::{BYTEWISE, By, Fences, Store, StoreError, TABLES, VIEWS_OF_COUNTS, Which};
+use footfall_shared::mysql::{BYTEWISE, By, Fences, Store, StoreError, TABLES, VIEWS_OF_COUNTS, Which, execute_alone};
 use footfall_shared::protocol::errors::{ErrorClass, Grade};
 use footfall_shared::protocol::{
     Article, Batch, Committed, Direct, Flush, Producer, ProducerBatches, Row, Shard, User, total,
@@ -267,6 +267,27 @@ async fn what_mysql_rolls_back_is_done_again_three_times() {
             assert_eq!(fixture.sql("SELECT views FROM footfall_articles"), [(2 * number).to_string()]);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sets_the_database_up_is_done_again_after_a_conflict_and_not_after_a_long_wait() {
+    let fixture = Fixture::begin(1).await;
+    fixture.sql("CREATE TABLE refusals (n INT NOT NULL) ENGINE = MyISAM");
+    fixture.sql("INSERT INTO refusals VALUES (0)");
+    fixture.sql("CREATE TABLE lease (holder INT NOT NULL) ENGINE = InnoDB");
+    let db = Database::connect(fixture.mariadb.url()).await.expect("connected");
+    for (code, state, is_done) in [(1213, "40001", true), (1205, "HY000", false)] {
+        fixture.sql("UPDATE refusals SET n = 5");
+        fixture.sql(&format!(
+            "DELIMITER //\nCREATE OR REPLACE TRIGGER refused BEFORE INSERT ON lease FOR EACH ROW BEGIN \
+             IF (SELECT n FROM refusals) > 0 THEN UPDATE refusals SET n = n - 1; \
+             SIGNAL SQLSTATE '{state}' SET MYSQL_ERRNO = {code}, MESSAGE_TEXT = 'no'; END IF; END//"
+        ));
+        let result = execute_alone(&db, &format!("INSERT INTO lease VALUES ({code})")).await;
+        assert_eq!(result.as_ref().ok(), is_done.then_some(&1), "{code}: {result:?}");
+        assert_eq!(fixture.sql("SELECT n FROM refusals"), [if is_done { "0" } else { "4" }], "{code}");
+    }
+    assert_eq!(fixture.sql("SELECT holder FROM lease"), ["1213"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

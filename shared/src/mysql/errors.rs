@@ -46,9 +46,19 @@ impl StoreError {
     /// deadlock or a conflict that was found at COMMIT, in a cluster too (SQLSTATE 40), or a lock that was waited for too
     /// long, where whoever has this error takes back the rest.
     pub(super) fn was_rolled_back(&self) -> bool {
-        let Self::Db(error) = self else { return false };
-        let Some(error) = mysql_error(error) else { return false };
-        ROLLED_BACK.contains(&error.number()) || error.code().is_some_and(|state| state.starts_with("40"))
+        self.is_conflict() || self.mysql().is_some_and(|error| ROLLED_BACK.contains(&error.number()))
+    }
+
+    /// A deadlock or a conflict, after which MySQL has taken the whole transaction back (SQLSTATE 40).
+    pub(super) fn is_conflict(&self) -> bool {
+        self.mysql().is_some_and(|error| error.code().is_some_and(|state| state.starts_with("40")))
+    }
+
+    fn mysql(&self) -> Option<&MySqlDatabaseError> {
+        match self {
+            Self::Db(error) => mysql_error(error),
+            _ => None,
+        }
     }
 
     /// No answer came in time.

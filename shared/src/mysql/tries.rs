@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use sea_orm::DatabaseTransaction;
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction};
 
 use super::errors::{Result, StoreError};
 use super::rows::Poison;
@@ -13,6 +13,9 @@ use crate::service::telemetry::{self, IntCounter};
 
 /// A transaction that MySQL has rolled back is done again this often, before anybody hears of it.
 pub(super) const REPEATS: usize = 3;
+/// The same for a statement that sets the database up. More often, because several `footfall init` at once are expected, and
+/// nobody waits for an answer.
+const SET_UP_REPEATS: usize = 20;
 /// The pause before the first repeat; each is twice as long as the one before, and half of it is chance: two that are in
 /// each other's way shall not meet again.
 const REPEAT_PAUSE: Duration = Duration::from_millis(10);
@@ -36,13 +39,37 @@ pub(super) fn show() {
 /// Does a transaction. Where MySQL has rolled it back because another one was in the way, it is done again, `repeats` times
 /// at most: nothing is wrong with the server, and nobody need hear of it. What is done again begins with the fence, so it
 /// is exact whatever became of the try before.
-pub(super) async fn repeated<T, F>(repeats: usize, mut once: impl FnMut() -> F) -> Result<T>
+pub(super) async fn repeated<T, F>(repeats: usize, once: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    repeated_after(StoreError::was_rolled_back, repeats, once).await
+}
+
+/// Does a statement that is a transaction of its own, for whoever sets the database up: what is done twice must come to the
+/// same. Answers how many rows it changed. It is done again after a conflict, in which it was taken back (in a Galera cluster
+/// that is also how a node hears of a change of tables at another one), but not after a lock was waited for too long: whoever
+/// holds a table for so long may hold it longer, and a person must hear of that.
+///
+/// # Errors
+///
+/// What MySQL says.
+pub async fn execute_alone(db: &DatabaseConnection, sql: &str) -> Result<u64> {
+    let once = || async { Ok(db.execute_unprepared(sql).await?.rows_affected()) };
+    repeated_after(StoreError::is_conflict, SET_UP_REPEATS, once).await
+}
+
+async fn repeated_after<T, F>(
+    is_repeated: impl Fn(&StoreError) -> bool,
+    repeats: usize,
+    mut once: impl FnMut() -> F,
+) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
     for repeat in 0..repeats {
         match once().await {
-            Err(error) if error.was_rolled_back() => {
+            Err(error) if is_repeated(&error) => {
                 REPEATED.inc();
                 let pause = (REPEAT_PAUSE * (1 << repeat.min(8))).min(REPEAT_PAUSE_MAX);
                 tokio::time::sleep(pause.mul_f64(0.5 + (random::number() % 1_000) as f64 / 1_000.0)).await;
