@@ -56,8 +56,8 @@ const LONG: [(&str, &str); 4] = [
     ("FOOTFALL_TEST_READS", "1000000"),
 ];
 
-/// Tests of a program that run at once. More than there are cores, because most of a test on real servers is waiting.
-const THREADS_MIN: usize = 4;
+/// Tests of a program that run at once, on each core: most of a test on real servers is waiting.
+const THREADS_PER_CORE: usize = 4;
 
 /// Licences and sources of what we are built from, by the rules in `.deny.toml`. The tool is not in Debian, so it is run where
 /// somebody has installed it. Known holes are no part of it: they become known without any change here, and the list of
@@ -123,7 +123,7 @@ fn cargo(args: &Args, step: &str) -> Command {
         cargo.env("RUSTDOCFLAGS", "-D warnings"); // A link that leads nowhere is only a warning.
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    cargo.env("RUST_TEST_THREADS", cores.max(THREADS_MIN).to_string());
+    cargo.env("RUST_TEST_THREADS", (cores * THREADS_PER_CORE).to_string());
     if args.all {
         cargo.envs(LONG);
     } else if args.quick {

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{Client, Running, eventually, get, post, start, start_to_measure};
+use crate::common::{Client, Running, eventually, get, post, start};
 use footfall_drill::stack::Role;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,7 +47,7 @@ fn is_degraded(running: &Running) -> bool {
 fn a_flood_of_view_ids_fills_nothing() {
     let ids = flood_ids();
     let memory = ids * MEMORY_PER_ID;
-    let mut running = start_to_measure(|options| {
+    let mut running = start(|options| {
         options.redis.args = ["--maxmemory".to_owned(), memory.to_string()].into();
         options.dashboards = 1;
     });

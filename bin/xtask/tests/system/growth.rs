@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{Running, Set, eventually, post, start_to_measure};
+use crate::common::{Running, Set, eventually, post, start};
 use footfall_drill::stack::Role;
 
 /// What MySQL does for a flush of 10 changed readers of one article.
@@ -59,7 +59,7 @@ fn flush_sum(running: &mut Running) -> f64 {
 
 #[test]
 fn a_flush_costs_the_same_with_a_million_readers() {
-    let mut running = start_to_measure(|options| options.set("FOOTFALL_FLUSHER__UPDATES", "10"));
+    let mut running = start(|options| options.set("FOOTFALL_FLUSHER__UPDATES", "10"));
     let small = flush_cost(&mut running);
 
     // 10 million views of one article by 1 million readers, through the front door's own tables.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use footfall_drill::stack::Role;
 use serde_json::Value;
 
-use crate::common::{Running, eventually, get, post, start, start_to_measure};
+use crate::common::{Running, eventually, get, post, start};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -30,7 +30,7 @@ fn events(snapshot: &Value, role: &str) -> Vec<String> {
 
 #[test]
 fn who_is_there_and_what_happened_is_told() {
-    let mut running = start_to_measure(|options| options.dashboards = 1);
+    let mut running = start(|options| options.dashboards = 1);
     let dashboard = running.stack.url(Role::Dashboard, 0);
     eventually("a dashboard", PATIENCE, || get(&format!("{dashboard}/readyz")).status == 200);
     eventually("all three are well", PATIENCE, || {

@@ -23,7 +23,7 @@ const NO_REDIS: &str = "redis cannot be read: views that wait there are missing"
 const TOLD_MAX: usize = 10;
 
 fn reads() -> u64 {
-    std::env::var("FOOTFALL_TEST_READS").ok().and_then(|reads| reads.parse().ok()).unwrap_or(100_000)
+    std::env::var("FOOTFALL_TEST_READS").ok().and_then(|reads| reads.parse().ok()).unwrap_or(25_000)
 }
 
 fn pause_ms(ms: u64) {

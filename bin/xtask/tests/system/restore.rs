@@ -34,13 +34,13 @@ fn stored(running: &mut Running) -> u64 {
     sum(running, "SELECT SUM(views) FROM footfall_article_readers")
 }
 
-/// Views while Redis is away go to MySQL directly, but for a first one: that Redis is away is not known before it.
+/// Views while Redis is away go to MySQL directly, but for a first one, if nothing else has told that Redis is away.
 fn views_without_redis(running: &mut Running, count: usize) {
     let before = stored(running);
     running.stack.redis.kill().expect("kill");
     views(running, 1);
     views(running, count - 1);
-    eventually("MySQL has them", PATIENCE, || stored(running) == before + count as u64 - 1);
+    eventually("MySQL has them", PATIENCE, || stored(running) >= before + count as u64 - 1);
     running.stack.redis.restart().expect("restart");
     eventually("MySQL has all", PATIENCE, || stored(running) == before + count as u64);
 }

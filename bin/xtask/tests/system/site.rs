@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 
 use footfall_drill::stack::Role;
 
-use crate::common::{
-    Answer, Running, Set, connect_from, eventually, exchange, get, output, raw, request, start, start_to_measure,
-};
+use crate::common::{Answer, Running, Set, connect_from, eventually, exchange, get, output, raw, request, start};
 
 const SOON: Duration = Duration::from_secs(3);
 /// For what ingest looks at every ten seconds.
@@ -225,7 +223,7 @@ server.serve_forever()
 
 #[test]
 fn a_wsgi_site_counts_and_is_never_slower_for_it() {
-    let mut running = start_to_measure(|options| {
+    let mut running = start(|options| {
         options.set("FOOTFALL_INGEST__ANONYMOUS", "true");
         options.set("FOOTFALL_HTTP__TRUSTED_PROXIES", "127.0.0.1");
         options.set("FOOTFALL_INGEST__JOURNAL", "off");

@@ -1,5 +1,6 @@
 //! A Chromium, driven through chromedriver.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -17,10 +18,10 @@ use tokio::runtime::Runtime;
 use url::Url;
 
 use super::PATIENT;
-use crate::common::{Running, Set, start_to_measure};
+use crate::common::{Running, Set, start, start_to_measure};
 
 /// A Chromium with one tab and a fresh profile.
-pub(super) struct Browser {
+pub(crate) struct Browser {
     /// None only while it is being dropped.
     client: Option<Client>,
     runtime: Runtime,
@@ -28,33 +29,21 @@ pub(super) struct Browser {
 }
 
 impl Browser {
-    pub(super) fn open(running: &Running) -> Self {
-        let [browser, driver] = ["chromium", "chromedriver"].map(|name| find_program(name).expect("required above"));
+    pub(crate) fn open(running: &Running) -> Self {
         let home = running.path("browser");
         std::fs::create_dir(&home).expect("folder");
-        let mut command = Command::new(driver);
-        // The system chooses the port: one that a test finds free may be taken until the driver opens it.
-        command.arg("--port=0").env("HOME", &home);
-        let mut driver = Process::spawn(command, &running.path("logs/chromedriver.log")).expect("chromedriver starts");
-        let log = driver.log().to_owned();
-        let mut port = None;
-        let announced = driver.wait_until(PATIENT, || {
-            let text = std::fs::read_to_string(&log)?;
-            port = text
-                .split_once("successfully on port ")
-                .and_then(|(_, rest)| rest.split_once('.'))
-                .map(|(port, _)| port.to_owned());
-            if port.is_some() { Ok(()) } else { Err(std::io::Error::other("it has not named its port")) }
-        });
-        announced.unwrap_or_else(|error| panic!("{error}"));
-        let url = format!("http://127.0.0.1:{}", port.expect("wait_until succeeded"));
-
+        // It takes a port that is free for IPv4, and ends if another has the same one for IPv6.
+        let start = || start_driver(&home, &running.path("logs/chromedriver.log"));
+        let started = start().or_else(|_| start()).or_else(|_| start());
+        let (driver, url) = started.unwrap_or_else(|error| panic!("{error}"));
         let profile = format!("--user-data-dir={}", home.join("profile").display());
         let options = json!({
             "browserName": "chrome",
+            // Beside other tests a browser may get no core for long. A test that waits for something says how long itself.
+            "timeouts": { "script": 120_000 },
             "goog:loggingPrefs": { "browser": "ALL" },
             "goog:chromeOptions": {
-                "binary": browser,
+                "binary": find_program("chromium").expect("required above"),
                 "args": [
                     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
                     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--lang=en",
@@ -77,22 +66,22 @@ impl Browser {
     }
 
     /// Opens an address and waits until it is loaded.
-    pub(super) fn visit(&self, url: &str) {
+    pub(crate) fn visit(&self, url: &str) {
         self.runtime.block_on(self.client().goto(url)).unwrap_or_else(|error| panic!("{url}: {error}"));
     }
 
     /// Loads the page again.
-    pub(super) fn reload(&self) {
+    pub(crate) fn reload(&self) {
         self.runtime.block_on(self.client().refresh()).unwrap_or_else(|error| panic!("reload: {error}"));
     }
 
     /// Goes back to the page before.
-    pub(super) fn back(&self) {
+    pub(crate) fn back(&self) {
         self.runtime.block_on(self.client().back()).unwrap_or_else(|error| panic!("back: {error}"));
     }
 
     /// Opens an address in a tab of its own, which is closed as soon as it is loaded.
-    pub(super) fn visit_in_a_tab(&self, url: &str) {
+    pub(crate) fn visit_in_a_tab(&self, url: &str) {
         let visit = async {
             let client = self.client();
             let before = client.window().await?;
@@ -106,7 +95,7 @@ impl Browser {
 
     /// What the body of a function answers in the page.
     #[track_caller]
-    pub(super) fn run(&self, script: &str) -> Value {
+    pub(crate) fn run(&self, script: &str) -> Value {
         let answer = self.runtime.block_on(self.client().execute(script, Vec::new()));
         answer.unwrap_or_else(|error| panic!("{script}: {error}"))
     }
@@ -119,13 +108,13 @@ impl Browser {
     }
 
     #[track_caller]
-    pub(super) fn devtools(&self, command: &str, parameters: Value) -> Value {
+    pub(crate) fn devtools(&self, command: &str, parameters: Value) -> Value {
         self.own("goog/cdp/execute", json!({ "cmd": command, "params": parameters }))
     }
 
     /// Makes the page so wide; 0 leaves that to the window.
     #[track_caller]
-    pub(super) fn resize(&self, width: u32) {
+    pub(crate) fn resize(&self, width: u32) {
         let height = if width < 600 { 844 } else { 900 };
         // They take room in some pages and not in others.
         self.devtools("Emulation.setScrollbarsHidden", json!({"hidden": true}));
@@ -135,28 +124,28 @@ impl Browser {
 
     /// What the system says that its person prefers.
     #[track_caller]
-    pub(super) fn prefer(&self, feature: &str, value: &str) {
+    pub(crate) fn prefer(&self, feature: &str, value: &str) {
         let media = json!({"features": [{"name": feature, "value": value}]});
         self.devtools("Emulation.setEmulatedMedia", media);
     }
 
     /// The language that the browser is set to.
     #[track_caller]
-    pub(super) fn speak(&self, language: &str) {
+    pub(crate) fn speak(&self, language: &str) {
         let agent = self.run("return navigator.userAgent");
         self.devtools("Emulation.setUserAgentOverride", json!({"userAgent": agent, "acceptLanguage": language}));
     }
 
     /// Writes into a field and sends its form.
     #[track_caller]
-    pub(super) fn send(&self, selector: &str, text: &str) {
+    pub(crate) fn send(&self, selector: &str, text: &str) {
         let sending = async { self.client().find(Locator::Css(selector)).await?.send_keys(&format!("{text}\n")).await };
         self.runtime.block_on(sending).unwrap_or_else(|error| panic!("{selector}: {error}"));
     }
 
     /// The whole page as a picture, below `target/footfall-screenshots`.
     #[track_caller]
-    pub(super) fn picture(&self, name: &str) {
+    pub(crate) fn picture(&self, name: &str) {
         let size = self.run("return [document.documentElement.clientWidth, document.documentElement.scrollHeight]");
         let clip = json!({"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1});
         let picture = self.devtools("Page.captureScreenshot", json!({"captureBeyondViewport": true, "clip": clip}));
@@ -168,7 +157,7 @@ impl Browser {
 
     /// Presses keys one after the other, wherever the focus is.
     #[track_caller]
-    pub(super) fn press(&self, keys: &[Key]) {
+    pub(crate) fn press(&self, keys: &[Key]) {
         let mut actions = KeyActions::new("keyboard".to_owned());
         for key in keys {
             let value = char::from(*key);
@@ -179,7 +168,7 @@ impl Browser {
 
     /// What axe-core finds wrong, a line each: which rule, and where.
     #[track_caller]
-    pub(super) fn violations(&self) -> Vec<String> {
+    pub(crate) fn violations(&self) -> Vec<String> {
         if self.run("return window.axe === undefined") == true {
             self.run(&axe());
         }
@@ -194,7 +183,7 @@ impl Browser {
     /// The text of an element as it is seen: nothing of what is hidden. Of an element that is not there, or not there
     /// any more, what can be no text: it may come.
     #[track_caller]
-    pub(super) fn text(&self, selector: &str) -> String {
+    pub(crate) fn text(&self, selector: &str) -> String {
         let text = self.runtime.block_on(async { self.client().find(Locator::Css(selector)).await?.text().await });
         text.unwrap_or_else(|error| {
             let is_missing = error.is_no_such_element() || error.is_stale_element_reference();
@@ -205,14 +194,14 @@ impl Browser {
 
     /// The whole number that an element shows.
     #[track_caller]
-    pub(super) fn number(&self, selector: &str) -> u64 {
+    pub(crate) fn number(&self, selector: &str) -> u64 {
         let text = self.text(selector);
         text.replace(',', "").parse().unwrap_or_else(|_| panic!("{selector} shows {text:?}, not a number"))
     }
 
     /// Waits until an element shows a text; answers how long that took.
     #[track_caller]
-    pub(super) fn wait_for(&self, selector: &str, wanted: &str, limit: Duration) -> Duration {
+    pub(crate) fn wait_for(&self, selector: &str, wanted: &str, limit: Duration) -> Duration {
         let started = Instant::now();
         loop {
             let text = self.text(selector);
@@ -226,20 +215,20 @@ impl Browser {
 
     /// Clicks on an element, as a person does.
     #[track_caller]
-    pub(super) fn click(&self, selector: &str) {
+    pub(crate) fn click(&self, selector: &str) {
         let clicking = async { self.client().find(Locator::Css(selector)).await?.click().await };
         self.runtime.block_on(clicking).unwrap_or_else(|error| panic!("{selector}: {error}"));
     }
 
     /// Calls itself as the browsers of people do: by itself this one says that it is headless.
-    pub(super) fn pass_for_a_person(&self) {
+    pub(crate) fn pass_for_a_person(&self) {
         let agent = self.run("return navigator.userAgent.replace('Headless', '')");
         self.devtools("Emulation.setUserAgentOverride", json!({ "userAgent": agent }));
     }
 
     /// What was said in the browser's log, at any level, since it was asked last.
     #[track_caller]
-    pub(super) fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         self.log().iter().map(|line| format!("{}\n", line["message"])).collect()
     }
 
@@ -251,7 +240,7 @@ impl Browser {
     /// The errors in the browser's log since this was asked last: scripts that failed, what the page's policy refused,
     /// files that could not be loaded.
     #[track_caller]
-    pub(super) fn errors(&self) -> Vec<String> {
+    pub(crate) fn errors(&self) -> Vec<String> {
         let log = self.log();
         let errors = log.iter().filter(|line| line["level"] == "SEVERE");
         errors.map(|line| line["message"].to_string()).collect()
@@ -259,7 +248,7 @@ impl Browser {
 
     /// No errors, and also the proof that one would have been seen.
     #[track_caller]
-    pub(super) fn assert_no_errors(&self) {
+    pub(crate) fn assert_no_errors(&self) {
         assert_eq!(self.errors(), Vec::<String>::new());
         self.run("const code = document.createElement('script'); code.textContent = '1'; document.body.append(code);");
         let errors = self.errors();
@@ -296,16 +285,45 @@ impl WebDriverCompatibleCommand for Own {
     }
 }
 
-/// A stack and a browser that looks at it, with the machine for themselves, because a browser needs a core to be as fast as
-/// its tests expect. The browser is dropped first.
-pub(super) fn start_with_browser(change: impl FnOnce(&mut StackOptions)) -> (Running, Browser) {
-    packages::require(xtask::packages::BROWSER)
-        .unwrap_or_else(|missing| panic!("{missing}\n`cargo xtask test` installs them."));
-    let running = start_to_measure(|options| {
-        // This browser says that it is headless, and counts all the same.
+/// Starts chromedriver; answers where it listens.
+fn start_driver(home: &Path, log: &Path) -> std::io::Result<(Process, String)> {
+    let mut command = Command::new(find_program("chromedriver").expect("required above"));
+    // The system chooses the port: one that a test finds free may be taken until the driver opens it.
+    command.arg("--port=0").env("HOME", home);
+    let mut driver = Process::spawn(command, log)?;
+    let mut port = None;
+    driver.wait_until(PATIENT, || {
+        let text = std::fs::read_to_string(log)?;
+        port = text
+            .split_once("successfully on port ")
+            .and_then(|(_, rest)| rest.split_once('.'))
+            .map(|(port, _)| port.to_owned());
+        if port.is_some() { Ok(()) } else { Err(std::io::Error::other("it has not named its port")) }
+    })?;
+    Ok((driver, format!("http://127.0.0.1:{}", port.expect("wait_until succeeded"))))
+}
+
+/// A stack and a browser that looks at it. The browser is dropped first.
+pub(crate) fn start_with_browser(change: impl FnOnce(&mut StackOptions)) -> (Running, Browser) {
+    with_browser(start(with_bots(change)))
+}
+
+/// The same, while no other test has a stack.
+pub(crate) fn start_with_browser_to_measure(change: impl FnOnce(&mut StackOptions)) -> (Running, Browser) {
+    with_browser(start_to_measure(with_bots(change)))
+}
+
+/// This browser says that it is headless, and counts all the same.
+fn with_bots(change: impl FnOnce(&mut StackOptions)) -> impl FnOnce(&mut StackOptions) {
+    |options| {
         options.set("FOOTFALL_INGEST__BOTS", "bot");
         change(options);
-    });
+    }
+}
+
+fn with_browser(running: Running) -> (Running, Browser) {
+    packages::require(xtask::packages::BROWSER)
+        .unwrap_or_else(|missing| panic!("{missing}\n`cargo xtask test` installs them."));
     let browser = Browser::open(&running);
     (running, browser)
 }

@@ -14,11 +14,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
+use super::viewers::{memory, raise_file_limit};
 use crate::access::TOKEN;
 use crate::common::{Running, Set, eventually, get, start_to_measure};
-use crate::viewers::{memory, raise_file_limit};
 
-const IDLE: u64 = 2_000;
+const IDLE: u64 = 1_000;
 const SLOW: u64 = 200;
 const IDLE_LONG: u64 = 18_000;
 const SLOW_LONG: u64 = 1_000;
@@ -27,7 +27,7 @@ const FILES_BESIDE: u64 = 400;
 const PIPELINING: u64 = 100;
 
 /// After this a request's head must be there, and a client that takes nothing of its answers is left.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(6);
 /// A larger crowd takes longer than that to come.
 const HEADER_TIMEOUT_LONG: Duration = Duration::from_secs(25);
 /// A machine with other things to do is late, at most by this.
