@@ -37,9 +37,9 @@ const READ_ARTICLES: u32 = 10;
 /// How to send.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// `host:port`
-    #[arg(long)]
-    address: String,
+    /// `host:port` of one or several servers, which get as many connections each.
+    #[arg(long = "address", required = true)]
+    addresses: Vec<String>,
     #[arg(long, value_enum)]
     kind: Kind,
     /// Views in one request of [`Kind::Batch`].
@@ -115,8 +115,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 async fn send(args: &Args) -> anyhow::Result<Report> {
     let mut streams = Vec::with_capacity(args.connections);
-    for _ in 0..args.connections {
-        let stream = TcpStream::connect(&args.address).await.with_context(|| format!("connect {}", args.address))?;
+    for address in args.addresses.iter().cycle().take(args.connections) {
+        let stream = TcpStream::connect(address).await.with_context(|| format!("connect {address}"))?;
         stream.set_nodelay(true)?;
         streams.push(stream);
     }

@@ -16,6 +16,7 @@ mod report;
 mod rivals;
 mod run;
 mod scene;
+mod spread;
 mod targets;
 mod traffic;
 

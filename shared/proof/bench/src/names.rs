@@ -20,3 +20,4 @@ pub(crate) const DRAINS_LOAD: &str = "of 1,000 in a request";
 pub(crate) const KILLS: &str = "What moves views to MariaDB is killed (kill -9) and started again, under load";
 pub(crate) const KILLS_LOAD: &str = "POST, 64 connections, 5,000 views/s";
 pub(crate) const OUTAGE: &str = "MariaDB away, 20,000 views/s all the time";
+pub(crate) const SPREAD: &str = "Single views, over several shards and ingests";

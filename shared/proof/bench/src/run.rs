@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Look at growth from 100,000 stored rows up to so many, ten times as many at each step
     #[arg(long, value_name = "ROWS", default_value_t = 1_000_000)]
     pub(crate) growth: u64,
-    /// Only these parts; repeat it for several [default: all but memory and growth]
+    /// Only these parts; repeat it for several [default: all but memory, growth and spread]
     #[arg(long = "part", value_name = "PART", value_enum)]
     parts: Vec<Part>,
     /// Where report.json and report.md go [default: a folder in target]
@@ -71,6 +71,8 @@ enum Part {
     Memory,
     /// What a view costs when there are more rows, beside MariaDB alone; only when it is named
     Growth,
+    /// Single views over several shards and ingests; only when it is named
+    Spread,
 }
 
 /// Views in one request where there are many.
@@ -82,7 +84,7 @@ const REDIS_VIEWS_MIN: u64 = 100_000;
 /// Batches bring many more views in a second, and MariaDB has to write all of them before the next measurement.
 const BATCH_SHORTER: f64 = 3.0;
 /// Rows of readers that are stored before each of [`WRITING`].
-const ROWS_BEFORE: f64 = 1_000_000.0;
+pub(crate) const ROWS_BEFORE: f64 = 1_000_000.0;
 /// Tables whose loads end in MariaDB.
 const WRITING: [&str; 4] = [VIEWS, BATCHES, LATENCY, STEADY];
 /// Below the 20,000 that ingest allows by default.
@@ -98,6 +100,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         bench.memory()?;
     }
     bench.rounds()?;
+    if args.wants(Part::Spread) {
+        bench.spread()?;
+    }
     if args.wants(Part::Backlog) {
         bench.scene.renew_tables(ROWS_BEFORE)?;
         bench.backlog()?;
@@ -145,7 +150,7 @@ fn bar() -> ProgressBar {
 
 impl Args {
     fn wants(&self, part: Part) -> bool {
-        let is_usual = !matches!(part, Part::Memory | Part::Growth);
+        let is_usual = !matches!(part, Part::Memory | Part::Growth | Part::Spread);
         (self.parts.is_empty() && is_usual) || self.parts.contains(&part)
     }
 }

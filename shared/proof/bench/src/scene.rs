@@ -137,10 +137,16 @@ pub(crate) struct Scene {
 impl Scene {
     /// Starts everything below `dir`.
     pub(crate) fn start(dir: &Path) -> anyhow::Result<Self> {
+        Self::start_spread(dir, 1, 1)
+    }
+
+    /// The same with several shards and ingests.
+    pub(crate) fn start_spread(dir: &Path, shards: u16, ingests: usize) -> anyhow::Result<Self> {
         let binaries = std::env::current_exe()?;
         let binaries = binaries.parent().context("a program is in a folder")?;
         let mut options = StackOptions::new(dir, binaries);
-        options.dashboards = 0;
+        (options.dashboards, options.ingests) = (0, ingests);
+        options.env.push(("FOOTFALL_SHARDS".to_owned(), shards.to_string()));
         // All connections come from one address here.
         options.env.push(("FOOTFALL_HTTP__CONNECTIONS_PER_ADDRESS_MAX".to_owned(), "20000".to_owned()));
         options.mariadb.buffer_pool_mib = 1024;
@@ -149,23 +155,29 @@ impl Scene {
         Ok(Self { stack, rivals, crowd: Crowd::USUAL, dir: dir.to_owned(), seed: 0 })
     }
 
-    /// Where our ingest listens.
+    /// Where our first ingest listens.
     pub(crate) fn ingest(&mut self) -> SocketAddr {
-        self.stack.service(Role::Ingest, 0).listen().expect("an ingest listens")
+        self.ingests()[0]
     }
 
-    /// Sends a load to our ingest, and measures all our processes until it was answered.
+    /// Where our ingests listen.
+    fn ingests(&mut self) -> Vec<SocketAddr> {
+        let ingests = 0..self.stack.count(Role::Ingest);
+        ingests.map(|index| self.stack.service(Role::Ingest, index).listen().expect("an ingest listens")).collect()
+    }
+
+    /// Sends a load to our ingests, and measures all our processes until it was answered.
     pub(crate) fn send_to_ours(&mut self, load: &Load) -> anyhow::Result<Sent> {
-        let (address, pids) = (self.ingest(), self.our_pids());
-        self.send(address, load, &pids, |_| Ok(())).map(|(sent, ())| sent)
+        let (addresses, pids) = (self.ingests(), self.our_pids());
+        self.send(&addresses, load, &pids, |_| Ok(())).map(|(sent, ())| sent)
     }
 
-    /// Sends a load to our ingest, and measures all our processes until MariaDB has it.
+    /// Sends a load to our ingests, and measures all our processes until MariaDB has it.
     pub(crate) fn send_and_store(&mut self, load: &Load) -> anyhow::Result<Stored> {
         self.drain()?;
         let before = self.counts()?;
-        let (address, pids) = (self.ingest(), self.our_pids());
-        let (sent, pending) = self.send(address, load, &pids, |scene| {
+        let (addresses, pids) = (self.ingests(), self.our_pids());
+        let (sent, pending) = self.send(&addresses, load, &pids, |scene| {
             let pending = scene.pending()?;
             scene.drain()?;
             Ok(pending)
@@ -175,31 +187,31 @@ impl Scene {
 
     /// Sends a load to the limit.
     pub(crate) fn send_to_bare(&mut self, load: &Load) -> anyhow::Result<Sent> {
-        let pids = [(Figure::CpuServer, self.rivals.bare.pid())];
-        self.send(self.rivals.bare.address, load, &pids, |_| Ok(())).map(|(sent, ())| sent)
+        let pids = [(Figure::CpuServer, vec![self.rivals.bare.pid()])];
+        self.send(&[self.rivals.bare.address], load, &pids, |_| Ok(())).map(|(sent, ())| sent)
     }
 
     /// Sends a load to one EVALSHA per view, and measures all that takes part until MariaDB has it. Its job is what the
     /// flusher is to us.
     pub(crate) fn send_to_cached(&mut self, load: &Load) -> anyhow::Result<Sent> {
         let pids = [
-            (Figure::CpuServer, self.rivals.cached.pid()),
-            (Figure::CpuRedis, self.rivals.redis.process().pid()),
-            (Figure::CpuFlusher, self.rivals.mover.pid()),
-            (Figure::CpuMariaDb, self.stack.mariadb.process().pid()),
+            (Figure::CpuServer, vec![self.rivals.cached.pid()]),
+            (Figure::CpuRedis, vec![self.rivals.redis.process().pid()]),
+            (Figure::CpuFlusher, vec![self.rivals.mover.pid()]),
+            (Figure::CpuMariaDb, vec![self.stack.mariadb.process().pid()]),
         ];
         let stored = |scene: &mut Self| {
             scene.rivals.drain()?;
             scene.purge()
         };
-        self.send(self.rivals.cached.address, load, &pids, stored).map(|(sent, ())| sent)
+        self.send(&[self.rivals.cached.address], load, &pids, stored).map(|(sent, ())| sent)
     }
 
     /// Sends a load to two upserts per view.
     pub(crate) fn send_to_direct(&mut self, load: &Load) -> anyhow::Result<Sent> {
         let mariadb = self.stack.mariadb.process().pid();
-        let pids = [(Figure::CpuServer, self.rivals.direct.pid()), (Figure::CpuMariaDb, mariadb)];
-        self.send(self.rivals.direct.address, load, &pids, |scene| scene.purge()).map(|(sent, ())| sent)
+        let pids = [(Figure::CpuServer, vec![self.rivals.direct.pid()]), (Figure::CpuMariaDb, vec![mariadb])];
+        self.send(&[self.rivals.direct.address], load, &pids, |scene| scene.purge()).map(|(sent, ())| sent)
     }
 
     /// Gives views to a Redis that does nothing but store them, in batches of that size; answers CPU seconds per million
@@ -231,7 +243,7 @@ impl Scene {
 
     /// Starts a load that goes on until it is ended.
     pub(crate) fn start_load(&mut self, address: SocketAddr, load: &Load) -> anyhow::Result<Process> {
-        let command = self.load_command(address, load)?;
+        let command = self.load_command(&[address], load)?;
         Ok(Process::spawn(command, &self.dir.join("logs/load.log"))?)
     }
 
@@ -248,25 +260,28 @@ impl Scene {
         Traffic::new(self.crowd, self.seed)
     }
 
-    fn our_pids(&mut self) -> [(Figure, u32); 4] {
-        [
-            (Figure::CpuServer, self.pid(Role::Ingest)),
-            (Figure::CpuRedis, self.stack.redis.process().pid()),
-            (Figure::CpuFlusher, self.pid(Role::Flusher)),
-            (Figure::CpuMariaDb, self.stack.mariadb.process().pid()),
+    fn our_pids(&mut self) -> Vec<(Figure, Vec<u32>)> {
+        let ingests = 0..self.stack.count(Role::Ingest);
+        let ingests = ingests.map(|index| self.stack.service(Role::Ingest, index).process().pid()).collect();
+        vec![
+            (Figure::CpuServer, ingests),
+            (Figure::CpuRedis, vec![self.stack.redis.process().pid()]),
+            (Figure::CpuFlusher, vec![self.pid(Role::Flusher)]),
+            (Figure::CpuMariaDb, vec![self.stack.mariadb.process().pid()]),
         ]
     }
 
     /// Sends a load, and measures processes until that was done which comes after it.
     fn send<T>(
         &mut self,
-        address: SocketAddr,
+        addresses: &[SocketAddr],
         load: &Load,
-        pids: &[(Figure, u32)],
+        pids: &[(Figure, Vec<u32>)],
         after: impl FnOnce(&mut Self) -> anyhow::Result<T>,
     ) -> anyhow::Result<(Sent, T)> {
-        let mut command = self.load_command(address, load)?;
-        let before: Vec<f64> = pids.iter().map(|(_, pid)| cpu_seconds(*pid)).collect::<Result<_, _>>()?;
+        let mut command = self.load_command(addresses, load)?;
+        let used = |pids: &[u32]| pids.iter().map(|pid| cpu_seconds(*pid)).sum::<std::io::Result<f64>>();
+        let before: Vec<f64> = pids.iter().map(|(_, pids)| used(pids)).collect::<Result<_, _>>()?;
         let output = command.output()?;
         if !output.status.success() {
             bail!("the load failed: {}", String::from_utf8_lossy(&output.stderr).trim());
@@ -275,19 +290,22 @@ impl Scene {
         let came_after = after(self)?;
         let millions = report.views.max(report.all_requests) as f64 / 1e6;
         let mut cpu = Vec::new();
-        for ((figure, pid), before) in pids.iter().zip(before) {
-            cpu.push((*figure, (cpu_seconds(*pid)? - before) / millions));
+        for ((figure, pids), before) in pids.iter().zip(before) {
+            cpu.push((*figure, (used(pids)? - before) / millions));
         }
         cpu.push((Figure::CpuAll, cpu.iter().map(|(_, seconds)| seconds).sum()));
         cpu.push((Figure::CpuLoad, report.cpu_seconds / millions));
         Ok((Sent { report, cpu }, came_after))
     }
 
-    fn load_command(&mut self, address: SocketAddr, load: &Load) -> anyhow::Result<Command> {
+    fn load_command(&mut self, addresses: &[SocketAddr], load: &Load) -> anyhow::Result<Command> {
         self.seed += 1;
         let mut command = Command::new(std::env::current_exe()?);
         let kind = clap::ValueEnum::to_possible_value(&load.kind).expect("no kind is skipped");
-        command.args(["load", "--address", &address.to_string(), "--kind", kind.get_name()]);
+        command.args(["load", "--kind", kind.get_name()]);
+        for address in addresses {
+            command.args(["--address", &address.to_string()]);
+        }
         command.args(["--batch", &load.batch.to_string(), "--connections", &load.connections.to_string()]);
         command.args(["--seconds", &load.seconds.to_string(), "--seed", &self.seed.to_string()]);
         command.args(["--articles", &self.crowd.articles.to_string(), "--users", &self.crowd.users.to_string()]);
@@ -302,9 +320,10 @@ impl Scene {
         self.stack.service(role, 0).process().pid()
     }
 
-    /// A metric of the only service of that kind.
+    /// A metric of all services of that kind, added up.
     pub(crate) fn metric(&mut self, role: Role, name: &str) -> anyhow::Result<f64> {
-        Ok(self.stack.service(role, 0).metric(name)?)
+        let services = 0..self.stack.count(role);
+        Ok(services.map(|index| self.stack.service(role, index).metric(name)).sum::<Result<f64, _>>()?)
     }
 
     /// The first number that MariaDB answers.

@@ -1,0 +1,39 @@
+//! What a view costs when there are several shards, which have batches of their own, and several ingests, which do too. All
+//! of it on the same cores: what another machine would add is not seen, only what dividing costs.
+
+use crate::load::Kind;
+use crate::names::{SPREAD, WHOLE};
+use crate::report::Figure;
+use crate::run::{Bench, ROWS_BEFORE};
+use crate::scene::Scene;
+
+/// Shards and ingests.
+const SPREADS: [(u16, usize); 6] = [(1, 1), (2, 1), (4, 1), (1, 2), (1, 4), (4, 4)];
+
+impl Bench<'_> {
+    /// As many views as are answered.
+    pub(crate) fn spread(&mut self) -> anyhow::Result<()> {
+        for _ in 0..self.args.rounds {
+            for (shards, ingests) in SPREADS {
+                let name = format!("{shards} shards, {ingests} ingests");
+                self.bar.set_message(name.clone());
+                let dir = tempfile::tempdir()?;
+                let mut scene = Scene::start_spread(dir.path(), shards, ingests)?;
+                scene.renew_tables(ROWS_BEFORE)?;
+                let load = self.load(Kind::Post, 64);
+                let stored = scene.send_and_store(&load)?;
+                let sent = &stored.sent;
+                let mut figures = sent.cpu.clone();
+                figures.extend([
+                    (Figure::PerSecond, sent.per_second()),
+                    (Figure::P50Ms, sent.report.p50_us as f64 / 1e3),
+                    (Figure::P99Ms, sent.report.p99_us as f64 / 1e3),
+                    (Figure::BatchViews, stored.counts.batch_views()),
+                    (Figure::TransactionViews, stored.counts.transaction_views()),
+                ]);
+                self.report.add(SPREAD, WHOLE, &name, &figures);
+            }
+        }
+        Ok(())
+    }
+}
