@@ -75,7 +75,7 @@ fn drill(args: &Args, binaries: &Path) -> anyhow::Result<ExitCode> {
     let seed = args.seed.unwrap_or_else(footfall_drill::random_seed);
     let plan = |recipe| Plan::of(recipe, seed, Scale::Short).altered(args.rate, args.seconds.map(|s| s * 1_000));
     let plans: Vec<Plan> = if args.faults.is_empty() {
-        footfall_proof::all().map(plan).collect()
+        footfall_proof::of(None).map(plan).collect()
     } else {
         args.faults.iter().copied().map(plan).collect()
     };
