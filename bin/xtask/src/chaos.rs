@@ -121,7 +121,9 @@ pub(crate) fn passes(args: &Args) -> anyhow::Result<bool> {
     campaign.keep_failed = !args.without_fence;
 
     println!("{} runs, seed {seed}", plans.len());
+    let (begun, waited) = (Instant::now(), waited_for_cpu());
     let outcomes = carry_out(&campaign, plans)?;
+    let waited = waited.zip(waited_for_cpu()).map(|(before, now)| now.saturating_sub(before));
     let failed = outcomes.done.iter().filter(|outcome| matches!(outcome.verdict, Verdict::Failed(_))).count();
     println!("\n{}", footfall_drill::table(&outcomes.done));
     if let Some(table) = footfall_drill::table_of_shards(&outcomes.done) {
@@ -129,11 +131,23 @@ pub(crate) fn passes(args: &Args) -> anyhow::Result<bool> {
     }
     print!("{}", footfall_drill::failures(&outcomes.done, |plan| again(args, plan)));
     println!("\n{}", summary(&outcomes, failed, seed, started.elapsed()));
+    if let Some(waited) = waited {
+        // What is said of times is to be read with this.
+        let percent = 100.0 * waited.as_secs_f64() / begun.elapsed().as_secs_f64();
+        println!("For {percent:.0} % of the time something on this machine had to wait for a CPU.");
+    }
     if args.share {
         say_what_is_not_in_it();
         control(&binaries)?;
     }
     Ok(failed == 0)
+}
+
+/// For how long something has had to wait for a CPU since this machine was started; none where the kernel does not say so.
+fn waited_for_cpu() -> Option<Duration> {
+    let said = fs::read_to_string("/proc/pressure/cpu").ok()?;
+    let total = said.lines().next()?.rsplit_once("total=")?.1;
+    total.trim().parse().ok().map(Duration::from_micros)
 }
 
 /// What is run, in order of the faults: a deadline cuts rounds off all of them, not some faults entirely.

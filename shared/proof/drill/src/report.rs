@@ -163,7 +163,7 @@ pub fn line(outcome: &RunOutcome) -> String {
     let result = match verdict {
         Verdict::Passed => "ok".to_owned(),
         Verdict::Skipped(why) => format!("skipped: {why}"),
-        Verdict::Failed(_) => "FAILED".to_owned(),
+        Verdict::Failed(why) => format!("FAILED: {}", why.lines().next().unwrap_or_default()),
     };
     let missed = match measured.missed.as_slice() {
         [] => String::new(),

@@ -94,6 +94,9 @@ pub(crate) fn run(lab: &mut Lab, plan: &Plan) -> RunOutcome {
 
 fn attempt(lab: &mut Lab, plan: &Plan, measured: &mut Measured) -> anyhow::Result<()> {
     let seed = plan.load_seed();
+    if lab.several.is_some() {
+        lab.wait_well(RECOVERY_MAX)?;
+    }
     lab.untold = 0;
     lab.changes.clear();
     lab.article_prefix = load::article_prefix(seed);

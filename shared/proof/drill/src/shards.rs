@@ -1,6 +1,7 @@
 //! Watches the shards beside the load: for how long each ingest was degraded for which, and what epochs it cost.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,10 @@ use crate::stack::Role;
 const PAUSE: Duration = Duration::from_millis(20);
 /// One that stands still, or is away, says nothing.
 const TIMEOUT: Duration = Duration::from_millis(200);
+/// One that says nothing for longer was killed, or stands still;
+const AWAY: Duration = Duration::from_millis(600);
+/// and what has begun, or goes on, may take so long to find its stores.
+const BEGINNING: Duration = Duration::from_secs(3);
 const METRIC: &str = "footfall_degraded_part_level{part=\"shard ";
 
 type Epochs = BTreeMap<u16, u64>;
@@ -91,12 +96,24 @@ fn epochs(lab: &Lab) -> anyhow::Result<Epochs> {
 
 fn watch(admin: SocketAddr, ended: &AtomicBool) -> Degraded {
     let mut degraded = Degraded::new();
-    let mut last = Instant::now();
+    let (mut last, mut heard) = (Instant::now(), Instant::now());
+    let (mut from, mut is_away) = (heard, false);
     while !ended.load(Ordering::Acquire) {
-        let said = http::get(admin, "/metrics", TIMEOUT).map(|answer| answer.body).unwrap_or_default();
+        let said = http::get(admin, "/metrics", TIMEOUT).map(|answer| answer.body);
         let now = Instant::now();
-        for shard in said.lines().filter_map(degraded_shard) {
-            *degraded.entry(shard).or_default() += now - last;
+        match &said {
+            Ok(_) => {
+                if is_away || now - heard > AWAY {
+                    from = now + BEGINNING;
+                }
+                (heard, is_away) = (now, false);
+            }
+            Err(error) => is_away |= error.kind() == io::ErrorKind::ConnectionRefused,
+        }
+        if now >= from {
+            for shard in said.unwrap_or_default().lines().filter_map(degraded_shard) {
+                *degraded.entry(shard).or_default() += now - last;
+            }
         }
         last = now;
         thread::sleep(PAUSE);

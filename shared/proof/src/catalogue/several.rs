@@ -10,7 +10,7 @@ use crate::values::{Lag, Loss, Outage, SlotEnd, Who};
 const TAKEN_OVER_MS: (u64, u64) = (4_500, 6_000);
 const LONG_MS: (u64, u64) = (10_000, 30_000);
 /// Longer than shards may be degraded by a server that hangs, so that it does not help by going on.
-const HUNG_CLUSTER_MS: (u64, u64) = (6_000, 7_000);
+const HUNG_CLUSTER_MS: (u64, u64) = (7_000, 8_000);
 const HUNG_SENTINEL_MS: (u64, u64) = (9_000, 10_000);
 /// Of what nobody has to take over.
 const AWHILE_MS: (u64, u64) = (1_500, 3_000);
@@ -36,7 +36,7 @@ const fn galera(recipe: Recipe) -> Recipe {
     on(Topology::Galera, recipe)
 }
 
-/// A shard of as many as the topologies of Redis have at least.
+/// One of so many.
 fn shard(draw: &Draw<'_>, shards: u64) -> u16 {
     draw.dice.range(0, shards - 1) as u16
 }
