@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use footfall_drill::packages::{CLOCK, STORES};
 use footfall_drill::{Campaign, Event, Outcomes, Verdict};
-use footfall_proof::{Expect, FENCE_FORGOTTEN, Plan, Recipe, Scale};
+use footfall_proof::{Expect, FENCE_FORGOTTEN, Plan, Recipe, Scale, Setup, Topology};
 
 use crate::packages;
+use crate::unpacked::GALERA;
 
+/// In the package of Galera.
+const LIBRARY: &str = "/usr/lib/galera/libgalera_smm.so";
 /// What the share of CI may take, in minutes, its control included.
-const SHARE_MINUTES: f64 = 2.0;
+const SHARE_MINUTES: f64 = 3.5;
 /// Random schedules in it.
 const SHARE_SCHEDULES: u64 = 3;
 /// Its seed: a failure of CI is to be seen again at a desk.
@@ -28,10 +31,10 @@ const LINES_MAX: usize = 100;
 /// if any run did not end as it must.
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
-    /// Random schedules [default: 200; none with --fault or --without-fence; 3 with --share]
+    /// Random schedules [default: 200; 50 with --topology; none with --fault or --without-fence; 3 with --share]
     #[arg(long, value_name = "N")]
     schedules: Option<u64>,
-    /// How often each fault [default: 20; 1 with --share]
+    /// How often each fault [default: 20; 3 with --topology; 1 with --share]
     #[arg(long, value_name = "R")]
     rounds: Option<u64>,
     /// Makes the same runs again; round r has seed S + r [default: a random one; 1 with --share]
@@ -40,8 +43,11 @@ pub struct Args {
     /// Only this fault; repeat it for several. `footfall drill --list` names them
     #[arg(long = "fault", value_name = "NAME", value_parser = find)]
     faults: Vec<&'static Recipe>,
-    /// The part that CI runs, in less than 4 minutes: nearly all faults, and a control
-    #[arg(long)]
+    /// The faults of stores of several servers, `sentinel`, `cluster` or `galera`, instead of those of the usual stack
+    #[arg(long, value_name = "TOPOLOGY")]
+    topology: Option<Topology>,
+    /// The part that CI runs, in less than 5 minutes: nearly all faults, a few of each topology, and a control
+    #[arg(long, conflicts_with = "topology")]
     share: bool,
     /// The long forms of all faults: pauses of half a minute instead of seconds, a million readers instead of thousands
     #[arg(long, conflicts_with = "share")]
@@ -50,10 +56,10 @@ pub struct Args {
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
     /// Only this plan, as a failed run has saved it
-    #[arg(long, value_name = "FILE", value_parser = read_plan, conflicts_with_all = ["share", "schedules", "rounds", "faults"])]
+    #[arg(long, value_name = "FILE", value_parser = read_plan, conflicts_with_all = ["share", "schedules", "rounds", "faults", "topology"])]
     plan: Option<Plan>,
     /// Make MySQL forget its fence after a flush, so that nothing keeps it from being written twice: this must fail
-    #[arg(long, conflicts_with_all = ["share", "schedules", "plan"])]
+    #[arg(long, conflicts_with_all = ["share", "schedules", "plan", "topology"])]
     without_fence: bool,
     /// Keep the data and logs of all runs, not only of those that fail
     #[arg(long)]
@@ -106,19 +112,42 @@ pub(crate) fn passes(args: &Args) -> anyhow::Result<bool> {
     let mut campaign = Campaign::new(&binaries)?;
     campaign.deadline = minutes.map(|minutes| started + Duration::from_secs_f64(minutes.max(0.0) * 60.0));
     campaign.keep_all = args.keep;
+    if plans.iter().any(|plan| plan.setup == Setup::Several(Topology::Galera)) {
+        match GALERA.file(LIBRARY) {
+            Ok(library) => campaign.galera = Some(library),
+            Err(missing) => eprintln!("warning: faults of Galera are skipped: {missing:#}"),
+        }
+    }
     campaign.keep_failed = !args.without_fence;
 
     println!("{} runs, seed {seed}", plans.len());
+    let (begun, waited) = (Instant::now(), waited_for_cpu());
     let outcomes = carry_out(&campaign, plans)?;
+    let waited = waited.zip(waited_for_cpu()).map(|(before, now)| now.saturating_sub(before));
     let failed = outcomes.done.iter().filter(|outcome| matches!(outcome.verdict, Verdict::Failed(_))).count();
     println!("\n{}", footfall_drill::table(&outcomes.done));
+    if let Some(table) = footfall_drill::table_of_shards(&outcomes.done) {
+        println!("\n{table}");
+    }
     print!("{}", footfall_drill::failures(&outcomes.done, |plan| again(args, plan)));
     println!("\n{}", summary(&outcomes, failed, seed, started.elapsed()));
+    if let Some(waited) = waited {
+        // What is said of times is to be read with this.
+        let percent = 100.0 * waited.as_secs_f64() / begun.elapsed().as_secs_f64();
+        println!("For {percent:.0} % of the time something on this machine had to wait for a CPU.");
+    }
     if args.share {
         say_what_is_not_in_it();
         control(&binaries)?;
     }
     Ok(failed == 0)
+}
+
+/// For how long something has had to wait for a CPU since this machine was started; none where the kernel does not say so.
+fn waited_for_cpu() -> Option<Duration> {
+    let said = fs::read_to_string("/proc/pressure/cpu").ok()?;
+    let total = said.lines().next()?.rsplit_once("total=")?.1;
+    total.trim().parse().ok().map(Duration::from_micros)
 }
 
 /// What is run, in order of the faults: a deadline cuts rounds off all of them, not some faults entirely.
@@ -132,19 +161,27 @@ fn plans(args: &Args, seed: u64) -> Vec<Plan> {
     } else if args.without_fence {
         vec![&FENCE_FORGOTTEN]
     } else {
-        footfall_proof::all().filter(|fault| !(args.share && fault.not_in_share.is_some())).collect()
+        match args.share {
+            true => footfall_proof::all().filter(|fault| fault.not_in_share.is_none()).collect(),
+            false => footfall_proof::of(args.topology).collect(),
+        }
     };
-    let rounds = args.rounds.unwrap_or(if args.share || args.without_fence { 1 } else { 20 });
-    let schedules = args.schedules.unwrap_or(match (args.share, args.faults.is_empty() && !args.without_fence) {
-        (_, false) => 0,
-        (true, true) => SHARE_SCHEDULES,
-        (false, true) => 200,
+    let rounds = args.rounds.unwrap_or(match args.topology {
+        _ if args.share || args.without_fence => 1,
+        None => 20,
+        Some(_) => 3,
+    });
+    let schedules = args.schedules.unwrap_or(match args.topology {
+        _ if args.without_fence || !args.faults.is_empty() => 0,
+        _ if args.share => SHARE_SCHEDULES,
+        None => 200,
+        Some(_) => 50,
     });
     let mut plans = Vec::new();
     for round in 0..rounds {
         plans.extend(faults.iter().map(|recipe| Plan::of(recipe, seed.wrapping_add(round), scale)));
     }
-    plans.extend((0..schedules).map(|index| Plan::schedule(seed.wrapping_add(index), scale)));
+    plans.extend((0..schedules).map(|index| Plan::schedule(args.topology, seed.wrapping_add(index), scale)));
     plans
 }
 
@@ -176,14 +213,18 @@ fn build() -> anyhow::Result<PathBuf> {
 /// The commands that make a run again: here, and in the simulation, where every step of it can be looked at.
 fn again(args: &Args, plan: &Plan) -> Vec<String> {
     let seed = plan.seed;
+    // The simulation has no servers that name each other.
+    let simulated = plan.setup.topology().is_none().then(|| simulated(plan));
     let what = match (&args.plan, plan.is_schedule()) {
         _ if args.without_fence => "--without-fence".to_owned(),
         (None, false) => format!("--fault {} --rounds 1", plan.name),
         (None, true) => "--rounds 0 --schedules 1".to_owned(),
-        (Some(_), _) => return vec![simulated(plan)],
+        (Some(_), _) => return simulated.into_iter().collect(),
     };
+    let on = plan.setup.topology().map_or_else(String::new, |topology| format!("--topology {topology} "));
     let long = if args.long { " --long" } else { "" };
-    vec![format!("cargo xtask chaos {what} --seed {seed}{long}"), simulated(plan)]
+    let here = format!("cargo xtask chaos {on}{what} --seed {seed}{long}");
+    [here].into_iter().chain(simulated).collect()
 }
 
 /// Saves a plan, and says how to run it in the simulation.
@@ -253,10 +294,15 @@ mod tests {
 
     #[test]
     fn the_defaults_are_those_of_the_help() {
-        let faults = footfall_proof::all().count();
+        let faults = footfall_proof::of(None).count();
         assert_eq!(count(&Args::default()), (20 * faults, 200));
-        let long = footfall_proof::all().filter(|fault| fault.not_in_share.is_some()).count();
-        assert_eq!(count(&Args::share()), (faults - long, 3));
+        for topology in Topology::ALL {
+            let faults = footfall_proof::of(Some(topology)).count();
+            assert_eq!(count(&Args { topology: Some(topology), ..Args::default() }), (3 * faults, 50));
+            assert!(footfall_proof::of(Some(topology)).any(|fault| fault.not_in_share.is_none()), "{topology}");
+        }
+        let in_share = footfall_proof::all().filter(|fault| fault.not_in_share.is_none()).count();
+        assert_eq!(count(&Args::share()), (in_share, 3));
         assert_eq!(count(&Args { faults: vec![find("flushall").expect("there is one")], ..Args::default() }), (20, 0));
         assert_eq!(count(&Args { without_fence: true, ..Args::default() }), (1, 0));
         assert_eq!(count(&Args { rounds: Some(0), schedules: Some(1), ..Args::default() }), (0, 1));
@@ -268,15 +314,18 @@ mod tests {
         let commands = again(&Args::share(), &flushall);
         assert_eq!(commands[0], "cargo xtask chaos --fault flushall --rounds 1 --seed 3");
         let long = Args { long: true, ..Args::default() };
-        let schedule = Plan::schedule(9, Scale::Long);
+        let schedule = Plan::schedule(None, 9, Scale::Long);
         assert_eq!(again(&long, &schedule)[0], "cargo xtask chaos --rounds 0 --schedules 1 --seed 9 --long");
+        let clustered = Plan::schedule(Some(Topology::Cluster), 9, Scale::Short);
+        let again = again(&Args { topology: Some(Topology::Cluster), ..Args::default() }, &clustered);
+        assert_eq!(again, ["cargo xtask chaos --topology cluster --rounds 0 --schedules 1 --seed 9"]);
         let plans = plans(&Args { rounds: Some(0), schedules: Some(3), ..Args::default() }, 5);
-        assert_eq!(plans[2], Plan::schedule(7, Scale::Short));
+        assert_eq!(plans[2], Plan::schedule(None, 7, Scale::Short));
     }
 
     #[test]
     fn a_failed_run_is_saved_for_the_simulation() {
-        let plan = Plan::schedule(u64::MAX, Scale::Short);
+        let plan = Plan::schedule(None, u64::MAX, Scale::Short);
         let command = again(&Args::default(), &plan).pop().expect("a command");
         let (run, file) = command.split_once(" --plan ").expect("it names the file");
         assert_eq!(run, "cargo run --release -p footfall-simulation --");

@@ -7,12 +7,13 @@ mod ingest;
 mod journal;
 mod mysql;
 mod redis;
+mod several;
 mod slow;
 
 use crate::dice::Dice;
 use crate::fault::Fault;
 use crate::judge::Expect;
-use crate::setup::{Load, Setup};
+use crate::setup::{Load, Setup, Topology};
 use crate::step::PlannedFault;
 use crate::values::Who;
 
@@ -143,13 +144,23 @@ impl Recipe {
         self
     }
 
-    /// Whether it may be one of several in a random schedule.
+    /// Whether it may be one of several in a random schedule of the usual stack, or of one on stores of several servers:
+    /// there all that concerns neither a proxy nor what is there in another form.
     #[must_use]
-    pub fn mixes(&self) -> bool {
+    pub fn mixes(&self, topology: Option<Topology>) -> bool {
         /// A schedule has up to eight of them.
         const HOLD_MS_MAX: u64 = 5_000;
         let loses_nothing = self.expect == Expect::NoneLost && self.alone.is_none();
-        loses_nothing && self.setup == Setup::Usual && self.short_ms.1 <= HOLD_MS_MAX
+        let is_of_usual = self.setup == Setup::Usual && self.short_ms.1 <= HOLD_MS_MAX;
+        let fits = match topology {
+            None => is_of_usual,
+            Some(topology) if self.setup == Setup::Several(topology) => true,
+            Some(topology) => {
+                let steps = self.steps(&Dice::new(0), Scale::Short);
+                is_of_usual && steps.iter().all(|step| step.fault.suits(topology))
+            }
+        };
+        loses_nothing && fits
     }
 
     /// How long it lasts before it is healed.
@@ -170,9 +181,15 @@ pub fn all() -> impl Iterator<Item = &'static Recipe> {
         everything::RECIPES,
         journal::RECIPES,
         clock::RECIPES,
+        several::RECIPES,
     ]
     .into_iter()
     .flatten()
+}
+
+/// Those of stacks on such stores; without a topology, those of all other stacks.
+pub fn of(topology: Option<Topology>) -> impl Iterator<Item = &'static Recipe> {
+    all().filter(move |recipe| recipe.setup.topology() == topology)
 }
 
 /// The recipe of that name.
@@ -203,10 +220,26 @@ mod tests {
 
     #[test]
     fn what_halts_or_loses_is_not_mixed_with_others() {
-        assert!(all().filter(|recipe| recipe.mixes()).count() >= 25);
-        assert!(all().filter(|recipe| recipe.mixes()).all(|recipe| recipe.expect == Expect::NoneLost));
-        for name in ["mysql-older-restored", "journal-bits-flipped", "lock-time-outs"] {
-            assert!(!find(name).expect("there is one").mixes(), "{name}");
+        let mixed = |topology| all().filter(move |recipe| recipe.mixes(topology));
+        assert!(mixed(None).count() >= 25);
+        for topology in Topology::ALL.map(Some).into_iter().chain([None]) {
+            assert!(mixed(topology).all(|recipe| recipe.expect == Expect::NoneLost));
+            for name in ["mysql-older-restored", "journal-bits-flipped", "lock-time-outs"] {
+                assert!(!find(name).expect("there is one").mixes(topology), "{name}");
+            }
         }
+    }
+
+    #[test]
+    fn what_needs_a_proxy_or_a_single_store_is_not_mixed_with_faults_of_several() {
+        let mixes = |name, topology| find(name).expect("there is one").mixes(Some(topology));
+        for topology in Topology::ALL {
+            assert!(mixes("ingest-killed", topology) && mixes("flusher-killed", topology));
+            for name in ["ingest-killed-after-apply", "redis-slow", "rolling-restart", "disk-full"] {
+                assert!(!mixes(name, topology), "{name} on {topology}");
+            }
+        }
+        assert!(mixes("mysql-killed", Topology::Cluster) && !mixes("mysql-killed", Topology::Galera));
+        assert!(mixes("flushall", Topology::Galera) && !mixes("flushall", Topology::Sentinel));
     }
 }

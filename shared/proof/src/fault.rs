@@ -3,8 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::setup::Topology;
 use crate::text::Fields;
-use crate::values::{Damage, Fate, Hurt, Moment, Network, Point, Restart, Store, Who, WriteMode};
+use crate::values::{
+    Damage, Fate, Hurt, Lag, Loss, Moment, Network, Outage, Point, Restart, SlotEnd, Store, Who, WriteMode,
+};
 
 macro_rules! faults {
     ($($(#[doc = $doc:literal])+ $name:ident $word:literal {
@@ -131,6 +134,47 @@ faults! {
         dice: u64,
     }
 
+    /// The master that has a shard is lost to it. At the end the server is there again.
+    MasterLost "master-lost" {
+        /// Whose.
+        shard: u16,
+        /// How.
+        how: Loss,
+    }
+    /// The replicas of the master that has a shard fall behind, until the end.
+    ReplicasBehind "replicas-behind" {
+        /// Whose.
+        shard: u16,
+        /// How.
+        how: Lag,
+    }
+    /// The slot of a shard moves to the next master of a cluster, and so on.
+    SlotMoved "slot-moved" {
+        /// Whose.
+        shard: u16,
+        /// How often.
+        times: u64,
+    }
+    /// The slot of a shard begins to move to the next master of a cluster, and is left so until the end.
+    SlotHalfMoved "slot-half-moved" {
+        /// Whose.
+        shard: u16,
+        /// What becomes of it.
+        end: SlotEnd,
+    }
+    /// A node of a cluster of MySQL is out of action, until the end.
+    NodeOut "node-out" {
+        /// Which.
+        node: usize,
+        /// How.
+        how: Outage,
+    }
+    /// `footfall init` is run several times at once; in a cluster of MySQL at its nodes in turn.
+    Inits "inits" {
+        /// So often.
+        count: usize,
+    }
+
     /// MySQL is killed, and started again at the end.
     MysqlRestart "mysql-restart" {}
     /// MySQL stands still with all its connections open.
@@ -206,6 +250,24 @@ faults! {
     }
 }
 
+impl Fault {
+    /// Whether a stack on stores of several servers can do it: there is no proxy, and the store that it means is a single one.
+    #[must_use]
+    pub fn suits(&self, topology: Topology) -> bool {
+        match self {
+            Self::Kill { .. } | Self::Terminate { .. } | Self::Pause { .. } | Self::Inits { .. } => true,
+            Self::MasterLost { .. } | Self::ReplicasBehind { .. } => topology != Topology::Galera,
+            Self::SlotMoved { .. } | Self::SlotHalfMoved { .. } => topology == Topology::Cluster,
+            Self::NodeOut { .. } => topology == Topology::Galera,
+            Self::RedisRestart { .. } | Self::RedisPause {} | Self::RedisFsync { .. } | Self::FlushAll {} => {
+                topology == Topology::Galera
+            }
+            Self::MysqlRestart {} | Self::MysqlPause {} | Self::MysqlReadOnly {} => topology != Topology::Galera,
+            _ => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +280,9 @@ mod tests {
             Fault::KillAt { who: Who::Flushers, point: Point::Commit, moment: Moment::Reply, fate: Fate::Lost },
             Fault::RedisRestart { data: Restart::WithoutTail(7) },
             Fault::Clocks { redis_ms: -5, services_ms: 8 },
+            Fault::MasterLost { shard: 3, how: Loss::Hung },
+            Fault::SlotHalfMoved { shard: 0, end: SlotEnd::TakenBack },
+            Fault::NodeOut { node: 2, how: Outage::Behind },
             Fault::Network {
                 store: Store::MySql,
                 who: Who::All,

@@ -1,5 +1,6 @@
 //! Whether what came of a run is what was promised.
 
+use crate::shards::ShardSeen;
 use crate::text::words;
 
 words! {
@@ -76,12 +77,14 @@ pub struct Findings {
     pub untold: u64,
     /// Invariants that do not hold, and whatever else must never be.
     pub broken: Vec<String>,
+    /// Where servers stand in for each other: the shards.
+    pub shards: Vec<ShardSeen>,
 }
 
 /// Everything that is not as it was promised (I10).
 #[must_use]
 pub fn judge(expect: Expect, findings: &Findings) -> Vec<String> {
-    let Findings { refused, missing, extra, quarantined, untold, broken } = findings;
+    let Findings { refused, missing, extra, quarantined, untold, broken, shards } = findings;
     let mut wrong = Vec::new();
     let mut demand = |holds: bool, why: String| wrong.extend((!holds).then_some(why));
     demand(*refused == 0, format!("{refused} valid views were refused with 4xx"));
@@ -101,6 +104,7 @@ pub fn judge(expect: Expect, findings: &Findings) -> Vec<String> {
     }
     demand(*missing == 0, format!("{missing} acknowledged views are lost"));
     wrong.extend(broken.iter().cloned());
+    wrong.extend(shards.iter().flat_map(ShardSeen::wrong));
     wrong
 }
 

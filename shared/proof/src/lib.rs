@@ -17,18 +17,22 @@ mod judge;
 pub mod ledger;
 mod plan;
 mod setup;
+mod shards;
 mod step;
 mod text;
 mod values;
 mod world;
 
-pub use catalogue::{FENCE_FORGOTTEN, Recipe, Scale, all, find};
+pub use catalogue::{FENCE_FORGOTTEN, Recipe, Scale, all, find, of};
 pub use dice::Dice;
 pub use fault::Fault;
 pub use invariants::Invariant;
 pub use judge::{Expect, Findings, Tally, judge};
 pub use plan::Plan;
-pub use setup::{Load, Settings, Setup};
+pub use setup::{Load, Settings, Setup, Topology};
+pub use shards::ShardSeen;
 pub use step::PlannedFault;
-pub use values::{Damage, Fate, Hurt, Moment, Network, Point, Restart, Store, Who, WriteMode};
+pub use values::{
+    Damage, Fate, Hurt, Lag, Loss, Moment, Network, Outage, Point, Restart, SlotEnd, Store, Who, WriteMode,
+};
 pub use world::{CarriedOut, NotDone, World, carry_out};

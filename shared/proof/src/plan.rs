@@ -3,17 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::catalogue::{Draw, Recipe, Scale, all};
+use crate::catalogue::{Draw, Recipe, Scale, all, of};
 use crate::dice::Dice;
 use crate::judge::Expect;
-use crate::setup::{Load, Setup};
+use crate::setup::{Load, Setup, Topology};
 use crate::step::PlannedFault;
 
 /// Between two faults of a schedule, in milliseconds.
 const GAP_MS: (u64, u64) = (50, 1_200);
 /// How many faults a schedule has.
 const FAULTS: (u64, u64) = (3, 8);
-/// The name of all random schedules in tables.
+/// How random schedules are called in tables; those on stores of several servers with what these are.
 const SCHEDULE: &str = "random schedule";
 /// The first line of a plan as text.
 const HEAD: &str = "footfall plan v1";
@@ -51,9 +51,10 @@ impl Plan {
     /// 3 to 8 faults of the catalogue, which may last beside each other as far as they do not concern the same
     /// component. Of several at once only that can be expected which is expected of nearly each.
     #[must_use]
-    pub fn schedule(seed: u64, scale: Scale) -> Self {
-        let dice = dice(SCHEDULE, seed);
-        let recipes: Vec<&Recipe> = all().filter(|recipe| recipe.mixes()).collect();
+    pub fn schedule(topology: Option<Topology>, seed: u64, scale: Scale) -> Self {
+        let name = topology.map_or_else(|| SCHEDULE.to_owned(), |topology| format!("{SCHEDULE} of {topology}"));
+        let dice = dice(&name, seed);
+        let recipes: Vec<&Recipe> = all().filter(|recipe| recipe.mixes(topology)).collect();
         let steps = (0..dice.range(FAULTS.0, FAULTS.1)).flat_map(|_| {
             let mut steps = dice.pick(&recipes).steps(&dice, scale);
             if let Some(first) = steps.first_mut() {
@@ -62,8 +63,9 @@ impl Plan {
             steps
         });
         let steps = steps.collect();
-        let (name, expect) = (SCHEDULE.to_owned(), Expect::NoneLost);
-        Self { name, seed, expect, setup: Setup::Usual, load: Load::default(), steps }
+        let setup = topology.map_or(Setup::Usual, Setup::Several);
+        let load = of(topology).next().map_or_else(Load::default, |recipe| (recipe.load)(scale));
+        Self { name, seed, expect: Expect::NoneLost, setup, load, steps }
     }
 
     /// The same with so many views per second, and with its faults lasting so long: those that last longer than others of
@@ -86,7 +88,7 @@ impl Plan {
     /// Whether it is one of the random schedules.
     #[must_use]
     pub fn is_schedule(&self) -> bool {
-        self.name == SCHEDULE
+        self.name.starts_with(SCHEDULE)
     }
 
     /// When the last fault is over, in milliseconds.
@@ -109,7 +111,7 @@ impl Plan {
     /// For tests of what carries plans out.
     #[cfg(test)]
     pub(crate) fn example() -> Self {
-        Self::schedule(1, Scale::Short)
+        Self::schedule(None, 1, Scale::Short)
     }
 }
 
@@ -123,7 +125,7 @@ fn dice(name: &str, seed: u64) -> Dice {
 }
 
 impl Recipe {
-    fn steps(&self, dice: &Dice, scale: Scale) -> Vec<PlannedFault> {
+    pub(crate) fn steps(&self, dice: &Dice, scale: Scale) -> Vec<PlannedFault> {
         let hold_ms = self.hold_ms(dice, scale);
         (self.make)(&Draw { dice, scale, hold_ms })
     }
@@ -167,22 +169,34 @@ mod tests {
     use crate::catalogue::find;
     use crate::fault::Fault;
 
+    fn topologies() -> impl Iterator<Item = Option<Topology>> {
+        Topology::ALL.map(Some).into_iter().chain([None])
+    }
+
     #[test]
     fn the_same_seed_makes_the_same_plan() {
         for seed in 0..50 {
-            let plan = Plan::schedule(seed, Scale::Short);
-            assert_eq!(plan, Plan::schedule(seed, Scale::Short));
-            assert!(plan.steps.len() as u64 >= FAULTS.0);
+            for topology in topologies() {
+                let plan = Plan::schedule(topology, seed, Scale::Short);
+                assert_eq!(plan, Plan::schedule(topology, seed, Scale::Short));
+                assert!(plan.steps.len() as u64 >= FAULTS.0 && plan.is_schedule());
+                assert_eq!(plan.setup.topology(), topology);
+            }
         }
-        let different: BTreeSet<String> = (0..50).map(|seed| Plan::schedule(seed, Scale::Short).to_string()).collect();
-        assert!(different.len() > 45, "{} different plans", different.len());
+        for topology in topologies() {
+            let text = |seed| Plan::schedule(topology, seed, Scale::Short).to_string();
+            let different: BTreeSet<String> = (0..50).map(text).collect();
+            assert!(different.len() > 45, "{} different plans", different.len());
+        }
     }
 
     #[test]
     fn a_plan_is_read_as_it_was_written() {
         for scale in [Scale::Short, Scale::Long] {
             let single = all().map(|recipe| Plan::of(recipe, 7, scale));
-            for plan in single.chain((0..100).map(|seed| Plan::schedule(seed, scale))) {
+            let schedules =
+                topologies().flat_map(|topology| (0..100).map(move |seed| Plan::schedule(topology, seed, scale)));
+            for plan in single.chain(schedules) {
                 assert_eq!(plan.to_string().parse(), Ok(plan.clone()), "{plan}");
             }
         }
@@ -193,11 +207,11 @@ mod tests {
 
     #[test]
     fn what_is_no_plan_is_refused_with_the_reason() {
-        let plan = Plan::schedule(3, Scale::Short).to_string();
+        let plan = Plan::schedule(None, 3, Scale::Short).to_string();
         for (from, to, why) in [
             ("footfall plan v1", "footfall plan v0", "does not begin with"),
             ("seed 3", "seed x", "seed: "),
-            ("setup usual", "setup none", "is none of no-leases"),
+            ("setup usual", "setup none", "none of no-leases"),
             ("batch=1", "", "batch= is missing"),
             (" ms for ", " s for ", "is not `+N ms for N ms: FAULT`"),
             ("expect none-lost", "", "`expect ...` was expected"),
@@ -219,10 +233,13 @@ mod tests {
     #[test]
     fn every_fault_that_mixes_is_in_some_schedule() {
         let kind = |fault: &Fault| std::mem::discriminant(fault);
-        let steps: Vec<PlannedFault> = (0..300).flat_map(|seed| Plan::schedule(seed, Scale::Short).steps).collect();
-        for recipe in all().filter(|recipe| recipe.mixes()) {
-            for step in Plan::of(recipe, 1, Scale::Short).steps {
-                assert!(steps.iter().any(|drawn| kind(&drawn.fault) == kind(&step.fault)), "{}", recipe.name);
+        for topology in topologies() {
+            let steps: Vec<PlannedFault> =
+                (0..300).flat_map(|seed| Plan::schedule(topology, seed, Scale::Short).steps).collect();
+            for recipe in all().filter(|recipe| recipe.mixes(topology)) {
+                for step in Plan::of(recipe, 1, Scale::Short).steps {
+                    assert!(steps.iter().any(|drawn| kind(&drawn.fault) == kind(&step.fault)), "{}", recipe.name);
+                }
             }
         }
     }
@@ -236,7 +253,9 @@ mod tests {
             }
         }
         for seed in 0..200 {
-            assert!(seeds.insert(Plan::schedule(seed, Scale::Short).load_seed()));
+            for topology in topologies() {
+                assert!(seeds.insert(Plan::schedule(topology, seed, Scale::Short).load_seed()));
+            }
         }
     }
 

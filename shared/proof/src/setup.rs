@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::text::record;
+use crate::text::{record, words};
 
 record! {
     /// What kind of traffic is sent.
@@ -85,6 +85,23 @@ impl Settings {
     }
 }
 
+words! {
+    /// Stores of several servers, one of which stands in for another.
+    Topology {
+        /// Redis as a master with two replicas, which three Sentinels watch; two shards.
+        Sentinel "sentinel",
+        /// Redis as a cluster of three masters with a replica each; four shards.
+        Cluster "cluster",
+        /// MySQL as a Galera cluster of three nodes; the ingests, and the flushers, are at different ones.
+        Galera "galera",
+    }
+}
+
+impl Topology {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Sentinel, Self::Cluster, Self::Galera];
+}
+
 /// The system that is hurt. In the order in which the kinds of stack are used: those of few faults before that of most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Setup {
@@ -96,8 +113,19 @@ pub enum Setup {
     Clock,
     /// Two ingests and two flushers with leases, `appendfsync always`.
     Usual,
+    /// As the usual one, on stores of several servers, with no proxies in front of them: nodes name each other to their
+    /// clients.
+    Several(Topology),
     /// A simulated one, as these say.
     Simulated(Settings),
+}
+
+impl Setup {
+    /// The stores of several servers, if it has such.
+    #[must_use]
+    pub fn topology(self) -> Option<Topology> {
+        if let Self::Several(topology) = self { Some(topology) } else { None }
+    }
 }
 
 impl fmt::Display for Setup {
@@ -107,6 +135,7 @@ impl fmt::Display for Setup {
             Self::SmallDisk => f.write_str("small-disk"),
             Self::Clock => f.write_str("clock"),
             Self::Usual => f.write_str("usual"),
+            Self::Several(topology) => write!(f, "{topology}"),
             Self::Simulated(settings) => write!(f, "simulated {settings}"),
         }
     }
@@ -123,7 +152,9 @@ impl FromStr for Setup {
             "usual" => Ok(Self::Usual),
             _ => match text.strip_prefix("simulated ") {
                 Some(settings) => settings.parse().and_then(Settings::checked).map(Self::Simulated),
-                None => Err(format!("{text:?} is none of no-leases, small-disk, clock, usual, simulated ...")),
+                None => text.parse().map(Self::Several).map_err(|why: String| {
+                    format!("{why}, and none of no-leases, small-disk, clock, usual, simulated ...")
+                }),
             },
         }
     }

@@ -133,6 +133,52 @@ impl Default for WriteMode {
 }
 
 words! {
+    /// What becomes of a slot that is left half moved.
+    SlotEnd {
+        /// The rest of its keys follow.
+        Finished "finished",
+        /// What has moved goes back.
+        TakenBack "taken-back",
+    }
+}
+
+words! {
+    /// How a node of a cluster of MySQL is put out of action.
+    Outage {
+        /// Killed.
+        Killed "killed",
+        /// Told to end.
+        Stopped "stopped",
+        /// Stands still with all its connections open.
+        Hung "hung",
+        /// Takes up nothing that the others write.
+        Behind "behind",
+    }
+}
+
+words! {
+    /// How a master of Redis is lost.
+    Loss {
+        /// Killed; it is started again.
+        Killed "killed",
+        /// Stands still with all its connections open; it goes on.
+        Hung "hung",
+        /// An operator has a replica take over.
+        HandedOver "handed-over",
+    }
+}
+
+words! {
+    /// Why replicas lack what their master has written.
+    Lag {
+        /// They stand still.
+        Hung "hung",
+        /// Their master does not let them in any more.
+        CutOff "cut-off",
+    }
+}
+
+words! {
     /// How a journal is damaged.
     Damage {
         /// Some bits change.

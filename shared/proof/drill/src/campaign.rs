@@ -16,6 +16,8 @@ use crate::setting;
 
 /// A stack is replaced after this many runs, because `footfall verify` looks at all that is in its database.
 const RUNS_MAX: u32 = 40;
+/// Where Debian's package has it.
+const GALERA: &str = "/usr/lib/galera/libgalera_smm.so";
 /// And after a run with more views than these.
 const VIEWS_MAX: u64 = 200_000;
 
@@ -24,6 +26,8 @@ const VIEWS_MAX: u64 = 200_000;
 pub struct Campaign {
     binaries: PathBuf,
     scripts: Scripts,
+    /// Galera's library, `libgalera_smm.so`; without it what needs it is skipped.
+    pub galera: Option<PathBuf>,
     /// No run is started after this moment.
     pub deadline: Option<Instant>,
     /// Whether the folder of a run stays behind that did not end as expected.
@@ -56,6 +60,7 @@ impl Campaign {
         Ok(Self {
             binaries: binaries.to_owned(),
             scripts: Scripts::of(binaries)?,
+            galera: Some(PathBuf::from(GALERA)).filter(|library| library.exists()),
             deadline: None,
             keep_failed: true,
             keep_all: false,
@@ -72,6 +77,7 @@ impl Campaign {
         let mut outcomes = Outcomes::default();
         let mut obstacles: BTreeMap<Setup, Option<String>> = BTreeMap::new();
         let mut present: Option<(Lab, u32)> = None;
+        let galera = self.galera.as_deref();
         for plan in plans {
             let is_late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if is_late || interrupted.load(Ordering::Relaxed) {
@@ -79,13 +85,13 @@ impl Campaign {
                 continue;
             }
             tell(Event::Begins(&plan));
-            if let Some(why) = obstacles.entry(plan.setup).or_insert_with(|| setting::obstacle(plan.setup)) {
+            if let Some(why) = obstacles.entry(plan.setup).or_insert_with(|| setting::obstacle(plan.setup, galera)) {
                 outcomes.done.push(skipped(plan, why));
             } else {
                 present = present.filter(|(lab, runs)| lab.setup == plan.setup && *runs < RUNS_MAX);
                 let (mut lab, runs) = match present.take() {
                     Some(present) => present,
-                    None => (Lab::start(plan.setup, &self.binaries, &self.scripts)?, 0),
+                    None => (Lab::start(plan.setup, &self.binaries, &self.scripts, galera)?, 0),
                 };
                 let mut outcome = run::run(&mut lab, &plan);
                 let failed = matches!(outcome.verdict, Verdict::Failed(_));

@@ -1,5 +1,6 @@
 //! A running stack to be hurt.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -7,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use footfall_proof::{Setup, Store, Who};
-use footfall_sandbox::{Action, Injection, Message};
+use footfall_sandbox::{Action, Injection, MariaDb, Message};
 use tempfile::TempDir;
 
 use crate::probe::{self, Target};
 use crate::scripts::Scripts;
 use crate::setting::{self, Mount};
-use crate::stack::{Links, Role, Stack};
+use crate::several::{self, Several};
+use crate::stack::{Links, Role, Service, Stack};
 
 /// How long a fault waits for the moment that it was made for.
 const OCCASION: Duration = Duration::from_secs(6);
@@ -51,11 +53,15 @@ impl std::error::Error for Skip {}
 pub(crate) struct Lab {
     /// Dropped first: the services end before their disk goes.
     pub(crate) stack: Stack,
+    /// The stores that it uses instead of its own, if they are of several servers.
+    pub(crate) several: Option<Several>,
     _mount: Option<Mount>,
     pub(crate) scripts: Scripts,
     pub(crate) setup: Setup,
     /// What the articles of the present load begin with.
     pub(crate) article_prefix: String,
+    /// How often shards got another server in the present run; those are named whose server something was done to at all.
+    pub(crate) changes: BTreeMap<u16, u64>,
     /// See [`crate::run::Measured::untold`]: of the present run.
     pub(crate) untold: u64,
     /// Counts what is put into the folder.
@@ -65,12 +71,38 @@ pub(crate) struct Lab {
 
 impl Lab {
     /// Starts a stack in a temporary folder.
-    pub(crate) fn start(setup: Setup, binaries: &Path, scripts: &Scripts) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        setup: Setup,
+        binaries: &Path,
+        scripts: &Scripts,
+        galera: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("footfall-drill-").tempdir()?;
         let mount = setting::prepare(setup, dir.path())?;
-        let stack = Stack::start(setting::options(setup, dir.path(), binaries))?;
-        let scripts = scripts.clone();
-        Ok(Self { stack, _mount: mount, scripts, setup, article_prefix: String::new(), untold: 0, files: 0, dir })
+        let mut options = setting::options(setup, dir.path(), binaries);
+        let several = setup.topology().map(|topology| Several::start(topology, dir.path(), galera, &mut options));
+        let several = several.transpose()?;
+        let mut stack = Stack::start(options)?;
+        if let Some(several) = &several {
+            several.complete(&mut stack)?;
+        }
+        Ok(Self {
+            stack,
+            several,
+            _mount: mount,
+            scripts: scripts.clone(),
+            setup,
+            article_prefix: String::new(),
+            changes: BTreeMap::new(),
+            untold: 0,
+            files: 0,
+            dir,
+        })
+    }
+
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> u16 {
+        self.setup.topology().map_or(1, several::shards)
     }
 
     /// The folder with all data and logs.
@@ -122,7 +154,7 @@ impl Lab {
         let meant = self.services(who);
         let all = self.stack.services();
         let of = |&(role, index)| all.iter().filter(|service| service.role() == role).nth(index);
-        meant.iter().filter_map(of).map(|service| service.links()).collect()
+        meant.iter().filter_map(of).filter_map(Service::links).collect()
     }
 
     /// Puts a rule into the proxy of each of these services, for so many times each.
@@ -186,9 +218,12 @@ impl Lab {
 
     /// Ends whatever a fault left in the proxies, and waits until everything is as at the beginning.
     pub(crate) fn wait_well(&mut self, timeout: Duration) -> anyhow::Result<()> {
-        for service in self.stack.services() {
-            service.links().redis.heal()?;
-            service.links().mysql.heal()?;
+        for links in self.stack.services().iter().filter_map(Service::links) {
+            links.redis.heal()?;
+            links.mysql.heal()?;
+        }
+        if let Some(several) = &mut self.several {
+            several.settle()?;
         }
         let article = format!("{}1", self.article_prefix);
         let deadline = Instant::now() + timeout;
@@ -208,14 +243,23 @@ impl Lab {
         }
     }
 
+    /// A MariaDB that has everything.
+    pub(crate) fn database(&self) -> &MariaDb {
+        let node = match &self.several {
+            Some(Several::MySql(galera)) => galera.nodes().next().map(|(_, node)| node),
+            _ => None,
+        };
+        node.unwrap_or(&self.stack.mariadb)
+    }
+
     /// Runs statements as the administrator of MariaDB.
     pub(crate) fn sql(&self, sql: &str) -> anyhow::Result<()> {
-        self.stack.mariadb.query(sql).map(drop).with_context(|| sql.to_owned())
+        self.database().query(sql).map(drop).with_context(|| sql.to_owned())
     }
 
     /// One number from MariaDB.
     pub(crate) fn number(&self, sql: &str) -> anyhow::Result<i64> {
-        let rows = self.stack.mariadb.query(sql)?;
+        let rows = self.database().query(sql)?;
         let value = rows.first().and_then(|row| row.last()).with_context(|| format!("{sql}: no answer"))?;
         value.parse().with_context(|| format!("{sql}: {value:?} is not a number"))
     }

@@ -14,12 +14,14 @@ mod report;
 mod run;
 mod scripts;
 mod setting;
+mod several;
+mod shards;
 pub mod stack;
 mod verify;
 mod world;
 
 pub use campaign::{Campaign, Event, Outcomes};
-pub use report::{failures, line, list, table};
+pub use report::{failures, line, list, table, table_of_shards};
 pub use run::{Measured, RunOutcome, Verdict};
 
 /// A seed for a campaign that was given none; short enough to be typed.

@@ -46,6 +46,44 @@ pub fn table(outcomes: &[RunOutcome]) -> String {
     table.trim_fmt() + &skipped(outcomes)
 }
 
+/// The same of runs on stores of several servers: what it cost their shards. Of times and of epochs the most that one shard
+/// had in one run; none if there was no such run.
+pub fn table_of_shards(outcomes: &[RunOutcome]) -> Option<String> {
+    let mut runs: Vec<(&str, Vec<&RunOutcome>)> = Vec::new();
+    for outcome in outcomes.iter().filter(|outcome| !outcome.measured.shards.is_empty()) {
+        match runs.iter_mut().find(|(name, _)| *name == outcome.plan.name) {
+            Some((_, runs)) => runs.push(outcome),
+            None => runs.push((&outcome.plan.name, vec![outcome])),
+        }
+    }
+    let mut table = Table::new();
+    let head = ["fault", "runs", "longest degraded s", "at most s", "epochs", "changes", "lost", "doubled", "result"];
+    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled).set_header(head);
+    for (name, runs) in &runs {
+        let shards = || runs.iter().flat_map(|outcome| &outcome.measured.shards);
+        let seconds = |ms: Option<u64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{:.1}", ms as f64 / 1_000.0));
+        let sum = |views: fn(&RunOutcome) -> u64| HumanCount(runs.iter().map(|run| views(run)).sum()).to_string();
+        let dearest = shards().map(|shard| (shard.epochs, shard.changes)).max().unwrap_or_default();
+        table.add_row([
+            (*name).to_owned(),
+            runs.len().to_string(),
+            seconds(shards().map(|shard| shard.degraded_ms).max()),
+            seconds(shards().filter_map(|shard| shard.degraded_ms_max).max().filter(|most| *most > 0)),
+            dearest.0.to_string(),
+            dearest.1.to_string(),
+            sum(|run| run.measured.lost),
+            sum(|run| run.measured.doubled),
+            result(runs),
+        ]);
+    }
+    for column in 1..=7 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    (!runs.is_empty()).then(|| table.trim_fmt())
+}
+
 /// Why some could not be done, each reason once.
 fn skipped(outcomes: &[RunOutcome]) -> String {
     let mut reasons: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -125,7 +163,7 @@ pub fn line(outcome: &RunOutcome) -> String {
     let result = match verdict {
         Verdict::Passed => "ok".to_owned(),
         Verdict::Skipped(why) => format!("skipped: {why}"),
-        Verdict::Failed(_) => "FAILED".to_owned(),
+        Verdict::Failed(why) => format!("FAILED: {}", why.lines().next().unwrap_or_default()),
     };
     let missed = match measured.missed.as_slice() {
         [] => String::new(),
@@ -156,7 +194,7 @@ pub fn list<'a>(recipes: impl Iterator<Item = &'a Recipe>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use footfall_proof::{Scale, all, find};
+    use footfall_proof::{Scale, ShardSeen, all, find};
 
     use super::*;
     use crate::run::Measured;
@@ -189,6 +227,22 @@ mod tests {
         let failures = failures(&outcomes, |plan| vec![format!("chaos {} {}", plan.name, plan.seed)]);
         assert!(failures.contains("again  chaos flushall 2") && failures.contains("counted twice"), "{failures}");
         assert_eq!(failures.matches("FAILED").count(), 1);
+    }
+
+    #[test]
+    fn what_shards_cost_is_one_row_for_each_fault() {
+        let shard = |epochs, degraded_ms| ShardSeen { epochs, changes: 1, degraded_ms, ..ShardSeen::default() };
+        let run = |seed, shards| {
+            let outcome = outcome("cluster-master-hung", seed, Verdict::Passed, 0);
+            RunOutcome { measured: Measured { shards, ..outcome.measured }, ..outcome }
+        };
+        let bounded = ShardSeen { degraded_ms_max: Some(3_000), ..shard(0, 1_000) };
+        let outcomes = [run(1, vec![shard(1, 2_140), bounded]), run(2, vec![shard(1, 0)]), run(3, vec![])];
+        let table = table_of_shards(&outcomes).expect("there are some");
+        let row = table.lines().last().unwrap_or_default();
+        let words = row.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(words, "cluster-master-hung 2 2.1 3.0 1 1 0 0 ok", "{table}");
+        assert_eq!(table_of_shards(&outcomes[2..]), None);
     }
 
     #[test]

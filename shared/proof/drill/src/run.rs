@@ -7,11 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
-use footfall_proof::{CarriedOut, Expect, Findings, Plan, carry_out, judge};
+use footfall_proof::{CarriedOut, Expect, Findings, Plan, ShardSeen, carry_out, judge};
 
 use crate::lab::{Lab, Skip};
 use crate::load::{self, Totals, Traffic};
 use crate::probe::{Prober, Timeline};
+use crate::shards::Watch;
 use crate::verify::Verified;
 use crate::world::Real;
 
@@ -71,6 +72,8 @@ pub struct Measured {
     pub recovered: Option<Duration>,
     /// From the end of the load until every view was where it belongs, and that was proven.
     pub drained: Duration,
+    /// Where servers stand in for each other: what was seen of each shard.
+    pub shards: Vec<ShardSeen>,
     /// Faults of a schedule that found no occasion.
     pub missed: Vec<String>,
 }
@@ -91,13 +94,18 @@ pub(crate) fn run(lab: &mut Lab, plan: &Plan) -> RunOutcome {
 
 fn attempt(lab: &mut Lab, plan: &Plan, measured: &mut Measured) -> anyhow::Result<()> {
     let seed = plan.load_seed();
+    if lab.several.is_some() {
+        lab.wait_well(RECOVERY_MAX)?;
+    }
     lab.untold = 0;
+    lab.changes.clear();
     lab.article_prefix = load::article_prefix(seed);
     let ledger = lab.path("ledger");
     let quarantined_before = lab.quarantined()?;
     let load = Traffic::start(&lab.stack, plan.load, seed, &ledger)?;
     lab.wait_for("a first answer", || load.has_begun())?;
     let prober = Prober::start(lab.targets(), format!("{}1", lab.article_prefix));
+    let watch = lab.several.is_some().then(|| Watch::start(lab)).transpose()?;
 
     let result = hurt(lab, plan, measured);
     let healed = Instant::now();
@@ -118,6 +126,7 @@ fn attempt(lab: &mut Lab, plan: &Plan, measured: &mut Measured) -> anyhow::Resul
     fill_in(measured, &totals, &timeline, healed, &verified);
     measured.quarantined = lab.quarantined()?.saturating_sub(quarantined_before);
     measured.untold = lab.untold;
+    measured.shards = watch.map_or_else(|| Ok(vec![]), |watch| watch.finish(lab, plan))?;
     ensure!(totals.acknowledged > 0, "not one view was acknowledged");
     let report = verified.report.trim();
     let broken = if verified.is_right { vec![] } else { vec!["an invariant does not hold".to_owned()] };
@@ -128,6 +137,7 @@ fn attempt(lab: &mut Lab, plan: &Plan, measured: &mut Measured) -> anyhow::Resul
         quarantined: measured.quarantined,
         untold: measured.untold,
         broken,
+        shards: measured.shards.clone(),
     };
     match judge(plan.expect, &findings).as_slice() {
         [] => Ok(()),

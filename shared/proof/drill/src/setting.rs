@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use footfall_proof::Setup;
+use footfall_proof::{Setup, Topology};
 use footfall_sandbox::{AppendFsync, MariaDbOptions, RedisOptions, find_program};
 
 use crate::stack::{Journal, StackOptions};
@@ -19,9 +19,12 @@ const SMALL_DISK: &str = "64m";
 const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
 
 /// Why this kind of stack cannot be had on this machine, if it cannot.
-pub(crate) fn obstacle(setup: Setup) -> Option<String> {
+pub(crate) fn obstacle(setup: Setup, galera: Option<&Path>) -> Option<String> {
     match setup {
-        Setup::Usual | Setup::NoLeases => None,
+        Setup::Usual | Setup::NoLeases | Setup::Several(Topology::Sentinel | Topology::Cluster) => None,
+        Setup::Several(Topology::Galera) => {
+            galera.is_none().then(|| "Galera's library is not installed (sudo apt-get install -y galera-4)".to_owned())
+        }
         Setup::SmallDisk => {
             let dir = tempfile::tempdir().ok()?;
             let mounted = Mount::tmpfs(dir.path());
@@ -42,7 +45,7 @@ pub(crate) fn options(setup: Setup, dir: &Path, binaries: &Path) -> StackOptions
         ingests: 2,
         flushers: 2,
         dashboards: 0,
-        proxies: true,
+        proxies: setup.topology().is_none(),
         database_user: "footfall".to_owned(),
         ..StackOptions::new(dir, binaries)
     };
@@ -53,7 +56,7 @@ pub(crate) fn options(setup: Setup, dir: &Path, binaries: &Path) -> StackOptions
     set("INGEST__DRAIN_MS", "600".to_owned());
     set("FLUSHER__LEASE_MS", LEASE.as_millis().to_string());
     match setup {
-        Setup::Usual | Setup::Simulated(_) => {}
+        Setup::Usual | Setup::Several(_) | Setup::Simulated(_) => {}
         Setup::NoLeases => {
             set("FLUSHER__LEASE_MS", "0".to_owned());
             options.flushers = 3;
@@ -78,7 +81,7 @@ pub(crate) fn options(setup: Setup, dir: &Path, binaries: &Path) -> StackOptions
 /// What must be there before the stack is started, and is taken away after it has ended.
 pub(crate) fn prepare(setup: Setup, dir: &Path) -> anyhow::Result<Option<Mount>> {
     match setup {
-        Setup::Usual | Setup::NoLeases | Setup::Simulated(_) => Ok(None),
+        Setup::Usual | Setup::NoLeases | Setup::Several(_) | Setup::Simulated(_) => Ok(None),
         Setup::SmallDisk => {
             let small = dir.join("small");
             fs::create_dir(&small)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use footfall_proof::{Fault, NotDone, PlannedFault, Point, Store, Who, World};
+use footfall_proof::{Fault, Loss, NotDone, PlannedFault, Point, Store, Who, World};
 use footfall_sandbox::Message;
 
 use crate::lab::{Lab, Matcher, NotHit, Skip};
@@ -16,6 +16,7 @@ mod mysql;
 mod network;
 mod redis;
 mod services;
+mod several;
 
 /// Undoes a fault.
 pub(crate) type Healing = Box<dyn FnOnce(&mut Lab) -> anyhow::Result<()>>;
@@ -73,11 +74,12 @@ enum Component {
     Ingest,
     Flusher,
     Redis,
+    Replicas,
     MySql,
 }
 
 fn components(fault: &Fault) -> &'static [Component] {
-    use Component::{Flusher, Ingest, MySql, Redis};
+    use Component::{Flusher, Ingest, MySql, Redis, Replicas};
     match fault {
         Fault::Kill { who } | Fault::Terminate { who } | Fault::Pause { who } => components_of(*who),
         // It must be at work to be caught at it.
@@ -94,6 +96,12 @@ fn components(fault: &Fault) -> &'static [Component] {
         | Fault::FailOver { .. }
         | Fault::RedisWrites { .. }
         | Fault::RedisDamage { .. } => &[Redis],
+        // With replicas that lack something it is worst.
+        Fault::MasterLost { how: Loss::Killed | Loss::Hung, .. } => &[Redis],
+        Fault::MasterLost { .. } | Fault::SlotMoved { .. } | Fault::SlotHalfMoved { .. } => &[Redis, Replicas],
+        Fault::ReplicasBehind { .. } => &[Replicas],
+        Fault::NodeOut { .. } => &[MySql],
+        Fault::Inits { .. } => &[Redis, MySql],
         Fault::MysqlRestart {}
         | Fault::MysqlPause {}
         | Fault::MysqlReadOnly {}
@@ -125,6 +133,11 @@ fn components_of(who: Who) -> &'static [Component] {
 /// Does it; answers how it is undone, unless there is nothing to undo. May take a while, for what consists of several
 /// steps.
 fn inject(lab: &mut Lab, fault: Fault) -> anyhow::Result<Option<Healing>> {
+    if let Some(topology) = lab.setup.topology()
+        && !fault.suits(topology)
+    {
+        return Err(Skip(format!("{fault} is not done on {topology}")).into());
+    }
     Ok(match fault {
         Fault::Kill { who } => Some(services::kill(lab, who)?),
         Fault::KillAt { who, point, moment, fate } => Some(messages::kill_at(lab, who, point, moment, fate)?),
@@ -133,11 +146,26 @@ fn inject(lab: &mut Lab, fault: Fault) -> anyhow::Result<Option<Healing>> {
         Fault::PauseAt { who, point, moment } => Some(messages::pause_at(lab, who, point, moment)?),
         Fault::RollingRestart {} => services::roll(lab)?,
         Fault::Clocks { services_ms, .. } => Some(clock::jump(lab, services_ms)?),
-        Fault::RedisRestart { data } => Some(redis::restart(lab, data)?),
-        Fault::RedisPause {} => Some(redis::pause(lab)?),
+        Fault::RedisRestart { data } => {
+            several::redis_changes(lab, 1);
+            Some(redis::restart(lab, data)?)
+        }
+        Fault::RedisPause {} => {
+            several::redis_changes(lab, 0);
+            Some(redis::pause(lab)?)
+        }
         Fault::RedisFsync { policy } => redis::fsync(lab, policy)?,
-        Fault::FlushAll {} => redis::flush_all(lab)?,
+        Fault::FlushAll {} => {
+            several::redis_changes(lab, 1);
+            redis::flush_all(lab)?
+        }
         Fault::RedisWrites { mode } => Some(redis::write_mode(lab, mode)?),
+        Fault::MasterLost { shard, how } => several::lose_master(lab, shard, how)?,
+        Fault::ReplicasBehind { shard, how } => Some(several::hold_replicas(lab, shard, how)?),
+        Fault::SlotMoved { shard, times } => several::move_slot(lab, shard, times)?,
+        Fault::SlotHalfMoved { shard, end } => Some(several::half_move_slot(lab, shard, end)?),
+        Fault::NodeOut { node, how } => Some(several::put_node_out(lab, node, how)?),
+        Fault::Inits { count } => several::init(lab, count)?,
         Fault::MysqlRestart {} => Some(mysql::restart(lab)?),
         Fault::MysqlPause {} => Some(mysql::pause(lab)?),
         Fault::MysqlReadOnly {} => Some(mysql::read_only(lab)?),

@@ -178,6 +178,19 @@ impl Cluster {
         self.move_keys(slot, from, to, "1").map(drop)
     }
 
+    /// Takes back what [`half_move_slot`](Self::half_move_slot) has moved: from here on the slot is where it was, and its keys
+    /// follow.
+    pub fn take_back_slot(&self, slot: u16, from: usize, to: usize) -> io::Result<()> {
+        self.nodes[from].query(&["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"])?;
+        while self.move_keys(slot, to, from, KEYS_TOGETHER)? {}
+        self.nodes[to].query(&["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"]).map(drop)
+    }
+
+    /// The slot of a key.
+    pub fn slot_of(&self, key: &str, asked: usize) -> io::Result<u16> {
+        one(&self.nodes[asked], &["CLUSTER", "KEYSLOT", key])?.parse().map_err(io::Error::other)
+    }
+
     fn begin_to_move(&self, slot: u16, from: usize, to: usize) -> io::Result<()> {
         self.nodes[to].query(&["CLUSTER", "SETSLOT", &slot.to_string(), "IMPORTING", &self.ids[from]])?;
         self.nodes[from].query(&["CLUSTER", "SETSLOT", &slot.to_string(), "MIGRATING", &self.ids[to]]).map(drop)
@@ -190,7 +203,8 @@ impl Cluster {
             return Ok(false);
         }
         let (host, port) = (self.addresses[to].ip().to_string(), self.addresses[to].port().to_string());
-        let mut call: Vec<&str> = vec!["MIGRATE", &host, &port, "", "0", "5000"];
+        // Whoever counts on what is there has written it anew, where a key was missed meanwhile.
+        let mut call: Vec<&str> = vec!["MIGRATE", &host, &port, "", "0", "5000", "REPLACE"];
         if !self.password.is_empty() {
             call.extend(["AUTH", &self.password]);
         }

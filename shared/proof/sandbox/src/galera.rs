@@ -99,9 +99,9 @@ impl Galera {
     ///
     /// # Panics
     ///
-    /// If it was killed, or there is none.
+    /// If it has ended, or there is none.
     pub fn node(&mut self, number: usize) -> &mut MariaDb {
-        self.nodes[number].as_mut().unwrap_or_else(|| panic!("node {number} was killed"))
+        self.nodes[number].as_mut().unwrap_or_else(|| panic!("node {number} has ended"))
     }
 
     /// Where clients reach a node, now and after it came back.
@@ -114,7 +114,17 @@ impl Galera {
         self.nodes[number].take().map_or(Ok(()), |mut node| node.kill())
     }
 
-    /// Starts a node that was killed, and waits until it has all that the others have.
+    /// Ends a node in order.
+    pub fn stop(&mut self, number: usize) -> io::Result<()> {
+        self.nodes[number].take().map_or(Ok(()), |mut node| node.stop())
+    }
+
+    /// The nodes that run.
+    pub fn nodes(&self) -> impl Iterator<Item = (usize, &MariaDb)> {
+        self.nodes.iter().enumerate().filter_map(|(number, node)| Some((number, node.as_ref()?)))
+    }
+
+    /// Starts a node that has ended, and waits until it has all that the others have.
     pub fn rejoin(&mut self, number: usize) -> io::Result<()> {
         let position = self.recovered(number)?;
         self.launch(number, &[&format!("--wsrep-start-position={position}")])?;

@@ -24,6 +24,8 @@ const FIRST_PORT: u16 = 62_000;
 pub struct SentinelsOptions {
     /// For how long a server may be silent before a Sentinel takes it for down.
     pub down_after: Duration,
+    /// For how long a fail-over may take before it is tried again; the next one begins no earlier than twice as long after.
+    pub failover_timeout: Duration,
     /// More lines of each server's configuration.
     pub server_lines: Vec<String>,
     /// More lines of each Sentinel's configuration.
@@ -38,6 +40,7 @@ impl Default for SentinelsOptions {
     fn default() -> Self {
         Self {
             down_after: Duration::from_secs(1),
+            failover_timeout: Duration::from_secs(5),
             server_lines: Vec::new(),
             sentinel_lines: Vec::new(),
             certificates: None,
@@ -111,6 +114,11 @@ impl Sentinels {
         &self.addresses[usize::from(NODES)..]
     }
 
+    /// Host and port of each server.
+    pub fn servers(&self) -> &[SocketAddr] {
+        &self.addresses[..usize::from(NODES)]
+    }
+
     /// A server, to be killed, paused and restarted as a test likes.
     pub fn server(&mut self, index: usize) -> &mut Redis {
         &mut self.servers[index]
@@ -166,14 +174,15 @@ impl Sentinels {
     fn start_sentinel(&self, dir: &Path, index: usize) -> io::Result<Process> {
         let (name, password, master) = (Self::NAME, &self.options.password, self.addresses[0]);
         let (address, socket) = (self.sentinels()[index], self.socket(index));
-        let down_after_ms = self.options.down_after.as_millis();
+        let (down_after_ms, failover_ms) =
+            (self.options.down_after.as_millis(), self.options.failover_timeout.as_millis());
         let mut lines = listen(address, self.options.certificates.as_deref());
         lines.extend([
             format!("unixsocket {}", socket.display()),
             format!("sentinel announce-ip {}", address.ip()),
             format!("sentinel monitor {name} {} {} 2", master.ip(), master.port()),
             format!("sentinel down-after-milliseconds {name} {down_after_ms}"),
-            format!("sentinel failover-timeout {name} 5000"),
+            format!("sentinel failover-timeout {name} {failover_ms}"),
         ]);
         if !password.is_empty() {
             lines.push(format!("requirepass {password}"));

@@ -70,7 +70,7 @@ pub fn settings_of(plan: &Plan) -> Settings {
     let lease_ms = match plan.setup {
         Setup::Simulated(settings) => return settings,
         Setup::NoLeases => 0,
-        Setup::SmallDisk | Setup::Clock | Setup::Usual => 800,
+        Setup::SmallDisk | Setup::Clock | Setup::Usual | Setup::Several(_) => 800,
     };
     let traffic_ms = plan.length_ms() + 2_000;
     let is_poisoned = plan.steps.iter().any(|step| step.fault == Fault::Poison {});

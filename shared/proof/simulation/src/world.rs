@@ -211,6 +211,12 @@ async fn inject(world: &Arc<World>, fault: Fault, hold_ms: u64) -> Result<Undos,
             world.farm.damage(dice);
             vec![]
         }
+        Fault::MasterLost { .. }
+        | Fault::ReplicasBehind { .. }
+        | Fault::SlotMoved { .. }
+        | Fault::SlotHalfMoved { .. }
+        | Fault::NodeOut { .. }
+        | Fault::Inits { .. } => return Err("it is done to real servers only".into()),
         Fault::MysqlRestart {} => disturb(world, Store::MySql, Who::All, refused, hold_ms),
         Fault::MysqlPause {} => disturb(world, Store::MySql, Who::All, silent, hold_ms),
         Fault::MysqlReadOnly {} => {

@@ -1,6 +1,6 @@
 //! Plans of the drill, which were made for real servers, read from their text form and run here.
 
-use footfall_proof::{FENCE_FORGOTTEN, Plan, Scale, all};
+use footfall_proof::{FENCE_FORGOTTEN, Plan, Scale, of};
 use footfall_simulation::{Mutant, Report, run_plan};
 
 /// How many random schedules run by default.
@@ -20,7 +20,7 @@ fn tell(report: &Report) -> String {
 fn every_fault_of_the_drill_can_be_replayed() {
     let mut wrong = Vec::new();
     let mut missed = Vec::new();
-    for recipe in all() {
+    for recipe in of(None) {
         let report = replay(&Plan::of(recipe, 1, Scale::Short), None);
         assert!(report.acknowledged > 0, "{}", tell(&report));
         wrong.extend((!report.violations.is_empty()).then(|| tell(&report)));
@@ -33,14 +33,14 @@ fn every_fault_of_the_drill_can_be_replayed() {
 #[test]
 fn schedules_of_the_drill_lose_and_double_nothing_here_either() {
     for seed in 0..SCHEDULES {
-        let report = replay(&Plan::schedule(seed, Scale::Short), None);
+        let report = replay(&Plan::schedule(None, seed, Scale::Short), None);
         assert!(report.violations.is_empty() && report.missed.is_empty(), "{}", tell(&report));
     }
 }
 
 #[test]
 fn a_schedule_that_fails_with_a_rule_switched_off_fails_again_from_its_text() {
-    let plans = || (0..SCHEDULES).map(|seed| Plan::schedule(seed, Scale::Short));
+    let plans = || (0..SCHEDULES).map(|seed| Plan::schedule(None, seed, Scale::Short));
     let failing = plans().find(|plan| !run_plan(plan, Some(Mutant::NoFence), false).violations.is_empty());
     let failing = failing.expect("no schedule notices that the fence is switched off");
     let (first, second) = (run_plan(&failing, Some(Mutant::NoFence), false), replay(&failing, Some(Mutant::NoFence)));

@@ -5,15 +5,20 @@ use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prometheus::IntGauge;
+use prometheus::{IntGauge, IntGaugeVec};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::metrics::gauge;
+use super::metrics::{gauge, gauges};
 use crate::protocol::errors::Severity;
 
 static DEGRADED: LazyLock<IntGauge> = LazyLock::new(|| {
     gauge("footfall_degraded_level", "The worst state of any part: 0 all is well, 1 degraded, 2 somebody must act.")
+});
+
+/// With servers of several, one shard may be badly off while all others are well.
+static DEGRADED_PARTS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    gauges("footfall_degraded_part_level", "The parts that are degraded: 1 degraded, 2 somebody must act.", "part")
 });
 
 /// How a part of the system does, for people who watch.
@@ -97,6 +102,15 @@ struct State {
 /// How long a note is shown after it was made last.
 const NOTE_LIFE: Duration = Duration::from_secs(600);
 
+/// As a metric shows it.
+fn level(worst: Option<Severity>) -> i64 {
+    match worst {
+        None | Some(Severity::Info) => 0,
+        Some(Severity::Degraded) => 1,
+        Some(Severity::Critical) => 2,
+    }
+}
+
 impl Readiness {
     /// Not ready yet, for the given reason; [`Readiness::set`] ends that.
     #[must_use]
@@ -124,14 +138,16 @@ impl Readiness {
     pub fn set_degraded(&self, part: &str, state: Option<(Severity, Reason)>) {
         let parts = &mut self.state().degraded;
         match state {
-            Some(state) => drop(parts.insert(part.to_owned(), state)),
-            None => drop(parts.remove(part)),
+            Some(state) => {
+                DEGRADED_PARTS.with_label_values(&[part]).set(level(Some(state.0)));
+                drop(parts.insert(part.to_owned(), state));
+            }
+            None => {
+                let _ = DEGRADED_PARTS.remove_label_values(&[part]); // It may not have been degraded.
+                drop(parts.remove(part));
+            }
         }
-        DEGRADED.set(match parts.values().map(|(level, _)| *level).max() {
-            None | Some(Severity::Info) => 0,
-            Some(Severity::Degraded) => 1,
-            Some(Severity::Critical) => 2,
-        });
+        DEGRADED.set(level(parts.values().map(|(level, _)| *level).max()));
     }
 
     /// What is wrong with the part that is worst off, in words for everybody.

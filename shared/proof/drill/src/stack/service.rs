@@ -82,13 +82,9 @@ impl Service {
         Ok(text.lines().filter(is_meant).filter_map(value).sum())
     }
 
-    /// Its own proxies to the stores.
-    ///
-    /// # Panics
-    ///
-    /// If the stack was started without [`proxies`](super::StackOptions::proxies).
-    pub fn links(&self) -> &Links {
-        self.launch.links.as_ref().expect("the stack was started with proxies")
+    /// Its own proxies to the stores, if the stack was started with [`proxies`](super::StackOptions::proxies).
+    pub fn links(&self) -> Option<&Links> {
+        self.launch.links.as_ref()
     }
 
     /// Ends it at once, as `kill -9` does.
