@@ -178,6 +178,12 @@ impl Cluster {
         self.move_keys(slot, from, to, "1").map(drop)
     }
 
+    /// Begins to move a slot, moves this key of it, and leaves it at that until [`move_slot`](Self::move_slot).
+    pub fn move_key(&self, key: &str, slot: u16, from: usize, to: usize) -> io::Result<()> {
+        self.begin_to_move(slot, from, to)?;
+        self.migrate(&[key.to_owned()], from, to)
+    }
+
     fn begin_to_move(&self, slot: u16, from: usize, to: usize) -> io::Result<()> {
         self.nodes[to].query(&["CLUSTER", "SETSLOT", &slot.to_string(), "IMPORTING", &self.ids[from]])?;
         self.nodes[from].query(&["CLUSTER", "SETSLOT", &slot.to_string(), "MIGRATING", &self.ids[to]]).map(drop)
@@ -189,6 +195,10 @@ impl Cluster {
         if keys.is_empty() {
             return Ok(false);
         }
+        self.migrate(&keys, from, to).map(|()| true)
+    }
+
+    fn migrate(&self, keys: &[String], from: usize, to: usize) -> io::Result<()> {
         let (host, port) = (self.addresses[to].ip().to_string(), self.addresses[to].port().to_string());
         let mut call: Vec<&str> = vec!["MIGRATE", &host, &port, "", "0", "5000"];
         if !self.password.is_empty() {
@@ -196,8 +206,7 @@ impl Cluster {
         }
         call.push("KEYS");
         call.extend(keys.iter().map(String::as_str));
-        self.nodes[from].query(&call)?;
-        Ok(true)
+        self.nodes[from].query(&call).map(drop)
     }
 }
 
