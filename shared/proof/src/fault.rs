@@ -123,6 +123,15 @@ faults! {
         /// The last client finds it after a multiple of this.
         spread_ms: u64,
     }
+    /// Processes are led to a replica of Redis, which is behind and takes no writes, while all others use the master.
+    ReplicaAnswers "replica-answers" {
+        /// Which.
+        who: Who,
+        /// So many writes are missing in it.
+        lag_writes: u64,
+    }
+    /// The slots of all shards move to another master with all their keys; if it lasts, they are back at the end.
+    SlotMoved "slot-moved" {}
     /// Redis refuses writes.
     RedisWrites "redis-writes" {
         /// Which.
@@ -279,6 +288,8 @@ mod tests {
             Fault::Kill { who: Who::Ingest(1) },
             Fault::KillAt { who: Who::Flushers, point: Point::Commit, moment: Moment::Reply, fate: Fate::Lost },
             Fault::RedisRestart { data: Restart::WithoutTail(7) },
+            Fault::ReplicaAnswers { who: Who::Flusher(1), lag_writes: 20 },
+            Fault::SlotMoved {},
             Fault::Clocks { redis_ms: -5, services_ms: 8 },
             Fault::MasterLost { shard: 3, how: Loss::Hung },
             Fault::SlotHalfMoved { shard: 0, end: SlotEnd::TakenBack },

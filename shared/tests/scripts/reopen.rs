@@ -2,11 +2,12 @@
 
 use footfall_shared::protocol::packed::{self, Packed};
 use footfall_shared::protocol::{Position, Producer, Recovery, State};
-use footfall_shared::redis::{Entry, QueueError};
+use footfall_shared::redis::{Applied, Entry, QueueError};
 
-use crate::common::{EPOCH, Fixture, IDS_MAX, LOG, PRODUCER, SHARDS, batch, recovery};
+use crate::common::{EPOCH, Fixture, IDS_MAX, LOG, META, PRODUCER, SHARDS, batch, recovery};
 
 const NEXT: u64 = EPOCH + 1;
+const PRODUCERS: &str = "footfall:{0}:producers";
 const ASIDE: &str = "footfall:{0}:aside:2:1";
 
 /// What MySQL says that has the log up to this position, flushed under [`EPOCH`].
@@ -44,7 +45,7 @@ async fn what_mysql_has_is_trimmed_and_the_rest_kept() {
         assert_eq!(fixture.meta(["oldest"]), [oldest]);
         // It goes on.
         let applied = fixture.queue.apply(NEXT, &Packed::new(batch(4, "d")), IDS_MAX).await.expect("apply");
-        assert_eq!(applied, footfall_shared::redis::Applied::Ok(Position { first: position + 1, tail: 4 }));
+        assert_eq!(applied, Applied::Ok(Position { first: position + 1, tail: 4 }));
     }
 }
 
@@ -122,6 +123,48 @@ async fn what_has_become_something_else_can_be_set_aside_too() {
         let data = fixture.state().await.data.expect("open");
         assert!(data.is_current && !data.is_damaged, "{key}: {data:?}");
     }
+}
+
+/// Keys come to another server one after the other, and some may be lost on the way.
+#[tokio::test]
+async fn nothing_is_believed_of_what_is_left_without_its_meta() {
+    for gone in [&["DEL", META][..], &["DEL", META, LOG]] {
+        let fixture = Fixture::open().await;
+        fixture.append(&["a", "b", "c"]).await;
+        fixture.query(&["SADD", "footfall:{0}:ids", "an id"]);
+        fixture.query(gone);
+        let had_log = gone.len() == 2;
+        assert_eq!(fixture.reopen(&at(0), false).await, Some(had_log), "{gone:?}");
+        assert_eq!(fixture.query(&["EXISTS", ASIDE]), [u8::from(had_log).to_string()], "{gone:?}");
+        let (last, position) = fixture.queue.register(NEXT, PRODUCER, SHARDS).await.expect("register");
+        assert_eq!((last, position), (0, Position { first: 1, tail: 0 }), "{gone:?}: its batches are gone");
+        assert_eq!(fixture.query(&["EXISTS", "footfall:{0}:ids"]), ["0"], "{gone:?}");
+        let applied = fixture.queue.apply(NEXT, &Packed::new(batch(1, "a")), IDS_MAX).await.expect("apply");
+        assert_eq!(applied, Applied::Ok(Position { first: 1, tail: 1 }), "{gone:?}: it is sent again");
+    }
+}
+
+#[tokio::test]
+async fn producers_that_are_gone_are_damage_whoever_registers_meanwhile() {
+    for is_new in [false, true] {
+        let fixture = Fixture::open().await;
+        fixture.append(&["a", "b", "c"]).await;
+        fixture.query(&["DEL", PRODUCERS]);
+        if is_new {
+            fixture.queue.register(EPOCH, Producer(8), SHARDS).await.expect("register");
+        }
+        assert!(fixture.state().await.data.expect("it holds something").is_damaged);
+        assert_eq!(fixture.reopen(&at(2), true).await, Some(true));
+        let data = fixture.state().await.data.expect("open");
+        assert!(data.is_current && !data.is_damaged, "{data:?}");
+    }
+    // A version that did not note it has opened it last.
+    let fixture = Fixture::open().await;
+    fixture.query(&["HDEL", PRODUCERS, "epoch"]);
+    fixture.query(&["HDEL", META, "producers_epoch"]);
+    assert!(!fixture.state().await.data.expect("open").is_damaged);
+    assert_eq!(fixture.reopen(&at(0), false).await, Some(false));
+    assert!(!fixture.state().await.data.expect("open").is_damaged);
 }
 
 #[tokio::test]

@@ -169,6 +169,66 @@ fn a_slot_that_is_left_half_moved_keeps_nobody_from_counting() {
     });
 }
 
+/// The list of producers has arrived elsewhere when all other keys are lost: what it says that Redis has is gone.
+#[test]
+fn of_a_slot_that_arrives_in_part_nothing_is_believed() {
+    let mut site = plain();
+    site.under_load("in-part", 2, |site| {
+        let owner = site.cluster.owner(slot(), 0).expect("an owner");
+        let other = (owner + 1) % 3;
+        for flusher in 0..2 {
+            site.running.stack.service(Role::Flusher, flusher).pause().expect("paused");
+        }
+        std::thread::sleep(Duration::from_millis(500)); // Views wait in the log.
+        site.cluster.move_key(&ShardKeys::new(Shard(0)).producers, slot(), owner, other).expect("moved");
+        site.cluster.node(owner).query(&["FLUSHALL"]).expect("emptied");
+        site.cluster.move_slot(slot(), owner, other).expect("moved");
+        for flusher in 0..2 {
+            site.running.stack.service(Role::Flusher, flusher).resume().expect("resumed");
+        }
+    });
+}
+
+/// There a replica took over that had not got all of it yet, and nobody asked for the shard meanwhile: where the slot comes
+/// back, in the same life of the server, it seems to be open.
+#[test]
+fn a_slot_that_comes_back_without_its_producers_is_opened_anew() {
+    let mut site = plain();
+    site.under_load("before", 0, |_| {});
+    for service in site.running.stack.services() {
+        service.pause().expect("paused");
+    }
+    let owner = site.cluster.owner(slot(), 0).expect("an owner");
+    let (other, replica) = ((owner + 1) % 3, (owner + 1) % 3 + 3);
+    let (meta, producers) = (ShardKeys::new(Shard(0)).meta, ShardKeys::new(Shard(0)).producers);
+    let keys = site.cluster.node(owner).query(&["CLUSTER", "GETKEYSINSLOT", &slot().to_string(), "1000"]);
+    for key in keys.expect("keys").iter().filter(|key| **key != producers) {
+        site.cluster.move_key(key, slot(), owner, other).expect("moved");
+    }
+    eventually("the replica has it", SOON, || {
+        let known = site.cluster.node(replica).query(&["CLUSTER", "COUNTKEYSINSLOT", &slot().to_string()]);
+        let there = site.cluster.node(other).query(&["CLUSTER", "COUNTKEYSINSLOT", &slot().to_string()]);
+        known.is_ok_and(|known| known != ["0"] && there.is_ok_and(|there| known == there))
+    });
+    // From here on its master does not let it in.
+    site.cluster.node(replica).query(&["CONFIG", "SET", "masterauth", "wrong"]).expect("set");
+    site.cluster.node(other).query(&["CLIENT", "KILL", "TYPE", "replica"]).expect("cut off");
+    site.cluster.move_slot(slot(), owner, other).expect("moved");
+    site.cluster.node(other).kill().expect("kill");
+    site.cluster.node(replica).query(&["CLUSTER", "FAILOVER", "TAKEOVER"]).expect("it takes over");
+    eventually("all know it", SOON, || site.cluster.owner(slot(), owner).is_ok_and(|now| now == replica));
+    site.cluster.move_slot(slot(), replica, owner).expect("moved back");
+    let opened = site.cluster.node(owner).query(&["HGET", &meta, "incarnation"]).expect("an answer");
+    let info = site.cluster.node(owner).query(&["INFO", "replication"]).expect("an answer").concat();
+    assert!(info.contains(&opened.concat()), "it seems to be open: {opened:?} {info}");
+    assert_eq!(site.cluster.node(owner).query(&["EXISTS", &producers]).expect("an answer"), ["0"]);
+    site.cluster.node(other).restart().expect("restart");
+    for service in site.running.stack.services() {
+        service.resume().expect("resumed");
+    }
+    site.under_load("after", 1, |_| {});
+}
+
 #[test]
 fn over_tls_and_with_users_a_cluster_is_followed_too() {
     let folder = tempfile::tempdir().expect("temporary folder");

@@ -94,6 +94,8 @@ fn components(fault: &Fault) -> &'static [Component] {
         | Fault::RedisFsync { .. }
         | Fault::FlushAll {}
         | Fault::FailOver { .. }
+        | Fault::ReplicaAnswers { .. }
+        | Fault::SlotMoved {}
         | Fault::RedisWrites { .. }
         | Fault::RedisDamage { .. } => &[Redis],
         // With replicas that lack something it is worst.
@@ -179,7 +181,12 @@ fn inject(lab: &mut Lab, fault: Fault) -> anyhow::Result<Option<Healing>> {
         Fault::Messages { who, point, hurt, times } => Some(messages::hurt(lab, who, point, hurt, times)?),
         Fault::DiskFull { .. } => Some(journal::fill_disk(lab)?),
         Fault::JournalDamage { how, dice, .. } => journal::damage(lab, how, dice)?,
-        Fault::PowerCut { .. } | Fault::FailOver { .. } | Fault::RedisDamage { .. } | Fault::DiskFails { .. } => {
+        Fault::PowerCut { .. }
+        | Fault::FailOver { .. }
+        | Fault::ReplicaAnswers { .. }
+        | Fault::SlotMoved {}
+        | Fault::RedisDamage { .. }
+        | Fault::DiskFails { .. } => {
             return Err(only_simulated(fault));
         }
     })

@@ -29,11 +29,14 @@ pub struct Bounds {
     pub journal: bool,
     /// Whether the first server has taken all batches already.
     pub loaded: bool,
+    /// Whether the second server is a replica of the first, which requests may reach as well.
+    pub replica: bool,
     /// Faults.
     pub faults: FaultBudget,
 }
 
-const NO_FAULTS: FaultBudget = FaultBudget { copies: 0, wipes: 0, discards: 0, kills: 0, power_losses: 0, restores: 0 };
+const NO_FAULTS: FaultBudget =
+    FaultBudget { copies: 0, wipes: 0, discards: 0, kills: 0, power_losses: 0, restores: 0, fail_overs: 0, moves: 0 };
 
 const SMALLEST: Bounds = Bounds {
     name: "",
@@ -46,6 +49,7 @@ const SMALLEST: Bounds = Bounds {
     readers: 0,
     journal: false,
     loaded: false,
+    replica: false,
     faults: NO_FAULTS,
 };
 
@@ -168,9 +172,26 @@ impl Bounds {
         faults: FaultBudget { wipes: 2, restores: 1, ..NO_FAULTS },
         ..SMALLEST
     };
+    /// A replica is asked by mistake, and takes over.
+    pub const REPLICA: Self = Self {
+        name: "a replica answers",
+        batches: [2, 1],
+        epochs: 3,
+        replica: true,
+        faults: FaultBudget { fail_overs: 1, ..NO_FAULTS },
+        ..SMALLEST
+    };
+    /// The shard's slot moves to another master, and back to the one where it was, in the same life.
+    pub const SLOT: Self = Self {
+        name: "a slot moves there and back",
+        batches: [2, 1],
+        epochs: 4,
+        faults: FaultBudget { moves: 2, ..NO_FAULTS },
+        ..SMALLEST
+    };
 
     /// What is tried on every run.
-    pub const ORDINARY: [Self; 17] = [
+    pub const ORDINARY: [Self; 19] = [
         Self::ONE_SERVER,
         Self::STALE_COPY,
         Self::FLIP,
@@ -188,6 +209,8 @@ impl Bounds {
         Self::RESTORED,
         Self::RESTORED_TWO_PRODUCERS,
         Self::BOTH_RESTORED,
+        Self::REPLICA,
+        Self::SLOT,
     ];
 
     /// What is tried on demand.
@@ -206,6 +229,12 @@ impl Bounds {
         Self { flushers: 2, ..Self::READS_AND_RESTART },
     ];
 
+    /// Whether an epoch is begun for a reason only, which can be counted: of two masters each ends what the other has opened,
+    /// and so do recoverers that do not wait for each other, as they do where there is a clock.
+    pub(crate) fn counts_epochs(&self) -> bool {
+        self.replica || self.faults.moves > 0
+    }
+
     /// Whether no fault takes anything from Redis.
     pub(crate) fn redis_keeps_everything(&self) -> bool {
         self.servers == 1 && self.faults.wipes == 0
@@ -216,7 +245,7 @@ impl Bounds {
 impl fmt::Display for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { batches: [a, b], direct: [c, d], servers, flushers, recoverers, epochs, .. } = self;
-        let FaultBudget { copies, wipes, discards, kills, power_losses, restores } = self.faults;
+        let FaultBudget { copies, wipes, discards, kills, power_losses, restores, fail_overs, moves } = self.faults;
         write!(f, "batches {a}+{b}, direct {c}+{d}, Redis {servers}, flushers {flushers}, recoverers {recoverers}, ")?;
         write!(f, "epochs {epochs}")?;
         for (count, name) in [
@@ -227,6 +256,9 @@ impl fmt::Display for Bounds {
             (kills, "kill"),
             (power_losses, "power loss"),
             (restores, "restore"),
+            (self.replica.into(), "replica"),
+            (fail_overs, "fail-over"),
+            (moves, "move"),
         ] {
             if count > 0 {
                 write!(f, ", {name} {count}")?;

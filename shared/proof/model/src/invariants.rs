@@ -15,6 +15,10 @@ pub const NOBODY_STOPS: &str = concat!(sentence!(I10), " (nobody has to stop, un
 /// And it ends with everything counted (I10).
 pub const HEALS: &str = concat!(sentence!(I10), " (whatever the state that is healed)");
 
+/// What a change of the topology costs: whoever works well is not fenced.
+pub const ONE_EPOCH_EACH: &str =
+    "a fail-over and a slot that moves cost one epoch each, a replica that answers costs none";
+
 /// The properties of a run, fewer where its bounds leave out what they speak of.
 pub(crate) fn properties(protocol: &Protocol) -> Vec<Property<Protocol>> {
     let bounds = &protocol.bounds;
@@ -41,7 +45,8 @@ pub(crate) fn properties(protocol: &Protocol) -> Vec<Property<Protocol>> {
         }),
         Property::always(NOBODY_STOPS, |_, state: &State| !state.alarm),
         Property::always(HEALS, |protocol: &Protocol, state: &State| {
-            (0..protocol.bounds.servers).all(|server| heals(protocol, state, server))
+            let mut all = 0..protocol.bounds.servers;
+            all.all(|server| !state.servers[server].is_writable() || heals(protocol, state, server))
         }),
         Property::sometimes("everything is counted", |protocol: &Protocol, state: &State| {
             (0..PRODUCERS).all(|p| {
@@ -62,7 +67,18 @@ pub(crate) fn properties(protocol: &Protocol) -> Vec<Property<Protocol>> {
             }),
         ]);
     }
-    if bounds.servers > 1 {
+    if bounds.counts_epochs() {
+        properties.extend([
+            Property::always(ONE_EPOCH_EACH, |protocol: &Protocol, state: &State| {
+                let (before, left) = (&protocol.bounds.faults, &state.faults);
+                let faults = before.fail_overs - left.fail_overs + before.moves - left.moves;
+                state.mysql.epoch <= 1 + faults + state.given_up
+            }),
+            Property::sometimes("a server that has the shard now is open", |_, state: &State| {
+                state.mysql.epoch > 1 && current(state).next().is_some()
+            }),
+        ]);
+    } else if bounds.servers > 1 {
         properties.push(Property::sometimes("an overtaken server is open", |_, state: &State| {
             state.servers.iter().all(|server| server.is_open())
         }));

@@ -11,7 +11,9 @@
 //! One shard, with one article and one reader of it; a batch holds one view, and is known by producer, path and number.
 //! - **Redis** ([`server::Server`]): up to two servers. A request may reach either at any time, so both may be in use at
 //!   once: a fail-over, an old master that goes on answering, an empty server that takes its place. A copy that nobody
-//!   opens grows old, and is what a restart with a lost tail, a stale replica or a restored dump come up with.
+//!   opens grows old, and is what a restart with a lost tail, a stale replica or a restored dump come up with. In worlds of
+//!   their own the second one is a replica, which is asked by mistake and may take over, or a master of a cluster to which
+//!   the shard's slot moves, and back.
 //! - **The log** ([`log::Log`]): a list, with the positions of its oldest and its newest entry beside it, as in Redis, so
 //!   that a trim which forgets one of them is seen.
 //! - **MySQL** ([`mysql::MySql`]): transactions are two steps, reading and then writing, under the lock of the fence row.
@@ -61,7 +63,7 @@ pub use bounds::Bounds;
 use log::Log;
 use mysql::MySql;
 pub use rules::Rules;
-use server::{Follower, Server};
+use server::{Follower, REPLICA, Server};
 use state::{Flusher, Producer, Reader, SERVERS, State};
 pub use steps::Step;
 
@@ -84,7 +86,7 @@ impl Model for Protocol {
     fn init_states(&self) -> Vec<State> {
         let mut servers = [Server::default(); SERVERS];
         servers[0] = Server { life: 1, epoch: 1, incarnation: 1, log: Log::empty(START + 1), ..Server::default() };
-        servers[1].life = 2;
+        servers[1] = Server { life: 2, is_away: self.bounds.faults.moves > 0, ..Server::default() };
         let mut state = State {
             servers,
             mysql: MySql { epoch: 1, position: START, ..MySql::default() },
@@ -99,9 +101,13 @@ impl Model for Protocol {
             was_restored: false,
             alarm: false,
             wrong_answer: false,
+            given_up: 0,
         };
         if self.bounds.loaded {
             self.load(&mut state);
+        }
+        if self.bounds.replica {
+            state.servers[1] = Server { life: REPLICA, ..state.servers[0] };
         }
         self.sort(&mut state);
         vec![state]
@@ -177,8 +183,13 @@ impl Protocol {
         // Epochs after this one may begin again.
         let floor = state.backup.map_or(state.mysql.epoch, |backup| backup.epoch.min(state.mysql.epoch));
         let servers = state.servers;
+        // A data set may come back to where it was opened.
+        let may_be_open = |server: &Server| {
+            let mut away = servers.iter().filter(|other| other.is_away);
+            server.is_open() || server.has_data() && away.any(|other| other.life == server.incarnation)
+        };
         let is_over =
-            |epoch: u8| epoch <= floor && !servers.iter().any(|server| server.is_open() && server.epoch == epoch);
+            |epoch: u8| epoch <= floor && !servers.iter().any(|server| server.epoch == epoch && may_be_open(server));
         for producer in &mut state.producers {
             producer.forget(is_over);
         }

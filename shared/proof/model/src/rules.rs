@@ -50,6 +50,10 @@ rules! {
     retained_until_first,
     /// The position of a batch, as a reply told it, is forgotten when the epoch changes.
     marks_end_with_epoch,
+    /// A data set that was opened on another server is not open, however it came here.
+    incarnation_has_owner,
+    /// PROBE before NEXT_EPOCH: no epoch is begun for a server that takes no writes, or is not what was seen any more.
+    probe_before_epoch,
     /// NEXT_EPOCH: compare-and-swap.
     next_epoch_compares,
     /// NEXT_EPOCH: the fence is read under the lock under which the epoch begins.

@@ -4,11 +4,16 @@ use crate::log::{Batch, Batches, Log, PRODUCERS};
 use crate::replies::{Base, Fill, Sight, Ticket};
 use crate::rules::Rules;
 
+/// The life of a replica: it has none of its own.
+pub const REPLICA: u8 = 0;
+
 /// One Redis server with its data set of the shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Server {
-    /// This life of the server: `master_replid`.
+    /// This life of the server: `master_replid`, or [`REPLICA`].
     pub life: u8,
+    /// The shard's slot is on another master: whoever asks here is sent on to that one.
+    pub is_away: bool,
     /// meta: epoch; 0 if there is no data set.
     pub epoch: u8,
     /// meta: the life of a server in which a recovery opened the data set.
@@ -32,6 +37,12 @@ impl Server {
         self.epoch > 0
     }
 
+    /// Whether it takes writes, if it is asked at all.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.life != REPLICA && !self.is_away
+    }
+
     /// Whether there is a data set that was opened in this life of the server.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -52,6 +63,7 @@ impl Server {
     /// APPLY: the tail if the batch is in the data set afterwards.
     pub fn apply(&mut self, rules: &Rules, epoch: u8, producer: usize, number: u8) -> Option<u8> {
         let is_refused = !self.has_data()
+            || !self.is_writable()
             || rules.apply_checks_incarnation && !self.is_open()
             || rules.apply_checks_epoch && self.epoch != epoch;
         let last = self.producers[producer].filter(|_| !is_refused)?;
@@ -92,7 +104,7 @@ impl Server {
     /// ACK: trims what MySQL has, up to `last`. A repeat does nothing.
     pub fn acknowledge(&mut self, rules: &Rules, epoch: u8, last: u8, are_bases_moved: bool) {
         let is_admitted = if rules.ack_checks_epoch { self.admits(epoch) } else { self.has_data() };
-        if !is_admitted || last < self.log.first || last > self.log.tail {
+        if !is_admitted || !self.is_writable() || last < self.log.first || last > self.log.tail {
             return;
         }
         if !are_bases_moved && rules.ack_ends_unmoved_bases {
@@ -116,10 +128,16 @@ impl Server {
         Sight { life, epoch, first, is_open: self.is_open(), discard }
     }
 
+    /// PROBE: whether it could be written, and is still what STATE has seen.
+    #[must_use]
+    pub fn probe(&self, sight: &Sight) -> bool {
+        self.is_writable() && (self.life, self.epoch) == (sight.life, sight.epoch)
+    }
+
     /// REOPEN: opens the data set under the ticket's epoch. Answers whether it did, or the data set is not the one seen.
     pub fn reopen(&mut self, rules: &Rules, sight: &Sight, ticket: &Ticket) -> bool {
         let is_as_seen = self.sight(sight.discard) == *sight;
-        if rules.reopen_is_exact && !is_as_seen || sight.epoch > 0 && !self.has_data() {
+        if !self.is_writable() || rules.reopen_is_exact && !is_as_seen || sight.epoch > 0 && !self.has_data() {
             return false; // MOVED
         }
         let is_overtaken = sight.epoch < ticket.flush_epoch && rules.reopen_sets_aside;
@@ -200,7 +218,8 @@ impl Follower {
     /// several calls. Answers whether the server did.
     pub fn follow(&mut self, rules: &Rules, server: &Server) -> bool {
         let is_readable = if rules.follow_checks_epoch { server.is_open() } else { server.has_data() };
-        if !is_readable {
+        // Redis refuses a script that may write, wherever it takes no writes.
+        if !is_readable || !server.is_writable() {
             return false;
         }
         if self.epoch == 0 || rules.follow_checks_epoch && self.epoch != server.epoch {

@@ -227,6 +227,10 @@ pub struct FaultBudget {
     pub power_losses: u8,
     /// MySQL goes back to its backup.
     pub restores: u8,
+    /// The replica takes over from its master.
+    pub fail_overs: u8,
+    /// The shard's slot moves to the other master.
+    pub moves: u8,
 }
 
 /// The world between two steps.
@@ -258,6 +262,8 @@ pub struct State {
     pub alarm: bool,
     /// For the properties only: a reader was answered a wrong number.
     pub wrong_answer: bool,
+    /// For the properties only, where they count epochs: those that were begun by somebody who then stopped.
+    pub given_up: u8,
 }
 
 impl State {

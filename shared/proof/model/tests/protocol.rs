@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
-use footfall_model::invariants::{HEALS, NOBODY_STOPS};
+use footfall_model::invariants::{HEALS, NOBODY_STOPS, ONE_EPOCH_EACH};
 use footfall_model::{Bounds, Protocol, Rules};
 use footfall_proof::sentence;
 use stateright::{Checker, HasDiscoveries, Model};
@@ -66,6 +66,8 @@ fn what_breaks(rule: &str) -> (&'static str, Bounds) {
         | "advance_stops_fills"
         | "ack_ends_unmoved_bases"
         | "bases_end_with_epoch" => (sentence!(I8), Bounds::READS_AND_RESTART),
+        "probe_before_epoch" => (ONE_EPOCH_EACH, Bounds::REPLICA),
+        "incarnation_has_owner" => (HEALS, Bounds::REPLICA),
         "paths_are_kept" => (sentence!(I2), Bounds::TWO_FLUSHERS),
         "apply_checks_number" | "reopen_trims" | "reopen_raises_producers" => (sentence!(I2), Bounds::STALE_COPY),
         "ack_moves_first" | "reopen_moves_first" => (sentence!(I7), Bounds::STALE_COPY),

@@ -191,6 +191,12 @@ impl Cluster {
         one(&self.nodes[asked], &["CLUSTER", "KEYSLOT", key])?.parse().map_err(io::Error::other)
     }
 
+    /// Begins to move a slot, moves this key of it, and leaves it at that until [`move_slot`](Self::move_slot).
+    pub fn move_key(&self, key: &str, slot: u16, from: usize, to: usize) -> io::Result<()> {
+        self.begin_to_move(slot, from, to)?;
+        self.migrate(&[key.to_owned()], from, to)
+    }
+
     fn begin_to_move(&self, slot: u16, from: usize, to: usize) -> io::Result<()> {
         self.nodes[to].query(&["CLUSTER", "SETSLOT", &slot.to_string(), "IMPORTING", &self.ids[from]])?;
         self.nodes[from].query(&["CLUSTER", "SETSLOT", &slot.to_string(), "MIGRATING", &self.ids[to]]).map(drop)
@@ -202,6 +208,10 @@ impl Cluster {
         if keys.is_empty() {
             return Ok(false);
         }
+        self.migrate(&keys, from, to).map(|()| true)
+    }
+
+    fn migrate(&self, keys: &[String], from: usize, to: usize) -> io::Result<()> {
         let (host, port) = (self.addresses[to].ip().to_string(), self.addresses[to].port().to_string());
         // Whoever counts on what is there has written it anew, where a key was missed meanwhile.
         let mut call: Vec<&str> = vec!["MIGRATE", &host, &port, "", "0", "5000", "REPLACE"];
@@ -210,8 +220,7 @@ impl Cluster {
         }
         call.push("KEYS");
         call.extend(keys.iter().map(String::as_str));
-        self.nodes[from].query(&call)?;
-        Ok(true)
+        self.nodes[from].query(&call).map(drop)
     }
 }
 

@@ -84,8 +84,20 @@ struct State {
     /// When Redis forgot view ids of a shard.
     forgotten: BTreeMap<u16, Vec<u64>>,
     acknowledged: u64,
+    /// Clients that a replica has answered last, by shard.
+    at_replica: BTreeSet<(usize, u16)>,
+    costs: Costs,
     /// What MySQL had at each position and version of a shard.
     stored: BTreeMap<(u16, u64, u64), Numbers>,
+}
+
+/// What a run has cost, beside time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Costs {
+    /// Flushes that were refused because their epoch was over.
+    pub fenced: u64,
+    /// Batches that Redis was sent although it had them.
+    pub repeats: u64,
 }
 
 /// Views and readers per article.
@@ -167,6 +179,37 @@ impl Books {
         if let Some(known) = lock(&self.0).batches.get_mut(&name) {
             known.destroyed = None;
         }
+    }
+
+    /// Redis refused a batch that it has.
+    pub fn repeated(&self) {
+        lock(&self.0).costs.repeats += 1;
+    }
+
+    /// MySQL refused a flush whose epoch is over.
+    pub fn fenced(&self) {
+        lock(&self.0).costs.fenced += 1;
+    }
+
+    /// What there was of both.
+    #[must_use]
+    pub fn costs(&self) -> Costs {
+        lock(&self.0).costs
+    }
+
+    /// A client was answered about a shard, by a replica or not.
+    pub fn answered(&self, who: usize, shard: u16, by_replica: bool) {
+        let mut state = lock(&self.0);
+        match by_replica {
+            true => state.at_replica.insert((who, shard)),
+            false => state.at_replica.remove(&(who, shard)),
+        };
+    }
+
+    /// Whether a replica has answered a client last.
+    #[must_use]
+    pub fn is_at_replica(&self, who: usize, shard: u16) -> bool {
+        lock(&self.0).at_replica.contains(&(who, shard))
     }
 
     /// A producer without a journal has died.

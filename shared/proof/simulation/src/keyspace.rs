@@ -30,8 +30,10 @@ pub struct Keyspace {
 pub struct Context {
     /// Time of day, in milliseconds.
     pub now_ms: u64,
-    /// Names this life of the server.
+    /// Names this life of the server, or of its master.
     pub replid: String,
+    /// Whether it is a replica.
+    pub is_replica: bool,
     /// Memory in use and the most that there is.
     pub memory: (u64, u64),
 }
@@ -185,6 +187,13 @@ impl Keyspace {
         Some(what)
     }
 
+    /// Loses keys; answers what was done, or none if there were none.
+    pub fn lose(&mut self, keys: &[&str]) -> Option<&'static str> {
+        let lost = keys.iter().filter(|key| self.entries.remove(key.as_bytes()).is_some()).count();
+        self.writes += lost as u64;
+        (lost > 0).then_some("lost some keys")
+    }
+
     fn remove_if_empty(&mut self, key: &[u8]) {
         let is_empty = self.entries.get(key).is_some_and(|entry| match &*entry.value {
             Stored::Text(_) => false,
@@ -219,8 +228,11 @@ impl Keyspace {
             ]),
             "INFO" => Reply::Text(
                 format!(
-                    "# Footfall\r\nused_memory:{}\r\nmaxmemory:{}\r\nrole:master\r\nmaster_replid:{}\r\nkeyspace_hits:0\r\n",
-                    context.memory.0, context.memory.1, context.replid
+                    "# Footfall\r\nused_memory:{}\r\nmaxmemory:{}\r\nrole:{}\r\nmaster_replid:{}\r\nkeyspace_hits:0\r\n",
+                    context.memory.0,
+                    context.memory.1,
+                    if context.is_replica { "slave" } else { "master" },
+                    context.replid
                 )
                 .into_bytes(),
             ),

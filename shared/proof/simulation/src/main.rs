@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use footfall_proof::Plan;
-use footfall_simulation::{Mutant, run_plan, storm};
+use footfall_simulation::{Mutant, Report, run_plan, storm};
 
 /// What the arguments ask for.
 fn asked(mut arguments: impl Iterator<Item = String>) -> Result<(Plan, Option<Mutant>), String> {
@@ -38,7 +38,10 @@ fn main() -> ExitCode {
     for line in &report.lines {
         println!("{line}");
     }
-    println!("\n{plan}\n{} events, hash {:016x}, healed in {} ms", report.events, report.hash, report.healing_ms);
+    let Report { events, hash, healing_ms, epochs_begun, costs, .. } = &report;
+    println!(
+        "\n{plan}\n{events} events, hash {hash:016x}, healed in {healing_ms} ms, {epochs_begun} epochs, {costs:?}"
+    );
     for missed in &report.missed {
         println!("NOT DONE {missed}");
     }

@@ -19,12 +19,20 @@ pub enum Mutant {
     NoEpoch,
     /// A data set that was opened in an earlier life of its server counts as open.
     NoIncarnation,
+    /// A data set that was opened on another server counts as open.
+    IncarnationWithoutOwner,
+    /// A recovery begins an epoch without asking whether the server can be written.
+    EpochBeforeProbe,
     /// A recovery does not tell Redis what MySQL has of each producer.
     ProducersAreForgotten,
     /// What the version before has left is carried over with what MySQL has of it.
     StoredGenerationsAreCarried,
     /// A recovery keeps the log of a history that another one has overtaken.
     OvertakenLogIsKept,
+    /// A recovery believes what is left of a data set without its meta.
+    LeftoversAreBelieved,
+    /// A data set counts as whole although its producers are gone.
+    ProducersAreNotMissed,
     /// The log is trimmed when it is read, before MySQL has it.
     TrimmedBeforeCommit,
     /// Ingest lets go of a batch as soon as Redis has it.
@@ -58,7 +66,7 @@ type Edit = (Option<&'static str>, &'static str, &'static str);
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::NoFence,
         Self::NoEpochAtCommit,
         Self::NoPositionAtCommit,
@@ -66,9 +74,13 @@ impl Mutant {
         Self::GapsAreTaken,
         Self::NoEpoch,
         Self::NoIncarnation,
+        Self::IncarnationWithoutOwner,
+        Self::EpochBeforeProbe,
         Self::ProducersAreForgotten,
         Self::StoredGenerationsAreCarried,
         Self::OvertakenLogIsKept,
+        Self::LeftoversAreBelieved,
+        Self::ProducersAreNotMissed,
         Self::TrimmedBeforeCommit,
         Self::LetGoAtAppend,
         Self::BasesMoveTwice,
@@ -103,6 +115,10 @@ impl Mutant {
                 (None, " or meta.incarnation ~= incarnation() then", " then"),
                 (Some("state"), "meta.incarnation == incarnation() and 'CURRENT' or 'STALE'", "'CURRENT'"),
             ],
+            Self::EpochBeforeProbe => &[
+                (Some("probe"), "#!lua flags=allow-oom", "#!lua flags=no-writes"),
+                (Some("probe"), "if incarnation() == 'replica' then", "if false then"),
+            ],
             Self::ProducersAreForgotten => &[(Some("reopen"), "for i = 9, #ARGV, 2 do", "for i = 9, 0 do")],
             Self::StoredGenerationsAreCarried => {
                 &[(Some("carry"), "if generation > position then", "if generation >= first then")]
@@ -110,6 +126,14 @@ impl Mutant {
             // What is found to be damaged while it is open is set aside all the same.
             Self::OvertakenLogIsKept => {
                 &[(Some("reopen"), "ARGV[6] == '1'", "(ARGV[6] == '1' or meta.incarnation ~= ARGV[2])")]
+            }
+            Self::LeftoversAreBelieved => &[(
+                Some("reopen"),
+                "else\n  -- An overtaken history",
+                "elseif meta.epoch then\n  -- An overtaken history",
+            )],
+            Self::ProducersAreNotMissed => {
+                &[(Some("state"), "or noted == meta.epoch and opened ~= noted then", "then")]
             }
             Self::TrimmedBeforeCommit => &[(
                 Some("follow"),
@@ -147,6 +171,7 @@ impl Mutant {
             Self::NoFence
             | Self::NoEpochAtCommit
             | Self::NoPositionAtCommit
+            | Self::IncarnationWithoutOwner
             | Self::NoJournal
             | Self::SyncLies
             | Self::AnsweredBeforeTheDisk

@@ -19,6 +19,8 @@ use crate::stage::{CLIENTS, Stage, clients, exchange, lock};
 
 /// A user that MySQL refuses.
 pub const POISON: &str = "poison";
+/// The epoch at the beginning of every run.
+const FIRST_EPOCH: u64 = 1;
 /// As in the real store: for a transaction, and for anything else.
 const TRANSACTION_MAX: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -57,8 +59,7 @@ impl Database {
     /// One as `footfall init` leaves it.
     #[must_use]
     pub fn new(stage: Arc<Stage>, books: Arc<Books>, shards: u16, mutant: Option<Mutant>) -> Arc<Self> {
-        let fence =
-            Fence { epoch: 1, position: 0, flush_epoch: 1, version: 0, views: 0, readers: 0, users: 0, articles: 0 };
+        let fence = Fence { epoch: FIRST_EPOCH, flush_epoch: FIRST_EPOCH, ..Fence::default() };
         let tables = Tables { fences: (0..shards).map(|shard| (shard, fence)).collect(), ..Tables::default() };
         (0..shards).for_each(|shard| books.stored(shard, fence.position, fence.version, Numbers::new()));
         Arc::new(Self {
@@ -92,6 +93,12 @@ impl Database {
     /// Refuses writes, or takes them again.
     pub fn read_only(&self, is_read_only: bool) {
         *lock(&self.is_read_only) = is_read_only;
+    }
+
+    /// How many epochs were begun, of the shard with most.
+    #[must_use]
+    pub fn epochs_begun(&self) -> u64 {
+        lock(&self.tables).fences.values().map(|fence| fence.epoch - FIRST_EPOCH).max().unwrap_or(0)
     }
 
     /// Views per article and user: counted, and in quarantine.
@@ -214,6 +221,13 @@ impl Fences for Client {
 
     fn next_epoch(&self, shard: Shard, epoch: u64) -> StoreFuture<'_, Option<Recovery>> {
         let who = self.who;
+        if self.database.books.is_at_replica(who, shard.0) {
+            let what = format!(
+                "{who} begins an epoch of shard {shard}, although it talks to a replica: the one that is open on the master \
+                 would end, and nobody could open the next"
+            );
+            self.database.stage.trace.violation(what);
+        }
         self.ask("next_epoch", TRANSACTION_MAX, move |database| {
             let mut tables = lock(&database.tables);
             let producers = tables.producers.iter().filter(|((of, _), _)| *of == shard.0);
@@ -248,6 +262,9 @@ impl Fences for Client {
                     flush.first, flush.last, flush.producers
                 )
             });
+            if matches!(committed, Committed::Fenced { .. }) {
+                database.books.fenced();
+            }
             if let (Committed::Now { .. }, Some(before)) = (&committed, before) {
                 *lock(&database.forgets_fence) = false;
                 lock(&database.tables).put_back(shard, before);

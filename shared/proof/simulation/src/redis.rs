@@ -36,6 +36,8 @@ const WHILE_AGO_PERCENT: u64 = 80;
 const CHECKED: [&str; 1] = [":log"];
 /// of these only a key of another type can be found to be wrong.
 const UNCHECKED: [&str; 2] = [":producers", ":ids"];
+/// And whole keys may be gone: these, or all but these.
+const MISSED: &str = ":producers";
 
 /// From which writes the data of a shard come: those of `branch`, and of each ancestor those up to a point.
 #[derive(Debug, Clone, Default)]
@@ -67,6 +69,11 @@ struct Data {
 struct Instance {
     /// None while it is down.
     life: Option<u64>,
+    /// What its replication id is made from: the life that it has begun as a master, or that of its master.
+    replid: u64,
+    is_replica: bool,
+    /// The server that has all its slots now: requests are sent on to that one.
+    moved_to: Option<usize>,
     mode: WriteMode,
     data: Data,
     history: VecDeque<Data>,
@@ -86,6 +93,35 @@ struct State {
     /// How often data were lost, set aside or damaged, or another server took over.
     upsets: u64,
     clock_offset_ms: i64,
+}
+
+impl Instance {
+    /// What it held so many writes ago.
+    fn before(&self, writes: u64) -> Data {
+        let back = usize::try_from(writes).unwrap_or(usize::MAX).saturating_add(1);
+        self.history.len().checked_sub(back).map_or_else(Data::default, |at| self.history[at].clone())
+    }
+}
+
+impl State {
+    /// The master that everybody finds in the end.
+    fn current(&self) -> usize {
+        let is_meant = |server: &Instance| !server.is_replica && server.moved_to.is_none();
+        self.servers.iter().rposition(is_meant).expect("there is always one")
+    }
+
+    /// Whether somebody talks to a former master.
+    fn is_split(&self) -> bool {
+        let current = self.current();
+        self.points.iter().any(|point| *point != current && !self.servers[*point].is_replica)
+    }
+
+    /// A new life of a server; answers which it is.
+    fn revive(&mut self, server: usize) -> u64 {
+        self.lives += 1;
+        (self.servers[server].life, self.servers[server].replid) = (Some(self.lives), self.lives);
+        self.lives
+    }
 }
 
 /// What the log of a shard holds of one article behind a position.
@@ -119,7 +155,7 @@ impl Farm {
             points: [0; CLIENTS],
             network: [Network::CALM; CLIENTS],
             copies: vec![],
-            lives: 1,
+            lives: 0,
             branches: 0,
             writes: 0,
             upsets: 0,
@@ -128,7 +164,7 @@ impl Farm {
         let farm = Self { stage, books, shards, mutant, state: Mutex::new(state) };
         {
             let mut state = lock(&farm.state);
-            state.servers[0].life = Some(1);
+            state.revive(0);
             let lineages = (0..shards).map(|shard| (shard, Lineage { branch: u64::from(shard), ancestors: vec![] }));
             state.servers[0].data.lineages = lineages.collect();
             state.branches = u64::from(shards);
@@ -161,7 +197,7 @@ impl Farm {
     /// taken.
     #[must_use]
     pub fn apply_before(&self, script: &str, shard: u16, epoch: u64, batch: &Batch, packed: Vec<u8>) -> bool {
-        let newest = lock(&self.state).servers.len() - 1;
+        let newest = lock(&self.state).current();
         let keys = ShardKeys::new(Shard(shard));
         let names = [&keys.meta, &keys.producers, &keys.log].map(|name| name.clone().into_bytes());
         let words = [epoch, batch.number, batch.views(), batch.cumulative_views].map(|number| number.to_string());
@@ -177,7 +213,7 @@ impl Farm {
             let keyspace = &mut state.servers[newest].data.keyspace;
             let is_carried = keyspace.field(&keys.meta, "tail").is_some();
             let answer = lua::run(script, &names, &arguments, keyspace, context);
-            let is_taken = matches!(&answer, Ok(Value::Array(answer)) if answer.first() == Some(&Value::BulkString(b"OK".to_vec())));
+            let is_taken = answer.as_ref().is_ok_and(is_ok);
             if is_taken {
                 if is_carried {
                     let what = format!("the version before appended to the log of shard {shard}: {answer:?}");
@@ -206,7 +242,8 @@ impl Farm {
 
     /// Changes what the servers refuse.
     pub fn write_mode(&self, mode: WriteMode) {
-        lock(&self.state).servers.iter_mut().for_each(|server| server.mode = mode);
+        let mut state = lock(&self.state);
+        state.servers.iter_mut().filter(|server| !server.is_replica).for_each(|server| server.mode = mode);
     }
 
     /// Moves the servers' time of day.
@@ -222,7 +259,7 @@ impl Farm {
     /// Begins a new life of the server that was last in use; all clients find it.
     pub fn start(&self, restart: Restart) {
         let mut state = lock(&self.state);
-        let current = state.servers.len() - 1;
+        let current = state.current();
         if state.servers[current].life.is_some() {
             return;
         }
@@ -235,11 +272,7 @@ impl Farm {
         };
         let old = match restart {
             Restart::Whole | Restart::Truncated(_) | Restart::Older(_) => None,
-            Restart::WithoutTail(writes) => {
-                let back = usize::try_from(writes).unwrap_or(usize::MAX).saturating_add(1);
-                let at = server.history.len().checked_sub(back);
-                Some(at.map_or_else(Data::default, |at| server.history[at].clone()))
-            }
+            Restart::WithoutTail(writes) => Some(server.before(writes)),
             Restart::Empty => Some(Data::default()),
             Restart::OldCopy(percent) => {
                 let at = state.copies.len() * usize::try_from(percent).unwrap_or(0) / 100;
@@ -249,9 +282,8 @@ impl Farm {
         if let Some(old) = old {
             self.replace(&mut state, current, old);
         }
-        state.lives += 1;
-        state.servers[current].life = Some(state.lives);
-        self.stage.trace.note("redis", &[state.lives], || format!("life {} begins: {restart}", state.lives));
+        let life = state.revive(current);
+        self.stage.trace.note("redis", &[life], || format!("life {life} begins: {restart}"));
     }
 
     /// Puts older data in the place of what a server holds.
@@ -282,7 +314,7 @@ impl Farm {
     /// FLUSHALL.
     pub fn flush_all(&self) {
         let mut state = lock(&self.state);
-        let current = state.servers.len() - 1;
+        let current = state.current();
         self.replace(&mut state, current, Data::default());
     }
 
@@ -290,33 +322,98 @@ impl Farm {
     /// the old master.
     pub fn fail_over(&self, lag_writes: u64) {
         let mut state = lock(&self.state);
-        let current = state.servers.len() - 1;
+        let current = state.current();
         let mut replica = Instance { data: state.servers[current].data.clone(), ..Instance::default() };
         replica.history = state.servers[current].history.clone();
         replica.suspects = state.servers[current].suspects.clone();
+        let new = state.servers.len();
         state.servers.push(replica);
-        let back = usize::try_from(lag_writes).unwrap_or(usize::MAX).saturating_add(1);
-        let history = &state.servers[current].history;
-        let old = history.len().checked_sub(back).map(|at| history[at].clone()).unwrap_or_default();
-        self.replace(&mut state, current + 1, old);
+        let old = state.servers[current].before(lag_writes);
+        self.replace(&mut state, new, old);
         // Even without a lag: the old master may take more, which the new one will never have.
         for shard in 0..self.shards {
             self.books.forgotten(shard, self.stage.trace.now_ms());
             state.servers[current].suspects.insert(shard);
-            state.servers[current + 1].suspects.insert(shard);
+            state.servers[new].suspects.insert(shard);
         }
-        state.lives += 1;
-        state.servers[current + 1].life = Some(state.lives);
+        state.revive(new);
+        self.take_over(&mut state, current, new);
+    }
+
+    /// Only where the rule is off: what was opened on another server counts as open.
+    fn take_over(&self, state: &mut State, from: usize, to: usize) {
+        if self.mutant == Some(Mutant::IncarnationWithoutOwner) {
+            state.servers[to].replid = state.servers[from].replid;
+        }
+    }
+
+    /// A replica that lacks the last writes answers some clients instead of the master. Answers which server it is; none
+    /// while there is no master.
+    pub fn lead_to_replica(&self, who: Who, lag_writes: u64) -> Option<usize> {
+        let mut state = lock(&self.state);
+        let (current, replica) = (state.current(), state.servers.len());
+        let master = &state.servers[current];
+        master.life?;
+        let (replid, data) = (master.replid, master.before(lag_writes));
+        state.servers.push(Instance { is_replica: true, mode: WriteMode::ReadOnly, data, ..Instance::default() });
+        state.revive(replica);
+        state.servers[replica].replid = replid;
+        clients(who).for_each(|client| state.points[client] = replica);
+        Some(replica)
+    }
+
+    /// Whoever was led to it finds the master again.
+    pub fn leave_replica(&self, replica: usize) {
+        let mut state = lock(&self.state);
+        let current = state.current();
+        state.points.iter_mut().filter(|point| **point == replica).for_each(|point| *point = current);
+    }
+
+    /// All slots move to another master of a cluster. Answers where they were, and where they are; none while there is no
+    /// master.
+    pub fn move_slots(&self) -> Option<(usize, usize)> {
+        let mut state = lock(&self.state);
+        let (from, to) = (state.current(), state.servers.len());
+        state.servers[from].life?;
+        state.servers.push(Instance::default());
+        state.revive(to);
+        self.carry_over(&mut state, from, to);
+        Some((from, to))
+    }
+
+    /// They move back to where they were, in the same life of that server; unless they are not where they were moved to.
+    pub fn move_slots_back(&self, from: usize, to: usize) {
+        let mut state = lock(&self.state);
+        if state.current() == to && state.servers[to].life.is_some() {
+            if state.servers[from].life.is_none() {
+                state.revive(from);
+            }
+            self.carry_over(&mut state, to, from);
+        }
+    }
+
+    fn carry_over(&self, state: &mut State, from: usize, to: usize) {
+        state.upsets += 1;
+        let [before, after] = state.servers.get_disjoint_mut([from, to]).expect("there are both");
+        after.mode = before.mode;
+        after.data = std::mem::take(&mut before.data);
+        after.history = std::mem::take(&mut before.history);
+        after.suspects = std::mem::take(&mut before.suspects);
+        (before.moved_to, after.moved_to) = (Some(to), None);
+        state.points.iter_mut().filter(|point| **point == from).for_each(|point| *point = to);
+        self.take_over(state, from, to);
     }
 
     /// A client finds the newest server.
     pub fn follow(&self, who: usize) {
         let mut state = lock(&self.state);
         state.upsets += 1;
-        state.points[who] = state.servers.len() - 1;
-        if state.points.iter().all(|point| *point == state.servers.len() - 1) {
-            let newest = state.servers.len() - 1;
-            state.servers[..newest].iter_mut().for_each(|server| server.life = None);
+        let current = state.current();
+        state.points[who] = current;
+        if state.points.iter().all(|point| *point == current) {
+            let all = state.servers.iter_mut().enumerate();
+            all.filter(|(at, server)| *at != current && server.moved_to.is_none())
+                .for_each(|(_, server)| server.life = None);
         }
         self.books.forgotten_by_all(self.shards, self.stage.trace.now_ms());
     }
@@ -325,7 +422,8 @@ impl Farm {
     pub fn damage(&self, how: u64) {
         let mut state = lock(&self.state);
         state.upsets += 1;
-        let server = state.servers.last_mut().expect("there is always one");
+        let current = state.current();
+        let server = &mut state.servers[current];
         let is_one_of = |name: &str, parts: &[&str]| parts.iter().any(|part| name.contains(part));
         let is_candidate =
             |name: &String| (is_one_of(name, &CHECKED) || is_one_of(name, &UNCHECKED)) && !name.contains("aside");
@@ -337,8 +435,15 @@ impl Farm {
         let names = keyspace.names().into_iter().filter(|name| is_candidate(name) && !is_before(name));
         let names: Vec<String> = names.collect();
         let Some(name) = names.get(how as usize % names.len().max(1)) else { return };
-        let how_much = if is_one_of(name, &UNCHECKED) { 0 } else { how / 64 };
-        let what = server.data.keyspace.damage(name, how_much);
+        let what = match how / 64 % 3 {
+            1 if name.ends_with(MISSED) => server.data.keyspace.lose(&[name]),
+            2 if let Some(shard) = shard_of(name).filter(|_| name.ends_with(MISSED)) => {
+                let keys = ShardKeys::new(Shard(shard));
+                server.data.keyspace.lose(&[&keys.meta, &keys.log])
+            }
+            _ if is_one_of(name, &UNCHECKED) => server.data.keyspace.damage(name, 0),
+            _ => server.data.keyspace.damage(name, how / 64),
+        };
         self.stage.trace.note("damage", &[how], || format!("{name} {}", what.unwrap_or("untouched")));
         if what.is_some() {
             server.data.damaged.extend(shard_of(name));
@@ -351,7 +456,7 @@ impl Farm {
     #[must_use]
     pub fn is_drained(&self, shard: u16) -> bool {
         let state = lock(&self.state);
-        let keyspace = &state.servers.last().expect("there is always one").data.keyspace;
+        let keyspace = &state.servers[state.current()].data.keyspace;
         let keys = ShardKeys::new(Shard(shard));
         let (tail, first) = (keyspace.field(&keys.meta, "tail"), keyspace.field(&keys.meta, "first"));
         tail.is_some_and(|tail| first == Some(tail + 1)) && keyspace.length(&keys.log) == 0
@@ -361,7 +466,7 @@ impl Farm {
     #[must_use]
     pub fn has(&self, shard: u16, write: (u64, u64)) -> bool {
         let state = lock(&self.state);
-        let data = &state.servers.last().expect("there is always one").data;
+        let data = &state.servers[state.current()].data;
         data.lineages.get(&shard).is_some_and(|lineage| lineage.has(write))
     }
 
@@ -370,14 +475,13 @@ impl Farm {
     #[must_use]
     pub fn waiting(&self, shard: u16, fence: &Fence, article: &Article) -> Option<Waiting> {
         let state = lock(&self.state);
-        let newest = state.servers.len() - 1;
-        let server = &state.servers[newest];
+        let server = &state.servers[state.current()];
         let (keyspace, keys) = (&server.data.keyspace, ShardKeys::new(Shard(shard)));
-        let is_open = server.life.is_some_and(|life| keyspace.word(&keys.meta, "incarnation") == Some(replid(life)))
+        let is_open = server.life.is_some()
+            && keyspace.word(&keys.meta, "incarnation") == Some(replid(server.replid))
             && keyspace.field(&keys.meta, "epoch") == Some(fence.epoch);
-        let is_split = state.points.iter().any(|point| *point != newest);
         let first = keyspace.field(&keys.meta, "first")?;
-        if !is_open || is_split || server.data.damaged.contains(&shard) {
+        if !is_open || state.is_split() || server.data.damaged.contains(&shard) {
             return None;
         }
         let version = keyspace.field(&keys.meta, "version").unwrap_or(0);
@@ -396,7 +500,7 @@ impl Farm {
     #[must_use]
     pub fn describe(&self, shard: u16) -> String {
         let state = lock(&self.state);
-        let keyspace = &state.servers.last().expect("there is always one").data.keyspace;
+        let keyspace = &state.servers[state.current()].data.keyspace;
         let keys = ShardKeys::new(Shard(shard));
         let field = |name| keyspace.field(&keys.meta, name);
         format!(
@@ -411,10 +515,25 @@ impl Farm {
 
     // ---- Serving
 
+    fn is_replica(&self, server: usize) -> bool {
+        lock(&self.state).servers[server].is_replica
+    }
+
     fn route(&self, who: usize) -> (usize, Option<u64>, Network) {
         let state = lock(&self.state);
         let server = state.points[who];
         (server, state.servers[server].life, state.network[who])
+    }
+
+    /// Where a request is executed that was sent to a server in this life of it.
+    fn sent_on(&self, mut server: usize, mut life: u64) -> (usize, u64) {
+        let state = lock(&self.state);
+        while state.servers[server].life == Some(life)
+            && let Some(to) = state.servers[server].moved_to
+        {
+            (server, life) = (to, state.servers[to].life.unwrap_or(0));
+        }
+        (server, life)
     }
 
     /// None if that life has ended.
@@ -448,7 +567,8 @@ impl Farm {
         let server = &state.servers[server];
         Context {
             now_ms: now.saturating_add_signed(state.clock_offset_ms),
-            replid: replid(server.life.unwrap_or(0)),
+            replid: replid(server.replid),
+            is_replica: server.is_replica,
             memory: if server.mode == WriteMode::Full { (1010 << 20, 1000 << 20) } else { (100 << 20, 1000 << 20) },
         }
     }
@@ -462,7 +582,9 @@ impl Farm {
         keys: &[Vec<u8>],
         arguments: &[Vec<u8>],
     ) -> Option<Result<Value, RedisError>> {
-        let flags = script.text.lines().next().unwrap_or_default();
+        let (server, life) = self.sent_on(server, life);
+        let text = self.mutant.map_or(script.text.into(), |mutant| mutant.script(script.name, script.text));
+        let flags = text.lines().next().unwrap_or_default();
         let result = self.serve(server, life, |state| {
             match state.servers[server].mode {
                 WriteMode::Full if !flags.contains("allow-oom") && !flags.contains("no-writes") => return Err(full()),
@@ -471,7 +593,6 @@ impl Farm {
                 _ => {}
             }
             let context = self.context(state, server);
-            let text = self.mutant.map_or(script.text.into(), |mutant| mutant.script(script.name, script.text));
             let before = state.servers[server].data.keyspace.writes();
             let early = ids_early(state, server, keys);
             let answer = lua::run(&text, keys, arguments, &mut state.servers[server].data.keyspace, context);
@@ -482,6 +603,9 @@ impl Farm {
             }
             if let (Ok(answer), Some(shard), "follow") = (&answer, shard, script.name) {
                 self.look_at_bases(shard, keys, arguments, answer);
+            }
+            if script.name == "apply" && !has_written && answer.as_ref().is_ok_and(is_ok) {
+                self.books.repeated();
             }
             if let (Ok(answer), Some(shard), true) = (&answer, shard, has_written) {
                 self.look_at(state, server, shard, script.name, arguments, answer);
@@ -500,8 +624,7 @@ impl Farm {
 
     /// Keeps the books about what a script has done.
     fn look_at(&self, state: &mut State, server: usize, shard: u16, name: &str, arguments: &[Vec<u8>], answer: &Value) {
-        let Value::Array(answer) = answer else { return };
-        let is_ok = answer.first() == Some(&Value::BulkString(b"OK".to_vec()));
+        let is_ok = is_ok(answer);
         let argument = |at: usize| arguments.get(at).map(Vec::as_slice).unwrap_or_default();
         match name {
             "apply" if is_ok => {
@@ -513,10 +636,10 @@ impl Farm {
             }
             "reopen" if is_ok => {
                 state.upsets += 1;
-                let newest = state.servers.len() - 1;
-                let is_split = state.points.iter().any(|point| *point != newest);
-                let was_set_aside = argument(5) == b"0" && !argument(2).is_empty();
+                let is_split = state.is_split();
                 let server = &mut state.servers[server];
+                let had_data = !argument(2).is_empty() || server.data.damaged.contains(&shard);
+                let was_set_aside = argument(5) == b"0" && had_data;
                 if was_set_aside {
                     self.books.forgotten(shard, self.stage.trace.now_ms());
                     if !server.suspects.contains(&shard) && !server.data.damaged.contains(&shard) {
@@ -566,6 +689,7 @@ impl Farm {
     }
 
     fn run_command(&self, server: usize, life: u64, words: &[Vec<u8>]) -> Option<Result<Reply, RedisError>> {
+        let (server, life) = self.sent_on(server, life);
         self.serve(server, life, |state| {
             let name = words.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
             let writes = [b"HSET".as_slice(), b"HDEL", b"HINCRBY", b"UNLINK"].contains(&name.as_slice());
@@ -595,6 +719,7 @@ impl Client {
     async fn ask(
         &self,
         name: &'static str,
+        scope: Scope,
         serve: impl FnOnce(Arc<Farm>, usize, u64) -> Served + Send,
     ) -> Result<Value, RedisError> {
         let (server, life, network) = self.farm.route(self.who);
@@ -603,6 +728,9 @@ impl Client {
         let served = serve(Arc::clone(&self.farm), server, life.unwrap_or(0));
         let result = exchange(&self.farm.stage, network, self.patience, served).await;
         if result.is_ok() {
+            if let Scope::Shard(Shard(shard)) = scope {
+                self.farm.books.answered(self.who, shard, self.farm.is_replica(server));
+            }
             self.farm.stage.aims.reached(self.who, name, Moment::Told);
         }
         result.unwrap_or_else(|why| {
@@ -617,6 +745,11 @@ impl Client {
     }
 }
 
+/// Whether a script has done what it was asked for.
+fn is_ok(answer: &Value) -> bool {
+    matches!(answer, Value::Array(answer) if answer.first() == Some(&Value::BulkString(b"OK".to_vec())))
+}
+
 fn words_of(command: &Cmd) -> Vec<Vec<u8>> {
     let word = |word: redis::Arg<&[u8]>| match word {
         redis::Arg::Simple(word) => Some(word.to_vec()),
@@ -626,20 +759,20 @@ fn words_of(command: &Cmd) -> Vec<Vec<u8>> {
 }
 
 impl Server for Client {
-    fn script(&self, _: Scope, script: &'static Script, call: Cmd) -> ReplyFuture<'_> {
+    fn script(&self, scope: Scope, script: &'static Script, call: Cmd) -> ReplyFuture<'_> {
         // EVALSHA, hash, number of keys, keys, arguments.
         let words = words_of(&call);
         let keys = std::str::from_utf8(&words[2]).ok().and_then(|number| number.parse().ok());
         let (keys, arguments) = words[3..].split_at(keys.expect("a number"));
         let (keys, arguments) = (keys.to_vec(), arguments.to_vec());
         let who = self.who;
-        Box::pin(self.ask(script.name, move |farm, server, life| {
+        Box::pin(self.ask(script.name, scope, move |farm, server, life| {
             Box::pin(async move { farm.run_script(server, life, who, script, &keys, &arguments) })
         }))
     }
 
-    fn pipeline(&self, _: Scope, pipeline: redis::Pipeline) -> ReplyFuture<'_> {
-        Box::pin(self.ask("pipeline", move |farm, server, life| {
+    fn pipeline(&self, scope: Scope, pipeline: redis::Pipeline) -> ReplyFuture<'_> {
+        Box::pin(self.ask("pipeline", scope, move |farm, server, life| {
             Box::pin(async move {
                 let mut replies = vec![];
                 let mut refused = None;

@@ -7,6 +7,7 @@ use footfall_proof::{Dice, Plan, World as _, carry_out};
 use tokio::task::JoinSet;
 
 use crate::before;
+use crate::books::Costs;
 use crate::clients;
 use crate::judge;
 use crate::mutants::Mutant;
@@ -42,6 +43,10 @@ pub struct Report {
     pub events: u64,
     /// Views that were acknowledged.
     pub acknowledged: u64,
+    /// How many epochs were begun, of the shard with most.
+    pub epochs_begun: u64,
+    /// What else it has cost.
+    pub costs: Costs,
     /// How long the healing took, in milliseconds of simulated time.
     pub healing_ms: u64,
     /// Everything that happened, if it was wanted.
@@ -84,6 +89,8 @@ pub fn run_plan(plan: &Plan, mutant: Option<Mutant>, with_lines: bool) -> Report
             hash: trace.hash(),
             events: trace.events(),
             acknowledged: world.books.acknowledgements(),
+            epochs_begun: world.database.epochs_begun(),
+            costs: world.books.costs(),
             healing_ms,
             lines: trace.lines(),
         }

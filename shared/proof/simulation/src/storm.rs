@@ -24,6 +24,16 @@ pub fn storm(seed: u64) -> Plan {
             (at, faults(&dice, &settings))
         })
         .collect();
+    // By the seed, and from dice of their own, for the same reason as below.
+    if matches!(seed % 11, 0 | 2) {
+        let dice = Dice::new(!seed);
+        let more = (0..dice.range(1, 4)).map(|_| {
+            let near = dice.pick(&moments) + dice.range(0, 1500);
+            let at = if dice.chance(50) { near } else { dice.range(200, settings.traffic_ms) };
+            (at, vec![topology_fault(&dice)])
+        });
+        faults.extend(more);
+    }
     faults.sort_by_key(|(at, _)| *at);
     let mut previous_ms = 0;
     let mut steps = Vec::new();
@@ -121,6 +131,21 @@ fn restart(dice: &Dice) -> Restart {
         1 => Restart::WithoutTail(dice.pick(&[1, 1, 2, 5, 20, 70])),
         2 => Restart::Empty,
         _ => Restart::OldCopy(dice.range(0, 99)),
+    }
+}
+
+/// What the topology of Redis can do to a shard.
+fn topology_fault(dice: &Dice) -> (u64, Fault) {
+    let who = match dice.range(0, 4) {
+        0 => Who::Ingests,
+        1 => Who::Flushers,
+        _ => client(dice.index(CLIENTS)),
+    };
+    match dice.chance(50) {
+        true => {
+            (dice.pick(&[300, 1000, 3000]), Fault::ReplicaAnswers { who, lag_writes: dice.pick(&[0, 1, 5, 30, 70]) })
+        }
+        false => (dice.pick(&[0, 1, 20, 300, 3000]), Fault::SlotMoved {}),
     }
 }
 

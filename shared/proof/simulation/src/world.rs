@@ -203,6 +203,15 @@ async fn inject(world: &Arc<World>, fault: Fault, hold_ms: u64) -> Result<Undos,
             let follow = |who| undo(1 + spread_ms * who as u64 / 3, move |world| world.farm.follow(who));
             (0..CLIENTS).map(follow).collect()
         }
+        Fault::ReplicaAnswers { who, lag_writes } => {
+            let replica = world.farm.lead_to_replica(who, lag_writes).ok_or("no master has a replica that answers")?;
+            vec![undo(hold_ms, move |world| world.farm.leave_replica(replica))]
+        }
+        Fault::SlotMoved {} => {
+            let (from, to) = world.farm.move_slots().ok_or("no master has slots that can be moved")?;
+            let back = undo(hold_ms, move |world| world.farm.move_slots_back(from, to));
+            if hold_ms > 0 { vec![back] } else { vec![] }
+        }
         Fault::RedisWrites { mode } => {
             world.farm.write_mode(mode);
             vec![undo(hold_ms, |world| world.farm.write_mode(WriteMode::Writable))]

@@ -23,9 +23,10 @@ if meta.epoch and keep then
   else
     redis.call('UNLINK', KEYS[3])
   end
-elseif meta.epoch then
-  -- An overtaken history, or one that does not add up: nothing in it may be flushed. Its batches are kept for a person
-  -- to look at; nothing else is read, for it may be damaged. The producers send again what MySQL does not have.
+else
+  -- An overtaken history, one that does not add up, or what is left of one without its meta: nothing in it may be flushed.
+  -- Its batches are kept for a person to look at; nothing else is read, for it may be damaged. The producers send again what
+  -- MySQL does not have.
   if redis.call('EXISTS', KEYS[3]) == 1 then
     redis.call('RENAME', KEYS[3], KEYS[6])
     aside = 1
@@ -39,8 +40,11 @@ for i = 9, #ARGV, 2 do -- I2: no producer may send again what MySQL has
     redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
   end
 end
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'incarnation', ARGV[2], 'first', string.format('%d', position + 1), 'tail',
-  string.format('%d', tail), 'appended', string.format('%d', appended), 'acked', string.format('%d', acked), 'oldest', oldest,
+-- So that it is seen if they are lost while all else is kept: see the script `state`.
+redis.call('HSET', KEYS[2], 'epoch', ARGV[1])
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'producers_epoch', ARGV[1], 'incarnation', ARGV[2],
+  'first', string.format('%d', position + 1), 'tail', string.format('%d', tail),
+  'appended', string.format('%d', appended), 'acked', string.format('%d', acked), 'oldest', oldest,
   'shards', ARGV[7], 'version', math.max(meta.version, tonumber(ARGV[8])), 'rotation', meta.rotation,
   -- Whatever a Redis comes back with, ingests may know of more; before the first epoch there was nothing.
   'valid_from', ARGV[5], 'fill_from', ARGV[5],

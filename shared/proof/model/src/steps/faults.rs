@@ -2,7 +2,7 @@
 //! requests and replies are late or lost is no fault: it may happen at any time.
 
 use crate::Protocol;
-use crate::server::Server;
+use crate::server::{REPLICA, Server};
 use crate::state::{Flusher, State};
 
 /// A fault, under the names of `footfall_proof::FaultStep`, with the server or the producer that the model has instead of
@@ -32,6 +32,27 @@ pub enum FaultStep {
         /// Which producer.
         producer: usize,
     },
+    /// The replica has caught up with its master: no fault.
+    ReplicaFollows {
+        /// The master.
+        from: usize,
+        /// The replica.
+        to: usize,
+    },
+    /// The replica takes over with what it has; its former master is its replica from then on.
+    FailOver {
+        /// The former master.
+        from: usize,
+        /// The replica.
+        to: usize,
+    },
+    /// The shard's slot moves to another master with all its keys.
+    SlotMoved {
+        /// Where it was.
+        from: usize,
+        /// Where it is.
+        to: usize,
+    },
     /// MySQL is backed up: no fault yet.
     BackUp,
     /// MySQL goes back to its backup.
@@ -47,6 +68,18 @@ impl Protocol {
             }
             if faults.wipes > 0 {
                 add(FaultStep::FlushAll { server: to });
+            }
+        }
+        for (from, to) in self.servers().flat_map(|from| self.servers().map(move |to| (from, to))) {
+            let (master, other) = (&state.servers[from], &state.servers[to]);
+            if self.bounds.replica && master.is_writable() && other.life == REPLICA {
+                add(FaultStep::ReplicaFollows { from, to });
+                if faults.fail_overs > 0 {
+                    add(FaultStep::FailOver { from, to });
+                }
+            }
+            if faults.moves > 0 && master.is_writable() && other.is_away {
+                add(FaultStep::SlotMoved { from, to });
             }
         }
         for producer in 0..state.producers.len() {
@@ -72,6 +105,23 @@ impl Protocol {
                 state.servers[server] = Server { life: state.servers[server].life, ..Server::default() };
                 state.faults.wipes -= 1;
             }
+            FaultStep::ReplicaFollows { from, to } => {
+                state.servers[to] = Server { life: REPLICA, ..state.servers[from] };
+            }
+            FaultStep::FailOver { from, to } => {
+                let before = state.servers[from].life;
+                state.servers[to].life = state.fresh_life();
+                state.servers[from].life = REPLICA;
+                self.arrived(&mut state.servers[to], before);
+                state.faults.fail_overs -= 1;
+            }
+            FaultStep::SlotMoved { from, to } => {
+                let (before, life) = (state.servers[from].life, state.servers[to].life);
+                state.servers[to] = Server { life, ..state.servers[from] };
+                state.servers[from] = Server { life: before, is_away: true, ..Server::default() };
+                self.arrived(&mut state.servers[to], before);
+                state.faults.moves -= 1;
+            }
             FaultStep::Kill { producer } => {
                 state.die(producer);
                 state.faults.kills -= 1;
@@ -95,6 +145,13 @@ impl Protocol {
                 (state.mysql, state.direct, state.was_restored) = (backup, None, true);
                 state.faults.restores -= 1;
             }
+        }
+    }
+
+    /// Only where the rule is off: what was open on the server before is open here.
+    fn arrived(&self, server: &mut Server, before: u8) {
+        if !self.rules.incarnation_has_owner && server.incarnation == before {
+            server.incarnation = server.life;
         }
     }
 }

@@ -14,8 +14,11 @@ pub enum RecovererStep {
         /// Whether its data do not add up, and are to be set aside.
         discard: bool,
     },
-    /// It reads the fence, and decides.
-    Compare,
+    /// It reads the fence, and decides; PROBE, if there is an epoch to begin.
+    Compare {
+        /// Where it probes.
+        server: usize,
+    },
     /// NEXT_EPOCH.
     Begin,
     /// REOPEN.
@@ -39,7 +42,7 @@ impl Protocol {
                 }
                 return;
             }
-            Recoverer::Saw(_) => add(RecovererStep::Compare),
+            Recoverer::Saw(_) => self.servers().for_each(|server| add(RecovererStep::Compare { server })),
             Recoverer::Compared { .. } | Recoverer::Reopened { .. } => add(RecovererStep::Begin),
             Recoverer::Begun { .. } => self.servers().for_each(|server| add(RecovererStep::Reopen { server })),
             Recoverer::Refused(_) => {
@@ -53,6 +56,14 @@ impl Protocol {
         let rules = &self.rules;
         let State { servers, mysql, faults, .. } = state;
         let next = match (step, state.recoverers[r]) {
+            (
+                RecovererStep::See { server, .. }
+                | RecovererStep::Compare { server }
+                | RecovererStep::Reopen { server },
+                _,
+            ) if servers[server].is_away => {
+                return; // It is sent on, and then is as if it had asked there.
+            }
             (RecovererStep::See { server, discard }, Recoverer::Idle) => {
                 let sight = servers[server].sight(discard);
                 // A look at a data set that is well ends where it began, and if that changes, a later look shows it.
@@ -74,12 +85,14 @@ impl Protocol {
                     Recoverer::Begun { sight, ticket }
                 }
             }
-            (RecovererStep::Compare, Recoverer::Saw(sight)) => {
+            (RecovererStep::Compare { server }, Recoverer::Saw(sight)) => {
                 let epoch = mysql.epoch;
                 if mysql.is_older_than(rules, &sight) {
                     state.raise_alarm();
                     Recoverer::Idle
                 } else if sight.is_open && sight.epoch == epoch && !sight.discard {
+                    Recoverer::Idle
+                } else if rules.probe_before_epoch && !servers[server].probe(&sight) {
                     Recoverer::Idle
                 } else if rules.epoch_before_reopen {
                     let fence = (!rules.fence_is_read_under_lock).then(|| mysql.ticket());
@@ -98,7 +111,9 @@ impl Protocol {
             }
             (RecovererStep::Reopen { server }, before @ Recoverer::Begun { sight, ticket }) => {
                 let is_done = servers[server].reopen(rules, &sight, &ticket);
-                if !rules.epoch_before_reopen {
+                if !servers[server].is_writable() {
+                    self.give_up(state)
+                } else if !rules.epoch_before_reopen {
                     Recoverer::Reopened { epoch: ticket.epoch - 1 }
                 } else if !is_done {
                     Recoverer::Refused(ticket)
@@ -108,10 +123,17 @@ impl Protocol {
                     before
                 }
             }
+            (RecovererStep::Stop, Recoverer::Begun { .. } | Recoverer::Refused(_)) => self.give_up(state),
             (RecovererStep::Stop, _) => Recoverer::Idle,
             _ => return,
         };
         state.recoverers[r] = next;
+    }
+
+    /// Nobody opens the epoch any more that it has begun.
+    fn give_up(&self, state: &mut State) -> Recoverer {
+        state.given_up += u8::from(self.bounds.counts_epochs());
+        Recoverer::Idle
     }
 
     fn begin_epoch(&self, state: &mut State, recoverer: Recoverer) -> Recoverer {
