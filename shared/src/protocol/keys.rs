@@ -29,9 +29,9 @@ pub struct ShardKeys {
     /// Redis's clock, shown but never decided on), `cached_until` (no base is cached for longer), `valid_from` and
     /// `fill_from` (positions: a base below the one is not valid, and one below the other is not let in), `shards`, `version` (of
     /// what MySQL has beside the log), `rotation` (times that the view ids were rotated), `behind` (up to when acknowledged
-    /// views may be elsewhere; shown, never decided on).
+    /// views may be elsewhere; shown, never decided on), `producers_epoch` (what `producers` says if it is not lost).
     pub meta: String,
-    /// HASH: producer -> `number:cumulative views` of its last batch applied.
+    /// HASH: producer -> `number:cumulative views` of its last batch applied; and `epoch`, that of `meta`.
     pub producers: String,
     /// HASH: producer -> `beat:journalled views`, what an ingest says of itself.
     pub reports: String,

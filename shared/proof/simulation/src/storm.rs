@@ -25,7 +25,7 @@ pub fn storm(seed: u64) -> Plan {
         })
         .collect();
     // By the seed, and from dice of their own, for the same reason as below.
-    if matches!(seed % 11, 0 | 2) {
+    if matches!(seed % 16, 4 | 9 | 10) {
         let dice = Dice::new(!seed);
         let more = (0..dice.range(1, 4)).map(|_| {
             let near = dice.pick(&moments) + dice.range(0, 1500);

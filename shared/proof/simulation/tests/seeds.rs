@@ -13,7 +13,7 @@ const MUTANT_SEEDS: u64 = 1_500;
 /// A seed that has noticed each of [`Mutant::ALL`]: it is tried first, because some are noticed by one seed of a hundred. Where
 /// the code has changed since, the others are tried.
 const CAUGHT_BY: [u64; Mutant::ALL.len()] =
-    [2, 16, 2, 3, 0, 80, 46, 0, 0, 1, 157, 15, 0, 0, 0, 1, 91, 3, 129, 3, 12, 32, 510, 5, 0, 176, 8];
+    [2, 16, 2, 3, 0, 80, 46, 46, 4, 1, 157, 15, 15, 175, 0, 1, 91, 3, 129, 3, 12, 32, 510, 5, 0, 176, 8];
 /// For the long run: how many seeds instead.
 const SEEDS_VARIABLE: &str = "FOOTFALL_SIMULATION_SEEDS";
 /// For the long run: the first seed.
