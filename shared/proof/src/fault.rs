@@ -131,7 +131,7 @@ faults! {
         lag_writes: u64,
     }
     /// The slots of all shards move to another master with all their keys; if it lasts, they are back at the end.
-    SlotMoved "slot-moved" {}
+    SlotsMoved "slots-moved" {}
     /// Redis refuses writes.
     RedisWrites "redis-writes" {
         /// Which.
@@ -289,7 +289,7 @@ mod tests {
             Fault::KillAt { who: Who::Flushers, point: Point::Commit, moment: Moment::Reply, fate: Fate::Lost },
             Fault::RedisRestart { data: Restart::WithoutTail(7) },
             Fault::ReplicaAnswers { who: Who::Flusher(1), lag_writes: 20 },
-            Fault::SlotMoved {},
+            Fault::SlotsMoved {},
             Fault::Clocks { redis_ms: -5, services_ms: 8 },
             Fault::MasterLost { shard: 3, how: Loss::Hung },
             Fault::SlotHalfMoved { shard: 0, end: SlotEnd::TakenBack },

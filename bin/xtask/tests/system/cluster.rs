@@ -1,5 +1,7 @@
 //! Redis Cluster: whatever becomes of a master or of a slot, every view is counted once.
 
+mod nodes;
+
 use std::process::Command;
 use std::time::Duration;
 
@@ -15,9 +17,9 @@ use tempfile::TempDir;
 const SHARDS: u16 = 4;
 
 /// Dropped in this order.
-struct Clustered {
-    running: Running,
-    cluster: Cluster,
+pub(crate) struct Clustered {
+    pub(crate) running: Running,
+    pub(crate) cluster: Cluster,
     _dir: TempDir,
 }
 
@@ -31,6 +33,11 @@ impl Site for Clustered {
 fn start_site(sandbox: &ClusterOptions, scheme: &str, change: impl FnOnce(&mut StackOptions)) -> Clustered {
     let dir = tempfile::tempdir().expect("temporary folder");
     let cluster = Cluster::start(dir.path(), sandbox).expect("a cluster");
+    on(cluster, dir, scheme, change)
+}
+
+/// The same on a cluster that is there.
+pub(crate) fn on(cluster: Cluster, dir: TempDir, scheme: &str, change: impl FnOnce(&mut StackOptions)) -> Clustered {
     let urls: Vec<String> = cluster.addresses()[..2].iter().map(|address| format!("{scheme}{address}")).collect();
     let running = start(|options| {
         (options.ingests, options.flushers, options.dashboards) = (2, 2, 1);
@@ -126,20 +133,32 @@ fn a_fail_over_by_hand_in_a_cluster_under_load() {
     site.under_load("by-hand", 1, |site| {
         let owner = site.cluster.owner(slot(), 0).expect("an owner");
         let replica = site.cluster.addresses()[owner + 3];
-        run_documented("redis-cli -h 10.0.0.4 -p 6379 CLUSTER FAILOVER", "10.0.0.4 -p 6379", &replica.to_string());
+        let ours = format!("{} -p {}", replica.ip(), replica.port());
+        run_documented("redis-cli -h 10.0.0.4 -p 6379 CLUSTER FAILOVER", &[("10.0.0.4 -p 6379", ours)]);
         eventually("a master", SOON, || !site.cluster.is_replica(owner + 3));
     });
 }
 
-/// What docs/operations.md has an operator do, with another address in the place of its own.
-fn run_documented(line: &str, theirs: &str, ours: &str) {
+/// What docs/operations.md has an operator do: the command that begins so, with ours in the place of its addresses and names.
+pub(crate) fn run_documented(begin: &str, ours: &[(&str, String)]) {
     let manual = std::fs::read_to_string(xtask::root().join("docs/operations.md")).expect("a manual");
-    assert!(manual.lines().any(|known| known.trim() == line), "the manual has {line}");
-    let ours = if theirs.contains(':') { ours.to_owned() } else { ours.replace(':', " -p ") };
+    let at = manual.find(begin).unwrap_or_else(|| panic!("the manual has {begin}"));
+    let mut command = String::new();
+    for line in manual[at..].lines() {
+        let (part, goes_on) = line.strip_suffix('\\').map_or((line, false), |part| (part, true));
+        command += part;
+        if !goes_on {
+            break;
+        }
+    }
+    for (theirs, ours) in ours {
+        assert!(command.contains(theirs), "{command} has {theirs}");
+        command = command.replace(theirs, ours);
+    }
     let mut shell = Command::new("sh");
-    shell.args(["-c", &line.replace(theirs, &ours)]);
+    shell.args(["-c", &command]);
     let (is_fine, said) = output(shell);
-    assert!(is_fine && !said.contains("ERR"), "{line}: {said}");
+    assert!(is_fine && !said.contains("ERR"), "{command}: {said}");
 }
 
 #[test]
@@ -164,7 +183,7 @@ fn a_slot_that_is_left_half_moved_keeps_nobody_from_counting() {
         site.cluster.half_move_slot(slot(), owner, other).expect("half moved");
         std::thread::sleep(Duration::from_secs(4));
         let address = site.cluster.addresses()[owner].to_string();
-        run_documented("redis-cli --cluster fix 10.0.0.1:6379", "10.0.0.1:6379", &address);
+        run_documented("redis-cli --cluster fix 10.0.0.1:6379", &[("10.0.0.1:6379", address)]);
         println!("the slot is at node {:?}, before at {owner}", site.cluster.owner(slot(), other));
     });
 }

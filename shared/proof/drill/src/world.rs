@@ -95,7 +95,7 @@ fn components(fault: &Fault) -> &'static [Component] {
         | Fault::FlushAll {}
         | Fault::FailOver { .. }
         | Fault::ReplicaAnswers { .. }
-        | Fault::SlotMoved {}
+        | Fault::SlotsMoved {}
         | Fault::RedisWrites { .. }
         | Fault::RedisDamage { .. } => &[Redis],
         // With replicas that lack something it is worst.
@@ -184,7 +184,7 @@ fn inject(lab: &mut Lab, fault: Fault) -> anyhow::Result<Option<Healing>> {
         Fault::PowerCut { .. }
         | Fault::FailOver { .. }
         | Fault::ReplicaAnswers { .. }
-        | Fault::SlotMoved {}
+        | Fault::SlotsMoved {}
         | Fault::RedisDamage { .. }
         | Fault::DiskFails { .. } => {
             return Err(only_simulated(fault));

@@ -12,6 +12,8 @@ use crate::redis::{Redis, RedisOptions};
 const MASTERS: usize = 3;
 /// The replica of the first one is the fourth, and so on.
 const NODES: usize = 2 * MASTERS;
+/// Room for nodes that come in later.
+const ADDED: usize = 1;
 const SLOTS: usize = 16_384;
 /// The kernel gives ports from here on to nobody by itself. Each node has a second one, for the other nodes.
 const FIRST_PORT: u16 = 63_000;
@@ -44,7 +46,8 @@ pub struct Cluster {
     nodes: Vec<Redis>,
     addresses: Vec<SocketAddr>,
     ids: Vec<String>,
-    password: String,
+    options: ClusterOptions,
+    dir: PathBuf,
 }
 
 impl Cluster {
@@ -55,41 +58,56 @@ impl Cluster {
 
     /// Starts it below `dir`, new, and waits until every node knows of all slots. The first three nodes are the masters.
     pub fn start(dir: &Path, options: &ClusterOptions) -> io::Result<Self> {
-        static STARTED: AtomicU16 = AtomicU16::new(0);
-        let ports = 2 * NODES as u16;
-        let first = FIRST_PORT + ports * STARTED.fetch_add(1, Ordering::Relaxed);
-        let addresses: Vec<SocketAddr> =
-            (first..first + ports).step_by(2).map(|port| SocketAddr::new(Self::ip(), port)).collect();
-        let start = |(index, address): (usize, &SocketAddr)| {
-            let dir = dir.join(format!("node-{index}"));
-            let mut lines = listen(*address, options.certificates.as_deref());
-            lines.extend([
-                "cluster-enabled yes".to_owned(),
-                format!("cluster-port {}", address.port() + 1),
-                format!("cluster-announce-ip {}", address.ip()),
-                format!("cluster-node-timeout {}", options.node_timeout.as_millis()),
-                // What becomes of one master is nothing to the others.
-                "cluster-require-full-coverage no".to_owned(),
-                // A new replica gets its data at once, and without a disk in between.
-                "repl-diskless-sync yes".to_owned(),
-                "repl-diskless-sync-delay 0".to_owned(),
-            ]);
-            if options.certificates.is_some() {
-                lines.push("tls-cluster yes".to_owned());
-            }
-            if !options.password.is_empty() {
-                lines.push(format!("masterauth {}", options.password));
-            }
-            lines.extend(options.lines.iter().cloned());
-            let configuration = Some(write_configuration(&dir, &lines)?);
-            let password = options.password.clone();
-            Redis::start(&dir, &RedisOptions { password, configuration, ..RedisOptions::default() })
-        };
-        let nodes: Vec<Redis> = addresses.iter().enumerate().map(start).collect::<io::Result<_>>()?;
-        let ids = nodes.iter().map(|node| one(node, &["CLUSTER", "MYID"])).collect::<io::Result<_>>()?;
-        let all = Self { nodes, addresses, ids, password: options.password.clone() };
+        let all = Self::start_apart(dir, options)?;
         all.join()?;
+        all.wait_whole()?;
         Ok(all)
+    }
+
+    /// The same six nodes, none of which knows of another.
+    pub fn start_apart(dir: &Path, options: &ClusterOptions) -> io::Result<Self> {
+        static STARTED: AtomicU16 = AtomicU16::new(0);
+        let ports = 2 * (NODES + ADDED) as u16;
+        let first = FIRST_PORT + ports * STARTED.fetch_add(1, Ordering::Relaxed);
+        let addresses = (first..first + ports).step_by(2).map(|port| SocketAddr::new(Self::ip(), port)).collect();
+        let (options, dir) = (options.clone(), dir.to_owned());
+        let mut all = Self { nodes: Vec::new(), addresses, ids: Vec::new(), options, dir };
+        for _ in 0..NODES {
+            all.add()?;
+        }
+        Ok(all)
+    }
+
+    /// Starts another node, which knows of none; answers its number. One at most, beside the six.
+    pub fn add(&mut self) -> io::Result<usize> {
+        let (index, options) = (self.nodes.len(), &self.options);
+        let address = self.addresses[index];
+        let dir = self.dir.join(format!("node-{index}"));
+        let mut lines = listen(address, options.certificates.as_deref());
+        lines.extend([
+            "cluster-enabled yes".to_owned(),
+            format!("cluster-port {}", address.port() + 1),
+            format!("cluster-announce-ip {}", address.ip()),
+            format!("cluster-node-timeout {}", options.node_timeout.as_millis()),
+            // What becomes of one master is nothing to the others.
+            "cluster-require-full-coverage no".to_owned(),
+            // A new replica gets its data at once, and without a disk in between.
+            "repl-diskless-sync yes".to_owned(),
+            "repl-diskless-sync-delay 0".to_owned(),
+        ]);
+        if options.certificates.is_some() {
+            lines.push("tls-cluster yes".to_owned());
+        }
+        if !options.password.is_empty() {
+            lines.push(format!("masterauth {}", options.password));
+        }
+        lines.extend(options.lines.iter().cloned());
+        let configuration = Some(write_configuration(&dir, &lines)?);
+        let password = options.password.clone();
+        let node = Redis::start(&dir, &RedisOptions { password, configuration, ..RedisOptions::default() })?;
+        self.ids.push(one(&node, &["CLUSTER", "MYID"])?);
+        self.nodes.push(node);
+        Ok(index)
     }
 
     fn join(&self) -> io::Result<()> {
@@ -100,7 +118,7 @@ impl Cluster {
                 node.query(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &(next - 1).to_string()])?;
             }
         }
-        for address in &self.addresses[1..] {
+        for address in &self.addresses[1..NODES] {
             let [port, bus] = [address.port(), address.port() + 1].map(|port| port.to_string());
             self.nodes[0].query(&["CLUSTER", "MEET", &address.ip().to_string(), &port, &bus])?;
         }
@@ -110,6 +128,11 @@ impl Cluster {
                 self.nodes[replica].query(&["CLUSTER", "REPLICATE", master]).map(|_| true)
             })?;
         }
+        Ok(())
+    }
+
+    /// Waits until every node knows of all slots and of all others, and each master has its replica.
+    pub fn wait_whole(&self) -> io::Result<()> {
         for node in &self.nodes {
             wait("cluster that is whole", || {
                 let known = node.query(&["CLUSTER", "NODES"])?.concat();
@@ -127,7 +150,12 @@ impl Cluster {
 
     /// Host and port of each node.
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        &self.addresses[..self.nodes.len()]
+    }
+
+    /// What a node is called by the others.
+    pub fn id(&self, index: usize) -> &str {
+        &self.ids[index]
     }
 
     /// A node, to be killed, paused and restarted as a test likes.
@@ -215,8 +243,8 @@ impl Cluster {
         let (host, port) = (self.addresses[to].ip().to_string(), self.addresses[to].port().to_string());
         // Whoever counts on what is there has written it anew, where a key was missed meanwhile.
         let mut call: Vec<&str> = vec!["MIGRATE", &host, &port, "", "0", "5000", "REPLACE"];
-        if !self.password.is_empty() {
-            call.extend(["AUTH", &self.password]);
+        if !self.options.password.is_empty() {
+            call.extend(["AUTH", &self.options.password]);
         }
         call.push("KEYS");
         call.extend(keys.iter().map(String::as_str));

@@ -145,7 +145,7 @@ fn topology_fault(dice: &Dice) -> (u64, Fault) {
         true => {
             (dice.pick(&[300, 1000, 3000]), Fault::ReplicaAnswers { who, lag_writes: dice.pick(&[0, 1, 5, 30, 70]) })
         }
-        false => (dice.pick(&[0, 1, 20, 300, 3000]), Fault::SlotMoved {}),
+        false => (dice.pick(&[0, 1, 20, 300, 3000]), Fault::SlotsMoved {}),
     }
 }
 

@@ -207,7 +207,7 @@ async fn inject(world: &Arc<World>, fault: Fault, hold_ms: u64) -> Result<Undos,
             let replica = world.farm.lead_to_replica(who, lag_writes).ok_or("no master has a replica that answers")?;
             vec![undo(hold_ms, move |world| world.farm.leave_replica(replica))]
         }
-        Fault::SlotMoved {} => {
+        Fault::SlotsMoved {} => {
             let (from, to) = world.farm.move_slots().ok_or("no master has slots that can be moved")?;
             let back = undo(hold_ms, move |world| world.farm.move_slots_back(from, to));
             if hold_ms > 0 { vec![back] } else { vec![] }

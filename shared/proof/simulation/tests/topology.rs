@@ -41,7 +41,7 @@ fn a_slot_that_moves_costs_one_epoch_each_time_and_nothing_is_sent_again() {
     for seed in 0..SEEDS {
         // It stays; it comes back before anybody looks, a moment later, or after it was opened where it was moved to.
         for (hold_ms, moves) in [(0, 1), (1, 2), (20, 2), (1_500, 2)] {
-            let report = replay(seed, &[(hold_ms, Fault::SlotMoved {})], None);
+            let report = replay(seed, &[(hold_ms, Fault::SlotsMoved {})], None);
             assert!(report.violations.is_empty(), "{}", tell(&report));
             assert!(report.epochs_begun <= 1 + moves, "{}", tell(&report));
             assert_eq!(report.costs.repeats, 0, "{}", tell(&report));
