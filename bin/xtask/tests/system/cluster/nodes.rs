@@ -36,9 +36,14 @@ fn a_cluster_is_set_up_grown_and_shrunk_as_the_manual_says() {
         let address = site.cluster.addresses()[added].to_string();
         let addresses = [("10.0.0.7:6379", address), ("10.0.0.1:6379", first.clone())];
         run_documented("redis-cli --cluster add-node", &addresses);
-        eventually("the node is known", SOON, || {
-            let known = site.cluster.node(added).query(&["CLUSTER", "NODES"]).expect("an answer").concat();
-            known.matches(" connected").count() == added + 1
+        let id = site.cluster.id(added).to_owned();
+        eventually("all masters know it", SOON, || {
+            let mut known = (0..3).map(|node| site.cluster.node(node).query(&["CLUSTER", "NODES"]));
+            known.all(|known| known.is_ok_and(|known| known.concat().contains(&id)))
+        });
+        eventually("it is ready", SOON, || {
+            let info = site.cluster.node(added).query(&["CLUSTER", "INFO"]);
+            info.is_ok_and(|info| info.concat().contains("cluster_state:ok"))
         });
         run_documented("redis-cli --cluster rebalance", &[("10.0.0.1:6379", first.clone())]);
         assert_eq!(slots(&mut site.cluster, added), 16_384 / 4);
