@@ -24,7 +24,7 @@ use crate::{DIFFERENCE_FOUND, INTERRUPTED, Result};
 /// all views were proven to be in MySQL. The exit code is 1 if a view was lost or doubled.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only this fault; repeat it for several. Those of Sentinels, a Redis Cluster and Galera are done only if they are named
+    /// Only this fault; repeat it for several. Those of Sentinels, Redis Cluster and Galera must be named
     #[arg(long = "fault", value_name = "NAME", value_parser = find)]
     faults: Vec<&'static Recipe>,
     /// Show all faults, and do nothing

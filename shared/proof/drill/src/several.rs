@@ -51,8 +51,8 @@ pub(crate) fn shards(topology: Topology) -> u16 {
     }
 }
 
-/// For how long shards may be degraded by a server that hangs, as these stores are set up: as long as the others wait for it,
-/// and as long again to put another in its place; with Sentinels as long as a fail-over may take.
+/// For how long shards may be degraded by a server that hangs, as these stores are set up: as long as the others wait for
+/// it, and as long again to put another in its place; with Sentinels as long as a fail-over may take.
 pub(crate) fn hung_max(topology: Topology) -> Option<Duration> {
     match topology {
         Topology::Sentinel => {
@@ -189,10 +189,10 @@ impl Group {
     /// The servers that follow a master, as they say.
     pub(crate) fn replicas(&mut self, master: usize) -> Vec<usize> {
         let port = match &self.servers {
-            Servers::Sentinels(sentinels) => sentinels.servers()[master].port(),
-            Servers::Cluster(cluster) => cluster.addresses()[master].port(),
+            Servers::Sentinels(sentinels) => sentinels.servers()[master].port().to_string(),
+            Servers::Cluster(cluster) => cluster.addresses()[master].port().to_string(),
         };
-        let follows = |role: &[String]| role.first().is_some_and(|word| word == "slave") && role[2] == port.to_string();
+        let follows = |role: &[String]| role.first().is_some_and(|word| word == "slave") && role.get(2) == Some(&port);
         let awake = self.awake();
         awake.into_iter().filter(|index| follows(&self.role(*index))).collect()
     }

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use redis::{ConnectionInfo, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -17,7 +17,7 @@ use tracing::info;
 use super::super::client::{client, must_reconnect};
 use super::super::node::{Node, Request};
 use super::MOVES;
-use super::rounds::{ANSWER_TIMEOUT, Rounds};
+use super::rounds::{self, ANSWER_TIMEOUT, Rounds};
 use super::slots::{Address, Slots};
 use crate::service::config;
 
@@ -111,22 +111,31 @@ impl Search {
         let Some(_round) = self.rounds.begin().await else { return false };
         let known = self.found.borrow().clone().and_then(Result::ok);
         let masters: BTreeSet<&Address> = known.iter().flat_map(|slots| slots.masters()).collect();
-        let asked: BTreeSet<&Address> = masters.iter().copied().chain(&self.seeds).collect();
-        let answers = join_all(asked.iter().map(|address| self.answer_of(address))).await;
-        let is_missing =
-            asked.iter().zip(&answers).any(|(address, answer)| answer.is_err() && masters.contains(address));
-        let (said, errors) = answers.into_iter().partition::<Vec<_>, _>(Result::is_ok);
-        let mut said: Vec<Slots> = said.into_iter().flatten().collect();
+        let asked: BTreeSet<Address> = masters.iter().copied().chain(&self.seeds).cloned().collect();
+        let all = asked.len();
+        let open = FuturesUnordered::new();
+        for address in asked {
+            open.push(self.ask_one(address));
+        }
+        let answers = rounds::answers(open).await;
+        let has_said = |master: &&Address| answers.iter().any(|(address, answer)| address == *master && answer.is_ok());
+        let is_missing = !masters.iter().all(has_said);
+        let (mut said, mut errors) = (Vec::new(), Vec::new());
+        for (_, answer) in answers {
+            match answer {
+                Ok(slots) => said.push(slots),
+                Err(error) => errors.push(error),
+            }
+        }
         if said.is_empty() {
             // They may be where they were as well as ever.
             if known.is_none() {
-                let errors: Vec<String> = errors.into_iter().filter_map(Result::err).collect();
                 self.found
                     .send_replace(Some(Err(format!("no node of the cluster has answered: {}", errors.join("; ")))));
             }
             return true;
         }
-        if 2 * said.len() <= asked.len() {
+        if 2 * said.len() <= all {
             // All of these may have been away: they do not lead back behind what is known.
             said.extend(known.as_deref().cloned());
         }
@@ -152,6 +161,11 @@ impl Search {
             }
             is_master
         });
+    }
+
+    async fn ask_one(&self, address: Address) -> (Address, Result<Slots, String>) {
+        let answer = self.answer_of(&address).await;
+        (address, answer)
     }
 
     async fn answer_of(&self, address: &Address) -> Result<Slots, String> {

@@ -64,8 +64,9 @@ pub(super) fn lose_master(lab: &mut Lab, shard: u16, how: Loss) -> anyhow::Resul
         } else {
             group.server(master).resume()?;
         }
-        // Whoever was not replaced yet may still be: then this is one change more.
-        change(lab, &shards, 1 + u64::from(!is_taken_over && how == Loss::Killed));
+        // Whoever was not replaced yet may still be. A node of a cluster that wakes takes the others for away for a moment,
+        // and may be chosen again. Then this is one change more.
+        change(lab, &shards, 1 + u64::from(!is_taken_over || how == Loss::Hung));
         Ok(())
     })))
 }
