@@ -131,12 +131,18 @@ fn inject(lab: &mut Lab, fault: Fault) -> anyhow::Result<Option<Healing>> {
         Fault::Terminate { who } => Some(services::terminate(lab, who)?),
         Fault::Pause { who } => Some(services::pause(lab, who)?),
         Fault::PauseAt { who, point, moment } => Some(messages::pause_at(lab, who, point, moment)?),
-        Fault::RollingRestart {} => services::roll(lab)?,
+        Fault::RollingRestart {} => {
+            lab.stack.roll()?;
+            None
+        }
         Fault::Clocks { services_ms, .. } => Some(clock::jump(lab, services_ms)?),
         Fault::RedisRestart { data } => Some(redis::restart(lab, data)?),
         Fault::RedisPause {} => Some(redis::pause(lab)?),
         Fault::RedisFsync { policy } => redis::fsync(lab, policy)?,
-        Fault::FlushAll {} => redis::flush_all(lab)?,
+        Fault::FlushAll {} => {
+            lab.stack.flush_redis()?;
+            None
+        }
         Fault::RedisWrites { mode } => Some(redis::write_mode(lab, mode)?),
         Fault::MysqlRestart {} => Some(mysql::restart(lab)?),
         Fault::MysqlPause {} => Some(mysql::pause(lab)?),
