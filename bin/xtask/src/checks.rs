@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that CI runs, in the order of growing patience; less of it, or more.
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use anyhow::Context;
 use footfall_drill::packages::{CLOCK, STORES};
 
 use crate::unpacked::{HAPROXY, NGINX, PROMETHEUS};
-use crate::{chaos, packages, python};
+use crate::{chaos, packages, python, soak};
 
 /// Run everything that CI runs
 ///
@@ -18,7 +19,8 @@ pub struct Args {
     /// Only what needs no store and no browser: for while you write
     #[arg(long, conflicts_with = "all")]
     quick: bool,
-    /// Everything in the release profile, with the long forms of all tests and every fault 20 times: many hours
+    /// Everything in the release profile, with the long forms of all tests, every fault 20 times, and two hours of traffic: many
+    /// hours
     #[arg(long)]
     all: bool,
 }
@@ -98,16 +100,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
 
-    if code == 0 && !args.quick {
-        let started = Instant::now();
-        let (faults, step, profile) = match args.all {
-            true => (chaos::Args::default(), "xtask chaos", "release"),
-            false => (chaos::Args::share(), "xtask chaos --share", "debug"),
-        };
-        announce(step);
-        let passed = chaos::passes(&faults.with(crate::target_dir().join(profile)))?;
-        timings.push((step, started.elapsed(), passed));
-        code = u8::from(!passed);
+    for (name, proof) in proofs(args) {
+        if code == 0 {
+            let started = Instant::now();
+            announce(name);
+            let passed = proof()?;
+            timings.push((name, started.elapsed(), passed));
+            code = u8::from(!passed);
+        }
     }
 
     println!("\n{}", summary(&timings));
@@ -115,6 +115,23 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         println!("NOT RUN: cargo {DENY}, because cargo-deny is not installed: see .github/CONTRIBUTING.md");
     }
     Ok(ExitCode::from(code))
+}
+
+/// What comes after the tests, by its name; it answers whether it passed.
+type Proof = (&'static str, fn() -> anyhow::Result<bool>);
+
+fn proofs(args: &Args) -> &'static [Proof] {
+    fn built(profile: &str) -> PathBuf {
+        crate::target_dir().join(profile)
+    }
+    match args {
+        Args { quick: true, .. } => &[],
+        Args { all: true, .. } => &[
+            ("xtask chaos", || chaos::passes(&chaos::Args::default().with(built("release")))),
+            ("xtask soak", || soak::passes(&soak::Args::with(built("release")))),
+        ],
+        Args { .. } => &[("xtask chaos --share", || chaos::passes(&chaos::Args::share().with(built("debug"))))],
+    }
 }
 
 fn cargo(args: &Args, step: &str) -> Command {

@@ -17,7 +17,7 @@ pub const CLI: &str = "docs/cli.md";
 pub const MADE: &str = "<!-- From here on made by `cargo xtask docs` from the programs' own help. -->";
 
 /// Commands of `cargo xtask` that say by themselves what they take; the bench must be built for that.
-const COMMANDS: [&str; 3] = ["up", "chaos", "package"];
+const COMMANDS: [&str; 4] = ["up", "chaos", "soak", "package"];
 
 /// Options of `cargo xtask docs`.
 #[derive(Debug, clap::Args)]

@@ -1,4 +1,4 @@
-//! Footfall's own commands for developers: `cargo xtask up`, `test`, `chaos`, `fuzz`, `bench`, `package` and `docs`.
+//! Footfall's own commands for developers: `cargo xtask up`, `test`, `chaos`, `soak`, `fuzz`, `bench`, `package` and `docs`.
 //!
 //! It is a library too, for the tests in `tests/`.
 
@@ -21,6 +21,7 @@ pub mod package;
 pub mod packages;
 mod ports;
 pub mod python;
+pub mod soak;
 pub mod unpacked;
 pub mod up;
 

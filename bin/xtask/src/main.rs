@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use footfall_drill::packages::Missing;
-use xtask::{bench, chaos, checks, docs, fuzz, package, up};
+use xtask::{bench, chaos, checks, docs, fuzz, package, soak, up};
 
 /// Footfall's commands for developers.
 #[derive(Parser)]
@@ -14,6 +14,7 @@ enum Cli {
     /// Run everything on private stores until Ctrl-C.
     Up(up::Args),
     Chaos(chaos::Args),
+    Soak(soak::Args),
     Fuzz(fuzz::Args),
     Bench(bench::Args),
     Test(checks::Args),
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse() {
         Cli::Up(args) => up::run(&args),
         Cli::Chaos(args) => chaos::run(&args),
+        Cli::Soak(args) => soak::run(&args),
         Cli::Fuzz(args) => fuzz::run(&args),
         Cli::Bench(args) => bench::run(&args),
         Cli::Test(args) => checks::run(&args),

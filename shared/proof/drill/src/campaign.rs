@@ -114,7 +114,7 @@ fn skipped(plan: Plan, why: &str) -> RunOutcome {
 }
 
 /// The flag that the first signal sets.
-fn catch_signals() -> anyhow::Result<Arc<AtomicBool>> {
+pub(crate) fn catch_signals() -> anyhow::Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         // In this order: the first looks at the flag before the second sets it.

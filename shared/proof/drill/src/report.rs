@@ -10,7 +10,7 @@ use indicatif::HumanCount;
 use crate::run::{RunOutcome, Verdict};
 
 /// A line below the head and nothing else.
-const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+pub(crate) const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 /// Of tables with sentences.
 const WIDTH: u16 = 118;
 

@@ -121,7 +121,7 @@ fn attempt(lab: &mut Lab, plan: &Plan, measured: &mut Measured) -> anyhow::Resul
         Expect::Quarantined | Expect::LostAsReported => DRAIN_LOST_MAX,
     };
     let (totals, ended) = (totals?, Instant::now());
-    let verified = Verified::run(lab.stack.tool(), &ledger, drain)?;
+    let verified = Verified::run(lab.stack.tool(), &[&ledger], drain)?;
     measured.drained = ended.elapsed();
     fill_in(measured, &totals, &timeline, healed, &verified);
     measured.quarantined = lab.quarantined()?.saturating_sub(quarantined_before);

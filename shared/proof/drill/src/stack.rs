@@ -246,6 +246,24 @@ impl Stack {
         command
     }
 
+    /// Restarts everything gracefully, one after the other, as an upgrade does.
+    pub(crate) fn roll(&mut self) -> anyhow::Result<()> {
+        for service in &mut self.services {
+            service.process().stop(STOP_TIMEOUT)?;
+            service.restart()?;
+            service.wait_ready(START_TIMEOUT)?;
+        }
+        self.redis.stop()?;
+        self.redis.restart()?;
+        self.mariadb.stop()?;
+        Ok(self.mariadb.restart()?)
+    }
+
+    /// Takes from Redis all that it holds.
+    pub(crate) fn flush_redis(&self) -> anyhow::Result<()> {
+        Ok(self.redis.query(&["FLUSHALL"]).map(drop)?)
+    }
+
     /// Ends everything gracefully, in the direction in which the data flow: the services by SIGTERM, then the stores.
     /// Goes on after a failure and returns the first one. What does not end in time is killed.
     pub fn stop(&mut self) -> anyhow::Result<()> {

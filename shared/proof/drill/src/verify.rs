@@ -22,9 +22,12 @@ pub(crate) struct Verified {
 }
 
 impl Verified {
-    /// Runs the tool, which is told the stores, on a ledger; it may wait so long for views that are still on their way.
-    pub(crate) fn run(mut tool: Command, ledger: &Path, wait: Duration) -> anyhow::Result<Self> {
-        tool.args(["verify", "--wait", &wait.as_secs().to_string(), "--ledger"]).arg(ledger);
+    /// Runs the tool, which is told the stores, on ledgers; it may wait so long for views that are still on their way.
+    pub(crate) fn run(mut tool: Command, ledgers: &[&Path], wait: Duration) -> anyhow::Result<Self> {
+        tool.args(["verify", "--wait", &wait.as_secs().to_string()]);
+        for ledger in ledgers {
+            tool.arg("--ledger").arg(ledger);
+        }
         let output = tool.output().context("footfall verify did not start")?;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();

@@ -146,7 +146,10 @@ fn inject(lab: &mut Lab, fault: Fault) -> anyhow::Result<Option<Healing>> {
         Fault::Terminate { who } => Some(services::terminate(lab, who)?),
         Fault::Pause { who } => Some(services::pause(lab, who)?),
         Fault::PauseAt { who, point, moment } => Some(messages::pause_at(lab, who, point, moment)?),
-        Fault::RollingRestart {} => services::roll(lab)?,
+        Fault::RollingRestart {} => {
+            lab.stack.roll()?;
+            None
+        }
         Fault::Clocks { services_ms, .. } => Some(clock::jump(lab, services_ms)?),
         Fault::RedisRestart { data } => {
             several::redis_changes(lab, 1);
@@ -159,7 +162,8 @@ fn inject(lab: &mut Lab, fault: Fault) -> anyhow::Result<Option<Healing>> {
         Fault::RedisFsync { policy } => redis::fsync(lab, policy)?,
         Fault::FlushAll {} => {
             several::redis_changes(lab, 1);
-            redis::flush_all(lab)?
+            lab.stack.flush_redis()?;
+            None
         }
         Fault::RedisWrites { mode } => Some(redis::write_mode(lab, mode)?),
         Fault::MasterLost { shard, how } => several::lose_master(lab, shard, how)?,

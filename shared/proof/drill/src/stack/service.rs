@@ -2,8 +2,8 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -214,16 +214,13 @@ pub(super) fn forget_settings(command: &mut Command) {
     }
 }
 
-/// Asks for `/readyz`; anything but a 200 is an error.
+/// Asks for `/readyz`; anything but a 200 is an error, with the reason that is given.
 fn probe(address: SocketAddr) -> io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
-    stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
-    write!(stream, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut status = String::new();
-    BufReader::new(stream).read_line(&mut status)?;
-    match status.split(' ').nth(1) {
-        Some("200") => Ok(()),
-        _ => Err(io::Error::other(format!("/readyz answers {:?}", status.trim_end()))),
+    match http::get(address, "/readyz", PROBE_TIMEOUT)? {
+        http::Answer { status: 200, .. } => Ok(()),
+        http::Answer { status, body, .. } => {
+            Err(io::Error::other(format!("/readyz answers {status}: {}", body.trim())))
+        }
     }
 }
 

@@ -54,11 +54,6 @@ pub(super) fn fsync(lab: &mut Lab, policy: u64) -> anyhow::Result<Option<Healing
     Ok(None)
 }
 
-pub(super) fn flush_all(lab: &mut Lab) -> anyhow::Result<Option<Healing>> {
-    lab.stack.redis.query(&["FLUSHALL"])?;
-    Ok(None)
-}
-
 pub(super) fn write_mode(lab: &mut Lab, mode: WriteMode) -> anyhow::Result<Healing> {
     if mode != WriteMode::Full {
         return Err(only_simulated(mode));

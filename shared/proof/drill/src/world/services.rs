@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
 use footfall_proof::Who;
 
 use super::Healing;
@@ -48,18 +47,4 @@ pub(super) fn resume(who: Who) -> Healing {
         }
         Ok(())
     })
-}
-
-pub(super) fn roll(lab: &mut Lab) -> anyhow::Result<Option<Healing>> {
-    for service in lab.stack.services() {
-        let status = service.terminate(STOP_TIMEOUT)?;
-        ensure!(status.success(), service.process().failure(&format!("did not end in order ({status})")));
-        service.restart()?;
-        service.wait_ready(STOP_TIMEOUT)?;
-    }
-    lab.stack.redis.stop()?;
-    lab.stack.redis.restart()?;
-    lab.stack.mariadb.stop()?;
-    lab.stack.mariadb.restart()?;
-    Ok(None)
 }
