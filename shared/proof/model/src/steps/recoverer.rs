@@ -87,12 +87,12 @@ impl Protocol {
             }
             (RecovererStep::Compare { server }, Recoverer::Saw(sight)) => {
                 let epoch = mysql.epoch;
+                let is_well = sight.is_open && sight.epoch == epoch && !sight.discard;
+                let would_refuse = || rules.probe_before_epoch && !servers[server].probe(&sight);
                 if mysql.is_older_than(rules, &sight) {
                     state.raise_alarm();
                     Recoverer::Idle
-                } else if sight.is_open && sight.epoch == epoch && !sight.discard {
-                    Recoverer::Idle
-                } else if rules.probe_before_epoch && !servers[server].probe(&sight) {
+                } else if is_well || would_refuse() {
                     Recoverer::Idle
                 } else if rules.epoch_before_reopen {
                     let fence = (!rules.fence_is_read_under_lock).then(|| mysql.ticket());
