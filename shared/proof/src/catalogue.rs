@@ -235,7 +235,7 @@ mod tests {
         let mixes = |name, topology| find(name).expect("there is one").mixes(Some(topology));
         for topology in Topology::ALL {
             assert!(mixes("ingest-killed", topology) && mixes("flusher-killed", topology));
-            for name in ["ingest-killed-after-apply", "redis-slow", "rolling-restart", "disk-full"] {
+            for name in ["ingest-killed-after-apply", "redis-slow", "rolling-restart", "journal-disk-full"] {
                 assert!(!mixes(name, topology), "{name} on {topology}");
             }
         }
