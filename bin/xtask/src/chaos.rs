@@ -16,7 +16,7 @@ use crate::unpacked::GALERA;
 /// In the package of Galera.
 const LIBRARY: &str = "/usr/lib/galera/libgalera_smm.so";
 /// What the share of CI may take, in minutes, its control included.
-const SHARE_MINUTES: f64 = 3.5;
+const SHARE_MINUTES: f64 = 4.5;
 /// Random schedules in it.
 const SHARE_SCHEDULES: u64 = 3;
 /// Its seed: a failure of CI is to be seen again at a desk.
