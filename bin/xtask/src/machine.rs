@@ -21,14 +21,17 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Begins with the folder. Mounts and processes are in namespaces of their own: all of them go with the one that begins it.
 ///
-/// The server's disk becomes a file, the file a device, the device a root file system.
+/// The server's disk becomes a file, the file a device, the device a root file system. `nbdfuse` does not see that file system:
+/// when it is killed as the last one that does, the kernel unmounts it there, and waits for what only `nbdfuse` could answer.
 const START: &str = r#"
 cd "$1"
 nbdfuse "$1/device/disk" --unix "$1/disk.socket" &
 until [ -e device/disk ]; do sleep 0.05; done
-mount -o loop device/disk root
-exec systemd-nspawn --quiet --boot --directory "$1/root" --machine machine --private-network --register=no --keep-unit \
-    --link-journal=no --resolv-conf=off --timezone=off
+exec unshare --mount --propagation private sh -euc '
+    mount -o loop device/disk root
+    exec systemd-nspawn --quiet --boot --directory "$1/root" --machine machine --private-network --register=no --keep-unit \
+        --link-journal=no --resolv-conf=off --timezone=off
+' start "$1"
 "#;
 
 /// A machine, with a disk of its own. It has no power before [`boot`](Machine::boot).
@@ -129,9 +132,13 @@ impl Machine {
 
     /// Copies a file into the first folder of its root.
     pub fn copy(&self, from: &Path, name: &str) -> anyhow::Result<()> {
-        let to = root_of(self.power()?.init).join("root").join(name);
-        fs::copy(from, &to).with_context(|| from.display().to_string())?;
+        fs::copy(from, self.path(&format!("/root/{name}"))?).with_context(|| from.display().to_string())?;
         Ok(())
+    }
+
+    /// Where a file of it is to be found here, until its power is gone.
+    pub fn path(&self, file: &str) -> anyhow::Result<PathBuf> {
+        Ok(root_of(self.power()?.init).join(file.trim_start_matches('/')))
     }
 
     fn enter(&self, what: &[&str]) -> anyhow::Result<Command> {

@@ -1,8 +1,9 @@
-//! A machine with the package on it, ready to count.
+//! A machine, with the package on it and ready to count.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ done";
 
 pub(crate) struct Site {
     pub(crate) machine: Machine,
-    folder: TempDir,
+    pub(crate) folder: TempDir,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -37,7 +38,7 @@ pub(crate) struct Site {
 static TURN: Mutex<()> = Mutex::new(());
 
 /// The folder of the programs that were built with this test.
-fn binaries() -> PathBuf {
+pub(crate) fn binaries() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its program");
     test.parent().and_then(Path::parent).expect("tests are built into target/PROFILE/deps").to_owned()
 }
@@ -48,19 +49,25 @@ pub(crate) fn say(line: &str) {
 }
 
 impl Site {
-    /// Installed and set up by the runbook, on a machine that has just been started; none where that cannot be had.
-    pub(crate) fn new() -> Option<Self> {
+    /// A machine that has just been started; none where that cannot be had.
+    pub(crate) fn bare() -> Option<Self> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner); // A failed test has had its turn too.
         let folder = tempfile::tempdir_in(xtask::target_dir()).expect("a temporary folder");
         let machine = match Machine::new(folder.path()) {
             Ok(machine) => machine,
             Err(why) => {
-                say(&format!("NOT CHECKED: the package on a machine of its own ({why:#})"));
+                say(&format!("NOT CHECKED: a machine of its own ({why:#})"));
                 return None;
             }
         };
         let mut site = Self { machine, folder, _turn: turn };
         site.boot();
+        Some(site)
+    }
+
+    /// The same with the package, installed and set up by the runbook.
+    pub(crate) fn new() -> Option<Self> {
+        let site = Self::bare()?;
         site.bring("1.0");
         site.run(SET_UP);
         site.run(&xtask::commands_of_runbook("Installing"));
@@ -108,35 +115,35 @@ impl Site {
 
     /// Starts `footfall load`, from outside, and returns when it is under way.
     pub(crate) fn load(&self, name: &str) -> Load {
-        let ledger = self.folder.path().join(name).with_extension("tsv");
         let mut tool = self.machine.in_its_network().expect("it runs");
         tool.arg(binaries().join("footfall"));
-        tool.args(["load", "--url", "http://127.0.0.1:8000", "--ledger"]).arg(&ledger);
-        tool.args(["--rate", &RATE.to_string(), "--views", &(RATE * 3_600).to_string()]);
-        tool.args(["--articles", "200", "--users", "2000", "--connections", "32", "--patience", "300"]);
-        let mut process = Process::spawn(tool, &ledger.with_extension("log")).expect("footfall load starts");
-        let begun = || match fs::read_to_string(&ledger).unwrap_or_default().matches("\tacknowledged").count() {
-            0 => Err(io::Error::other("nothing is counted")),
-            _ => Ok(()),
-        };
-        process.wait_until(Duration::from_secs(60), begun).expect("it counts");
-        Load { process, ledger }
+        Load::start(tool, "http://127.0.0.1:8000", &self.ledger(name))
     }
 
-    /// What `footfall verify` finds in it: acknowledged views that are missing, and views that are too many.
+    /// A file that is none of the machine's.
+    pub(crate) fn ledger(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name).with_extension("tsv")
+    }
+
+    /// What `footfall verify` finds in it: see [`found`].
     #[track_caller]
     pub(crate) fn verify(&self, ledger: &Path) -> (u64, u64) {
         self.machine.copy(ledger, "ledger.tsv").expect("copied");
-        let said = self.run(". /etc/footfall/env; footfall verify --wait 20 --ledger ledger.tsv 2>&1 || true");
-        let line = said.lines().rfind(|line| line.contains(" missing, ")).unwrap_or_else(|| panic!("{said}"));
-        let mut numbers = line.split(", ").map(|part| part.split(' ').next().unwrap_or_default().replace(',', ""));
-        let mut number = || numbers.next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{line}"));
-        let (missing, extra) = (number(), number());
-        if line != "0 missing, 0 extra" {
-            say(&said);
-        }
-        (missing, extra)
+        found(&self.run(". /etc/footfall/env; footfall verify --wait 20 --ledger ledger.tsv 2>&1 || true"))
     }
+}
+
+/// What `footfall verify` says: acknowledged views that are missing, and views that are too many.
+#[track_caller]
+pub(crate) fn found(said: &str) -> (u64, u64) {
+    let line = said.lines().rfind(|line| line.contains(" missing, ")).unwrap_or_else(|| panic!("{said}"));
+    let mut numbers = line.split(", ").map(|part| part.split(' ').next().unwrap_or_default().replace(',', ""));
+    let mut number = || numbers.next().and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{line}"));
+    let (missing, extra) = (number(), number());
+    if line != "0 missing, 0 extra" {
+        say(said);
+    }
+    (missing, extra)
 }
 
 /// A load under way.
@@ -146,6 +153,20 @@ pub(crate) struct Load {
 }
 
 impl Load {
+    /// By this tool, to the ingests at these addresses; returns when it is under way.
+    pub(crate) fn start(mut tool: Command, urls: &str, ledger: &Path) -> Self {
+        tool.args(["load", "--url", urls, "--ledger"]).arg(ledger);
+        tool.args(["--rate", &RATE.to_string(), "--views", &(RATE * 3_600).to_string()]);
+        tool.args(["--articles", "200", "--users", "2000", "--connections", "32", "--patience", "300"]);
+        let mut process = Process::spawn(tool, &ledger.with_extension("log")).expect("footfall load starts");
+        let begun = || match fs::read_to_string(ledger).unwrap_or_default().matches("\tacknowledged").count() {
+            0 => Err(io::Error::other("nothing is counted")),
+            _ => Ok(()),
+        };
+        process.wait_until(Duration::from_secs(60), begun).expect("it counts");
+        Self { process, ledger: ledger.to_owned() }
+    }
+
     /// Ends it; answers its ledger, and how many views were acknowledged.
     pub(crate) fn finish(mut self) -> (PathBuf, usize) {
         self.process.signal(Signal::INT).expect("it runs");
