@@ -10,6 +10,7 @@ use footfall_shared::redis::presence::{PERIOD, Report};
 use footfall_shared::service::config::Config;
 use footfall_shared::service::paths::READYZ;
 use footfall_shared::service::telemetry::HealthState;
+use tokio::time::Instant;
 
 use super::check::Check;
 use super::runbook;
@@ -20,6 +21,9 @@ pub(super) const SERVICES: &str = "services";
 
 /// How long a service may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// How long one may need until it is ready that has just been started.
+const STARTING_MAX: Duration = Duration::from_secs(5);
+const STARTING_PAUSE: Duration = Duration::from_millis(200);
 /// The tool of this version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -41,7 +45,7 @@ pub(super) async fn look(config: &Config, redis: &Redis) -> Vec<Check> {
     .map(|(role, admin, when_missing, is_needed)| Service { role, admin, when_missing, is_needed });
     let [ingest, flusher, dashboard] = &services;
     let (ingest, flusher, dashboard, present) =
-        tokio::join!(ask(ingest.admin), ask(flusher.admin), ask(dashboard.admin), present(redis));
+        tokio::join!(ready(ingest.admin), ready(flusher.admin), ready(dashboard.admin), present(redis));
     let answers = services.iter().zip([ingest, flusher, dashboard]);
     let mut checks: Vec<Check> =
         answers.flat_map(|(service, answer)| judge(service, &answer, present.as_deref())).collect();
@@ -51,6 +55,18 @@ pub(super) async fn look(config: &Config, redis: &Redis) -> Vec<Check> {
 
 /// What `/readyz` answers: whether with 200, and its sentence; or why there is no answer.
 type Answer = Result<(bool, String), String>;
+
+/// The answer of a service that is not just starting: the runbook asks right after the start.
+async fn ready(admin: SocketAddr) -> Answer {
+    let deadline = Instant::now() + STARTING_MAX;
+    loop {
+        let answer = ask(admin).await;
+        if !matches!(answer, Ok((false, _))) || Instant::now() >= deadline {
+            return answer;
+        }
+        tokio::time::sleep(STARTING_PAUSE).await;
+    }
+}
 
 async fn ask(admin: SocketAddr) -> Answer {
     if admin.port() == 0 {
@@ -175,6 +191,23 @@ mod tests {
         assert_eq!(levels(&flusher, refused(), Some(&[])), [Problem]);
         assert_eq!(levels(&flusher, refused(), None), [Problem]);
         assert_eq!(levels(&dashboard, refused(), Some(&well)), [Warning], "nothing is lost without it");
+    }
+
+    #[tokio::test]
+    async fn a_service_that_is_starting_is_given_time() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let admin = listener.local_addr().expect("its address");
+        tokio::spawn(async move {
+            let answers = [("503 Service Unavailable", "not ready: shard 0: not opened yet"), ("200 OK", "ready")];
+            for (status, said) in answers {
+                let (mut stream, _) = listener.accept().await.expect("a client");
+                let _ = stream.read(&mut [0; 1024]).await;
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{said}", said.len());
+                stream.write_all(answer.as_bytes()).await.expect("it reads");
+            }
+        });
+        assert_eq!(ready(admin).await, Ok((true, "ready".to_owned())));
     }
 
     #[test]
