@@ -111,11 +111,11 @@ pub enum Setup {
     SmallDisk,
     /// The drill can set the services' clock.
     Clock,
-    /// Two ingests and two flushers with leases, `appendfsync always`.
-    Usual,
     /// As the usual one, on stores of several servers, with no proxies in front of them: nodes name each other to their
     /// clients.
     Several(Topology),
+    /// Two ingests and two flushers with leases, `appendfsync always`.
+    Usual,
     /// A simulated one, as these say.
     Simulated(Settings),
 }
