@@ -170,8 +170,7 @@ impl Share {
         let said = target.join("footfall-chaos.log");
         let file = File::create(&said).with_context(|| said.display().to_string())?;
         println!("\n==> xtask {SHARE}, beside what follows");
-        // Not the file of this process: building has put another one in its place.
-        let mut share = Command::new(target.join("debug/xtask"));
+        let mut share = Command::new(std::env::current_exe()?);
         share.args(SHARE.split(' ')).arg("--binaries").arg(target.join("debug"));
         let child = share.stdout(file.try_clone()?).stderr(file).spawn().context("xtask did not start")?;
         Ok(Self { child, said, started })
