@@ -1,8 +1,7 @@
 //! `cargo xtask test`: everything that CI runs, in the order of growing patience; less of it, or more.
 
-use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -27,34 +26,25 @@ pub struct Args {
 }
 
 /// One profile for all, and the same packages and features each time: cargo builds everything anew for another choice.
-const FORMAT: &str = "fmt --all --check";
-const CLIPPY: &str = "clippy --workspace --all-targets --all-features --locked -- -D warnings";
-const DOC: &str = "doc --workspace --all-features --no-deps --locked";
+const STYLE: [&str; 2] =
+    ["fmt --all --check", "clippy --workspace --all-targets --all-features --locked -- -D warnings"];
 
 /// Of the tests in folders `tests` those that need no server. Those beside the code never do. Without the mutants, which take
 /// minutes and change seldom.
-const QUICK: [&str; 4] = [
-    FORMAT,
-    CLIPPY,
+const QUICK: [&str; 2] = [
     "build --workspace --all-features --bins --locked",
     "test --workspace --all-features --locked --lib --bins --test circles --test documents --test journal \
      --test protocol --test rules --test seeds -- --skip mutant",
 ];
 
-/// The share of the faults runs beside clippy and doc: it waits most of the time, and they compute.
-const ORDINARY: [&str; 5] = [
-    FORMAT,
+const ORDINARY: [&str; 3] = [
+    "doc --workspace --all-features --no-deps --locked",
     "build --workspace --all-features --all-targets --locked",
-    CLIPPY,
-    DOC,
     "test --workspace --all-features --locked",
 ];
-const SHARE: &str = "chaos --share";
 
-const ALL: [&str; 6] = [
-    FORMAT,
-    CLIPPY,
-    DOC,
+const ALL: [&str; 4] = [
+    "doc --workspace --all-features --no-deps --locked",
     "build --release --workspace --all-features --bins --tests --locked",
     "test --release --workspace --all-features --locked",
     "test --release --workspace --all-features --locked --test machine --test protocol -- --ignored --test-threads 1",
@@ -78,9 +68,9 @@ const DENY: &str = "deny --workspace --all-features --locked check bans licenses
 
 /// Runs all steps and stops at the first one that fails, with its exit code.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (begun, mut timings) = (Instant::now(), Vec::new());
+    let mut timings = Vec::new();
     let has_deny = has_deny();
-    let mut steps: Vec<&str> = has_deny.then_some(DENY).into_iter().collect();
+    let mut steps: Vec<&str> = has_deny.then_some(DENY).into_iter().chain(STYLE).collect();
     match args {
         Args { quick: true, .. } => steps.extend(QUICK),
         Args { all: true, .. } => steps.extend(ALL),
@@ -98,20 +88,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 
     let mut code = 0;
-    let mut share = None;
     for step in steps {
-        if step.starts_with("clippy ") && is_ordinary(args) {
-            share = Some(Share::start()?);
-        } else if step.starts_with("test ")
-            && let Some(share) = share.take()
-        {
-            let (took, passed) = share.finish()?;
-            timings.push((SHARE, took, passed));
-            if !passed {
-                code = 1;
-                break;
-            }
-        }
         let started = Instant::now();
         announce(&format!("cargo {step}"));
         let status = cargo(args, step).status().context("cargo did not start")?;
@@ -133,7 +110,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
 
-    println!("\n{}", summary(&timings, begun.elapsed()));
+    println!("\n{}", summary(&timings));
     if !has_deny {
         println!("NOT RUN: cargo {DENY}, because cargo-deny is not installed: see .github/CONTRIBUTING.md");
     }
@@ -144,52 +121,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 type Proof = (&'static str, fn() -> anyhow::Result<bool>);
 
 fn proofs(args: &Args) -> &'static [Proof] {
-    if !args.all {
-        return &[];
+    fn built(profile: &str) -> PathBuf {
+        crate::target_dir().join(profile)
     }
-    &[
-        ("xtask chaos", || chaos::passes(&chaos::Args::default().with(crate::target_dir().join("release")))),
-        ("xtask soak", || soak::passes(&soak::Args::with(crate::target_dir().join("release")))),
-    ]
-}
-
-fn is_ordinary(args: &Args) -> bool {
-    !args.quick && !args.all
-}
-
-/// The share of the faults, running. What it says is shown at its end.
-struct Share {
-    child: Child,
-    said: PathBuf,
-    started: Instant,
-}
-
-impl Share {
-    fn start() -> anyhow::Result<Self> {
-        let (target, started) = (crate::target_dir(), Instant::now());
-        let said = target.join("footfall-chaos.log");
-        let file = File::create(&said).with_context(|| said.display().to_string())?;
-        println!("\n==> xtask {SHARE}, beside what follows");
-        let mut share = Command::new(std::env::current_exe()?);
-        share.args(SHARE.split(' ')).arg("--binaries").arg(target.join("debug"));
-        let child = share.stdout(file.try_clone()?).stderr(file).spawn().context("xtask did not start")?;
-        Ok(Self { child, said, started })
-    }
-
-    /// How long it took, and whether it passed.
-    fn finish(mut self) -> anyhow::Result<(Duration, bool)> {
-        announce(&format!("xtask {SHARE}"));
-        let passed = self.child.wait()?.success();
-        print!("{}", fs::read_to_string(&self.said)?);
-        Ok((self.started.elapsed(), passed))
-    }
-}
-
-/// If something else has failed before. Its stores end with it.
-impl Drop for Share {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // It may have ended.
-        let _ = self.child.wait();
+    match args {
+        Args { quick: true, .. } => &[],
+        Args { all: true, .. } => &[
+            ("xtask chaos", || chaos::passes(&chaos::Args::default().with(built("release")))),
+            ("xtask soak", || soak::passes(&soak::Args::with(built("release")))),
+        ],
+        Args { .. } => &[("xtask chaos --share", || chaos::passes(&chaos::Args::share().with(built("debug"))))],
     }
 }
 
@@ -219,7 +160,7 @@ fn announce(step: &str) {
     println!("\n==> {step}");
 }
 
-fn summary(timings: &[(&str, Duration, bool)], total: Duration) -> String {
+fn summary(timings: &[(&str, Duration, bool)]) -> String {
     let mut lines: Vec<String> = timings
         .iter()
         .map(|(step, took, passed)| {
@@ -227,6 +168,7 @@ fn summary(timings: &[(&str, Duration, bool)], total: Duration) -> String {
             format!("{result} {:7.1} s  {step}", took.as_secs_f64())
         })
         .collect();
+    let total: Duration = timings.iter().map(|(_, took, _)| *took).sum();
     lines.push(format!("total  {:7.1} s", total.as_secs_f64()));
     lines.join("\n")
 }
@@ -238,7 +180,6 @@ mod tests {
     #[test]
     fn the_summary_shows_every_step_and_the_total() {
         let timings = [("packages", Duration::from_millis(1500), true), ("fmt", Duration::from_secs(10), false)];
-        let shown = "ok         1.5 s  packages\nFAILED    10.0 s  fmt\ntotal     11.0 s";
-        assert_eq!(summary(&timings, Duration::from_secs(11)), shown);
+        assert_eq!(summary(&timings), "ok         1.5 s  packages\nFAILED    10.0 s  fmt\ntotal     11.5 s");
     }
 }
