@@ -20,6 +20,7 @@ mod garbage;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
@@ -401,6 +402,12 @@ fn few_files_are_said_and_kept_for_the_stores() {
     running.stack.redis.kill().expect("killed");
     running.stack.redis.restart().expect("restarted");
     drop(taken);
+    // Until ingest has seen that they are gone, it closes a connection that is one too many.
+    eventually("a client is let in", PATIENCE, || {
+        let mut client = TcpStream::connect(services[0].address("listen")).expect("the kernel takes it");
+        client.set_read_timeout(Some(Duration::from_millis(100))).expect("time-out");
+        client.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    });
     assert_well(&mut services);
 }
 
