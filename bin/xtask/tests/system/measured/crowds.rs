@@ -201,46 +201,55 @@ fn an_honest_view_is_counted_at_once_among_a_crowd() {
     pipelines(&mut running, timeout);
 }
 
-/// 100 connections each ask for more than any buffer has room for, and take nothing.
+/// 100 connections of each kind ask for more than any buffer has room for, and take nothing.
 fn pipelines(running: &mut Running, timeout: Duration) {
     let dashboard = running.stack.url(Role::Dashboard, 0);
-    for (role, paths) in
-        [(Role::Ingest, [SCRIPT, "/demopage/a?usrid=u"]), (Role::Dashboard, ["/login", "/assets/app.js"])]
-    {
-        let url = if role == Role::Ingest { running.ingest() } else { dashboard.clone() };
-        let host = url.strip_prefix("http://").expect("an HTTP URL");
-        let to: SocketAddr = host.parse().expect("an address");
+    let servers = [
+        (Role::Ingest, running.ingest(), [SCRIPT, "/demopage/a?usrid=u"]),
+        (Role::Dashboard, dashboard, ["/login", "/assets/app.js"]),
+    ];
+    let began = Instant::now();
+    let (orphans_before, held_before) = kernel();
+    let (mut standing, mut crowds) = (vec![], vec![]);
+    for (role, url, paths) in servers {
         let pid = running.stack.service(role, 0).process().pid();
         let before = files(pid);
+        let host = url.strip_prefix("http://").expect("an HTTP URL").to_owned();
         // More than a server reads ahead: what it has not read when it closes has the kernel forget the rest at once. And
         // so few that all of them are read: then the kernel goes on offering the answers.
         for asked in [3_000, 100] {
-            let (orphans_before, held_before) = kernel();
-            let began = Instant::now();
-            let mut standing: Vec<TcpStream> = Vec::new();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            for number in 0..PIPELINING {
-                let stream = runtime.block_on(connect(number, to, Some(4 * 1024))).into_std().expect("a socket");
+            standing.extend((0..PIPELINING).map(|number| {
                 let path = paths[usize::from(number % 2 == 1)];
-                // Not blocking: what does not fit is not sent.
-                let mut requests = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").repeat(asked).into_bytes();
-                while let Ok(sent @ 1..) = (&stream).write(&requests) {
-                    requests.drain(..sent);
-                }
-                standing.push(stream);
-            }
-            let what = format!("{PIPELINING} that ask {role} {asked} times and do not read");
-            let times = if role == Role::Ingest { honest_views(&what, host) } else { honest_pages(&what, host) };
-            let (_, held) = kernel();
-            println!("{what}: the kernel holds {} KiB for them", held.saturating_sub(held_before) / 1024);
-            assert!(held.saturating_sub(held_before) < PIPELINING * KERNEL_BYTES_EACH_MAX, "{held} bytes");
-            assert!(is_fast(times), "{times:?} ms");
-            gone(&what, pid, before, began, timeout);
-            let orphans = || kernel().0.saturating_sub(orphans_before);
-            println!("{what}: {} closed and not over", orphans());
-            eventually("the kernel has given them up", timeout + LATE, || orphans() < PIPELINING / 10);
-            println!("{what}: over after {:.1} s", began.elapsed().as_secs_f64());
-            drop(standing);
+                ask_and_take_nothing(number, &host, path, asked)
+            }));
         }
+        crowds.push((format!("{} that ask {role} and do not read", 2 * PIPELINING), role, host, pid, before));
     }
+    for (what, role, host, ..) in &crowds {
+        let times = if *role == Role::Ingest { honest_views(what, host) } else { honest_pages(what, host) };
+        assert!(is_fast(times), "{what}: {times:?} ms");
+    }
+    let held = kernel().1.saturating_sub(held_before);
+    println!("the kernel holds {} KiB for {} that do not read", held / 1024, standing.len());
+    assert!(held < standing.len() as u64 * KERNEL_BYTES_EACH_MAX, "{held} bytes");
+    for (what, _, _, pid, before) in &crowds {
+        gone(what, *pid, *before, began, timeout);
+    }
+    let orphans = || kernel().0.saturating_sub(orphans_before);
+    println!("{} closed and not over", orphans());
+    eventually("the kernel has given them up", timeout + LATE, || orphans() < PIPELINING / 10);
+    println!("over after {:.1} s", began.elapsed().as_secs_f64());
+}
+
+/// One connection that has asked so many times, or as often as was taken from it.
+fn ask_and_take_nothing(number: u64, host: &str, path: &str, times: usize) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let to = host.parse().expect("an address");
+    let stream = runtime.block_on(connect(number, to, Some(4 * 1024))).into_std().expect("a socket");
+    // Not blocking: what does not fit is not sent.
+    let mut requests = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").repeat(times).into_bytes();
+    while let Ok(sent @ 1..) = (&stream).write(&requests) {
+        requests.drain(..sent);
+    }
+    stream
 }

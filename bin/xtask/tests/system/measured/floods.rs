@@ -17,7 +17,7 @@ use crate::common::{Client, Over, Set, connect_from, eventually, exchange, get, 
 use crate::tool::{sum, tool};
 
 const SOON: Duration = Duration::from_secs(20);
-const FLOOD: Duration = Duration::from_secs(4);
+const FLOOD: Duration = Duration::from_secs(3);
 /// Views in each request of the connections that flood.
 const SIZES: [usize; 4] = [1, 1, 1, 50];
 const HONEST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);

@@ -82,7 +82,7 @@ fn thousands_watch_while_some_have_stopped_reading() {
         println!("{viewers} viewers, {silent} of them silent: {per_viewer} bytes of memory each ({empty} to {full})");
 
         let mut greatest = full;
-        for _ in 0..if is_long { 70 } else { 6 } {
+        for _ in 0..if is_long { 70 } else { 4 } {
             tokio::time::sleep(Duration::from_secs(1)).await;
             greatest = greatest.max(memory(pid));
         }
