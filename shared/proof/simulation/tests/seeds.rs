@@ -1,5 +1,6 @@
 //! Many seeds, kept seeds, and seeds in worlds where a rule is switched off.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -25,6 +26,10 @@ fn number(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
 }
 
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// The failure of a seed, for a person.
 fn tell(report: &Report) -> String {
     let verbose = run(report.plan.seed, None, true);
@@ -44,7 +49,6 @@ fn no_seed_loses_or_doubles_a_view() {
     let (first, seeds) = (number(FIRST_VARIABLE, 0), number(SEEDS_VARIABLE, SEEDS));
     let (next, done, failed) = (AtomicU64::new(first), AtomicU64::new(0), AtomicUsize::new(0));
     let begin = Instant::now();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let work = || {
         let (mut acknowledged, mut longest_ms) = (0, 0);
         loop {
@@ -65,7 +69,7 @@ fn no_seed_loses_or_doubles_a_view() {
         }
     };
     let results: Vec<(u64, u64)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..threads()).map(|_| scope.spawn(work)).collect();
         threads.into_iter().map(|thread| thread.join().expect("a panic in the simulated code")).collect()
     });
     let acknowledged: u64 = results.iter().map(|(acknowledged, _)| acknowledged).sum();
@@ -120,14 +124,23 @@ fn the_same_seed_is_the_same_run() {
 
 #[test]
 fn mutants_are_caught() {
-    for (mutant, known) in Mutant::ALL.into_iter().zip(CAUGHT_BY) {
-        // Within a run, a panic over a line that is not there any more would pass for a violation.
-        for script in scripts() {
-            let _ = mutant.script(script.name, script.text);
+    let left = Mutex::new(Mutant::ALL.into_iter().zip(CAUGHT_BY));
+    let next = || left.lock().expect("no other thread panics with it").next();
+    let work = || {
+        while let Some((mutant, known)) = next() {
+            is_caught(mutant, known);
         }
-        let is_caught = |seed: &u64| !run(*seed, Some(mutant), false).violations.is_empty();
-        let caught = [known].into_iter().chain(0..MUTANT_SEEDS).find(is_caught);
-        eprintln!("{mutant:?} is caught by seed {caught:?}");
-        assert!(caught.is_some(), "no seed below {MUTANT_SEEDS} notices {mutant:?}");
+    };
+    std::thread::scope(|scope| (0..threads()).for_each(|_| drop(scope.spawn(work))));
+}
+
+fn is_caught(mutant: Mutant, known: u64) {
+    // Within a run, a panic over a line that is not there any more would pass for a violation.
+    for script in scripts() {
+        let _ = mutant.script(script.name, script.text);
     }
+    let fails = |seed: &u64| !run(*seed, Some(mutant), false).violations.is_empty();
+    let caught = [known].into_iter().chain(0..MUTANT_SEEDS).find(fails);
+    eprintln!("{mutant:?} is caught by seed {caught:?}");
+    assert!(caught.is_some(), "no seed below {MUTANT_SEEDS} notices {mutant:?}");
 }
