@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -16,7 +17,7 @@ use crate::unpacked::GALERA;
 /// In the package of Galera.
 const LIBRARY: &str = "/usr/lib/galera/libgalera_smm.so";
 /// What the share of CI may take, in minutes, its control included.
-const SHARE_MINUTES: f64 = 4.5;
+const SHARE_MINUTES: f64 = 4.0;
 /// Random schedules in it.
 const SHARE_SCHEDULES: u64 = 3;
 /// Its seed: a failure of CI is to be seen again at a desk.
@@ -112,6 +113,9 @@ pub(crate) fn passes(args: &Args) -> anyhow::Result<bool> {
     let mut campaign = Campaign::new(&binaries)?;
     campaign.deadline = minutes.map(|minutes| started + Duration::from_secs_f64(minutes.max(0.0) * 60.0));
     campaign.keep_all = args.keep;
+    if args.share {
+        campaign.stacks = 2;
+    }
     if plans.iter().any(|plan| plan.setup == Setup::Several(Topology::Galera)) {
         match GALERA.file(LIBRARY) {
             Ok(library) => campaign.galera = Some(library),
@@ -186,11 +190,11 @@ fn plans(args: &Args, seed: u64) -> Vec<Plan> {
 }
 
 fn carry_out(campaign: &Campaign, plans: Vec<Plan>) -> anyhow::Result<Outcomes> {
-    let (all, mut number) = (plans.len(), 0);
+    let (all, ended) = (plans.len(), AtomicUsize::new(0));
     let every = all.div_ceil(LINES_MAX).max(1);
     campaign.run(plans, |event| {
         let Event::Ended(outcome) = event else { return };
-        number += 1;
+        let number = ended.fetch_add(1, Ordering::Relaxed) + 1;
         if number % every == 0 || outcome.verdict != Verdict::Passed {
             println!("{number:>5} of {all}  {}", footfall_drill::line(outcome));
         }

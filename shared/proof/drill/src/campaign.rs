@@ -1,9 +1,11 @@
-//! Many runs, one after the other, on as few stacks as will do.
+//! Many runs, on as few stacks as will do.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use footfall_proof::{Plan, Setup};
@@ -28,6 +30,8 @@ pub struct Campaign {
     scripts: Scripts,
     /// Galera's library, `libgalera_smm.so`; without it what needs it is skipped.
     pub galera: Option<PathBuf>,
+    /// Stacks at once, each of another kind.
+    pub stacks: usize,
     /// No run is started after this moment.
     pub deadline: Option<Instant>,
     /// Whether the folder of a run stays behind that did not end as expected.
@@ -61,23 +65,54 @@ impl Campaign {
             binaries: binaries.to_owned(),
             scripts: Scripts::of(binaries)?,
             galera: Some(PathBuf::from(GALERA)).filter(|library| library.exists()),
+            stacks: 1,
             deadline: None,
             keep_failed: true,
             keep_all: false,
         })
     }
 
-    /// Carries out the plans, those that share a kind of stack together, and tells how it goes. An error if a stack cannot even be started.
+    /// Carries out the plans, those that share a kind of stack together, and tells how it goes. An error if a stack cannot
+    /// even be started.
     ///
-    /// A first SIGINT, SIGTERM or SIGHUP lets the present run end and leaves out the others; a second one ends the
+    /// A first SIGINT, SIGTERM or SIGHUP lets the present runs end and leaves out the others; a second one ends the
     /// process.
-    pub fn run(&self, mut plans: Vec<Plan>, mut tell: impl FnMut(Event<'_>)) -> anyhow::Result<Outcomes> {
+    pub fn run(&self, plans: Vec<Plan>, tell: impl Fn(Event<'_>) + Sync) -> anyhow::Result<Outcomes> {
         let interrupted = catch_signals()?;
-        plans.sort_by_key(|plan| (plan.setup, plan.is_schedule()));
-        let mut outcomes = Outcomes::default();
-        let mut obstacles: BTreeMap<Setup, Option<String>> = BTreeMap::new();
-        let mut present: Option<(Lab, u32)> = None;
+        let kinds = Mutex::new(by_kind(plans).into_iter());
+        let next = || kinds.lock().expect("no other thread panics with it").next();
+        let work = || {
+            let mut outcomes = Outcomes::default();
+            while let Some((setup, plans)) = next() {
+                self.run_on(setup, plans, &interrupted, &tell, &mut outcomes)?;
+            }
+            Ok(outcomes)
+        };
+        let ended: Vec<anyhow::Result<Outcomes>> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.stacks).map(|_| scope.spawn(work)).collect();
+            threads.into_iter().map(|thread| thread.join().expect("a panic in a run")).collect()
+        });
+        let mut all = Outcomes::default();
+        for outcomes in ended {
+            let outcomes = outcomes?;
+            all.done.extend(outcomes.done);
+            all.left_out.extend(outcomes.left_out);
+        }
+        Ok(all)
+    }
+
+    /// On stacks of this kind, one after the other.
+    fn run_on(
+        &self,
+        setup: Setup,
+        plans: Vec<Plan>,
+        interrupted: &AtomicBool,
+        tell: &(impl Fn(Event<'_>) + Sync),
+        outcomes: &mut Outcomes,
+    ) -> anyhow::Result<()> {
         let galera = self.galera.as_deref();
+        let obstacle = setting::obstacle(setup, galera);
+        let mut present: Option<(Lab, u32)> = None;
         for plan in plans {
             let is_late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if is_late || interrupted.load(Ordering::Relaxed) {
@@ -85,13 +120,12 @@ impl Campaign {
                 continue;
             }
             tell(Event::Begins(&plan));
-            if let Some(why) = obstacles.entry(plan.setup).or_insert_with(|| setting::obstacle(plan.setup, galera)) {
+            if let Some(why) = &obstacle {
                 outcomes.done.push(skipped(plan, why));
             } else {
-                present = present.filter(|(lab, runs)| lab.setup == plan.setup && *runs < RUNS_MAX);
-                let (mut lab, runs) = match present.take() {
+                let (mut lab, runs) = match present.take().filter(|(_, runs)| *runs < RUNS_MAX) {
                     Some(present) => present,
-                    None => (Lab::start(plan.setup, &self.binaries, &self.scripts, galera)?, 0),
+                    None => (Lab::start(setup, &self.binaries, &self.scripts, galera)?, 0),
                 };
                 let mut outcome = run::run(&mut lab, &plan);
                 let failed = matches!(outcome.verdict, Verdict::Failed(_));
@@ -104,8 +138,22 @@ impl Campaign {
             }
             tell(Event::Ended(outcomes.done.last().expect("just pushed")));
         }
-        Ok(outcomes)
+        Ok(())
     }
+}
+
+/// Those that share a kind of stack, schedules last. The kind with the most of them first: the others fit beside it.
+fn by_kind(plans: Vec<Plan>) -> Vec<(Setup, Vec<Plan>)> {
+    let mut kinds: BTreeMap<Setup, Vec<Plan>> = BTreeMap::new();
+    for plan in plans {
+        kinds.entry(plan.setup).or_default().push(plan);
+    }
+    let mut kinds: Vec<_> = kinds.into_iter().collect();
+    kinds.sort_by_key(|(_, plans)| Reverse(plans.len()));
+    for (_, plans) in &mut kinds {
+        plans.sort_by_key(Plan::is_schedule);
+    }
+    kinds
 }
 
 fn skipped(plan: Plan, why: &str) -> RunOutcome {
