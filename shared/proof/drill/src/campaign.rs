@@ -30,7 +30,7 @@ pub struct Campaign {
     scripts: Scripts,
     /// Galera's library, `libgalera_smm.so`; without it what needs it is skipped.
     pub galera: Option<PathBuf>,
-    /// Stacks at once, each of another kind.
+    /// Stacks at once.
     pub stacks: usize,
     /// No run is started after this moment.
     pub deadline: Option<Instant>,
@@ -79,8 +79,8 @@ impl Campaign {
     /// process.
     pub fn run(&self, plans: Vec<Plan>, tell: impl Fn(Event<'_>) + Sync) -> anyhow::Result<Outcomes> {
         let interrupted = catch_signals()?;
-        let kinds = Mutex::new(by_kind(plans).into_iter());
-        let next = || kinds.lock().expect("no other thread panics with it").next();
+        let parts = Mutex::new(parts(plans, self.stacks).into_iter());
+        let next = || parts.lock().expect("no other thread panics with it").next();
         let work = || {
             let mut outcomes = Outcomes::default();
             while let Some((setup, plans)) = next() {
@@ -142,18 +142,21 @@ impl Campaign {
     }
 }
 
-/// Those that share a kind of stack, schedules last. The kind with the most of them first: the others fit beside it.
-fn by_kind(plans: Vec<Plan>) -> Vec<(Setup, Vec<Plan>)> {
+/// Parts that each need one kind of stack, so that this many stacks have work to the end: the largest first, because the
+/// others fit beside it. Schedules last in each.
+fn parts(plans: Vec<Plan>, stacks: usize) -> Vec<(Setup, Vec<Plan>)> {
+    let runs_max = plans.len().div_ceil(stacks).max(1);
     let mut kinds: BTreeMap<Setup, Vec<Plan>> = BTreeMap::new();
     for plan in plans {
         kinds.entry(plan.setup).or_default().push(plan);
     }
-    let mut kinds: Vec<_> = kinds.into_iter().collect();
-    kinds.sort_by_key(|(_, plans)| Reverse(plans.len()));
-    for (_, plans) in &mut kinds {
+    let mut parts = Vec::new();
+    for (setup, mut plans) in kinds {
         plans.sort_by_key(Plan::is_schedule);
+        parts.extend(plans.chunks(runs_max).map(|part| (setup, part.to_vec())));
     }
-    kinds
+    parts.sort_by_key(|(_, plans)| Reverse(plans.len()));
+    parts
 }
 
 fn skipped(plan: Plan, why: &str) -> RunOutcome {
