@@ -20,6 +20,9 @@ use crate::lane::Retained;
 /// need less room until then.
 pub(super) const CATCH_UP_PACE: Duration = Duration::from_millis(10);
 
+/// Larger batches are not waited for: what each of them costs is divided by enough views.
+pub(super) const LINGER_VIEWS: usize = 16;
+
 impl Batcher {
     /// Whether a submission can be dealt with now, if only by refusing it.
     pub(crate) fn takes(&self, now: Instant) -> bool {
@@ -35,7 +38,7 @@ impl Batcher {
         // On the disk first, in Redis when it can be.
         let by_journal = (is_time && self.durability.takes_alone(now)).then_some(Path::Redis);
         match mode {
-            Mode::Opening | Mode::Redis if self.upstream.is_idle() => Some(Path::Redis),
+            Mode::Opening | Mode::Redis if is_time && self.upstream.is_idle() => Some(Path::Redis),
             Mode::Opening | Mode::Redis if self.upstream.is_slow(now) => by_journal,
             Mode::Direct(_) if is_time && self.direct.is_idle() => Some(Path::Direct),
             Mode::Direct(_) if self.direct.is_slow(now) => by_journal,
@@ -71,13 +74,24 @@ impl Batcher {
             batch.1.push(submission.client);
             next = if count < self.limits.batch_views_max.get() { more() } else { None };
         }
-        if self.upstream.is_behind() && !batches[0].0.is_empty() {
-            self.build_at = now + CATCH_UP_PACE;
+        if !batches[0].0.is_empty() {
+            self.build_at = now + self.pause_after(count);
         }
         for (path, (views, clients)) in [Path::Redis, Path::Direct].into_iter().zip(batches) {
             if !views.is_empty() {
                 self.build(path, views, clients, minute, now);
             }
+        }
+    }
+
+    /// How long the next batch of the same path is waited for, after one of so many views.
+    fn pause_after(&self, views: usize) -> Duration {
+        if self.upstream.is_behind() {
+            CATCH_UP_PACE
+        } else if views < LINGER_VIEWS {
+            self.limits.linger.unwrap_or_default()
+        } else {
+            Duration::ZERO
         }
     }
 

@@ -6,7 +6,7 @@ use footfall_shared::redis::Applied;
 
 use std::time::Duration;
 
-use super::build::CATCH_UP_PACE;
+use super::build::{CATCH_UP_PACE, LINGER_VIEWS};
 use super::mode::{Mode, Reason, mode};
 use super::*;
 use crate::fixture::{FakeDisk, MINUTE, PRODUCER, SEGMENT_BYTES, journal, submission, view};
@@ -182,6 +182,27 @@ fn what_comes_meanwhile_is_one_batch() {
     assert_eq!(shard.wants(), ["apply 2"]);
     shard.applies(2);
     clients.iter_mut().for_each(assert_acknowledged);
+}
+
+#[test]
+fn a_small_batch_is_followed_after_a_while_if_that_is_set() {
+    const LINGER: Duration = Duration::from_millis(3);
+    let mut shard = Shard::opened();
+    shard.batcher.limits.linger = Some(LINGER);
+    // It was quiet before: nothing is waited for.
+    let mut first = shard.submit("");
+    assert_eq!(shard.wants(), ["apply 1"]);
+    shard.applies(1);
+    assert_acknowledged(&mut first);
+    assert!(!shard.takes(), "others may come");
+    assert_eq!(shard.batcher.wake_at(shard.now), shard.now + LINGER);
+    shard.now += LINGER;
+    assert!(shard.takes());
+    let (submission, _client) = submission(vec![view("u", ""); LINGER_VIEWS]);
+    shard.batcher.take(submission, || None, MINUTE, shard.now);
+    assert_eq!(shard.wants(), ["apply 2"]);
+    shard.applies(2);
+    assert!(shard.takes(), "a batch that is large enough is followed at once");
 }
 
 #[test]

@@ -137,16 +137,17 @@ pub(crate) struct Scene {
 impl Scene {
     /// Starts everything below `dir`.
     pub(crate) fn start(dir: &Path) -> anyhow::Result<Self> {
-        Self::start_spread(dir, 1, 1)
+        Self::start_spread(dir, 1, 1, 0)
     }
 
-    /// The same with several shards and ingests.
-    pub(crate) fn start_spread(dir: &Path, shards: u16, ingests: usize) -> anyhow::Result<Self> {
+    /// The same with several shards and ingests, whose small batches wait so long for others.
+    pub(crate) fn start_spread(dir: &Path, shards: u16, ingests: usize, linger_ms: u64) -> anyhow::Result<Self> {
         let binaries = std::env::current_exe()?;
         let binaries = binaries.parent().context("a program is in a folder")?;
         let mut options = StackOptions::new(dir, binaries);
         (options.dashboards, options.ingests) = (0, ingests);
         options.env.push(("FOOTFALL_SHARDS".to_owned(), shards.to_string()));
+        options.env.push(("FOOTFALL_INGEST__LINGER_MS".to_owned(), linger_ms.to_string()));
         // All connections come from one address here.
         options.env.push(("FOOTFALL_HTTP__CONNECTIONS_PER_ADDRESS_MAX".to_owned(), "20000".to_owned()));
         options.mariadb.buffer_pool_mib = 1024;

@@ -7,18 +7,33 @@ use crate::report::Figure;
 use crate::run::{Bench, ROWS_BEFORE};
 use crate::scene::Scene;
 
-/// Shards and ingests.
-const SPREADS: [(u16, usize); 6] = [(1, 1), (2, 1), (4, 1), (1, 2), (1, 4), (4, 4)];
+/// Shards, ingests, and for how many milliseconds a small batch waits for others.
+const SPREADS: [(u16, usize, u64); 11] = [
+    (1, 1, 0),
+    (2, 1, 0),
+    (4, 1, 0),
+    (1, 2, 0),
+    (1, 4, 0),
+    (4, 4, 0),
+    (1, 1, 2),
+    (4, 1, 2),
+    (1, 4, 2),
+    (4, 4, 2),
+    (4, 4, 5),
+];
 
 impl Bench<'_> {
     /// As many views as are answered.
     pub(crate) fn spread(&mut self) -> anyhow::Result<()> {
         for _ in 0..self.args.rounds {
-            for (shards, ingests) in SPREADS {
-                let name = format!("{shards} shards, {ingests} ingests");
+            for (shards, ingests, linger_ms) in SPREADS {
+                let mut name = format!("{shards} shards, {ingests} ingests");
+                if linger_ms > 0 {
+                    name += &format!(", linger {linger_ms} ms");
+                }
                 self.bar.set_message(name.clone());
                 let dir = tempfile::tempdir()?;
-                let mut scene = Scene::start_spread(dir.path(), shards, ingests)?;
+                let mut scene = Scene::start_spread(dir.path(), shards, ingests, linger_ms)?;
                 scene.renew_tables(ROWS_BEFORE)?;
                 let load = self.load(Kind::Post, 64);
                 let stored = scene.send_and_store(&load)?;

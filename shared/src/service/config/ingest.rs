@@ -47,6 +47,9 @@ section!(
         queue_views_max: NonZeroUsize = nonzero!(100_000), in 1..=1_000_000_000;
         /// Views in one batch, about.
         batch_views_max: NonZeroUsize = nonzero!(2_000), in 1..=100_000;
+        /// After a batch of fewer than 16 views the next one of its shard is not sent before this. Many ingests with many
+        /// shards have small batches, of which [each costs](docs/scale.md#what-waiting-saves). 0: at once.
+        linger: Option<Duration> = None, in 0..=100;
         /// Redis's memory for the view ids of the last 10 to 20 minutes, some 96 bytes each, all shards together, and never
         /// more than a quarter of its `maxmemory`; beyond it the oldest are forgotten early.
         ids_bytes_max: NonZeroU64 = nonzero!(256 << 20), in IDS_BYTES_MIN..=NUMBER_MAX;

@@ -256,8 +256,14 @@ macro_rules! numbers {
 }
 numbers!(u16, u32, u64, usize);
 
-fn duration(value: &Value, least_ms: u64) -> Result<Duration, Rejected> {
-    whole(value, &(least_ms..=DURATION_MS_MAX), " of milliseconds").map(Duration::from_millis)
+fn duration(value: &Value, least_ms: u64, range: Option<Range>) -> Result<Duration, Rejected> {
+    let range = range.unwrap_or(least_ms..=DURATION_MS_MAX);
+    whole(value, &range, " of milliseconds").map(Duration::from_millis)
+}
+
+/// What a duration may be, for people.
+fn kind_of_duration(range: Option<Range>, otherwise: &str) -> String {
+    range.map_or_else(|| otherwise.to_owned(), |range| format!("{} to {} milliseconds", range.start(), range.end()))
 }
 
 /// In milliseconds.
@@ -269,16 +275,16 @@ fn shown_duration(duration: Duration) -> Shown {
 impl Setting for Duration {
     const UNIT: &'static str = "_ms";
 
-    fn read(value: &Value, _: Option<Range>) -> Result<Self, Rejected> {
-        duration(value, 1)
+    fn read(value: &Value, range: Option<Range>) -> Result<Self, Rejected> {
+        duration(value, 1, range)
     }
 
     fn shown(&self) -> Shown {
         shown_duration(*self)
     }
 
-    fn kind(_: Option<Range>) -> String {
-        "milliseconds".to_owned()
+    fn kind(range: Option<Range>) -> String {
+        kind_of_duration(range, "milliseconds")
     }
 }
 
@@ -286,16 +292,16 @@ impl Setting for Duration {
 impl Setting for Option<Duration> {
     const UNIT: &'static str = Duration::UNIT;
 
-    fn read(value: &Value, _: Option<Range>) -> Result<Self, Rejected> {
-        duration(value, 0).map(|duration| Some(duration).filter(|duration| !duration.is_zero()))
+    fn read(value: &Value, range: Option<Range>) -> Result<Self, Rejected> {
+        duration(value, 0, range).map(|duration| Some(duration).filter(|duration| !duration.is_zero()))
     }
 
     fn shown(&self) -> Shown {
         shown_duration(self.unwrap_or_default())
     }
 
-    fn kind(_: Option<Range>) -> String {
-        "milliseconds, or 0".to_owned()
+    fn kind(range: Option<Range>) -> String {
+        kind_of_duration(range, "milliseconds, or 0")
     }
 }
 
