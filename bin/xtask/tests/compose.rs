@@ -215,7 +215,11 @@ fn compose_and_image_are_those_of_the_programs() {
         ("FOOTFALL_INGEST__LISTEN: 0.0.0.0:8000", "FOOTFALL_INGEST__LISTEN: 0.0.0.0:8080", "ingest1 is not at"),
         ("ipv4_address: 10.0.0.3", "ipv4_address: 10.0.0.33", "dashboard1 is not at"),
         (" ip_range: 10.0.0.128/25,", "", "ingest1: a service that starts earlier may get its address"),
-        ("ip_range: 10.0.0.128/25", "ip_range: 10.0.0.4/30", "haproxy: a service that starts earlier may get its address"),
+        (
+            "ip_range: 10.0.0.128/25",
+            "ip_range: 10.0.0.4/30",
+            "haproxy: a service that starts earlier may get its address",
+        ),
         ("TRUSTED_PROXIES: 10.0.0.4", "TRUSTED_PROXIES: 10.0.0.5", "it is not believed"),
         ("    FOOTFALL_INGEST__VIEWS_PER_SECOND: 50\n", "", "wants other settings"),
         ("NEW_ARTICLES_PER_MINUTE: 300", "NEW_ARTICLES_PER_MINUTE: 30", "wants other settings"),
