@@ -37,6 +37,17 @@ pub const MACHINE: &[Package] = &[
     Package { name: "fuse3", programs: &["fusermount3"] },
 ];
 
+/// What Docker's engine needs beside itself to run and fill containers that see nothing of this machine. `docker-compose` reads
+/// compose.yaml.
+pub const CONTAINERS: &[Package] = &[
+    Package { name: "mmdebstrap", programs: &["mmdebstrap"] },
+    Package { name: "docker-compose", programs: &["docker-compose"] },
+    Package { name: "runc", programs: &["runc"] },
+    Package { name: "iptables", programs: &["iptables"] },
+    Package { name: "iproute2", programs: &["ip"] },
+    Package { name: "slirp4netns", programs: &["slirp4netns"] },
+];
+
 /// Installs what is missing of `wanted`, as root or through a `sudo` that does not ask for a password.
 pub fn ensure(wanted: &[Package]) -> Result<(), Missing> {
     install(|| missing(wanted))

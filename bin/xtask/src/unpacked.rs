@@ -26,6 +26,9 @@ pub const HAPROXY: Unpacked = Unpacked {
 pub const NGINX: Unpacked = Unpacked { folder: "footfall-nginx", packages: &["nginx"] };
 /// `libgalera_smm.so`, which makes a cluster of MariaDBs
 pub const GALERA: Unpacked = Unpacked { folder: "footfall-galera", packages: &["galera-4"] };
+/// `dockerd`, `docker`, and what they start
+pub const DOCKER: Unpacked =
+    Unpacked { folder: "footfall-docker", packages: &["docker.io", "containerd", "tini", "libdevmapper1.02.1"] };
 
 impl Unpacked {
     /// A program, to be given arguments: an installed one, or the one below the target folder, brought there now unless it
@@ -44,12 +47,22 @@ impl Unpacked {
         let program =
             found.with_context(|| format!("{name} is not in {}: remove that and try again", folder.display()))?;
         let mut command = Command::new(program);
-        // Libraries are in a folder that is named after the architecture.
-        let libraries = fs::read_dir(folder.join("usr/lib")).into_iter().flatten().flatten();
-        if let Ok(path) = std::env::join_paths(libraries.map(|entry| entry.path())) {
-            command.env("LD_LIBRARY_PATH", path);
-        }
+        give_libraries(&folder, &mut command);
         Ok(command)
+    }
+
+    /// Lets `command` find the programs of the packages before any that are installed: for those that must be of one version.
+    ///
+    /// # Errors
+    ///
+    /// As [`command`](Self::command).
+    pub fn put_first(&self, command: &mut Command) -> anyhow::Result<()> {
+        let folder = self.folder(self.packages[0])?;
+        let installed = std::env::var_os("PATH").unwrap_or_default();
+        let unpacked = ["usr/bin", "usr/sbin"].map(|bin| folder.join(bin));
+        command.env("PATH", std::env::join_paths(unpacked.into_iter().chain(std::env::split_paths(&installed)))?);
+        give_libraries(&folder, command);
+        Ok(())
     }
 
     /// A file by its whole path: an installed one, or the one below the target folder, brought there as a program is.
@@ -83,6 +96,14 @@ impl Unpacked {
             })?;
         }
         Ok(folder)
+    }
+}
+
+/// Libraries are in a folder that is named after the architecture.
+fn give_libraries(folder: &Path, command: &mut Command) {
+    let libraries = fs::read_dir(folder.join("usr/lib")).into_iter().flatten().flatten();
+    if let Ok(path) = std::env::join_paths(libraries.map(|entry| entry.path())) {
+        command.env("LD_LIBRARY_PATH", path);
     }
 }
 

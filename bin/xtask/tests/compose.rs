@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -72,7 +72,22 @@ fn drift(compose: &str, dockerfile: &str) -> Vec<String> {
         }
     }
     drift.extend(drift_of_balancer(&services));
+    let range = compose["networks"]["default"]["ipam"]["config"][0]["ip_range"].as_str().unwrap_or("0.0.0.0/0");
+    for (name, service) in &services {
+        let address = service["networks"]["default"]["ipv4_address"].as_str();
+        if address.is_some_and(|address| is_in(address, range)) {
+            drift.push(format!("{name}: a service that starts earlier may get its address"));
+        }
+    }
     drift
+}
+
+/// Whether an address is one of a network's, which is written as ADDRESS/BITS.
+fn is_in(address: &str, network: &str) -> bool {
+    let (start, bits) = network.split_once('/').expect("a network");
+    let number = |address: &str| u32::from(address.parse::<Ipv4Addr>().expect("an address"));
+    let mask = u32::MAX.checked_shl(32 - bits.parse::<u32>().expect("a number of bits")).unwrap_or(0);
+    number(address) & mask == number(start) & mask
 }
 
 /// docs/examples/haproxy.cfg sends to the services of these names, at their addresses and ports, and is reached at its own.
@@ -199,6 +214,12 @@ fn compose_and_image_are_those_of_the_programs() {
         ("    FOOTFALL_INGEST__LISTEN: 0.0.0.0:8000\n", "", "nobody else can reach it"),
         ("FOOTFALL_INGEST__LISTEN: 0.0.0.0:8000", "FOOTFALL_INGEST__LISTEN: 0.0.0.0:8080", "ingest1 is not at"),
         ("ipv4_address: 10.0.0.3", "ipv4_address: 10.0.0.33", "dashboard1 is not at"),
+        (" ip_range: 10.0.0.128/25,", "", "ingest1: a service that starts earlier may get its address"),
+        (
+            "ip_range: 10.0.0.128/25",
+            "ip_range: 10.0.0.4/30",
+            "haproxy: a service that starts earlier may get its address",
+        ),
         ("TRUSTED_PROXIES: 10.0.0.4", "TRUSTED_PROXIES: 10.0.0.5", "it is not believed"),
         ("    FOOTFALL_INGEST__VIEWS_PER_SECOND: 50\n", "", "wants other settings"),
         ("NEW_ARTICLES_PER_MINUTE: 300", "NEW_ARTICLES_PER_MINUTE: 30", "wants other settings"),

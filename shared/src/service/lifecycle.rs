@@ -60,11 +60,7 @@ where
         config.warnings().iter().for_each(|warning| warn!("{warning}"));
         raise_file_limit();
         telemetry::show_error_counters();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let entered = runtime.enter();
-        let lifecycle = Lifecycle::new()?;
-        drop(entered);
-        runtime.block_on(service(config, lifecycle))
+        live(|lifecycle| service(config, lifecycle))
     });
     let code = match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -75,6 +71,19 @@ where
     };
     logs::flush();
     code
+}
+
+/// A whole life, in a runtime of its own. Whatever threads still wait for when it is over is left to the end of the process.
+fn live<S: Future<Output = anyhow::Result<()>>>(service: impl FnOnce(Lifecycle) -> S) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let entered = runtime.enter();
+    let lifecycle = Lifecycle::new()?;
+    drop(entered);
+    let result = runtime.block_on(service(lifecycle));
+    // Dropping it would wait for them. One that looks up the name of a store that is gone needs ten seconds or more, and an
+    // engine of containers kills after ten.
+    runtime.shutdown_background();
+    result
 }
 
 /// Allows as many open files as an administrator has set, instead of the 1,024 of many shells: every client is one.
@@ -324,6 +333,21 @@ mod tests {
             assert_eq!(connections_within(files, 1), max, "{files}");
         }
         assert_eq!(connections_within(u64::MAX, u16::MAX), Semaphore::MAX_PERMITS);
+    }
+
+    #[test]
+    fn a_thread_that_waits_for_something_keeps_no_process() {
+        let (answer, waiting) = std::sync::mpsc::channel();
+        live(|_| async {
+            let (says, hears) = tokio::sync::oneshot::channel();
+            tokio::task::spawn_blocking(move || {
+                let _ = says.send(());
+                waiting.recv_timeout(Duration::from_secs(10))
+            });
+            Ok(hears.await?)
+        })
+        .expect("it ends");
+        answer.send(()).expect("it still waits");
     }
 
     /// In a child process: what is tested ends it.

@@ -120,7 +120,7 @@ fn a_power_cut_of_the_machine_of_redis_costs_nothing() {
         let urls = [0, 1].map(|index| stack.url(Role::Ingest, index)).join(",");
         for number in 1..=cuts() {
             let name = format!("redis-{durability}-{number}");
-            let load = Load::start(stack.tool(), &urls, &site.ledger(&name));
+            let load = Load::start(stack.tool(), &urls, RATE, &site.ledger(&name));
             let moment = wait_for_the_moment(&name);
             site.run(&format!("{MARK} {name}"));
             site.machine.cut().expect("cut");

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use xtask::machine::Machine;
 use xtask::package;
 
-/// Views per second.
+/// Views per second that a machine takes beside all else.
 pub(crate) const RATE: u64 = 500;
 
 const SET_UP: &str = "
@@ -117,7 +117,7 @@ impl Site {
     pub(crate) fn load(&self, name: &str) -> Load {
         let mut tool = self.machine.in_its_network().expect("it runs");
         tool.arg(binaries().join("footfall"));
-        Load::start(tool, "http://127.0.0.1:8000", &self.ledger(name))
+        Load::start(tool, "http://127.0.0.1:8000", RATE, &self.ledger(name))
     }
 
     /// A file that is none of the machine's.
@@ -153,10 +153,10 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// By this tool, to the ingests at these addresses; returns when it is under way.
-    pub(crate) fn start(mut tool: Command, urls: &str, ledger: &Path) -> Self {
+    /// By this tool, to the ingests at these addresses, so many views per second; returns when it is under way.
+    pub(crate) fn start(mut tool: Command, urls: &str, rate: u64, ledger: &Path) -> Self {
         tool.args(["load", "--url", urls, "--ledger"]).arg(ledger);
-        tool.args(["--rate", &RATE.to_string(), "--views", &(RATE * 3_600).to_string()]);
+        tool.args(["--rate", &rate.to_string(), "--views", &(rate * 3_600).to_string()]);
         tool.args(["--articles", "200", "--users", "2000", "--connections", "32", "--patience", "300"]);
         let mut process = Process::spawn(tool, &ledger.with_extension("log")).expect("footfall load starts");
         let begun = || match fs::read_to_string(ledger).unwrap_or_default().matches("\tacknowledged").count() {
