@@ -18,6 +18,8 @@ use crate::unpacked::GALERA;
 const LIBRARY: &str = "/usr/lib/galera/libgalera_smm.so";
 /// What the share of CI may take, in minutes, its control included.
 const SHARE_MINUTES: f64 = 4.0;
+/// Stacks in it at once: most of a run is waiting.
+const SHARE_STACKS: usize = 3;
 /// Random schedules in it.
 const SHARE_SCHEDULES: u64 = 3;
 /// Its seed: a failure of CI is to be seen again at a desk.
@@ -114,7 +116,7 @@ pub(crate) fn passes(args: &Args) -> anyhow::Result<bool> {
     campaign.deadline = minutes.map(|minutes| started + Duration::from_secs_f64(minutes.max(0.0) * 60.0));
     campaign.keep_all = args.keep;
     if args.share {
-        campaign.stacks = 2;
+        campaign.stacks = SHARE_STACKS;
     }
     if plans.iter().any(|plan| plan.setup == Setup::Several(Topology::Galera)) {
         match GALERA.file(LIBRARY) {

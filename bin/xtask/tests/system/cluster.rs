@@ -233,6 +233,8 @@ fn a_slot_that_comes_back_without_its_producers_is_opened_anew() {
     site.cluster.node(replica).query(&["CONFIG", "SET", "masterauth", "wrong"]).expect("set");
     site.cluster.node(other).query(&["CLIENT", "KILL", "TYPE", "replica"]).expect("cut off");
     site.cluster.move_slot(slot(), owner, other).expect("moved");
+    // A replica takes over what it knows to be its master's.
+    eventually("the replica has heard", SOON, || site.cluster.owner(slot(), replica).is_ok_and(|now| now == other));
     site.cluster.node(other).kill().expect("kill");
     site.cluster.node(replica).query(&["CLUSTER", "FAILOVER", "TAKEOVER"]).expect("it takes over");
     eventually("all know it", SOON, || site.cluster.owner(slot(), owner).is_ok_and(|now| now == replica));

@@ -15,6 +15,8 @@ use footfall_shared::service::random;
 const INGESTS: usize = 2;
 /// Each of them always cached; there are always views of them that wait.
 const HOT: usize = 4;
+/// However fast reads are: of so many, Redis stands still before one.
+const FLUSHALLS_MIN: u32 = 4;
 /// Each of them read about as often as it runs out.
 const ARTICLES: usize = 2_000;
 /// What a read says if a machine stands still for so long that Redis does not answer in time.
@@ -145,7 +147,7 @@ fn no_number_goes_back_or_above_what_was_attempted() {
         direct_until: Mutex::new(Instant::now()),
     };
     let wanted = reads();
-    let mut flushalls = 0;
+    let mut flushalls = 0u32;
     let started = Instant::now();
     std::thread::scope(|threads| {
         let _over = Over(&scene.is_over);
@@ -174,7 +176,7 @@ fn no_number_goes_back_or_above_what_was_attempted() {
         assert!(lifted == 0.0 || !was_calm, "{lifted} reads had to be lifted although nothing failed");
 
         let (mut next, mut at) = (count(), Instant::now());
-        while count() < wanted {
+        while count() < wanted || flushalls < FLUSHALLS_MIN {
             pause_ms(20);
             if count() < next || at.elapsed() < Duration::from_millis(1_200) {
                 assert!(at.elapsed() < Duration::from_secs(60), "nobody reads any more");
@@ -212,7 +214,7 @@ fn no_number_goes_back_or_above_what_was_attempted() {
     );
     let violations = scene.violations.load(Ordering::Relaxed);
     assert!(violations == 0, "{violations} violations: {:#?}", scene.told.lock().expect("told"));
-    assert!(flushalls >= 3 && expired > 1_000 && flushes > 20.0 && lifted > 0.0, "too little has happened");
+    assert!(expired > 1_000 && flushes > 20.0 && lifted > 0.0, "too little has happened");
 
     // When all is calm again every ingest says the same, and it is the truth.
     settle(&mut running, &scene, &urls);

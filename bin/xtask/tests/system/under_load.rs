@@ -25,7 +25,7 @@ pub(crate) trait Site {
         Self: Sized,
     {
         let ledger = format!("{name}.tsv");
-        let options = "--views 6000 --rate 500 --articles 500 --users 5000 --connections 32";
+        let options = "--views 4500 --rate 500 --articles 500 --users 5000 --connections 32";
         let load = self.running().load(&ledger, options);
         let ready = [0, 1].map(|index| format!("{}/readyz", self.running().stack.url(Role::Ingest, index)));
         let is_over = AtomicBool::new(false);
