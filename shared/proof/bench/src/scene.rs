@@ -17,6 +17,8 @@ use crate::report::Figure;
 use crate::rivals::Rivals;
 use crate::traffic::{Crowd, Traffic};
 
+/// Views that the flusher has moved to MariaDB.
+const FLUSHED: &str = "footfall_flush_views_total";
 const ROWS_WRITTEN: &str = "SHOW GLOBAL STATUS LIKE 'Handler_write'";
 const FSYNCS: &str = "SHOW GLOBAL STATUS LIKE 'Innodb_data_fsyncs'";
 /// Transactions whose old versions of rows are still there.
@@ -132,6 +134,8 @@ pub(crate) struct Scene {
     pub(crate) crowd: Crowd,
     dir: PathBuf,
     seed: u64,
+    /// Views that the flusher had moved when ingest was last started, and began to count anew.
+    flushed_before: f64,
 }
 
 impl Scene {
@@ -153,7 +157,7 @@ impl Scene {
         options.mariadb.buffer_pool_mib = 1024;
         let stack = Stack::start(options)?;
         let rivals = Rivals::start(dir, &stack.mariadb.url())?;
-        Ok(Self { stack, rivals, crowd: Crowd::USUAL, dir: dir.to_owned(), seed: 0 })
+        Ok(Self { stack, rivals, crowd: Crowd::USUAL, dir: dir.to_owned(), seed: 0, flushed_before: 0.0 })
     }
 
     /// Where our first ingest listens.
@@ -336,7 +340,7 @@ impl Scene {
     /// What was counted so far.
     pub(crate) fn counts(&mut self) -> anyhow::Result<Counts> {
         Ok(Counts {
-            views: self.metric(Role::Flusher, "footfall_flush_views_total")?,
+            views: self.metric(Role::Flusher, FLUSHED)?,
             batches: self.metric(Role::Ingest, "footfall_batches_total")?,
             transactions: self.metric(Role::Flusher, "footfall_flush_transactions_total")?,
             rows: self.mysql_number(ROWS_WRITTEN)?,
@@ -361,7 +365,7 @@ impl Scene {
     /// Views that ingest has acknowledged and the flusher has not moved yet.
     pub(crate) fn pending(&mut self) -> anyhow::Result<f64> {
         let accepted = self.metric(Role::Ingest, "footfall_views_accepted_total")?;
-        Ok(accepted - self.metric(Role::Flusher, "footfall_flush_views_total")?)
+        Ok(accepted + self.flushed_before - self.metric(Role::Flusher, FLUSHED)?)
     }
 
     /// Waits until MariaDB has everything, and has cleared up behind it.
@@ -393,6 +397,8 @@ impl Scene {
 
     /// Starts our ingest anew with this `ingest.durability`.
     pub(crate) fn durability(&mut self, value: &str) -> anyhow::Result<()> {
+        self.drain()?;
+        self.flushed_before = self.metric(Role::Flusher, FLUSHED)?;
         let ingest = self.stack.service(Role::Ingest, 0);
         ingest.terminate(Duration::from_secs(20))?;
         ingest.set("FOOTFALL_INGEST__DURABILITY", value);
