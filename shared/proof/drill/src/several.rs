@@ -1,5 +1,6 @@
 //! Stores of several servers, one of which stands in for another.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ pub(crate) struct Group {
     pub(crate) failed_over: Option<Instant>,
     /// Faults under way that keep replicas from following.
     pub(crate) behind: u32,
+    /// Servers that ask for their master with a wrong password.
+    pub(crate) cut_off: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -106,7 +109,7 @@ impl Several {
                 .map(|shard| cluster.slot_of(&format!("{{{shard}}}"), 0))
                 .collect::<std::io::Result<_>>()?,
         };
-        Ok(Self::Redis(Group { servers, slots, failed_over: None, behind: 0 }))
+        Ok(Self::Redis(Group { servers, slots, failed_over: None, behind: 0, cut_off: BTreeSet::new() }))
     }
 
     /// Starts the services that use another node.
@@ -142,6 +145,17 @@ impl Group {
             Servers::Sentinels(sentinels) => sentinels.server(index),
             Servers::Cluster(cluster) => cluster.node(index),
         }
+    }
+
+    /// Lets a server follow its master again that was kept from it.
+    pub(crate) fn let_in(&mut self, index: usize) -> anyhow::Result<()> {
+        if self.cut_off.remove(&index) {
+            let server = self.server(index);
+            server.query(&["CONFIG", "SET", "masterauth", ""])?;
+            // What becomes of it is written to its file, and this with it.
+            server.query(&["CONFIG", "REWRITE"])?;
+        }
+        Ok(())
     }
 
     /// The slot of a shard, in a cluster.

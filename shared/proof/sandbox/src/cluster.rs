@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use crate::group::{self, listen, wait, write_configuration};
@@ -19,6 +20,9 @@ const SLOTS: usize = 16_384;
 const FIRST_PORT: u16 = 63_000;
 /// Keys that are moved at once.
 const KEYS_TOGETHER: &str = "100";
+/// How often it is looked whether a slot that was moved stays where it is, and how long after it was said.
+const AGREEMENTS_MAX: usize = 20;
+const AGREEMENT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Settings of [`Cluster`].
 #[derive(Clone, Debug)]
@@ -194,10 +198,24 @@ impl Cluster {
     pub fn move_slot(&self, slot: u16, from: usize, to: usize) -> io::Result<()> {
         self.begin_to_move(slot, from, to)?;
         while self.move_keys(slot, from, to, KEYS_TOGETHER)? {}
-        for node in [to, from] {
-            self.nodes[node].query(&["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &self.ids[to]])?;
+        let say = || -> io::Result<()> {
+            [to, from].into_iter().try_for_each(|node| {
+                let call = ["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &self.ids[to]];
+                self.nodes[node].query(&call).map(drop)
+            })
+        };
+        say()?;
+        // What one of them has said a moment before may arrive only now, and then each of the two takes the other for the owner,
+        // for ever. An operator would have `redis-cli --cluster fix` say it again, as the newest there is.
+        for _ in 0..AGREEMENTS_MAX {
+            thread::sleep(AGREEMENT_PAUSE);
+            if self.owner(slot, to)? == to && self.owner(slot, from)? == to {
+                return Ok(());
+            }
+            say()?;
+            self.nodes[to].query(&["CLUSTER", "BUMPEPOCH"])?;
         }
-        Ok(())
+        Err(io::Error::other(format!("nodes {to} and {from} do not agree on who has slot {slot}")))
     }
 
     /// Begins to move a slot, moves one key of it, and leaves it at that until [`move_slot`](Self::move_slot).

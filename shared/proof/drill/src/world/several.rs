@@ -61,6 +61,9 @@ pub(super) fn lose_master(lab: &mut Lab, shard: u16, how: Loss) -> anyhow::Resul
         let is_taken_over = group.master(shard)? != master;
         if how == Loss::Killed {
             group.server(master).restart()?;
+            if group.behind == 0 {
+                group.let_in(master)?;
+            }
         } else {
             group.server(master).resume()?;
         }
@@ -88,6 +91,7 @@ pub(super) fn hold_replicas(lab: &mut Lab, shard: u16, how: Lag) -> anyhow::Resu
                 // A master without a password refuses whoever names one.
                 server.query(&["CONFIG", "SET", "masterauth", "wrong"])?;
                 server.query(&["CLIENT", "KILL", "TYPE", "master"])?;
+                group.cut_off.insert(*replica);
             }
         }
     }
@@ -95,14 +99,11 @@ pub(super) fn hold_replicas(lab: &mut Lab, shard: u16, how: Lag) -> anyhow::Resu
         let group = self::group(lab)?;
         group.behind -= 1;
         for replica in replicas {
-            let server = group.server(replica);
             match how {
-                Lag::Hung => server.resume()?,
-                Lag::CutOff => {
-                    server.query(&["CONFIG", "SET", "masterauth", ""])?;
-                    // What becomes of it is written to its file, and this with it.
-                    server.query(&["CONFIG", "REWRITE"])?;
-                }
+                Lag::Hung => group.server(replica).resume()?,
+                // One that has become the master meanwhile, and was killed as that, is let in when it is back.
+                Lag::CutOff if !group.server(replica).process().is_running() => {}
+                Lag::CutOff => group.let_in(replica)?,
             }
         }
         Ok(())
