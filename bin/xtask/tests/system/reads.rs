@@ -189,7 +189,7 @@ fn no_number_goes_back_or_above_what_was_attempted() {
             // stands still first and views go another way.
             running.stack.service(Role::Flusher, 0).pause().expect("pause");
             pause_ms(150);
-            if flushalls % 4 == 0 {
+            if flushalls.is_multiple_of(4) {
                 running.stack.redis.pause().expect("pause");
                 *scene.direct_until.lock().expect("time") = Instant::now() + Duration::from_secs(60);
                 pause_ms(700);
