@@ -1,5 +1,6 @@
-//! The batcher of one shard: it folds the views that arrive while the previous batch is under way into the next one (no
-//! timer, no window, unless `ingest.linger_ms` asks for one), and sees to it that every batch has a durable home before its clients hear of it.
+//! The batcher of one shard: it folds the views that arrive while the previous batch is under way into the next one, without
+//! a timer unless `ingest.linger_ms` asks for one, and sees to it that every batch has a durable home before its clients hear
+//! of it.
 //!
 //! A batch is put on one of two paths when it is built, and stays there: through Redis, or, while Redis is away or full,
 //! into MySQL directly. It is in the journal before it is first sent. Its clients are answered when Redis or MySQL has
@@ -58,7 +59,7 @@ pub(crate) struct Batcher {
     waiters: Waiters,
     durability: Durability,
     housekeeping: Housekeeping,
-    /// The next batch that is not built for MySQL is not built before.
+    /// No batch is built before.
     build_at: Instant,
     /// Why the last request to a store failed.
     detail: String,

@@ -34,13 +34,15 @@ impl Batcher {
 
     /// The path of a batch that is built now; none if it is better not to build one yet.
     fn route(&self, mode: Mode, now: Instant) -> Option<Path> {
-        let is_time = now >= self.build_at;
+        if now < self.build_at {
+            return None;
+        }
         // On the disk first, in Redis when it can be.
-        let by_journal = (is_time && self.durability.takes_alone(now)).then_some(Path::Redis);
+        let by_journal = self.durability.takes_alone(now).then_some(Path::Redis);
         match mode {
-            Mode::Opening | Mode::Redis if is_time && self.upstream.is_idle() => Some(Path::Redis),
+            Mode::Opening | Mode::Redis if self.upstream.is_idle() => Some(Path::Redis),
             Mode::Opening | Mode::Redis if self.upstream.is_slow(now) => by_journal,
-            Mode::Direct(_) if is_time && self.direct.is_idle() => Some(Path::Direct),
+            Mode::Direct(_) if self.direct.is_idle() => Some(Path::Direct),
             Mode::Direct(_) if self.direct.is_slow(now) => by_journal,
             Mode::CatchingUp | Mode::JournalOnly(_) => by_journal,
             // What is under way is waited for: its answer is near, and all that comes until then is one batch.
