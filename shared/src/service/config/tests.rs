@@ -80,6 +80,7 @@ fn a_mistake_is_named() {
         ("FOOTFALL_FLUSHER__POLL_MS", "18446744073709551615", "of milliseconds from 1 to 31536000000"),
         ("FOOTFALL_FLUSHER__POLL_MS", "5s", "of milliseconds"),
         ("FOOTFALL_FLUSHER__POLL_MS", "0", "of milliseconds from 1"),
+        ("FOOTFALL_INGEST__LINGER_MS", "101", "of milliseconds from 0 to 100"),
         ("FOOTFALL_SHARDS", "65536", "from 1 to 1024"),
         ("FOOTFALL_DATABASE__CONNECTIONS_MAX", "4294967296", "from 1 to 10000"),
         ("FOOTFALL_INGEST__CONNECTIONS_MAX", "18446744073709551615", "from 1 to 10000000"),
