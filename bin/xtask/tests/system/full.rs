@@ -68,8 +68,13 @@ fn a_flood_of_view_ids_fills_nothing() {
     let expected = Some((1_000 + views + counted).to_string());
     let stored = |running: &mut Running| running.sql("SELECT SUM(views) FROM article_counts");
     let late = eventually("all is in MySQL", PATIENCE, || stored(&mut running) == expected);
-    let remembered = running.metric(Role::Flusher, 0, "footfall_view_ids");
-    let early = running.metric(Role::Flusher, 0, "footfall_view_ids_forgotten_early");
+    // The flusher looks at the ids only now and then.
+    let (mut remembered, mut early) = (0.0, 0.0);
+    eventually("every id is remembered, or was forgotten early", PATIENCE, || {
+        remembered = running.metric(Role::Flusher, 0, "footfall_view_ids");
+        early = running.metric(Role::Flusher, 0, "footfall_view_ids_forgotten_early");
+        remembered + early == counted as f64
+    });
     let window = running.metric(Role::Flusher, 0, "footfall_view_ids_window_seconds");
     println!(
         "{counted} of {ids} ids in {took:.1?}; honest p99 {} ms alone, {} ms beside; all stored {late:?} after; Redis at most {most} of \
@@ -80,9 +85,10 @@ fn a_flood_of_view_ids_fills_nothing() {
     );
     assert_eq!(counted, ids, "all are taken");
     assert!(most < memory * 8 / 10, "at most {most} of {memory}");
-    assert!(early > 0.0 && remembered + early == ids as f64, "{remembered} remembered, {early} forgotten");
+    assert!(early > 0.0, "{remembered} remembered, {early} forgotten");
     assert!(window < took.as_secs_f64() + late.as_secs_f64() + 60.0, "{window} s");
-    assert!(!is_degraded(&running));
+    // A machine that is busy with other tests may keep a store from answering for a moment.
+    eventually("nothing is wrong", PATIENCE, || !is_degraded(&running));
     // The last ones are known still, and a repeat of them counts nothing.
     let last = format!(r#"{{"article":"f{}","user":"u","id":"{:064}"}}"#, (ids - 1) % 100, ids - 1);
     assert_eq!(post(&format!("{}/v1/views", running.ingest()), &last).status, 204);
