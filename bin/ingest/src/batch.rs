@@ -41,6 +41,7 @@ use crate::lane::{Lane, LaneReply, LaneRequest};
 
 use direct_path::DirectPath;
 use durability::Durability;
+use flight::SUSPECT_AFTER;
 use housekeeping::{Housekeeping, Report};
 use metrics::{Kept, Metrics};
 use mode::Health;
@@ -85,6 +86,8 @@ pub(crate) enum Event {
     Synced(SyncResult),
     /// Memory that Redis uses, and the most that it may.
     Memory(Result<(u64, u64), QueueError>),
+    /// Keys were found on another Redis server.
+    Moved,
     /// Nothing follows from it.
     Done,
 }
@@ -130,6 +133,12 @@ impl Batcher {
             && let Some(report) = self.tick(now)
         {
             return Some(Action::Report(report));
+        }
+        if self.upstream.suspect(now) {
+            self.detail = format!("no answer of Redis within {SUSPECT_AFTER:?}");
+        }
+        if self.direct.suspect(now) {
+            self.detail = format!("no answer of MySQL within {SUSPECT_AFTER:?}");
         }
         if let Some(rotation) = self.upstream.ids.poll()
             && let Some(epoch) = self.upstream.lane.epoch()
@@ -202,6 +211,7 @@ impl Batcher {
             Event::Direct(answer) => self.on_direct(answer, now),
             Event::Synced(result) => self.on_synced(result, now),
             Event::Memory(memory) => self.on_memory(memory, now),
+            Event::Moved => self.upstream.moved(),
             Event::Done => {}
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, Pipeline, RedisError, Value};
+use tokio::sync::watch;
 
 use super::errors::Result;
 use super::scripts::{NOTE, Script};
@@ -66,6 +67,11 @@ impl Calls {
     /// See [`Server::look_again`].
     pub(super) async fn look_again(&self) {
         self.server.look_again().await;
+    }
+
+    /// See [`Server::moves`].
+    pub(super) fn moves(&self) -> watch::Receiver<u64> {
+        self.server.moves()
     }
 
     /// Sets fields of hashes: `(key, field, value)`.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use redis::{Cmd, FromRedisValue};
+use tokio::sync::watch;
 
 use super::calls::{Calls, Redis};
 use super::errors::Result;
@@ -33,6 +34,11 @@ impl Queue {
     #[must_use]
     pub fn shard(&self) -> Shard {
         self.shard
+    }
+
+    /// Changes whenever keys, be it of other shards, are found on another server.
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.calls.moves()
     }
 
     /// Runs a script; answers its first word and the rest.

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use redis::{Cmd, Pipeline, RedisError, Value};
+use tokio::sync::watch;
 
 use super::scripts::Script;
 use crate::protocol::Shard;
@@ -51,6 +52,10 @@ pub trait Server: Send + Sync {
     /// Asks once more which servers have which keys, where that can change.
     fn look_again(&self) -> LookFuture<'_> {
         Box::pin(std::future::ready(()))
+    }
+    /// Changes whenever keys are found on another server.
+    fn moves(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
     }
     /// Every server that takes writes, for itself.
     fn masters(self: Arc<Self>) -> MastersFuture;

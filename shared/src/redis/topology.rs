@@ -5,10 +5,11 @@ mod rounds;
 mod sentinel;
 mod slots;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, Pipeline, RedisError, Value};
+use tokio::sync::watch;
 
 use self::cluster::Cluster;
 use self::sentinel::Sentinels;
@@ -17,12 +18,6 @@ use super::node::{Node, Request};
 use super::scripts::Script;
 use super::server::{LookFuture, MastersFuture, ReplyFuture, Scope, Server};
 use crate::service::config;
-use crate::service::telemetry::{self, IntCounter};
-
-static MOVES: LazyLock<IntCounter> = LazyLock::new(|| {
-    let help = "Times that Sentinels named another master, or that slots of a cluster were found elsewhere.";
-    telemetry::counter("footfall_redis_moves_total", help)
-});
 
 /// All servers that keys are on.
 pub(super) enum Topology {
@@ -93,6 +88,14 @@ impl Server for Topology {
                 Self::Cluster(cluster) => cluster.look_again().await,
             }
         })
+    }
+
+    fn moves(&self) -> watch::Receiver<u64> {
+        match self {
+            Self::Fixed(nodes) => nodes[0].moves(),
+            Self::Sentinel(sentinels) => sentinels.moves(),
+            Self::Cluster(cluster) => cluster.moves(),
+        }
     }
 
     fn masters(self: Arc<Self>) -> MastersFuture {

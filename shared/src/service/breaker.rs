@@ -78,9 +78,17 @@ impl Breaker {
         self.class.replace(class).is_none()
     }
 
-    /// Opens it without a failure: an answer takes too long. The store is still waited for.
-    pub fn suspect(&mut self, class: ErrorClass) {
+    /// Another server may be behind it now: it is asked at once.
+    pub fn moved(&mut self) {
+        self.rest_until = None;
+        self.pause = PAUSE_MIN;
+    }
+
+    /// Opens it without a failure: an answer takes too long. The store is still waited for. True if that opens it.
+    pub fn suspect(&mut self, class: ErrorClass) -> bool {
+        let was_closed = self.is_closed();
         self.class.get_or_insert(class);
+        was_closed
     }
 }
 
@@ -103,6 +111,10 @@ mod tests {
             breaker.failed(ErrorClass::CacheDown, first);
         }
         assert!(breaker.rest_until().expect("it failed") - first <= PAUSE_MAX.mul_f64(1.25));
+        breaker.moved();
+        assert!(breaker.allows(first) && !breaker.is_closed(), "another server may answer; whether it does is not known");
+        breaker.failed(ErrorClass::CacheDown, first);
+        assert!(breaker.rest_until().expect("it failed") - first <= PAUSE_MIN.mul_f64(1.25), "it begins anew");
         assert!(breaker.succeeded() && breaker.is_closed() && breaker.allows(start));
         assert!(!breaker.succeeded());
         assert!(breaker.failed(ErrorClass::CacheDown, start), "what is down opens it at once");

@@ -25,9 +25,13 @@ impl DirectPath {
         Self { lane, flight: Flight::new(producer.0, patience, ErrorClass::DbDown) }
     }
 
+    /// Takes MySQL for away if its answer is long overdue; true if it was not taken for that.
+    pub(crate) fn suspect(&mut self, now: Instant) -> bool {
+        self.flight.suspect(now)
+    }
+
     /// The batch to send, if one may be sent now.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Arc<Batch>> {
-        self.flight.suspect(now);
         if !self.flight.may_start(now) {
             return None;
         }

@@ -7,7 +7,7 @@ use footfall_shared::service::breaker::Breaker;
 use tokio::time::Instant;
 
 /// A store that has not answered for this long gets no new batches; its answer is still waited for.
-const SUSPECT_AFTER: Duration = Duration::from_millis(500);
+pub(crate) const SUSPECT_AFTER: Duration = Duration::from_millis(500);
 
 /// The request to a store that is under way, if one is, and the store's breaker.
 pub(crate) struct Flight {
@@ -55,11 +55,14 @@ impl Flight {
         self.breaker.failed(class, now);
     }
 
-    /// Opens the breaker if the answer is long overdue.
-    pub(crate) fn suspect(&mut self, now: Instant) {
-        if self.since.is_some_and(|since| now >= since + SUSPECT_AFTER) {
-            self.breaker.suspect(self.suspected);
-        }
+    /// Another server may be the store now.
+    pub(crate) fn moved(&mut self) {
+        self.breaker.moved();
+    }
+
+    /// Opens the breaker if the answer is long overdue; true if it was closed.
+    pub(crate) fn suspect(&mut self, now: Instant) -> bool {
+        self.since.is_some_and(|since| now >= since + SUSPECT_AFTER) && self.breaker.suspect(self.suspected)
     }
 
     /// Why the store gets no new batches.
@@ -91,9 +94,8 @@ mod tests {
         assert!(!flight.may_start(start + SUSPECT_AFTER), "one at a time");
         assert!(!flight.is_slow(start) && flight.is_slow(start + patience));
         assert_eq!(flight.due().collect::<Vec<_>>(), [start + patience, start + SUSPECT_AFTER]);
-        flight.suspect(start + patience);
-        assert!(flight.is_closed(), "slow is not away");
-        flight.suspect(start + SUSPECT_AFTER);
+        assert!(!flight.suspect(start + patience) && flight.is_closed(), "slow is not away");
+        assert!(flight.suspect(start + SUSPECT_AFTER) && !flight.suspect(start + SUSPECT_AFTER), "said once");
         assert_eq!(flight.class(), Some(ErrorClass::DbDown));
         // It was waited for all the same.
         flight.landed();

@@ -38,6 +38,7 @@ impl Task {
     /// Counts until every intake is gone and every client has its answer; gives the journal back.
     pub(crate) async fn run(mut self, mut submissions: mpsc::UnboundedReceiver<Submission>) -> Option<Journal> {
         let mut is_open = true;
+        let mut moves = self.link.queue.moves();
         while is_open || !self.batcher.is_idle() {
             let now = Instant::now();
             while let Some(action) = self.batcher.poll(now) {
@@ -49,6 +50,8 @@ impl Task {
             tokio::select! {
                 biased;
                 Some(event) = self.work.next(), if !self.work.is_empty() => self.batcher.handle(event, Instant::now()),
+                // Where nothing can move this is an error at once, and the branch is left out.
+                Ok(()) = moves.changed() => self.batcher.handle(Event::Moved, Instant::now()),
                 submission = submissions.recv(), if takes => match submission {
                     Some(first) => {
                         let more = || submissions.try_recv().ok();

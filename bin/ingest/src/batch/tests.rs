@@ -449,6 +449,34 @@ fn of_a_full_redis_it_is_first_asked_what_fills_it() {
 }
 
 #[test]
+fn a_server_that_has_the_keys_now_is_asked_at_once() {
+    let mut shard = Shard::opened();
+    for _ in 0..5 {
+        shard.redis_is_away();
+    }
+    shard.now += Duration::from_millis(100);
+    assert_eq!(shard.wants(), [""; 0], "it is left alone for a while");
+    shard.handle(Event::Moved);
+    assert_eq!(shard.wants(), ["look"]);
+    // What was under way at the server before ends with an error, which is no reason to wait for long.
+    shard.handle(Event::Moved);
+    shard.redis_is_away();
+    shard.now += Duration::from_millis(100);
+    assert_eq!(shard.wants(), ["look"]);
+}
+
+#[test]
+fn of_a_store_that_does_not_answer_it_is_said_for_how_long() {
+    let mut shard = Shard::opened();
+    let _client = shard.submit("");
+    assert_eq!(shard.wants(), ["apply 1"]);
+    shard.now += Duration::from_millis(600);
+    shard.wants();
+    assert_eq!(shard.mode(), Mode::Direct(Reason::RedisAway));
+    assert_eq!(shard.batcher.detail(), "no answer of Redis within 500ms");
+}
+
+#[test]
 fn what_waits_is_sent_when_redis_is_back_and_new_views_wait_behind_it() {
     let mut shard = Shard::opened();
     shard.redis_is_away();

@@ -35,9 +35,13 @@ impl Upstream {
         Self { lane, flight, ids, is_look_due: false, few_wait: false }
     }
 
+    /// Takes Redis for away if its answer is long overdue; true if it was not taken for that.
+    pub(crate) fn suspect(&mut self, now: Instant) -> bool {
+        self.flight.suspect(now)
+    }
+
     /// The next step, if one may be started now and there is something to do. `read` gets a batch back from the journal.
     pub(crate) fn poll(&mut self, read: impl FnMut(&Retained) -> Option<Packed>, now: Instant) -> Option<LaneRequest> {
-        self.flight.suspect(now);
         if !self.flight.may_start(now) {
             return None;
         }
@@ -100,6 +104,11 @@ impl Upstream {
             self.flight.succeeded();
         }
         Ok(())
+    }
+
+    /// Keys were found on another server.
+    pub(crate) fn moved(&mut self) {
+        self.flight.moved();
     }
 
     /// Looks at the data set soon, if anything depends on it: what MySQL has is let go, what Redis lost is sent again.

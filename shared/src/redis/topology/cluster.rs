@@ -16,7 +16,6 @@ use tracing::info;
 
 use super::super::client::{client, must_reconnect};
 use super::super::node::{Node, Request};
-use super::MOVES;
 use super::rounds::{self, ANSWER_TIMEOUT, Rounds};
 use super::slots::{Address, Slots};
 use crate::service::config;
@@ -88,6 +87,11 @@ impl Cluster {
         self.search.ask().await;
     }
 
+    /// Changes whenever slots were found elsewhere.
+    pub(crate) fn moves(&self) -> watch::Receiver<u64> {
+        self.search.rounds.moves()
+    }
+
     /// Who has which slots, as it was said last.
     async fn slots(&self) -> Result<Arc<Slots>, RedisError> {
         self.follow.get_or_init(|| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&self.search).follow())));
@@ -149,7 +153,7 @@ impl Search {
 
     /// Whoever waits at a node that has no slots any more would wait until time is out.
     fn leave(&self, before: &Slots, slots: &Slots) {
-        MOVES.inc();
+        self.rounds.moved();
         let (before, masters) = (before.masters(), slots.masters());
         let changed = before.symmetric_difference(&masters).map(|node| format!("{}:{}", node.host, node.port));
         let changed: Vec<String> = changed.collect();

@@ -1,13 +1,21 @@
 //! How often those are asked who know which server has which keys: every second, and soon after an error that something else
 //! can be behind.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Mutex, MutexGuard, Notify};
+use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::service::telemetry::{self, IntCounter};
+
+static MOVES: LazyLock<IntCounter> = LazyLock::new(|| {
+    let help = "Times that Sentinels named another master, or that slots of a cluster were found elsewhere.";
+    telemetry::counter("footfall_redis_moves_total", help)
+});
 
 /// How often they are asked.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -46,6 +54,7 @@ pub(super) struct Rounds {
     doubt: Notify,
     begun: AtomicU64,
     turn: Mutex<()>,
+    moves: watch::Sender<u64>,
 }
 
 impl Rounds {
@@ -70,6 +79,17 @@ impl Rounds {
     /// Has the next one come soon.
     pub(super) fn doubt(&self) {
         self.doubt.notify_one();
+    }
+
+    /// Says that keys were found on another server.
+    pub(super) fn moved(&self) {
+        MOVES.inc();
+        self.moves.send_modify(|moves| *moves += 1);
+    }
+
+    /// Changes whenever that is said.
+    pub(super) fn moves(&self) -> watch::Receiver<u64> {
+        self.moves.subscribe()
     }
 }
 

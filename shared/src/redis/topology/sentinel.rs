@@ -17,7 +17,6 @@ use tracing::{info, warn};
 
 use super::super::client::client;
 use super::super::node::Node;
-use super::MOVES;
 use super::rounds::{ANSWER_TIMEOUT, Rounds};
 use crate::service::config::{self, RedisUrls};
 
@@ -93,6 +92,11 @@ impl Sentinels {
     pub(crate) async fn look_again(&self) {
         self.search.ask().await;
     }
+
+    /// Changes whenever another master is named.
+    pub(crate) fn moves(&self) -> watch::Receiver<u64> {
+        self.search.rounds.moves()
+    }
 }
 
 impl Search {
@@ -135,7 +139,7 @@ impl Search {
         };
         self.found.send_replace(Some(Ok(Found { answer, node: Arc::clone(&node) })));
         if let Some(former) = known.filter(|known| !Arc::ptr_eq(&known.node, &node)) {
-            MOVES.inc();
+            self.rounds.moved();
             let (place, before) = (node.place(), former.node.place());
             info!("the Sentinels name another Redis as the master: {place}, before it was {before}");
             // Whoever waits there would wait until time is out.
