@@ -8,7 +8,7 @@ import { Minutes } from './minutes.js';
 import { openOverview } from './overview.js';
 import { openArticle, openArticles, openReader, openReaders } from './pages.js';
 import { isLive, renderStatus } from './status.js';
-import { say, sayAll, whole } from './words.js';
+import { about, say, sayAll } from './words.js';
 
 const main = byId('main');
 const history = new History();
@@ -33,7 +33,7 @@ function render() {
   renderStatus(connection);
   page?.update(connection);
   const n = connection.numbers;
-  const lead = isLive(connection) ? say("# views", whole(n.views)) : connection.state === 'lost' ? say("Reconnecting") : null;
+  const lead = isLive(connection) ? about(n.views, "# view", "# views") : connection.state === 'lost' ? say("Reconnecting") : null;
   const title = [page?.title, lead, 'Footfall'].filter(Boolean).join(' · ');
   if (document.title !== title) document.title = title;
 }

@@ -1,7 +1,7 @@
 // Charts as SVG: positions are attributes, because the page's policy allows no inline style.
 
 import { draw, fit, make, set, show } from './dom.js';
-import { counted, minute, say, whole } from './words.js';
+import { about, counted, minute, say, whole } from './words.js';
 
 // A line without axes: the shape of the last minutes, with gaps where nothing was known. Values that hardly change in
 // proportion to their size are not drawn from zero, which would make them a flat line whatever happens.
@@ -108,8 +108,8 @@ export class Bars {
     });
     show(this.most, whole(top));
     const read = (span) => (span.views === null
-      ? say("#: unknown, at least # views", this.time(span.from), whole(span.at_least))
-      : say("#: # views", this.time(span.from), whole(span.views)));
+      ? about(span.at_least, "#: unknown, at least # view", "#: unknown, at least # views", this.time(span.from))
+      : about(span.views, "#: # view", "#: # views", this.time(span.from)));
     const chosen = spans[this.#chosen ?? last];
     const summary = say("now # · highest # at #", counted(spans[last]), counted(highest), this.time(highest.from));
     show(this.reading, this.#chosen === null ? summary : read(chosen));

@@ -63,6 +63,7 @@ export const CHINESE = {
   "Token": "令牌",
 
   // Numbers
+  "# view": "# 次阅读",
   "# views": "# 次阅读",
   "Views": "阅读量",
   "# in MySQL + # pending": "# 已写入 MySQL + # 待写入",
@@ -91,7 +92,9 @@ export const CHINESE = {
   "Minute": "分钟",
   "Hour": "小时",
   "Show as table": "以表格显示",
+  "#: # view": "#：# 次阅读",
   "#: # views": "#：# 次阅读",
+  "#: unknown, at least # view": "#：未知，至少 # 次阅读",
   "#: unknown, at least # views": "#：未知，至少 # 次阅读",
   "now # · highest # at #": "当前 # · 最高 #（#）",
   "now": "现在",
@@ -164,7 +167,8 @@ export const CHINESE = {
   "# log entries": "# 个队列条目",
   "# view in quarantine": "# 次已隔离",
   "# views in quarantine": "# 次已隔离",
-  "# views in # rows": "# 次阅读，# 行",
+  "# row": "# 行",
+  "# rows": "# 行",
   "accepted": "已接收",
   "stored": "已写入",
   "pending": "待写入",

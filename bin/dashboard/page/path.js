@@ -3,7 +3,7 @@
 
 import { draw, fit, isStill, make, mark, set, show } from './dom.js';
 import { isBroken } from './status.js';
-import { clock, duration, say, tenths, together, whole } from './words.js';
+import { about, clock, duration, say, tenths, together, whole } from './words.js';
 
 const PARTS = ['ingest', 'redis', 'flusher', 'mysql'];
 const NAMES = { ingest: 'ingest', redis: 'Redis', flusher: 'flusher', mysql: 'MySQL' };
@@ -11,7 +11,7 @@ const STATES = { ok: "OK", degraded: "degraded", down: "down", unknown: "unknown
 export const stateWord = (state) => say(STATES[state] ?? state);
 
 // Parts that are not there get no text.
-const some = (count, one, many) => (count > 0 ? say(count === 1 ? one : many, whole(count)) : null);
+const some = (count, one, many) => (count > 0 ? about(count, one, many) : null);
 
 export class Path {
   #flows = [];
@@ -59,7 +59,7 @@ export class Path {
     this.#show('redis', n.redis, null, together(some(n.pending_views, "# view waits", "# views wait"), some(n.log_entries, "# log entry", "# log entries")));
     const inQuarantine = some(sides?.quarantined, "# view in quarantine", "# views in quarantine");
     this.#show('flusher', n.flusher, n.pending_views === 0 && quiet ? say("idle") : null, together(n.lag_ms !== null && say("lag #", duration(n.lag_ms)), inQuarantine));
-    this.#show('mysql', n.mysql, null, n.stored_views !== null ? say("# views in # rows", whole(n.stored_views), whole(n.reader_pairs)) : '');
+    this.#show('mysql', n.mysql, null, n.stored_views !== null ? together(about(n.stored_views, "# view", "# views"), about(n.reader_pairs, "# row", "# rows")) : '');
 
     const rates = [n.views_per_second, n.stored_views_per_second, n.stored_views_per_second];
     rates.forEach((rate, index) => {

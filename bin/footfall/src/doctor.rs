@@ -22,8 +22,9 @@ use crate::terminal::{is_screen, print};
 use crate::{DIFFERENCE_FOUND, Result, failure};
 use check::{Check, Level};
 
-/// How long one part of the look may take: a little more than `database.timeout_ms` by default.
-const LIMIT: Duration = Duration::from_secs(6);
+/// How long one part of the look may take: more than `database.timeout_ms` by default, and than a service is given that is
+/// starting.
+const LIMIT: Duration = Duration::from_secs(8);
 
 /// Says what is wrong with the installation, and what to do about it
 ///

@@ -1,6 +1,7 @@
 //! `cargo xtask chaos`: every fault many times, then random schedules of them, judged by the ledger of `footfall load`.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +19,7 @@ use crate::unpacked::GALERA;
 const LIBRARY: &str = "/usr/lib/galera/libgalera_smm.so";
 /// What the share of CI may take, in minutes, its control included.
 const SHARE_MINUTES: f64 = 4.0;
-/// Stacks in it at once: most of a run is waiting.
+/// Stacks in it at once.
 const SHARE_STACKS: usize = 3;
 /// Random schedules in it.
 const SHARE_SCHEDULES: u64 = 3;
@@ -55,6 +56,9 @@ pub struct Args {
     /// The long forms of all faults: pauses of half a minute instead of seconds, a million readers instead of thousands
     #[arg(long, conflicts_with = "share")]
     long: bool,
+    /// Stacks that are hurt at once, for most of a run is waiting [default: 1; 3 with --share]
+    #[arg(long, value_name = "N")]
+    stacks: Option<NonZeroUsize>,
     /// Start no further run after so many minutes, and say what was left out
     #[arg(long, value_name = "M")]
     minutes: Option<f64>,
@@ -115,9 +119,7 @@ pub(crate) fn passes(args: &Args) -> anyhow::Result<bool> {
     let mut campaign = Campaign::new(&binaries)?;
     campaign.deadline = minutes.map(|minutes| started + Duration::from_secs_f64(minutes.max(0.0) * 60.0));
     campaign.keep_all = args.keep;
-    if args.share {
-        campaign.stacks = SHARE_STACKS;
-    }
+    campaign.stacks = args.stacks.map_or(if args.share { SHARE_STACKS } else { 1 }, NonZeroUsize::get);
     if plans.iter().any(|plan| plan.setup == Setup::Several(Topology::Galera)) {
         match GALERA.file(LIBRARY) {
             Ok(library) => campaign.galera = Some(library),

@@ -29,7 +29,7 @@ pub const SYSTEMD: &[Package] = &[Package { name: "systemd", programs: &["system
 
 /// What a machine in a container is made of and runs on.
 pub const MACHINE: &[Package] = &[
-    Package { name: "mmdebstrap", programs: &["mmdebstrap"] },
+    UNPACKING[0],
     Package { name: "e2fsprogs", programs: &["mke2fs"] },
     Package { name: "systemd-container", programs: &["systemd-nspawn"] },
     Package { name: "nbdkit", programs: &["nbdkit"] },
@@ -37,10 +37,13 @@ pub const MACHINE: &[Package] = &[
     Package { name: "fuse3", programs: &["fusermount3"] },
 ];
 
+/// What unpacks packages of another Debian with all that they need.
+pub const UNPACKING: &[Package] = &[Package { name: "mmdebstrap", programs: &["mmdebstrap"] }];
+
 /// What Docker's engine needs beside itself to run and fill containers that see nothing of this machine. `docker-compose` reads
 /// compose.yaml.
 pub const CONTAINERS: &[Package] = &[
-    Package { name: "mmdebstrap", programs: &["mmdebstrap"] },
+    UNPACKING[0],
     Package { name: "docker-compose", programs: &["docker-compose"] },
     Package { name: "runc", programs: &["runc"] },
     Package { name: "iptables", programs: &["iptables"] },

@@ -112,7 +112,10 @@ mod tests {
         }
         assert!(breaker.rest_until().expect("it failed") - first <= PAUSE_MAX.mul_f64(1.25));
         breaker.moved();
-        assert!(breaker.allows(first) && !breaker.is_closed(), "another server may answer; whether it does is not known");
+        assert!(
+            breaker.allows(first) && !breaker.is_closed(),
+            "another server may answer; whether it does is not known"
+        );
         breaker.failed(ErrorClass::CacheDown, first);
         assert!(breaker.rest_until().expect("it failed") - first <= PAUSE_MIN.mul_f64(1.25), "it begins anew");
         assert!(breaker.succeeded() && breaker.is_closed() && breaker.allows(start));

@@ -23,6 +23,8 @@ pub(super) const SERVICES: &str = "services";
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// How long one may need until it is ready that has just been started.
 const STARTING_MAX: Duration = Duration::from_secs(5);
+/// What was found is said even if the last answer is late.
+const _: () = assert!(STARTING_MAX.as_secs() + ANSWER_MAX.as_secs() < super::LIMIT.as_secs());
 const STARTING_PAUSE: Duration = Duration::from_millis(200);
 /// The tool of this version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -91,7 +91,7 @@ impl MariaDb {
             .arg(format!("--innodb-buffer-pool-size={}M", options.buffer_pool_mib))
             .arg(format!("--innodb-flush-log-at-trx-commit={}", options.flush_log_at_commit))
             // Caches of the engines that nobody uses here.
-            .args(["--key-buffer-size=1M", "--aria-pagecache-buffer-size=8M"])
+            .args(["--key-buffer-size=1M", "--loose-aria-pagecache-buffer-size=8M"])
             .args(&options.args)
             .envs(env.iter().map(|(name, value)| (*name, value)));
         let mut mariadb = Self {

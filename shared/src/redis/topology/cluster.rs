@@ -153,7 +153,6 @@ impl Search {
 
     /// Whoever waits at a node that has no slots any more would wait until time is out.
     fn leave(&self, before: &Slots, slots: &Slots) {
-        self.rounds.moved();
         let (before, masters) = (before.masters(), slots.masters());
         let changed = before.symmetric_difference(&masters).map(|node| format!("{}:{}", node.host, node.port));
         let changed: Vec<String> = changed.collect();
@@ -165,6 +164,7 @@ impl Search {
             }
             is_master
         });
+        self.rounds.moved();
     }
 
     async fn ask_one(&self, address: Address) -> (Address, Result<Slots, String>) {

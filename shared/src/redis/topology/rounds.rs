@@ -20,7 +20,7 @@ static MOVES: LazyLock<IntCounter> = LazyLock::new(|| {
 /// How often they are asked.
 const PERIOD: Duration = Duration::from_secs(1);
 /// The same while something is known to be missing.
-const SHORT_PERIOD: Duration = Duration::from_millis(200);
+const SHORT_PERIOD: Duration = Duration::from_millis(100);
 /// They are not asked more often than that, whatever fails.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long one may take. One that hangs is not waited for any longer.
@@ -81,7 +81,8 @@ impl Rounds {
         self.doubt.notify_one();
     }
 
-    /// Says that keys were found on another server.
+    /// Says that keys were found on another server. Those who wait at the one before hear of it first: what they wait for has
+    /// failed, and that is nothing to hold against the other one.
     pub(super) fn moved(&self) {
         MOVES.inc();
         self.moves.send_modify(|moves| *moves += 1);

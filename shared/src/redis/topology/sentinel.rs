@@ -139,11 +139,11 @@ impl Search {
         };
         self.found.send_replace(Some(Ok(Found { answer, node: Arc::clone(&node) })));
         if let Some(former) = known.filter(|known| !Arc::ptr_eq(&known.node, &node)) {
-            self.rounds.moved();
             let (place, before) = (node.place(), former.node.place());
             info!("the Sentinels name another Redis as the master: {place}, before it was {before}");
             // Whoever waits there would wait until time is out.
             former.node.leave(format!("{place} is the master now"));
+            self.rounds.moved();
         }
     }
 }
