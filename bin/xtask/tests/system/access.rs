@@ -9,7 +9,7 @@ use crate::viewer::Viewer;
 
 pub(crate) const TOKEN: &str = "6f1c0e9ab7d24835-everything";
 const READ_TOKEN: &str = "b95e3d70c1a8f264-the-wall";
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(10);
 
 /// A dashboard that others could reach, and its URL.
 pub(crate) fn start_open(change: impl FnOnce(&mut footfall_drill::stack::StackOptions)) -> (Running, String) {

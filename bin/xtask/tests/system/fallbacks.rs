@@ -37,11 +37,11 @@ fn outage(running: &mut Running, name: &str, away: fn(&mut Running), back: fn(&m
         format!("--views {} --rate {rate} --articles 1000 --users 10000 --connections 256", rate * (seconds + 4));
     let hot = format!("{}/v1/articles/hot", running.ingest());
     assert_eq!(post(&format!("{}/v1/views", running.ingest()), r#"{"article":"hot","user":"u"}"#).status, 204);
-    eventually("a first read", Duration::from_secs(5), || get(&hot).status == 200);
+    eventually("a first read", Duration::from_secs(15), || get(&hot).status == 200);
     let load = running.load(&ledger, &arguments);
     pause_ms(1_500);
     away(running);
-    eventually("it says so", Duration::from_secs(5), || degraded(running));
+    eventually("it says so", Duration::from_secs(15), || degraded(running));
     let until = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < until {
         let asked = Instant::now();
@@ -98,7 +98,7 @@ fn mariadb_stands_still_and_views_wait_in_redis() {
     let seconds = outage_seconds();
     let hot = format!("{}/v1/articles/hot", running.ingest());
     assert_eq!(post(&format!("{}/v1/views", running.ingest()), r#"{"article":"hot","user":"u"}"#).status, 204);
-    eventually("a first read", Duration::from_secs(5), || get(&hot).json()["source"] == "cache");
+    eventually("a first read", Duration::from_secs(15), || get(&hot).json()["source"] == "cache");
     let (rate, count) = (rate(seconds), rate(seconds) * (seconds + 3));
     let load = running
         .load("mariadb.tsv", &format!("--views {count} --rate {rate} --articles 1000 --users 10000 --connections 64"));
@@ -226,10 +226,10 @@ fn the_books_show_where_every_view_is() {
     assert_eq!((books("accepted"), books("stored"), books("unaccounted")), (Some(3), Some(2), Some(0)));
     running.stack.service(Role::Flusher, 0).pause().expect("pause");
     assert_eq!(post(&views, r#"{"article":"a","user":"late"}"#).status, 204);
-    eventually("one pending", Duration::from_secs(5), || books("pending") == Some(1));
+    eventually("one pending", Duration::from_secs(15), || books("pending") == Some(1));
     assert_eq!((books("accepted"), books("unaccounted")), (Some(4), Some(0)));
     running.stack.service(Role::Flusher, 0).resume().expect("resume");
-    eventually("stored", Duration::from_secs(5), || books("stored") == Some(3));
+    eventually("stored", Duration::from_secs(15), || books("stored") == Some(3));
     let admin = running.stack.service(Role::Dashboard, 0).admin();
     let metrics = get(&format!("http://{admin}/metrics")).body;
     assert!(metrics.contains(r#"footfall_conservation_views{part="accepted"} 4"#), "{metrics}");

@@ -120,7 +120,7 @@ fn others_fill_redis_and_views_are_counted_all_the_same() {
     // A view without an id is in MySQL at once, whatever is waited for otherwise.
     let began = Instant::now();
     assert_eq!(post(&views, r#"{"article":"a","user":"v"}"#).status, 204);
-    eventually("it is in MySQL", Duration::from_secs(2), || stored(&mut running, "a") == "2");
+    eventually("it is in MySQL", Duration::from_secs(15), || stored(&mut running, "a") == "2");
     println!("stored after {:?}", began.elapsed());
     // Only Redis can tell whether an id is known: such a view waits in the journal, and the number says that.
     assert_eq!(post(&views, r#"{"article":"a","user":"u","id":"1"}"#).status, 204);
@@ -134,7 +134,7 @@ fn others_fill_redis_and_views_are_counted_all_the_same() {
     running.stack.service(Role::Ingest, 0).restart().expect("it is ready");
     let views = format!("{}/v1/views", running.ingest());
     assert_eq!(post(&views, r#"{"article":"a","user":"w"}"#).status, 204);
-    eventually("it is in MySQL", Duration::from_secs(5), || stored(&mut running, "a") == "3");
+    eventually("it is in MySQL", Duration::from_secs(15), || stored(&mut running, "a") == "3");
     // Who watches sees it too: the books add up, the processes are there.
     let stats = format!("{}/v1/stats", running.stack.url(Role::Dashboard, 0));
     eventually("the books add up", PATIENCE, || {

@@ -79,7 +79,7 @@ fn a_flush_costs_the_same_with_a_million_readers() {
     running.stack.mariadb.stop().expect("stop");
     running.stack.mariadb.restart().expect("restart");
     running.stack.redis.query(&["DEL", "footfall:{0}:live:1:0:big"]).expect("redis");
-    eventually("nothing pending", Duration::from_secs(5), || running.article("big")["pending"] == 0);
+    eventually("nothing pending", Duration::from_secs(15), || running.article("big")["pending"] == 0);
 
     let large = flush_cost(&mut running);
     for (where_, Cost { rows, seconds }) in [("on an empty table", small), ("beside a million readers", large)] {

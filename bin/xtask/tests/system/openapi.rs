@@ -32,7 +32,7 @@ fn the_dashboard_does_what_its_document_says() {
     let (running, dashboard) = start_open(|options| options.set("FOOTFALL_DASHBOARD__REQUESTS_PER_SECOND", "100000"));
     running.load("l.tsv", "--views 3000 --articles 250 --users 300 --connections 4").finish();
     assert_eq!(get(&format!("{}/demopage/yumo?usrid=123456", running.ingest())).status, 200);
-    eventually("the flush", Duration::from_secs(5), || running.article("yumo")["readers"] == 1);
+    eventually("the flush", Duration::from_secs(15), || running.article("yumo")["readers"] == 1);
 
     // Anybody may read what can be asked.
     let mut document = get(&format!("{dashboard}/openapi.json")).json();

@@ -257,18 +257,18 @@ fn after_clean_numbers_begin_anew() {
     let dashboard = running.stack.url(Role::Dashboard, 0);
     let shown = |article: &str| get(&format!("{dashboard}/v1/articles/{article}")).json();
     let views = format!("{}/v1/views", running.ingest());
-    eventually("nothing yet", Duration::from_secs(5), || shown("a")["readers"] == 0);
+    eventually("nothing yet", Duration::from_secs(15), || shown("a")["readers"] == 0);
     for user in ["u", "v", "w"] {
         assert_eq!(post(&views, &format!(r#"{{"article":"a","user":"{user}"}}"#)).status, 204);
     }
     // Cached since before the first of them: the flush moves it.
-    eventually("three readers", Duration::from_secs(5), || shown("a")["readers"] == 3);
+    eventually("three readers", Duration::from_secs(15), || shown("a")["readers"] == 3);
     // Of this one no more is known than that its view waits.
     running.stack.service(Role::Flusher, 0).pause().expect("pause");
     assert_eq!(post(&views, r#"{"article":"b","user":"u"}"#).status, 204);
-    eventually("its view", Duration::from_secs(5), || shown("b")["views"] == 1);
+    eventually("its view", Duration::from_secs(15), || shown("b")["views"] == 1);
     running.stack.service(Role::Flusher, 0).resume().expect("resume");
-    eventually("it is stored", Duration::from_secs(5), || {
+    eventually("it is stored", Duration::from_secs(15), || {
         running.sql("SELECT views FROM article_counts WHERE article = 'b'").as_deref() == Some("1")
     });
     for role in [Role::Ingest, Role::Flusher] {
@@ -288,5 +288,5 @@ fn after_clean_numbers_begin_anew() {
     }
     let views = format!("{}/v1/views", running.ingest());
     assert_eq!(post(&views, r#"{"article":"a","user":"x"}"#).status, 204);
-    eventually("one view", Duration::from_secs(5), || shown("a")["views"] == 1 && shown("a")["degraded"].is_null());
+    eventually("one view", Duration::from_secs(15), || shown("a")["views"] == 1 && shown("a")["degraded"].is_null());
 }

@@ -10,7 +10,7 @@ use footfall_drill::stack::Role;
 
 use crate::common::{Answer, Running, Set, connect_from, eventually, exchange, get, output, raw, request, start};
 
-const SOON: Duration = Duration::from_secs(3);
+const SOON: Duration = Duration::from_secs(10);
 /// For what ingest looks at every ten seconds.
 const LOOKED: Duration = Duration::from_secs(20);
 const PATIENT: Duration = Duration::from_secs(15);

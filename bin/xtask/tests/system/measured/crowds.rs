@@ -162,7 +162,7 @@ fn an_honest_view_is_counted_at_once_among_a_crowd() {
     let url = running.ingest();
     let host = url.strip_prefix("http://").expect("an HTTP URL");
     let dashboard = running.stack.url(Role::Dashboard, 0);
-    eventually("a dashboard", Duration::from_secs(5), || get(&format!("{dashboard}/readyz")).status == 200);
+    eventually("a dashboard", Duration::from_secs(15), || get(&format!("{dashboard}/readyz")).status == 200);
     let pid = running.stack.service(Role::Ingest, 0).process().pid();
     let before = files(pid);
     let alone = honest_views("alone", host);

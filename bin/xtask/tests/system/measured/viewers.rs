@@ -48,7 +48,7 @@ fn thousands_watch_while_some_have_stopped_reading() {
         options.set("FOOTFALL_HTTP__CONNECTIONS_PER_ADDRESS_MAX", "10000");
     });
     let dashboard = running.stack.url(Role::Dashboard, 0);
-    eventually("a dashboard", Duration::from_secs(5), || get(&format!("{dashboard}/readyz")).status == 200);
+    eventually("a dashboard", Duration::from_secs(15), || get(&format!("{dashboard}/readyz")).status == 200);
     let load = running.load("l.tsv", "--views 1000000 --articles 200 --users 5000 --connections 4 --rate 300");
     let pid = running.stack.service(Role::Dashboard, 0).process().pid();
     let admin = running.stack.service(Role::Dashboard, 0).admin();
