@@ -110,7 +110,7 @@ impl Flusher {
             pulse,
             holder: Producer(random::number()).to_string(),
             held: None,
-            pace: Pace::new(config.flusher.clone(), config.shards.get()),
+            pace: Pace::new(config.flusher.clone()),
             state_seen: None,
             version_seen: None,
             schema_seen: None,

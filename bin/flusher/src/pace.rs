@@ -5,28 +5,26 @@ use tokio::time::{Duration, Instant};
 
 use crate::held::Held;
 
-/// After a transaction MySQL rests for this many times as long as it took, for each shard that there is, so that flushing
-/// takes a small part of its time, unless there is more to do: load makes transactions larger, not more.
+/// After a transaction MySQL rests for this many times as long as it took, so that flushing takes a small part of its time,
+/// unless there is more to do: load makes transactions larger, not more.
 const REST: u32 = 9;
 
 /// The pace of one shard.
 #[derive(Debug)]
 pub(crate) struct Pace {
     config: config::Flusher,
-    rest: u32,
     /// MySQL has a rest until then.
     rest_until: Option<Instant>,
 }
 
 impl Pace {
-    /// All shards, of which this is one, are written to the same MySQL.
-    pub(crate) fn new(config: config::Flusher, shards: u16) -> Self {
-        Self { config, rest: REST * u32::from(shards), rest_until: None }
+    pub(crate) fn new(config: config::Flusher) -> Self {
+        Self { config, rest_until: None }
     }
 
     /// A transaction was committed after so long.
     pub(crate) fn committed(&mut self, took: Duration, now: Instant) {
-        self.rest_until = Some(now + (took * self.rest).min(self.config.timeout));
+        self.rest_until = Some(now + (took * REST).min(self.config.timeout));
     }
 
     /// The triggers: enough updates, enough articles, or waited long enough; and a transaction's worth of views.
@@ -49,13 +47,13 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn pace(updates: u64, views_max: u64, shards: u16) -> Pace {
+    fn pace(updates: u64, views_max: u64) -> Pace {
         let mut config = Config::default().flusher;
         config.updates = updates.try_into().expect("not 0");
         config.articles = u64::MAX.try_into().expect("not 0");
         config.transaction_views_max = views_max.try_into().expect("not 0");
         config.timeout = 100 * MS;
-        Pace::new(config, shards)
+        Pace::new(config)
     }
 
     /// As many batches of one view each.
@@ -68,7 +66,7 @@ mod tests {
     #[test]
     fn a_trigger_or_time_makes_it_due() {
         let now = Instant::now();
-        let pace = pace(3, 10, 1);
+        let pace = pace(3, 10);
         assert!(!pace.is_due(&Held::new(1), now + 1_000 * MS), "nothing is held");
         assert!(!pace.is_due(&held(2, now), now + 99 * MS));
         assert!(pace.is_due(&held(3, now), now), "enough updates");
@@ -78,15 +76,12 @@ mod tests {
     #[test]
     fn mysql_rests_unless_a_transaction_is_full_or_views_have_waited() {
         let now = Instant::now();
-        let (mut pace, mut one_of_two) = (pace(3, 10, 1), pace(3, 10, 2));
+        let mut pace = pace(3, 10);
         pace.committed(5 * MS, now);
         assert!(!pace.is_due(&held(3, now), now + 44 * MS), "nine times as long as the transaction took");
         assert!(pace.is_due(&held(3, now), now + 45 * MS));
         assert!(pace.is_due(&held(10, now), now), "a transaction's worth");
         pace.committed(1_000 * MS, now);
         assert!(pace.is_due(&held(1, now), now + 100 * MS), "no rest is longer than a view may wait");
-        one_of_two.committed(5 * MS, now);
-        assert!(!one_of_two.is_due(&held(3, now), now + 89 * MS), "the other one's transactions take as long");
-        assert!(one_of_two.is_due(&held(3, now), now + 90 * MS));
     }
 }
