@@ -111,7 +111,7 @@ impl Server {
             unpack.args(["-euc", UNPACK, "unpack"]).arg(&folder).args([self.debian, self.package]);
             said(&mut unpack)?;
         }
-        let (scripts, programs) = (xtask::root().join("bin/xtask/tests/machine/servers"), folder.join("bin"));
+        let (scripts, programs) = (xtask::root().join("bin/xtask/tests/machine/servers"), folder.join("programs"));
         for program in self.programs {
             fs::copy(scripts.join(program), programs.join(program))?;
         }
