@@ -59,7 +59,7 @@ const LONG: [(&str, &str); 4] = [
 ];
 
 /// Tests of a program that run at once, on each core: most of a test on real servers is waiting.
-const THREADS_PER_CORE: usize = 6;
+const THREADS_PER_CORE: usize = 4;
 
 /// Licences and sources of what we are built from, by the rules in `.deny.toml`. The tool is not in Debian, so it is run where
 /// somebody has installed it. Known holes are no part of it: they become known without any change here, and the list of

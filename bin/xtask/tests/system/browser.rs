@@ -15,7 +15,7 @@ mod snippet;
 mod unknown;
 
 /// For what the page learns from a service that runs, beside other tests.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// For a first start of the browser on a busy machine, and for a page to find a service that came back: it asks
 /// after up to 15 s, see RETRY_MS_MAX in connection.js.
 const PATIENT: Duration = Duration::from_secs(30);

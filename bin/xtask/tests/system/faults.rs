@@ -45,8 +45,8 @@ fn redis_comes_back_with_older_data_under_load() {
     running.stack.redis.restart().expect("restart");
     pause(1_000);
     for ingest in 0..2 {
-        let answer = get(&format!("{}/readyz", running.stack.url(Role::Ingest, ingest)));
-        assert_eq!(answer.status, 200, "ingest {ingest} did not go on: {}", answer.body);
+        let ready = format!("{}/readyz", running.stack.url(Role::Ingest, ingest));
+        eventually("ingests that go on", Duration::from_secs(15), || get(&ready).status == 200);
     }
     // And once more with nothing at all.
     let empty = running.path("empty-redis");
@@ -55,6 +55,9 @@ fn redis_comes_back_with_older_data_under_load() {
     running.stack.redis.restore_data(&empty).expect("empty");
     running.stack.redis.restart().expect("restart");
     pause(1_500);
+    eventually("a data set that was opened", Duration::from_secs(15), || {
+        running.stack.redis.query(&["HGET", "footfall:{0}:meta", "epoch"]).is_ok_and(|epoch| !epoch.is_empty())
+    });
     // And with the old files again: since then MySQL was written under a later epoch, so they may not be flushed.
     running.stack.redis.kill().expect("kill");
     running.stack.redis.restore_data(&copy).expect("restore");
