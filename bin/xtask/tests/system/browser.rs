@@ -18,7 +18,7 @@ mod unknown;
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// For a first start of the browser on a busy machine, and for a page to find a service that came back: it asks
 /// after up to 15 s, see RETRY_MS_MAX in connection.js.
-const PATIENT: Duration = Duration::from_secs(30);
+pub(crate) const PATIENT: Duration = Duration::from_secs(30);
 /// An article that is code to whoever forgets that it is text.
 const EVIL: &str = "<script>document.title='pwned'</script>";
 const EVIL_PATH: &str = "%3Cscript%3Edocument.title%3D'pwned'%3C%2Fscript%3E";
@@ -58,7 +58,7 @@ fn the_dashboard_shows_what_mysql_has() {
     const LOAD_VIEWS: usize = 3_000;
     let (mut running, browser) = start_with_browser(|options| options.dashboards = 1);
     browser.visit(&running.stack.url(Role::Dashboard, 0));
-    browser.wait_for("#connection", "live", SOON);
+    browser.wait_for("#connection", "live", PATIENT);
     browser.wait_for("#views", "0", SOON);
     browser.run("window.mark = 'not loaded again'");
 

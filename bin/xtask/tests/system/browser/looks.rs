@@ -150,7 +150,7 @@ fn every_page_looks_right_and_can_be_used_by_everybody() {
     let refused = browser.errors();
     assert!(refused.iter().all(|error| error.contains("status of 401")), "{refused:?}");
 
-    browser.wait_for("#connection", "live", SOON);
+    browser.wait_for("#connection", "live", PATIENT);
     browser.wait_for("#status-title", "All systems operational", PATIENT);
     assert_eq!(browser.run(MOVING), 0, "something moves for who wants no motion");
     // For lines that are more than dots.

@@ -18,7 +18,7 @@ fn a_view_is_seen_at_once() {
     const VIEWS: u64 = 220;
     let (running, browser) = start_with_browser_to_measure(|options| options.dashboards = 1);
     browser.visit(&running.stack.url(Role::Dashboard, 0));
-    browser.wait_for("#connection", "live", SOON);
+    browser.wait_for("#connection", "live", PATIENT);
     browser.wait_for("#views", "0", SOON);
     // Both clocks are this machine's.
     browser.run(
