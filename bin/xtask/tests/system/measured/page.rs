@@ -6,8 +6,8 @@ use footfall_drill::stack::Role;
 use footfall_shared::service::clock;
 use serde_json::json;
 
-use crate::browser::SOON;
 use crate::browser::driver::start_with_browser_to_measure;
+use crate::browser::{PATIENT, SOON};
 use crate::common::post;
 
 /// How soon a view is seen: 99 of 100 within this.
