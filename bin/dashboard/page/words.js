@@ -61,7 +61,8 @@ export function counted({ views, at_least: atLeast }) {
   if (!isNothing(views)) return whole(views);
   return atLeast > 0 ? `≥ ${whole(atLeast)}` : '–';
 }
-// A sentence about so many of something: the one about a single one, or the one about several. `before` it are other values.
+// Says a sentence about so many of something: one sentence is about a single one, the other about several. Values that come
+// before that number in the sentence are last here.
 export const about = (count, one, many, ...before) => say(count === 1 ? one : many, ...before, whole(count));
 export const tenths = (value) => (isNothing(value) ? '–' : format(Intl.NumberFormat, decimals(1)).format(value));
 export const percent = (value) => (isNothing(value) ? '–' : `${format(Intl.NumberFormat, decimals(2)).format(value)} %`);
