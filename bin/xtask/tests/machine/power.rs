@@ -39,13 +39,14 @@ fn cut(site: &mut Site, name: &str) -> (u64, u64) {
     let mended = mend_redis(site);
     let started = Instant::now();
     site.await_ready();
+    let ready = started.elapsed();
     let (missing, extra) = site.verify(&ledger);
     say(&format!(
         "{name}: cut after {moment:?}, {acknowledged} acknowledged, {missing} missing ({} ms), {extra} extra; Redis {}; ready \
          after {:.0} s",
         missing * 1_000 / RATE,
         if mended { "had to be mended" } else { "started by itself" },
-        started.elapsed().as_secs_f64(),
+        ready.as_secs_f64(),
     ));
     (missing, extra)
 }

@@ -24,7 +24,7 @@ fn pause(ms: u64) {
 #[test]
 fn load_is_counted_to_the_last_view() {
     let running = start(|_| {});
-    let count = views(200_000);
+    let count = views(50_000);
     let load = running.load("ledger.tsv", &format!("--views {count} --articles 10000 --users 100000 --connections 64"));
     let summary = load.finish();
     assert!(summary.contains("acknowledged"), "{summary}");
