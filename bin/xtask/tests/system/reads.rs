@@ -214,7 +214,8 @@ fn no_number_goes_back_or_above_what_was_attempted() {
     );
     let violations = scene.violations.load(Ordering::Relaxed);
     assert!(violations == 0, "{violations} violations: {:#?}", scene.told.lock().expect("told"));
-    assert!(expired > 1_000 && flushes > 20.0 && lifted > 0.0, "too little has happened");
+    let was_flushed_between = flushes > f64::from(flushalls);
+    assert!(expired > 1_000 && was_flushed_between && lifted > 0.0, "too little has happened");
 
     // When all is calm again every ingest says the same, and it is the truth.
     settle(&mut running, &scene, &urls);
