@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use crate::protocol::{Fence, Shard, User};
@@ -21,13 +22,20 @@ static BYTES: LazyLock<IntGauge> = LazyLock::new(|| {
     telemetry::gauge("footfall_known_users_bytes", "Memory for the users that MySQL is known to have; at most 20 MiB.")
 });
 
-/// The users that are known, by shard. Cheap to clone.
+/// The users that are known, each with the shards that have met it: most users are met by most shards, and are held once
+/// for all. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct KnownUsers {
-    shards: Arc<Mutex<HashMap<Shard, OfShard>>>,
+    inner: Arc<Mutex<Inner>>,
 }
 
 #[derive(Debug, Default)]
+struct Inner {
+    shards: HashMap<Shard, OfShard>,
+    names: Recent,
+}
+
+#[derive(Debug, Clone, Copy)]
 struct OfShard {
     /// What the fence said at the last transaction of ours.
     epoch: u64,
@@ -35,9 +43,8 @@ struct OfShard {
     position: u64,
     /// How often everything was forgotten: a transaction that began before must not add to what came after.
     turn: u64,
-    /// New users go here; when it is full it becomes `older`, and what was in there is forgotten.
-    recent: Names,
-    older: Names,
+    /// Its mark beside a name.
+    mark: usize,
 }
 
 /// What one transaction may use, which holds the shard's row.
@@ -51,88 +58,133 @@ pub(super) struct Known {
 impl KnownUsers {
     /// What is known to a transaction that has just locked the shard's row and read it.
     pub(super) fn under(&self, shard: Shard, fence: &Fence) -> Known {
-        let mut shards = self.lock();
-        let of = shards.entry(shard).or_default();
-        let only_flushes = (of.epoch, of.version) == (fence.epoch, fence.version) && of.position <= fence.position;
+        let Inner { shards, names } = &mut *self.lock();
+        let Fence { epoch, version, position, .. } = *fence;
+        let mark = shards.len();
+        let of = shards.entry(shard).or_insert(OfShard { epoch, version, position, turn: 0, mark });
+        names.make_room(of.mark + 1);
+        let only_flushes = (of.epoch, of.version) == (epoch, version) && of.position <= position;
         if !only_flushes {
-            *of = OfShard { turn: of.turn + 1, epoch: fence.epoch, version: fence.version, ..OfShard::default() };
+            names.erase(of.mark);
+            *of = OfShard { turn: of.turn + 1, epoch, version, ..*of };
         }
-        of.position = fence.position;
+        of.position = position;
         Known { users: self.clone(), shard, turn: of.turn }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Shard, OfShard>> {
-        self.shards.lock().unwrap_or_else(PoisonError::into_inner) // Nothing in here is ever half done.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner) // Nothing in here is ever half done.
     }
 }
 
 impl Known {
     /// Leaves those that MySQL may lack.
     pub(super) fn retain_unknown(&self, users: &mut Vec<User>) {
-        if let Some(of) = self.users.lock().get(&self.shard).filter(|of| of.turn == self.turn) {
-            users.retain(|user| !of.knows(user));
+        let Inner { shards, names } = &*self.users.lock();
+        if let Some(of) = shards.get(&self.shard).filter(|of| of.turn == self.turn) {
+            users.retain(|user| !names.has(user.as_bytes(), of.mark));
         }
     }
 
     /// The transaction is committed, has moved the fence to this version and position, and MySQL has these users.
     pub(super) fn remember(self, (version, position): (u64, u64), users: &[User]) {
-        let mut shards = self.users.lock();
-        let half_max = BYTES_MAX / 2 / shards.len().max(1);
+        let Inner { shards, names } = &mut *self.users.lock();
         if let Some(of) = shards.get_mut(&self.shard).filter(|of| of.turn == self.turn) {
             of.version = of.version.max(version);
             of.position = of.position.max(position);
             for user in users {
-                of.add(user, half_max);
+                names.add(user.as_bytes(), of.mark, BYTES_MAX / 2);
             }
         }
-        let bytes: usize = shards.values().map(|of| of.recent.bytes() + of.older.bytes()).sum();
-        BYTES.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        BYTES.set(i64::try_from(names.bytes()).unwrap_or(i64::MAX));
     }
 }
 
-impl OfShard {
-    fn knows(&self, user: &User) -> bool {
-        self.recent.has(user.as_bytes()) || self.older.has(user.as_bytes())
+/// The names that were added last, as many as there is room for.
+#[derive(Debug, Default)]
+struct Recent {
+    /// New names go here; when it is full it becomes `older`, and what was in there is forgotten.
+    newer: Names,
+    older: Names,
+}
+
+impl Recent {
+    fn bytes(&self) -> usize {
+        self.newer.bytes() + self.older.bytes()
     }
 
-    fn add(&mut self, user: &User, half_max: usize) {
-        if self.knows(user) || self.recent.add(user.as_bytes(), half_max) {
+    fn has(&self, name: &[u8], mark: usize) -> bool {
+        self.newer.has(name, mark) || self.older.has(name, mark)
+    }
+
+    fn add(&mut self, name: &[u8], mark: usize, half_max: usize) {
+        if self.has(name, mark) || self.newer.add(name, mark, half_max) {
             return;
         }
-        self.older = std::mem::take(&mut self.recent);
-        self.recent.add(user.as_bytes(), half_max); // If there is no room for a single one, it is asked for every time.
+        let empty = Names::with_marks(self.newer.marks_bytes);
+        self.older = std::mem::replace(&mut self.newer, empty);
+        self.newer.add(name, mark, half_max); // If there is no room for a single one, it is asked for every time.
+    }
+
+    fn erase(&mut self, mark: usize) {
+        self.newer.erase(mark);
+        self.older.erase(mark);
+    }
+
+    /// Room for so many marks at each name. Shards are first met when a process begins, where there is little to forget.
+    fn make_room(&mut self, marks: usize) {
+        let bytes = marks.div_ceil(8);
+        if bytes > self.newer.marks_bytes {
+            *self = Self { newer: Names::with_marks(bytes), older: Names::with_marks(bytes) };
+        }
     }
 }
 
-/// A set of short texts in little memory: about 20 bytes for one of ten.
+/// A set of short texts with marks, in little memory: about 20 bytes for one of ten.
 #[derive(Debug, Default)]
 struct Names {
-    /// One behind the other, each with its length in front: no id has more than 255 bytes.
+    /// One behind the other, each with its length and its marks in front: no id has more than 255 bytes.
     text: Vec<u8>,
+    /// How many bytes of marks each has.
+    marks_bytes: usize,
     /// Where each begins, plus one, at the first free place from its hash on; a power of two of them.
     places: Vec<u32>,
     count: usize,
     hasher: RandomState,
 }
 
+/// One name in [`Names::text`].
+struct Entry {
+    marks: Range<usize>,
+    name: Range<usize>,
+}
+
 impl Names {
+    fn with_marks(marks_bytes: usize) -> Self {
+        Self { marks_bytes, ..Self::default() }
+    }
+
     fn bytes(&self) -> usize {
         self.text.capacity() + self.places.capacity() * size_of::<u32>()
     }
 
-    fn has(&self, name: &[u8]) -> bool {
-        !self.places.is_empty() && self.places[self.place(name)] != 0
+    fn has(&self, name: &[u8], mark: usize) -> bool {
+        self.find(name).is_some_and(|entry| self.text[entry.marks][mark / 8] & bit(mark) != 0)
     }
 
-    /// Adds one that is not there; false if that would take more memory than it may.
-    fn add(&mut self, name: &[u8], bytes_max: usize) -> bool {
+    /// Marks a name, and adds it if it is not there; false if that would take more memory than it may.
+    fn add(&mut self, name: &[u8], mark: usize, bytes_max: usize) -> bool {
+        if let Some(entry) = self.find(name) {
+            self.text[entry.marks][mark / 8] |= bit(mark);
+            return true;
+        }
         // A quarter stays free, so that the next free place is near.
         let places = if (self.count + 1) * 4 > self.places.len() * 3 {
             (self.places.len() * 2).max(64)
         } else {
             self.places.len()
         };
-        let needed = self.text.len() + 1 + name.len();
+        let needed = self.text.len() + 1 + self.marks_bytes + name.len();
         let room = bytes_max.saturating_sub(places * size_of::<u32>()).min(u32::MAX as usize);
         let (true, Ok(length)) = (needed <= room && self.text.capacity() <= room, u8::try_from(name.len())) else {
             return false;
@@ -144,12 +196,28 @@ impl Names {
         if places > self.places.len() {
             self.move_to(places);
         }
-        let place = self.place(name);
-        self.places[place] = self.text.len() as u32 + 1;
+        let (place, start) = (self.place(name), self.text.len());
+        self.places[place] = start as u32 + 1;
         self.text.push(length);
+        self.text.resize(start + 1 + self.marks_bytes, 0);
+        self.text[start + 1 + mark / 8] = bit(mark);
         self.text.extend_from_slice(name);
         self.count += 1;
         true
+    }
+
+    fn erase(&mut self, mark: usize) {
+        let mut start = 0;
+        while start < self.text.len() {
+            let Entry { marks, name } = self.at(start);
+            self.text[marks][mark / 8] &= !bit(mark);
+            start = name.end;
+        }
+    }
+
+    fn find(&self, name: &[u8]) -> Option<Entry> {
+        let place = (!self.places.is_empty()).then(|| self.place(name))?;
+        self.places[place].checked_sub(1).map(|start| self.at(start as usize))
     }
 
     /// Where a name is, or would be.
@@ -157,7 +225,7 @@ impl Names {
         let mask = self.places.len() - 1;
         let mut place = self.hasher.hash_one(name) as usize & mask;
         while let Some(start) = self.places[place].checked_sub(1) {
-            if self.at(start as usize) == name {
+            if &self.text[self.at(start as usize).name] == name {
                 break;
             }
             place = (place + 1) & mask;
@@ -165,21 +233,27 @@ impl Names {
         place
     }
 
-    fn at(&self, start: usize) -> &[u8] {
-        let length = usize::from(self.text[start]);
-        &self.text[start + 1..start + 1 + length]
+    fn at(&self, start: usize) -> Entry {
+        let marks = start + 1..start + 1 + self.marks_bytes;
+        let name = marks.end..marks.end + usize::from(self.text[start]);
+        Entry { marks, name }
     }
 
     fn move_to(&mut self, places: usize) {
         self.places = vec![0; places];
         let mut start = 0;
         while start < self.text.len() {
-            let end = start + 1 + usize::from(self.text[start]);
-            let place = self.place(&self.text[start + 1..end]);
+            let name = self.at(start).name;
+            let place = self.place(&self.text[name.clone()]);
             self.places[place] = start as u32 + 1;
-            start = end;
+            start = name.end;
         }
     }
+}
+
+/// A mark's bit in its byte.
+fn bit(mark: usize) -> u8 {
+    1 << (mark % 8)
 }
 
 #[cfg(test)]
@@ -236,18 +310,55 @@ mod tests {
     }
 
     #[test]
+    fn shards_forget_each_for_itself() {
+        let users = KnownUsers::default();
+        let shards = || (0..20).map(Shard);
+        // The more shards are met, the more room there must be for marks: begin with all.
+        shards().for_each(|shard| drop(users.under(shard, &fence(1, 5, 10))));
+        for shard in shards() {
+            users.under(shard, &fence(1, 5, 10)).remember((5, 11), &[user(0), user(1 + usize::from(shard.0))]);
+        }
+        users.under(Shard(7), &fence(1, 5, 10)); // MySQL has lost what this one committed.
+        for shard in shards() {
+            let known = users.under(shard, &fence(1, 5, 11));
+            assert_eq!(unknown(&known, 0..21), if shard == Shard(7) { 21 } else { 19 }, "{shard}");
+        }
+        users.under(Shard(7), &fence(1, 5, 11)).remember((5, 12), &[user(0)]);
+        assert_eq!(unknown(&users.under(Shard(7), &fence(1, 5, 12)), 0..21), 20);
+        let known = users.under(Shard(99), &fence(1, 1, 1));
+        assert_eq!(unknown(&known, 0..21), 21, "a new shard has met nobody");
+    }
+
+    #[test]
+    fn a_user_of_many_shards_takes_the_room_of_one() {
+        let bytes = |shards: u16| {
+            let users = KnownUsers::default();
+            (0..shards).for_each(|shard| drop(users.under(Shard(shard), &fence(1, 5, 10))));
+            for shard in (0..shards).map(Shard) {
+                let met: Vec<User> = (0..10_000).map(user).collect();
+                users.under(shard, &fence(1, 5, 10)).remember((5, 11), &met);
+            }
+            let bytes = users.lock().names.bytes();
+            bytes as f64
+        };
+        assert!(bytes(8) < 1.1 * bytes(1), "{} of 8, {} of 1", bytes(8), bytes(1));
+    }
+
+    #[test]
     fn memory_is_bounded_and_exact() {
         const HALF_MAX: usize = 256 << 10;
-        let mut of = OfShard::default();
+        let mut names = Recent::default();
+        names.make_room(1);
+        let name = |number: usize| user(number).as_bytes().to_owned();
         for number in 0..60_000 {
-            of.add(&user(number), HALF_MAX);
-            assert!(of.recent.bytes() + of.older.bytes() <= 2 * HALF_MAX);
+            names.add(&name(number), 0, HALF_MAX);
+            assert!(names.bytes() <= 2 * HALF_MAX);
         }
-        assert!((60_000..80_000).all(|number| !of.knows(&user(number))), "never one that was not there");
-        assert!((50_000..60_000).all(|number| of.knows(&user(number))), "the latest are there");
-        let known = (0..60_000).filter(|number| of.knows(&user(*number))).count();
+        assert!((60_000..80_000).all(|number| !names.has(&name(number), 0)), "never one that was not there");
+        assert!((50_000..60_000).all(|number| names.has(&name(number), 0)), "the latest are there");
+        let known = (0..60_000).filter(|number| names.has(&name(*number), 0)).count();
         assert!((12_000..30_000).contains(&known), "as many as there is room for: {known}");
-        of.add(&user(99), 8);
-        assert!(!of.knows(&user(99)), "no room for a single one");
+        names.add(&name(99), 0, 8);
+        assert!(!names.has(&name(99), 0), "no room for a single one");
     }
 }
