@@ -221,7 +221,7 @@ mod tests {
         }
         let simulated = |hosts: usize| {
             format!(
-                "simulated shards=1 hosts={hosts} has_journal=true outlives_power=true journal_bytes_max=1 lease_ms=0 poll_ms=1 \
+                "simulated shards=1 masters=1 apply_ms=0 hosts={hosts} has_journal=true outlives_power=true journal_bytes_max=1 lease_ms=0 poll_ms=1 \
                  flush_timeout_ms=0 redis_patience_ms=1 answer_timeout_ms=1 transaction_views_max=1 batch_views_max=1 \
                  ids_bytes_max=1 traffic_ms=1 requests=0 articles=1 ids_percent=0 poison_percent=0 is_upgrade=false"
             )

@@ -32,6 +32,10 @@ record! {
     Settings {
         /// Shards.
         shards: u16,
+        /// Masters of Redis, which share the shards.
+        masters: u16,
+        /// How long a master works at a batch; it takes one after the other.
+        apply_ms: u64,
         /// Machines with a disk: both ingests on one, or each on its own.
         hosts: usize,
         /// Whether the ingests keep journals.
@@ -74,13 +78,24 @@ record! {
 impl Settings {
     /// Refuses a system in which nothing could ever happen.
     fn checked(self) -> Result<Self, String> {
-        let Self { shards, hosts, journal_bytes_max, poll_ms, transaction_views_max, ids_bytes_max, .. } = self;
+        let Self { shards, masters, hosts, journal_bytes_max, poll_ms, transaction_views_max, ids_bytes_max, .. } =
+            self;
         let Self { batch_views_max, traffic_ms, articles, .. } = self;
-        let all =
-            [shards.into(), journal_bytes_max, poll_ms, transaction_views_max, ids_bytes_max, traffic_ms, articles];
+        let all = [
+            shards.into(),
+            masters.into(),
+            journal_bytes_max,
+            poll_ms,
+            transaction_views_max,
+            ids_bytes_max,
+            traffic_ms,
+            articles,
+        ];
         match all.contains(&0) || hosts == 0 || batch_views_max == 0 {
             false => Ok(self),
-            true => Err("in a simulated setup only lease, timeouts, requests and percentages may be 0".to_owned()),
+            true => {
+                Err("in a simulated setup only apply_ms, lease, timeouts, requests and percentages may be 0".to_owned())
+            }
         }
     }
 }

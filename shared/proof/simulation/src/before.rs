@@ -69,7 +69,7 @@ pub fn leave(world: &World, dice: &Dice, settings: &Settings) -> Vec<OldIngest> 
 }
 
 fn leave_in(world: &World, dice: Dice, settings: &Settings, shard: Shard) -> OldIngest {
-    let producer = Producer(dice.number());
+    let (producer, redis) = (Producer(dice.number()), world.farm.of(shard.0));
     let Settings { shards, articles, .. } = *settings;
     // MySQL has the generations up to `position`; Redis has those from `first` on, and the last one is open.
     let (position, open) = (dice.range(0, 3), dice.range(3, 5) + 1);
@@ -86,7 +86,7 @@ fn leave_in(world: &World, dice: Dice, settings: &Settings, shard: Shard) -> Old
         for batch in &batches {
             let now_ms = world.stage.trace.now_ms();
             world.books.attempt(&pairs(batch), false, now_ms);
-            world.books.acknowledged(&pairs(batch), false);
+            world.books.acknowledged(&pairs(batch), false, now_ms);
         }
         if generation <= position {
             let log = Position { first: generation, tail: generation };
@@ -100,18 +100,18 @@ fn leave_in(world: &World, dice: Dice, settings: &Settings, shard: Shard) -> Old
         let [sealed, _] = keys.generation_before(generation);
         let log = if generation == open { &keys.log } else { &sealed };
         for batch in &batches {
-            world.farm.put(&[b"RPUSH", log.as_bytes(), &pack(batch)]);
-            world.farm.taken_before(shard.0, batch);
+            redis.put(&[b"RPUSH", log.as_bytes(), &pack(batch)]);
+            redis.taken_before(shard.0, batch);
         }
         if generation == open {
             (open_views, open_batches) = (views, batches.len());
         } else {
             let header = format!("{}:{views}:{}", batches.len(), crate::redis::BEGIN_MS);
-            world.farm.put(&[b"HSET", headers.as_bytes(), generation.to_string().as_bytes(), header.as_bytes()]);
+            redis.put(&[b"HSET", headers.as_bytes(), generation.to_string().as_bytes(), header.as_bytes()]);
         }
     }
     let known = format!("{}:{}", ingest.number, ingest.views);
-    world.farm.put(&[b"HSET", keys.producers.as_bytes(), producer.to_string().as_bytes(), known.as_bytes()]);
+    redis.put(&[b"HSET", keys.producers.as_bytes(), producer.to_string().as_bytes(), known.as_bytes()]);
     let meta = [
         ("epoch", EPOCH.to_string()),
         ("incarnation", crate::redis::replid(1)),
@@ -125,7 +125,7 @@ fn leave_in(world: &World, dice: Dice, settings: &Settings, shard: Shard) -> Old
         ("rotation", "0".into()),
     ];
     for (field, value) in meta {
-        world.farm.put(&[b"HSET", keys.meta.as_bytes(), field.as_bytes(), value.as_bytes()]);
+        redis.put(&[b"HSET", keys.meta.as_bytes(), field.as_bytes(), value.as_bytes()]);
     }
     ingest
 }
@@ -137,9 +137,10 @@ pub async fn send(world: Arc<World>, mut ingest: OldIngest) {
         sleep_ms(ingest.dice.pick(&[0, 1, 1, 5, 40])).await;
         let (number, views) = (ingest.number, ingest.views);
         let Some(batch) = ingest.next() else { continue };
-        world.books.attempt(&pairs(&batch), false, world.stage.trace.now_ms());
-        if world.farm.apply_before(APPLY, ingest.shard.0, EPOCH, &batch, pack(&batch)) {
-            world.books.acknowledged(&pairs(&batch), false);
+        let now_ms = world.stage.trace.now_ms();
+        world.books.attempt(&pairs(&batch), false, now_ms);
+        if world.farm.of(ingest.shard.0).apply_before(APPLY, ingest.shard.0, EPOCH, &batch, pack(&batch)) {
+            world.books.acknowledged(&pairs(&batch), false, now_ms);
         } else {
             world.books.refused(&pairs(&batch), false);
             (ingest.number, ingest.views) = (number, views);

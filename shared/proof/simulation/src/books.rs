@@ -84,6 +84,8 @@ struct State {
     /// When Redis forgot view ids of a shard.
     forgotten: BTreeMap<u16, Vec<u64>>,
     acknowledged: u64,
+    /// When a client was last told so.
+    told_ms: u64,
     /// Clients that a replica has answered last, by shard.
     at_replica: BTreeSet<(usize, u16)>,
     costs: Costs,
@@ -140,8 +142,9 @@ impl Books {
     }
 
     /// The client was told that they are counted.
-    pub fn acknowledged(&self, pairs: &[Pair], has_ids: bool) {
+    pub fn acknowledged(&self, pairs: &[Pair], has_ids: bool, now_ms: u64) {
         let mut state = lock(&self.0);
+        state.told_ms = now_ms;
         for pair in pairs {
             let told = state.told.entry(pair.clone()).or_default();
             if has_ids {
@@ -222,11 +225,6 @@ impl Books {
         lock(&self.0).forgotten.entry(shard).or_default().push(now_ms);
     }
 
-    /// The same for all shards.
-    pub fn forgotten_by_all(&self, shards: u16, now_ms: u64) {
-        (0..shards).for_each(|shard| self.forgotten(shard, now_ms));
-    }
-
     /// Whether Redis forgot view ids of a shard at this time or later.
     #[must_use]
     pub fn forgot_since(&self, shard: u16, since_ms: u64) -> bool {
@@ -243,6 +241,12 @@ impl Books {
     #[must_use]
     pub fn acknowledgements(&self) -> u64 {
         lock(&self.0).acknowledged
+    }
+
+    /// When a client was last told that its views are counted.
+    #[must_use]
+    pub fn told_ms(&self) -> u64 {
+        lock(&self.0).told_ms
     }
 
     /// MySQL has this of a shard at this position and version.

@@ -108,7 +108,7 @@ async fn send_to(world: &World, request: &Request, mut ingest: usize) {
         });
         drop(reached);
         match counted {
-            Some(Ok(())) => return world.books.acknowledged(pairs, *has_ids),
+            Some(Ok(())) => return world.books.acknowledged(pairs, *has_ids, world.stage.trace.now_ms()),
             Some(Err(NotCounted::Full)) => world.books.refused(pairs, *has_ids),
             // Nobody knows what became of it: only an id makes a repeat harmless.
             Some(Err(NotCounted::Unknown)) | None if *has_ids => ingest = (ingest + 1) % INGESTS,

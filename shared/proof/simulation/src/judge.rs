@@ -72,7 +72,7 @@ impl Found {
     fn of(world: &World) -> Self {
         let (counted, quarantined) = world.database.counts();
         let allowance =
-            world.books.allowance(world.settings.outlives_power, |shard, write| world.farm.has(shard, write));
+            world.books.allowance(world.settings.outlives_power, |shard, write| world.farm.of(shard).has(shard, write));
         Self { counted, quarantined, allowance }
     }
 

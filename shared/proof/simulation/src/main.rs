@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     }
     let Report { events, hash, healing_ms, epochs_begun, costs, .. } = &report;
     println!(
-        "\n{plan}\n{events} events, hash {hash:016x}, healed in {healing_ms} ms, {epochs_begun} epochs, {costs:?}"
+        "\n{plan}\n{events} events, hash {hash:016x}, healed in {healing_ms} ms, {epochs_begun:?} epochs, {costs:?}"
     );
     for missed in &report.missed {
         println!("NOT DONE {missed}");

@@ -95,10 +95,18 @@ impl Database {
         *lock(&self.is_read_only) = is_read_only;
     }
 
-    /// How many epochs were begun, of the shard with most.
+    /// How many epochs were begun, by shard.
     #[must_use]
-    pub fn epochs_begun(&self) -> u64 {
-        lock(&self.tables).fences.values().map(|fence| fence.epoch - FIRST_EPOCH).max().unwrap_or(0)
+    pub fn epochs_begun(&self) -> Vec<u64> {
+        lock(&self.tables).fences.values().map(|fence| fence.epoch - FIRST_EPOCH).collect()
+    }
+
+    /// Whether ingest has brought something by itself, by shard.
+    #[must_use]
+    pub fn went_directly(&self) -> Vec<bool> {
+        let tables = lock(&self.tables);
+        let has = |shard: &u16| tables.direct.range((*shard, 0)..=(*shard, u64::MAX)).next().is_some();
+        tables.fences.keys().map(has).collect()
     }
 
     /// Views per article and user: counted, and in quarantine.
@@ -344,7 +352,9 @@ impl Database {
     /// What a base at this position and version has to be.
     fn note(&self, shard: Shard, tables: &Tables) {
         let Fence { position, version, .. } = tables.fences[&shard.0];
-        self.books.stored(shard.0, position, version, tables.articles.clone());
+        let shards = tables.fences.len() as u16;
+        let own = tables.articles.iter().filter(|(article, _)| Shard::of(article, shards) == shard);
+        self.books.stored(shard.0, position, version, own.map(|(article, sums)| (article.clone(), *sums)).collect());
     }
 
     /// The version before has flushed this.

@@ -136,7 +136,7 @@ impl World {
             SimulatedDisk::new(stage.dice.fork(), Arc::clone(&stage.trace), Arc::clone(&books), lies)
         };
         Arc::new(Self {
-            farm: Farm::new(Arc::clone(&stage), Arc::clone(&books), settings.shards, mutant),
+            farm: Farm::new(&stage, &books, settings, mutant),
             database: Database::new(Arc::clone(&stage), Arc::clone(&books), settings.shards, mutant),
             disks: (0..settings.hosts).map(disk).collect(),
             config: config_of(settings, mutant),

@@ -26,7 +26,7 @@ impl Truth {
     fn of(world: &World, shard: u16, article: &Article) -> Self {
         let (fence, views, readers) = world.database.look_up(shard, article);
         Self {
-            waiting: world.farm.waiting(shard, &fence, article),
+            waiting: world.farm.of(shard).waiting(shard, &fence, article),
             views,
             readers,
             version: fence.version,

@@ -43,8 +43,12 @@ pub struct Report {
     pub events: u64,
     /// Views that were acknowledged.
     pub acknowledged: u64,
-    /// How many epochs were begun, of the shard with most.
-    pub epochs_begun: u64,
+    /// When the last client was told that its views are counted, in milliseconds of simulated time.
+    pub told_ms: u64,
+    /// How many epochs were begun, by shard.
+    pub epochs_begun: Vec<u64>,
+    /// Whether ingest went to MySQL itself, by shard.
+    pub went_directly: Vec<bool>,
     /// What else it has cost.
     pub costs: Costs,
     /// How long the healing took, in milliseconds of simulated time.
@@ -89,7 +93,9 @@ pub fn run_plan(plan: &Plan, mutant: Option<Mutant>, with_lines: bool) -> Report
             hash: trace.hash(),
             events: trace.events(),
             acknowledged: world.books.acknowledgements(),
+            told_ms: world.books.told_ms(),
             epochs_begun: world.database.epochs_begun(),
+            went_directly: world.database.went_directly(),
             costs: world.books.costs(),
             healing_ms,
             lines: trace.lines(),
@@ -146,8 +152,9 @@ async fn settle(world: &Arc<World>, shards: u16, healed_ms: u64) -> u64 {
     }
     let healing_ms = world.stage.trace.now_ms() - healed_ms;
     if is_late() {
-        let stores: Vec<String> =
-            (0..shards).flat_map(|shard| [world.farm.describe(shard), world.database.describe(shard)]).collect();
+        let stores: Vec<String> = (0..shards)
+            .flat_map(|shard| [world.farm.of(shard).describe(shard), world.database.describe(shard)])
+            .collect();
         let lives: Vec<_> = world.disks.iter().map(|disk| disk.lives()).collect();
         world.stage.trace.violation(format!("it does not settle: {stores:?}, journals {lives:?}"));
         return healing_ms;
@@ -174,5 +181,5 @@ fn is_settled(world: &World, shards: u16) -> bool {
     let producers: Vec<String> =
         (0..INGESTS).filter_map(|ingest| world.reach(ingest)).map(|reached| reached.producer.to_string()).collect();
     let is_adopted = world.disks.iter().all(|disk| disk.lives().iter().all(|life| producers.contains(life)));
-    is_adopted && (0..shards).all(|shard| world.farm.is_drained(shard)) && judge::is_complete(world)
+    is_adopted && (0..shards).all(|shard| world.farm.of(shard).is_drained(shard)) && judge::is_complete(world)
 }

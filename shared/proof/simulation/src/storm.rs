@@ -2,7 +2,7 @@
 
 use footfall_proof::{
     Damage, Dice, Expect, Fate, Fault, Load, Moment, Network, Plan, PlannedFault, Point, Restart, Settings, Setup,
-    Store, Who, WriteMode,
+    Store, Topology, Who, WriteMode,
 };
 
 use crate::stage::{CLIENTS, FLUSHERS, INGESTS, client};
@@ -50,6 +50,8 @@ pub fn storm(seed: u64) -> Plan {
 fn settings(dice: &Dice, seed: u64) -> Settings {
     let settings = Settings {
         shards: dice.pick(&[1, 1, 1, 2]),
+        masters: 1,
+        apply_ms: 0,
         hosts: dice.pick(&[1, 2]),
         has_journal: dice.chance(85),
         outlives_power: false,
@@ -82,10 +84,18 @@ pub fn settings_of(plan: &Plan) -> Settings {
         Setup::NoLeases => 0,
         Setup::SmallDisk | Setup::Clock | Setup::Usual | Setup::Several(_) => 800,
     };
+    // As the drill sets them up, see [`Topology`].
+    let (shards, masters) = match plan.setup.topology() {
+        Some(Topology::Cluster) => (4, 3),
+        Some(Topology::Sentinel) => (2, 1),
+        Some(Topology::Galera) | None => (1, 1),
+    };
     let traffic_ms = plan.length_ms() + 2_000;
     let is_poisoned = plan.steps.iter().any(|step| step.fault == Fault::Poison {});
     Settings {
-        shards: 1,
+        shards,
+        masters,
+        apply_ms: 0,
         hosts: 1,
         has_journal: true,
         outlives_power: false,

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use footfall_proof::{
-    Fate, Fault, Hurt, Moment, Network, NotDone, PlannedFault, Point, Restart, Store, Who, WriteMode,
+    Fate, Fault, Hurt, Loss, Moment, Network, NotDone, PlannedFault, Point, Restart, Store, Who, WriteMode,
 };
 
 use crate::disk::SimulatedDisk;
 use crate::processes::{Process, World};
-use crate::redis::BEGIN_MS;
+use crate::redis::{BEGIN_MS, Group};
 use crate::stage::{Aim, CLIENTS, FLUSHERS, INGESTS, Then, clients, sleep_ms};
 
 /// A running simulated system.
@@ -172,8 +172,8 @@ async fn inject(world: &Arc<World>, fault: Fault, hold_ms: u64) -> Result<Undos,
                 world.end(process).await;
                 start(world, process).await;
             }
-            world.farm.stop();
-            world.farm.start(Restart::Whole);
+            each_master(world, Group::stop);
+            each_master(world, |master| master.start(Restart::Whole));
             vec![]
         }
         Fault::PowerCut { host } => {
@@ -182,50 +182,65 @@ async fn inject(world: &Arc<World>, fault: Fault, hold_ms: u64) -> Result<Undos,
             (0..INGESTS).map(|ingest| starts(hold_ms, Process::Ingest(ingest))).collect()
         }
         Fault::Clocks { redis_ms, services_ms } => {
-            world.farm.move_clock(redis_ms);
+            each_master(world, |master| master.move_clock(redis_ms));
             footfall_shared::service::clock::simulate(BEGIN_MS.saturating_add_signed(services_ms));
             let back = undo(hold_ms, |_| footfall_shared::service::clock::simulate(BEGIN_MS));
             if hold_ms > 0 { vec![back] } else { vec![] }
         }
         Fault::RedisRestart { data } => {
-            world.farm.stop();
-            vec![undo(hold_ms, move |world| world.farm.start(data))]
+            each_master(world, Group::stop);
+            vec![undo(hold_ms, move |world| each_master(world, |master| master.start(data)))]
         }
         Fault::RedisPause {} => disturb(world, Store::Redis, Who::All, silent, hold_ms),
         // A kill takes nothing from the page cache.
         Fault::RedisFsync { .. } => vec![],
         Fault::FlushAll {} => {
-            world.farm.flush_all();
+            each_master(world, Group::flush_all);
             vec![]
         }
         Fault::FailOver { lag_writes, spread_ms } => {
-            world.farm.fail_over(lag_writes);
-            let follow = |who| undo(1 + spread_ms * who as u64 / 3, move |world| world.farm.follow(who));
+            each_master(world, |master| master.fail_over(lag_writes));
+            let follow = |who| {
+                let after_ms = 1 + spread_ms * who as u64 / 3;
+                undo(after_ms, move |world| each_master(world, |master| master.follow(who)))
+            };
             (0..CLIENTS).map(follow).collect()
         }
         Fault::ReplicaAnswers { who, lag_writes } => {
-            let replica = world.farm.lead_to_replica(who, lag_writes).ok_or("no master has a replica that answers")?;
-            vec![undo(hold_ms, move |world| world.farm.leave_replica(replica))]
+            let lead = |master: &Arc<Group>| {
+                let (master, replica) = (Arc::clone(master), master.lead_to_replica(who, lag_writes)?);
+                Some(undo(hold_ms, move |_| master.leave_replica(replica)))
+            };
+            some(world.farm.masters().iter().filter_map(lead), "no master has a replica that answers")?
         }
         Fault::SlotsMoved {} => {
-            let (from, to) = world.farm.move_slots().ok_or("no master has slots that can be moved")?;
-            let back = undo(hold_ms, move |world| world.farm.move_slots_back(from, to));
-            if hold_ms > 0 { vec![back] } else { vec![] }
+            let moved = |master: &Arc<Group>| {
+                let (master, (from, to)) = (Arc::clone(master), master.move_slots()?);
+                Some(undo(hold_ms, move |_| master.move_slots_back(from, to)))
+            };
+            let back = some(world.farm.masters().iter().filter_map(moved), "no master has slots that can be moved")?;
+            if hold_ms > 0 { back } else { vec![] }
         }
         Fault::RedisWrites { mode } => {
-            world.farm.write_mode(mode);
-            vec![undo(hold_ms, |world| world.farm.write_mode(WriteMode::Writable))]
+            each_master(world, |master| master.write_mode(mode));
+            vec![undo(hold_ms, |world| each_master(world, |master| master.write_mode(WriteMode::Writable)))]
         }
         Fault::RedisDamage { dice } => {
-            world.farm.damage(dice);
+            each_master(world, |master| master.damage(dice));
             vec![]
         }
-        Fault::MasterLost { .. }
-        | Fault::ReplicasBehind { .. }
-        | Fault::SlotMoved { .. }
-        | Fault::SlotHalfMoved { .. }
-        | Fault::NodeOut { .. }
-        | Fault::Inits { .. } => return Err("it is done to real servers only".into()),
+        Fault::MasterLost { shard, how } => lose_master(master(world, shard)?, how),
+        Fault::SlotMoved { shard, times } => {
+            let master = master(world, shard)?;
+            for _ in 0..times {
+                master.move_slots().ok_or("the master has no slots that can be moved")?;
+                sleep_ms(SLOT_MOVE_MS).await;
+            }
+            vec![]
+        }
+        Fault::ReplicasBehind { .. } | Fault::SlotHalfMoved { .. } | Fault::NodeOut { .. } | Fault::Inits { .. } => {
+            return Err("it is done to real servers only".into());
+        }
         Fault::MysqlRestart {} => disturb(world, Store::MySql, Who::All, refused, hold_ms),
         Fault::MysqlPause {} => disturb(world, Store::MySql, Who::All, silent, hold_ms),
         Fault::MysqlReadOnly {} => {
@@ -259,6 +274,43 @@ async fn inject(world: &Arc<World>, fault: Fault, hold_ms: u64) -> Result<Undos,
     })
 }
 
+fn each_master(world: &World, work: impl Fn(&Group)) {
+    world.farm.masters().iter().for_each(|master| work(master));
+}
+
+/// All of them, or why there are none.
+fn some(undos: impl Iterator<Item = (u64, Undo)>, why: &str) -> Result<Undos, String> {
+    let undos: Undos = undos.collect();
+    if undos.is_empty() { Err(why.to_owned()) } else { Ok(undos) }
+}
+
+fn master(world: &World, shard: u16) -> Result<&Arc<Group>, String> {
+    if shard < world.settings.shards { Ok(world.farm.of(shard)) } else { Err(format!("there is no shard {shard}")) }
+}
+
+/// Until others have seen that a master is gone, and have chosen a replica.
+const ELECTION_MS: u64 = 2_500;
+/// A slot is moved key by key.
+const SLOT_MOVE_MS: u64 = 100;
+
+/// A replica that has everything takes its place, whenever the lost one is back.
+fn lose_master(master: &Arc<Group>, how: Loss) -> Undos {
+    match how {
+        Loss::Killed => master.stop(),
+        Loss::Hung => master.network(Who::All, Network { silent: true, ..Network::CALM }),
+        Loss::HandedOver => {
+            master.replace_master();
+            return vec![];
+        }
+    }
+    let master = Arc::clone(master);
+    let elected = move |_: &Arc<World>| {
+        master.network(Who::All, Network::CALM);
+        master.replace_master();
+    };
+    vec![undo(ELECTION_MS, elected)]
+}
+
 /// The script's name, or the transaction's. A transaction is one step here, its lock included.
 fn step_of(point: Point) -> &'static str {
     match point {
@@ -281,9 +333,11 @@ pub async fn heal(world: &Arc<World>) {
     world.stage.aims.clear();
     world.stage.rules.clear();
     world.farm.network(Who::All, Network::CALM);
-    world.farm.write_mode(WriteMode::Writable);
-    world.farm.start(Restart::Whole);
-    (0..CLIENTS).for_each(|who| world.farm.follow(who));
+    each_master(world, |master| {
+        master.write_mode(WriteMode::Writable);
+        master.start(Restart::Whole);
+        (0..CLIENTS).for_each(|who| master.follow(who));
+    });
     world.database.network(Who::All, Network::CALM);
     world.database.read_only(false);
     for disk in &world.disks {

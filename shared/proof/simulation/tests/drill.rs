@@ -1,6 +1,6 @@
 //! Plans of the drill, which were made for real servers, read from their text form and run here.
 
-use footfall_proof::{FENCE_FORGOTTEN, Plan, Scale, of};
+use footfall_proof::{FENCE_FORGOTTEN, Plan, Scale, Topology, of};
 use footfall_simulation::{Mutant, Report, run_plan};
 
 /// How many random schedules run by default.
@@ -35,6 +35,16 @@ fn schedules_of_the_drill_lose_and_double_nothing_here_either() {
     for seed in 0..SCHEDULES {
         let report = replay(&Plan::schedule(None, seed, Scale::Short), None);
         assert!(report.violations.is_empty() && report.missed.is_empty(), "{}", tell(&report));
+    }
+}
+
+#[test]
+fn schedules_for_several_masters_lose_and_double_nothing_here_either() {
+    for (seed, topology) in (0..SCHEDULES).flat_map(|seed| [(seed, Topology::Sentinel), (seed, Topology::Cluster)]) {
+        let report = replay(&Plan::schedule(Some(topology), seed, Scale::Short), None);
+        // A slot of a master that is down cannot be moved here.
+        let is_known = |what: &String| what.contains("done to real servers only") || what.contains("has no slots");
+        assert!(report.violations.is_empty() && report.missed.iter().all(is_known), "{}", tell(&report));
     }
 }
 

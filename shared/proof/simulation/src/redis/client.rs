@@ -1,4 +1,4 @@
-//! The way of a client to the servers.
+//! The way of a client to the masters.
 
 use std::io;
 use std::pin::Pin;
@@ -11,12 +11,15 @@ use footfall_shared::redis::{MastersFuture, ReplyFuture, Scope, Script, Server};
 use redis::{Cmd, RedisError, Value};
 
 use super::Farm;
+use super::group::Group;
 use crate::keyspace::Reply;
 use crate::stage::{Unanswered, exchange, sleep_ms};
 
 /// One client's way to the servers.
 pub(super) struct Client {
     farm: Arc<Farm>,
+    /// The only master that it asks, if it is no way to all.
+    only: Option<usize>,
     who: usize,
     patience: Duration,
 }
@@ -26,29 +29,38 @@ type Served = Pin<Box<dyn Future<Output = Option<Result<Value, RedisError>>> + S
 
 impl Client {
     pub(super) fn new(farm: Arc<Farm>, who: usize, patience: Duration) -> Self {
-        Self { farm, who, patience }
+        Self { farm, only: None, who, patience }
+    }
+
+    fn group(&self, scope: Scope) -> &Arc<Group> {
+        match (self.only, scope) {
+            (Some(master), _) => &self.farm.masters()[master],
+            (None, Scope::Shard(Shard(shard))) => self.farm.of(shard),
+            (None, Scope::Home(_)) => &self.farm.masters()[0],
+        }
     }
 
     async fn ask(
         &self,
         name: &'static str,
         scope: Scope,
-        serve: impl FnOnce(Arc<Farm>, usize, u64) -> Served + Send,
+        serve: impl FnOnce(Arc<Group>, usize, u64) -> Served + Send,
     ) -> Result<Value, RedisError> {
-        let (server, life, network) = self.farm.route(self.who);
+        let group = self.group(scope);
+        let (server, life, network) = group.route(self.who);
         let network = Network { refused: network.refused || life.is_none(), ..network };
-        let network = if network.refused { network } else { self.farm.stage.way(self.who, name, network) };
-        let served = serve(Arc::clone(&self.farm), server, life.unwrap_or(0));
-        let result = exchange(&self.farm.stage, network, self.patience, served).await;
+        let network = if network.refused { network } else { group.stage.way(self.who, name, network) };
+        let served = serve(Arc::clone(group), server, life.unwrap_or(0));
+        let result = exchange(&group.stage, network, self.patience, served).await;
         if result.is_ok() {
             if let Scope::Shard(Shard(shard)) = scope {
-                self.farm.books.answered(self.who, shard, self.farm.is_replica(server));
+                group.books.answered(self.who, shard, group.is_replica(server));
             }
-            self.farm.stage.aims.reached(self.who, name, Moment::Told);
+            group.stage.aims.reached(self.who, name, Moment::Told);
         }
         result.unwrap_or_else(|why| {
             let numbers = [self.who as u64, why as u64];
-            self.farm.stage.trace.note("no answer", &numbers, || format!("{name} by {}: {why:?}", self.who));
+            group.stage.trace.note("no answer", &numbers, || format!("{name} by {}: {why:?}", self.who));
             Err(RedisError::from(io::Error::from(match why {
                 Unanswered::Refused => io::ErrorKind::ConnectionRefused,
                 Unanswered::TimedOut => io::ErrorKind::TimedOut,
@@ -74,22 +86,27 @@ impl Server for Client {
         let (keys, arguments) = words[3..].split_at(keys.expect("a number"));
         let (keys, arguments) = (keys.to_vec(), arguments.to_vec());
         let who = self.who;
-        Box::pin(self.ask(script.name, scope, move |farm, server, life| {
-            Box::pin(async move { farm.run_script(server, life, who, script, &keys, &arguments) })
+        Box::pin(self.ask(script.name, scope, move |group, server, life| {
+            Box::pin(async move {
+                if script.name == "apply" {
+                    group.work().await;
+                }
+                group.run_script(server, life, who, script, &keys, &arguments)
+            })
         }))
     }
 
     fn pipeline(&self, scope: Scope, pipeline: redis::Pipeline) -> ReplyFuture<'_> {
-        Box::pin(self.ask("pipeline", scope, move |farm, server, life| {
+        Box::pin(self.ask("pipeline", scope, move |group, server, life| {
             Box::pin(async move {
                 let mut replies = vec![];
                 let mut refused = None;
                 for command in pipeline.cmd_iter() {
                     // Others may come in between: only a script is one step.
-                    if farm.stage.dice.chance(5) {
+                    if group.stage.dice.chance(5) {
                         sleep_ms(1).await;
                     }
-                    match farm.run_command(server, life, &words_of(command))? {
+                    match group.run_command(server, life, &words_of(command))? {
                         Ok(reply) => replies.push(value_of(reply)),
                         Err(error) => drop(refused.get_or_insert(error)),
                     }
@@ -100,7 +117,13 @@ impl Server for Client {
     }
 
     fn masters(self: Arc<Self>) -> MastersFuture {
-        Box::pin(async { Ok(vec![("simulated".to_owned(), self as Arc<dyn Server>)]) })
+        let Self { ref farm, who, patience, .. } = *self;
+        let masters = (0..farm.masters().len()).map(|master| {
+            let client = Self { farm: Arc::clone(farm), only: Some(master), who, patience };
+            (format!("simulated {master}"), Arc::new(client) as Arc<dyn Server>)
+        });
+        let masters = masters.collect();
+        Box::pin(async { Ok(masters) })
     }
 }
 

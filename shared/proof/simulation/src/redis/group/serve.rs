@@ -5,23 +5,23 @@ use footfall_shared::protocol::{Article, packed};
 use footfall_shared::redis::Script;
 use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 
-use super::{BEGIN_MS, Farm, Lineage, State, replid, shard_of};
+use super::{BEGIN_MS, Group, Lineage, State, replid, shard_of};
 use crate::books::BatchName;
 use crate::keyspace::{Context, Refused, Reply};
 use crate::lua;
-use crate::stage::lock;
+use crate::stage::{lock, sleep_ms};
 
 /// How many states a server remembers for a restart that loses the latest writes.
 const HISTORY: usize = 80;
 /// After this many writes a copy of the data set is put away, which a restart may come back with.
 const COPY_EVERY: u64 = 25;
 
-impl Farm {
-    pub(super) fn is_replica(&self, server: usize) -> bool {
+impl Group {
+    pub(in crate::redis) fn is_replica(&self, server: usize) -> bool {
         lock(&self.state).servers[server].is_replica
     }
 
-    pub(super) fn route(&self, who: usize) -> (usize, Option<u64>, Network) {
+    pub(in crate::redis) fn route(&self, who: usize) -> (usize, Option<u64>, Network) {
         let state = lock(&self.state);
         let server = state.points[who];
         (server, state.servers[server].life, state.network[who])
@@ -36,6 +36,19 @@ impl Farm {
             (server, life) = (to, state.servers[to].life.unwrap_or(0));
         }
         (server, life)
+    }
+
+    /// Waits until the master has worked at this batch, behind those that came before.
+    pub(in crate::redis) async fn work(&self) {
+        let now_ms = self.stage.trace.now_ms();
+        let until_ms = {
+            let mut state = lock(&self.state);
+            state.busy_until_ms = state.busy_until_ms.max(now_ms) + self.apply_ms;
+            state.busy_until_ms
+        };
+        if until_ms > now_ms {
+            sleep_ms(until_ms - now_ms).await;
+        }
     }
 
     /// None if that life has ended.
@@ -75,7 +88,7 @@ impl Farm {
         }
     }
 
-    pub(super) fn run_script(
+    pub(in crate::redis) fn run_script(
         &self,
         server: usize,
         life: u64,
@@ -190,7 +203,12 @@ impl Farm {
         }
     }
 
-    pub(super) fn run_command(&self, server: usize, life: u64, words: &[Vec<u8>]) -> Option<Result<Reply, RedisError>> {
+    pub(in crate::redis) fn run_command(
+        &self,
+        server: usize,
+        life: u64,
+        words: &[Vec<u8>],
+    ) -> Option<Result<Reply, RedisError>> {
         let (server, life) = self.sent_on(server, life);
         self.serve(server, life, |state| {
             let name = words.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();

@@ -4,7 +4,7 @@ use footfall_proof::{Network, Restart, Who, WriteMode};
 use footfall_shared::protocol::Shard;
 use footfall_shared::protocol::keys::ShardKeys;
 
-use super::{Data, Farm, Instance, Lineage, State, shard_of};
+use super::{Data, Group, Instance, Lineage, State, shard_of};
 use crate::mutants::Mutant;
 use crate::stage::{CLIENTS, clients, lock};
 
@@ -20,7 +20,7 @@ const UNCHECKED: [&str; 2] = [":producers", ":ids"];
 /// And whole keys may be gone: these, or all but these.
 const MISSED: &str = ":producers";
 
-impl Farm {
+impl Group {
     /// Changes the way of a client, or of all.
     pub fn network(&self, who: Who, network: Network) {
         let mut state = lock(&self.state);
@@ -76,7 +76,7 @@ impl Farm {
     /// Puts older data in the place of what a server holds.
     fn replace(&self, state: &mut State, server: usize, old: Data) {
         state.upsets += 1;
-        for shard in 0..self.shards {
+        for shard in self.shards.iter().copied() {
             let before = state.servers[server].data.lineages.get(&shard).cloned().unwrap_or_default();
             state.branches += 1;
             let mut lineage = Lineage { branch: state.branches, ancestors: vec![] };
@@ -118,7 +118,7 @@ impl Farm {
         let old = state.servers[current].before(lag_writes);
         self.replace(&mut state, new, old);
         // Even without a lag: the old master may take more, which the new one will never have.
-        for shard in 0..self.shards {
+        for shard in self.shards.iter().copied() {
             self.books.forgotten(shard, self.stage.trace.now_ms());
             state.servers[current].suspects.insert(shard);
             state.servers[new].suspects.insert(shard);
@@ -191,6 +191,12 @@ impl Farm {
         self.take_over(state, from, to);
     }
 
+    /// A replica that has everything takes over, and all clients find it at once.
+    pub fn replace_master(&self) {
+        self.fail_over(0);
+        (0..CLIENTS).for_each(|who| self.follow(who));
+    }
+
     /// A client finds the newest server.
     pub fn follow(&self, who: usize) {
         let mut state = lock(&self.state);
@@ -202,7 +208,8 @@ impl Farm {
             all.filter(|(at, server)| *at != current && server.moved_to.is_none())
                 .for_each(|(_, server)| server.life = None);
         }
-        self.books.forgotten_by_all(self.shards, self.stage.trace.now_ms());
+        let now_ms = self.stage.trace.now_ms();
+        self.shards.iter().for_each(|shard| self.books.forgotten(*shard, now_ms));
     }
 
     /// Damages something in the newest server.
