@@ -1,8 +1,9 @@
 //! The whole system on real stores: real processes, real faults, and the ledger of `footfall load` as the judge.
 //!
-//! Tests run side by side, on a stack each. Those that measure are in [`measured`], and wait until they are alone.
+//! Tests run side by side, on a stack each. Those that measure are in [`alone`], and wait until they are alone.
 
 mod access;
+mod alone;
 mod balancer;
 mod browser;
 mod cluster;
@@ -20,7 +21,6 @@ mod imports;
 mod limits;
 mod lists;
 mod live;
-mod measured;
 mod openapi;
 mod outside;
 mod power;
