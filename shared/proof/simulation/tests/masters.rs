@@ -1,7 +1,8 @@
 //! Many shards on many masters of Redis, which two cores cannot show with real servers: what happens to one master is felt by
 //! its own shards only, and each master adds what it can take.
 
-use footfall_proof::{Expect, Fault, Load, Loss, Plan, PlannedFault, Settings, Setup};
+use footfall_proof::{Expect, Fault, Load, Loss, Plan, PlannedFault, Scale, Settings, Setup};
+use footfall_simulation::storm::settings_of;
 use footfall_simulation::{Report, run_plan};
 
 const SHARDS: u16 = 64;
@@ -9,29 +10,19 @@ const MASTERS: u16 = 16;
 /// How many seeds: what a request meets on its way follows from them.
 const SEEDS: u64 = 3;
 
+/// As a plan for real servers is tried here, but larger.
 fn settings(shards: u16, masters: u16) -> Settings {
+    let usual = Plan { setup: Setup::Usual, ..Plan::schedule(None, 0, Scale::Short) };
     Settings {
         shards,
         masters,
-        apply_ms: 0,
         hosts: 2,
-        has_journal: true,
-        outlives_power: false,
-        journal_bytes_max: 1 << 20,
-        lease_ms: 800,
         poll_ms: 100,
-        flush_timeout_ms: 200,
-        redis_patience_ms: 500,
-        answer_timeout_ms: 10_000,
-        transaction_views_max: 10_000,
-        batch_views_max: 100,
-        ids_bytes_max: 256 << 20,
         traffic_ms: 14_000,
         requests: 3_000,
         articles: 640,
-        ids_percent: 0,
         poison_percent: 0,
-        is_upgrade: false,
+        ..settings_of(&usual)
     }
 }
 
